@@ -1,0 +1,52 @@
+# Two commands do everything on a fresh machine: `make study` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SPEC ?= quick
+
+.PHONY: study test lint check bench browser help
+
+help:
+	@echo "make study [SPEC=quick]   install, run a study, print the path of its report"
+	@echo "make test                 install, lint, type-check, run all tests"
+	@echo "make lint                 ruff and mypy alone"
+	@echo "make bench                the benchmarks"
+
+study: $(VENV)/.installed
+	$(BIN)/python -m study.run $(SPEC)
+
+test: lint browser
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/benchmarks -q --benchmark-enable --benchmark-only
+
+# The marker files make a second call install nothing; a changed pyproject.toml installs what is missing.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $$($(PYTHON) --version) was found; set PYTHON=/path/to/python3" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $(VENV)/.installed $@
+
+# Browser tests need Chromium: the Debian package where that can be installed, a loud line where it can't.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then \
+	  sudo apt-get update -qq && sudo DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	else \
+	  echo "*** NO CHROMIUM: THE BROWSER TESTS ARE SKIPPED. Install Chromium to run them. ***"; \
+	fi

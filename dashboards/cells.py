@@ -1,0 +1,95 @@
+"""Cells under names a reader takes in at a glance: the task, and the factors that vary, in words."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from study.findings import Findings
+from study.records import FactorValue
+
+_FIRST_FACTOR_AFTER, _LAST_FACTOR_BEFORE = "search", "weights"  # where the frame keeps its factor columns
+BUDGET_WORDS = {"E": "equal epochs", "G": "equal gradient evaluations"}
+METRIC_WORDS = {"test_accuracy": "test accuracy", "val_accuracy": "validation accuracy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell as the report names it.
+
+    Attributes:
+        name: The cell's unique name in the study.
+        label: Task and varied factors in words; unique too.
+        varied: The factors that differ between cells of the study, by name.
+    """
+
+    name: str
+    label: str
+    varied: Mapping[str, FactorValue]
+
+
+def cells_of(findings: Findings, frame: pd.DataFrame) -> dict[str, Cell]:
+    """Return every cell that has an effect or a run, by name: effects' order first, then alphabetically."""
+    found: dict[str, tuple[str, dict[str, FactorValue]]] = {}
+    for effect in (*findings.effects, *findings.averaging):
+        found.setdefault(effect.cell, (effect.task, dict(effect.factors)))
+    columns = list(frame.columns)
+    factors = columns[columns.index(_FIRST_FACTOR_AFTER) + 1 : columns.index(_LAST_FACTOR_BEFORE)]
+    heads = frame.drop_duplicates("cell").sort_values("cell")
+    for row in heads[["cell", "task", *factors]].to_dict("records"):
+        given = {str(name): row[name] for name in factors if not pd.isna(row[name])}
+        found.setdefault(str(row["cell"]), (str(row["task"]), given))
+    return _labelled(found)
+
+
+def _labelled(found: Mapping[str, tuple[str, dict[str, FactorValue]]]) -> dict[str, Cell]:
+    names = sorted({name for _, factors in found.values() for name in factors})
+    varying = [
+        name
+        for name in ("label_noise", "schedule", *names)
+        if any(len({repr(f.get(name)) for t, f in found.values() if t == task}) > 1 for task, _ in found.values())
+    ]
+    varying = list(dict.fromkeys(varying))
+    cells = {}
+    for name, (task, factors) in found.items():
+        varied = {factor: factors[factor] for factor in varying if factor in factors}
+        label = ", ".join([task, *(words_of(factor, value) for factor, value in varied.items())])
+        cells[name] = Cell(name, label, varied)
+    labels = [cell.label for cell in cells.values()]
+    if len(set(labels)) < len(labels):
+        return {name: Cell(name, name, cell.varied) for name, cell in cells.items()}
+    return cells
+
+
+def short_budget(budget: str) -> str:
+    """Return what follows "at equal": ``epochs``, ``gradient evaluations``."""
+    return BUDGET_WORDS.get(budget, budget).removeprefix("equal ")
+
+
+def words_of(factor: str, value: FactorValue) -> str:
+    """Say one factor's value in words: ``label_noise`` 0.3 is "30 % noisy labels"."""
+    if factor == "label_noise":
+        return f"{100 * float(value):.3g} % noisy labels" if float(value) else "clean labels"
+    if factor == "schedule":
+        return {"cosine": "decaying rate", "constant": "constant rate"}.get(str(value), f"{value} rate")
+    if factor in ("train_size", "epochs"):
+        return f"{int(value):,} {'examples' if factor == 'train_size' else 'epochs'}"
+    return f"{factor.replace('_', ' ')} {value}"
+
+
+def where(helped: Iterable[str], cells: Mapping[str, Cell]) -> str | None:
+    """Return the factor value(s) that hold in exactly the cells ``helped``, in words; None if there are none.
+
+    One factor is tried before two, in a fixed order. It is a description of the cells, not a cause.
+    """
+    wanted = set(helped)
+    if not wanted or wanted >= set(cells):
+        return None
+    values = sorted({(factor, value) for cell in cells.values() for factor, value in cell.varied.items()}, key=repr)
+    singles = [{pair} for pair in values]
+    pairs = [{a, b} for i, a in enumerate(values) for b in values[i + 1 :] if a[0] != b[0]]
+    for condition in (*singles, *pairs):
+        holds = {name for name, cell in cells.items() if condition <= set(cell.varied.items())}
+        if holds == wanted:
+            return " and ".join(words_of(*pair) for pair in sorted(condition))
+    return None

@@ -1,0 +1,205 @@
+"""The report's charts: each figure with its heading, its line on how to read it, its caption and its legend."""
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from dashboards import prose
+from dashboards.cells import BUDGET_WORDS, Cell, words_of
+from dashboards.figures import cost, curves, decay, forest, rho, slopes
+from dashboards.figures.chart import Chart, Key
+from dashboards.figures.confirmed import Confirmed, confirmed_runs
+from dashboards.tables import Table, capped
+from study.findings import Findings
+from study.methods import METHODS
+
+MOST_TABLE_ROWS = 400
+
+
+def charts_of(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]) -> dict[str, Chart]:
+    """Return every chart that has data, by id."""
+    runs = confirmed_runs(frame, findings.selections, {name: method.family for name, method in METHODS.items()})
+    made = (
+        _forest(findings, cells),
+        _slopes(findings, cells),
+        _decay(findings),
+        _curves(runs, cells),
+        _rho(findings, cells),
+        _cost(runs, findings, cells),
+    )
+    return {chart.id: chart for chart in made if chart is not None}
+
+
+def _shown(table: Table) -> Table:
+    return capped(table, MOST_TABLE_ROWS, "all of them are in runs.parquet.")
+
+
+def _seeds(counts: Iterable[int]) -> str:
+    known = sorted(set(counts))
+    return f"n = {known[0]}" if len(known) == 1 else f"n = {known[0]} to {known[-1]}"
+
+
+def _forest(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+    data = forest.forest_of(findings, cells)
+    if not data.marks:
+        return None
+    figure, narrow = forest.figure_of(data)
+    primary = BUDGET_WORDS.get(data.primary_budget, data.primary_budget)
+    others = [
+        b for b in BUDGET_WORDS if any(data.primary_budget not in m.budgets and b in m.budgets for m in data.marks)
+    ]
+    reading = (
+        f"Right of zero the method beats tuned {data.baseline}; the grey band is ±δ, inside which no gain matters."
+    )
+    keys = [Key(primary, "", "filled")]
+    if others:
+        reading += " Where filled and open markers part, compute explains the difference."
+        keys.append(Key(prose.listed([BUDGET_WORDS[b] for b in others]), "", "open"))
+    return Chart(
+        id="forest",
+        heading=prose.forest_heading(findings),
+        reading=reading,
+        caption=(
+            f"Mean paired gain with its 95 % Student-t interval, not adjusted for the number of comparisons; "
+            f"{_seeds(len(mark.gains) for mark in data.marks)} seeds, each a small tick."
+        ),
+        keys=(*keys, Key("one seed", "", "tick"), Key("±δ, no material effect", "", "band")),
+        figure=figure,
+        narrow=narrow,
+        table=_shown(forest.table_of(data)),
+    )
+
+
+def _slopes(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+    data = slopes.slopes_of(findings, cells)
+    if not data.pairs:
+        return None
+    figure, narrow = slopes.figure_of(data)
+    methods = dict.fromkeys(name for pair in data.pairs for name in (pair.last_name, pair.averaged_name))
+    return Chart(
+        id="slopes",
+        heading=prose.slopes_heading(findings.averaging),
+        reading=(
+            "Each thin line is one run, from its last weights to its averaged ones. Every panel spans the same "
+            "number of points, so equal slopes are equal gains."
+        ),
+        caption=(
+            f"Thick line: mean over {_seeds(len(pair.seeds) for pair in data.pairs)} seeds; all runs are drawn, "
+            "“gains” counts 95 % Student-t intervals above zero (hover), unadjusted. It shows the mechanism; "
+            "the verdict compares tuned with tuned."
+        ),
+        keys=tuple(Key(name, name) for name in methods),
+        figure=figure,
+        narrow=narrow,
+        table=_shown(slopes.table_of(data)),
+    )
+
+
+def _decay(findings: Findings) -> Chart | None:
+    data = decay.decay_of(findings)
+    if not data.entries:
+        return None
+    figure, narrow = decay.figure_of(data)
+    gains: dict[str, list[float]] = {}
+    for entry in data.entries:
+        gains.setdefault(words_of("schedule", entry.schedule), []).append(entry.gain)
+    families = sorted({entry.family for entry in data.entries})
+    return Chart(
+        id="decay",
+        heading=prose.decay_heading(gains),
+        reading="From the open marker (last weights) to the filled one (their average); the number is the gain in points.",
+        caption=(
+            f"Means over {_seeds(entry.n for entry in data.entries)} seeds of the confirm stage; 95 % Student-t "
+            "intervals of the paired gain are in the hover text and the table. Every panel spans the same number of "
+            "points."
+        ),
+        keys=tuple(
+            key
+            for family in families
+            for key in (
+                Key(f"{decay.last_method(family)}: last", decay.last_method(family), "open"),
+                Key(f"{decay.averaged_method(family)}: averaged", decay.averaged_method(family)),
+            )
+        ),
+        figure=figure,
+        narrow=narrow,
+        table=_shown(decay.table_of(data)),
+    )
+
+
+def _curves(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> Chart | None:
+    data = curves.curves_of(runs, cells)
+    if not data:
+        return None
+    figure, narrow = curves.figure_of(data)
+    methods = list(dict.fromkeys(curve.method for curve in data))
+    by_method = {m: {c.cell: c.mean[-1] for c in data if c.method == m} for m in methods}
+    base, other = methods[0], methods[-1]
+    both = [cell for cell in by_method[base] if cell in by_method[other]] if other != base else []
+    higher = sum(by_method[other][cell] > by_method[base][cell] for cell in both)
+    return Chart(
+        id="curves",
+        heading=prose.curves_heading(higher, len(both), other, base),
+        reading="One line a trajectory, with its last weights; the band is the interval of the mean.",
+        caption=(
+            f"Mean over {_seeds(n for curve in data for n in curve.n)} confirm seeds with its 95 % Student-t interval. "
+            f"A panel shows at most {curves.SHOWN_BELOW_BEST * 100:.0f} points below its best."
+        ),
+        keys=tuple(Key(method, method, "both") for method in methods),
+        figure=figure,
+        narrow=narrow,
+        table=_shown(curves.table_of(data)),
+    )
+
+
+def _rho(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+    data = rho.responses_of(findings, cells)
+    if not data:
+        return None
+    figure, narrow = rho.figure_of(data)
+    return Chart(
+        id="rho",
+        heading=prose.rho_heading([r.selected_rho for r in data if r.selected_rho is not None]),
+        reading=(
+            "Each marker is one tune run. Runs at the same rho differ by their learning rate, so the lines join the "
+            f"best run in each of {rho.BINS} equal parts of the log range; open markers at the foot lie below the panel."
+        ),
+        caption=(
+            f"{_seeds(len(response.rho) for response in data)} runs a panel, one seed each, hence no interval. "
+            "Validation accuracy, optimistic by selection."
+        ),
+        keys=(
+            Key("SAM, last weights", "SAM", "both"),
+            Key("WASAM, best average", "WASAM", "both"),
+            Key("best base run", "SGD", "line"),
+            Key("rho selected for SAM", "SAM", "guide"),
+        ),
+        figure=figure,
+        narrow=narrow,
+        table=_shown(rho.table_of(data)),
+    )
+
+
+def _cost(runs: Iterable[Confirmed], findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+    data = cost.options_of(runs, findings.baseline, cells)
+    if not data:
+        return None
+    figure, narrow = cost.figure_of(data, findings.baseline)
+    names = dict.fromkeys((option.method, option.epochs_factor, option.name) for option in data)
+    return Chart(
+        id="cost",
+        heading=prose.cost_heading(findings.baseline, cost.ahead_of_baseline(data, findings.baseline)),
+        reading=(
+            f"Up is better, right is dearer. The line is what more epochs alone buy {findings.baseline}: a method above "
+            "it at its own cost is worth its compute."
+        ),
+        caption=(
+            f"Mean test accuracy over {_seeds(len(option.accuracies) for option in data)} confirm seeds, each a small "
+            "tick; no interval is drawn here, as paired gains with theirs are in the forest plot. Cost counts forward "
+            "and backward passes of training; markers at the same cost stand side by side."
+        ),
+        keys=tuple(Key(name, method, "filled" if factor == 1 else "open") for method, factor, name in names),
+        figure=figure,
+        narrow=narrow,
+        table=_shown(cost.table_of(data)),
+    )

@@ -1,0 +1,207 @@
+"""What does each method cost, and what would the same compute buy the baseline?"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.confirmed import Confirmed
+from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out, window
+from dashboards.tables import Column, Entry, Table, numeric
+from study.methods import METHODS
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One way to spend compute in one cell: a tuned method, or the baseline at twice its epochs.
+
+    ``gradient_evaluations`` is the mean of a completed run (a diverged one stops early), ``relative`` the same over the baseline's at equal epochs;
+    ``on_front``: no other option of the cell has a higher mean accuracy at the same or a lower cost.
+    """
+
+    cell: str
+    method: str
+    epochs_factor: int
+    gradient_evaluations: float
+    relative: float
+    accuracies: tuple[float, ...]
+    mean: float
+    on_front: bool
+
+    @property
+    def name(self) -> str:
+        """Method, and how many times the epochs where that is more than one."""
+        return self.method if self.epochs_factor == 1 else f"{self.method}, {self.epochs_factor}× epochs"
+
+
+def options_of(runs: Iterable[Confirmed], baseline: str, cells: Mapping[str, Cell]) -> tuple[Option, ...]:
+    """Compute every option of every cell that has its baseline at equal epochs."""
+    found: dict[str, list[Option]] = {}
+    for confirmed in runs:
+        final = confirmed.final
+        completed = final[final["status"] == "completed"]
+        if completed.empty:
+            continue
+        chosen = confirmed.selection
+        accuracies = tuple(float(v) for v in final["test_accuracy"])
+        option = Option(
+            cell=cells[chosen.cell].label,
+            method=chosen.method,
+            epochs_factor=chosen.epochs_factor,
+            gradient_evaluations=float(completed["gradient_evaluations"].mean()),
+            relative=float("nan"),
+            accuracies=accuracies,
+            mean=sum(accuracies) / len(accuracies),
+            on_front=False,
+        )
+        found.setdefault(option.cell, []).append(option)
+    return tuple(option for options in found.values() for option in _compared(options, baseline))
+
+
+def _compared(options: list[Option], baseline: str) -> list[Option]:
+    unit = next((o.gradient_evaluations for o in options if (o.method, o.epochs_factor) == (baseline, 1)), float("nan"))
+    if not unit > 0:
+        return []
+    return [
+        Option(
+            o.cell,
+            o.method,
+            o.epochs_factor,
+            o.gradient_evaluations,
+            o.gradient_evaluations / unit,
+            o.accuracies,
+            o.mean,
+            not any(
+                other.mean > o.mean and other.gradient_evaluations <= 1.001 * o.gradient_evaluations
+                for other in options
+            ),
+        )
+        for o in sorted(options, key=lambda o: (o.gradient_evaluations, o.mean))
+    ]
+
+
+def figure_of(options: tuple[Option, ...], baseline: str) -> tuple[go.Figure, Arrangement]:
+    """Draw one panel a cell: accuracy against cost, a line along the baseline's epochs."""
+    names = list(dict.fromkeys(option.cell for option in options))
+    ends = [_ends(options, name) for name in names]
+    span = max(high - low for low, high in ends)
+    most = max(option.relative for option in options)
+    traces: list[go.Scatter] = []
+    axes: Axes = {}
+    for panel, (name, (low, high)) in enumerate(zip(names, ends, strict=True)):
+        here = [option for option in options if option.cell == name]
+        longer = [option for option in here if option.method == baseline]
+        traces.append(
+            go.Scatter(
+                x=theme.rounded([option.relative for option in longer]),
+                y=theme.rounded([theme.in_points(option.mean) for option in longer]),
+                mode="lines",
+                line={"color": theme.style_of(baseline).color, "width": 1.5},
+                hoverinfo="skip",
+                **anchors(panel),
+            )
+        )
+        for option, x in positions(here, baseline):
+            traces += _traces(option, x, low, panel)
+        axes[axis("x", panel)] = {
+            "title": {"text": "gradient evaluations, × base"},
+            "tickvals": [1, 2] if most < 2.5 else None,
+            "ticktext": ["1×", "2×"] if most < 2.5 else None,
+            "range": [0.65, max(2.0, most) + 0.35],
+        }
+        axes[axis("y", panel)] = {"range": window(low, high, span), "nticks": 6}
+    titles = [theme.wrapped(name, 22) for name in names]
+    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="test accuracy, %")
+
+
+def positions(options: list[Option], baseline: str) -> list[tuple[Option, float]]:
+    """Return where each option of a cell is drawn: at its cost, moved aside where another one stands already."""
+    placed: list[tuple[Option, float]] = []
+    for option in sorted(options, key=lambda option: option.method != baseline):
+        neighbours = sum(abs(other.relative - option.relative) < 0.1 for other, _ in placed)
+        step = 0.14 * ((neighbours + 1) // 2)
+        placed.append((option, option.relative + (step if neighbours % 2 else -step)))
+    return placed
+
+
+def _ends(options: tuple[Option, ...], cell: str) -> tuple[float, float]:
+    here = [option for option in options if option.cell == cell]
+    values = [v for option in here for v in option.accuracies]
+    return min(foot(values), *(option.mean for option in here)), max(values)
+
+
+def _traces(option: Option, x: float, floor: float, panel: int) -> tuple[go.Scatter, go.Scatter]:
+    style = theme.style_of(option.method)
+    seeds = go.Scatter(
+        x=[round(x, 4)] * len(option.accuracies),
+        y=theme.rounded([theme.in_points(max(floor, v)) for v in option.accuracies]),
+        mode="markers",
+        marker={"symbol": "line-ew", "size": 7, "line": {"color": theme.faded(style.color, 0.4), "width": 1.5}},
+        hoverinfo="skip",
+        **anchors(panel),
+    )
+    mean = go.Scatter(
+        x=[round(x, 4)],
+        y=theme.rounded([theme.in_points(option.mean)]),
+        mode="markers",
+        marker={
+            "symbol": style.symbol,
+            "size": 10,
+            "color": style.color if option.epochs_factor == 1 else theme.PAPER,
+            "line": {"color": style.color, "width": 2},
+        },
+        hoverinfo="text",
+        hovertext=[
+            f"<b>{theme.plot_text(option.name)}</b><br>{theme.percent(option.mean)}, n = {len(option.accuracies)}"
+            f"<br>{theme.large(option.gradient_evaluations)} gradient evaluations, {theme.ratio(option.relative)}"
+        ],
+        **anchors(panel),
+    )
+    return seeds, mean
+
+
+def table_of(options: tuple[Option, ...]) -> Table:
+    """Return the options as a table."""
+    return Table(
+        "cost",
+        "Cost and mean test accuracy of every tuned method, and of the baseline at twice its epochs.",
+        (
+            Column("Problem", "problem"),
+            Column("Method", "method"),
+            numeric("Gradient evaluations", "gradient_evaluations"),
+            numeric("× base", "relative_cost"),
+            numeric("Test accuracy", "test_accuracy"),
+            numeric("n", "n"),
+            Column("On the front", "on_front"),
+        ),
+        tuple(
+            (
+                Entry(option.cell),
+                Entry(option.name, method=option.method),
+                Entry(theme.large(option.gradient_evaluations), option.gradient_evaluations),
+                Entry(theme.ratio(option.relative), option.relative),
+                Entry(theme.percent(option.mean), option.mean),
+                Entry(str(len(option.accuracies)), len(option.accuracies)),
+                Entry("yes" if option.on_front else "no"),
+            )
+            for option in options
+        ),
+    )
+
+
+def ahead_of_baseline(options: tuple[Option, ...], baseline: str) -> dict[str, tuple[int, int]]:
+    """Return, by method, in how many cells its mean is above the baseline's at the same cost, and of how many."""
+    tally: dict[str, tuple[int, int]] = {}
+    for option in sorted(options, key=lambda option: list(METHODS).index(option.method)):
+        equal = [
+            other
+            for other in options
+            if (other.cell, other.method) == (option.cell, baseline)
+            and abs(other.relative / option.relative - 1) < 0.02
+        ]
+        if option.method != baseline and equal:
+            won, total = tally.get(option.method, (0, 0))
+            tally[option.method] = (won + (option.mean > equal[0].mean), total + 1)
+    return tally

@@ -1,0 +1,147 @@
+"""How did training go? Validation accuracy of the last weights over the epochs of the confirm runs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.confirmed import Confirmed
+from dashboards.figures.panels import Arrangement, Axes, anchors, axis, grid_of_cells, lay_out
+from dashboards.tables import Column, Entry, Table, numeric
+from study.methods import METHODS
+from study.stats import estimate
+
+MOST_POINTS = 300  # per curve; the frame keeps them all
+SHOWN_BELOW_BEST = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Mean validation accuracy by epoch of one tuned trajectory in one cell, with its 95 % Student-t interval."""
+
+    cell: str
+    method: str
+    epochs: tuple[int, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    n: tuple[int, ...]
+
+
+def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Curve, ...]:
+    """Compute the curves of the methods that use the last weights, at equal epochs, where epochs were kept."""
+    curves = []
+    for confirmed in runs:
+        chosen = confirmed.selection
+        if METHODS[chosen.method].weights != "last" or chosen.epochs_factor != 1:
+            continue
+        rows = confirmed.rows
+        rows = rows[(rows["weights"] == "last") & rows["val_accuracy"].notna() & (rows["status"] == "completed")]
+        by_epoch = {int(str(epoch)): values.tolist() for epoch, values in rows.groupby("epoch")["val_accuracy"]}
+        if len(by_epoch) < 2:
+            continue
+        epochs = sorted(by_epoch)[:: -(-len(by_epoch) // MOST_POINTS)]
+        found = [estimate(by_epoch[epoch]) for epoch in epochs]
+        curves.append(
+            Curve(
+                cell=cells[chosen.cell].label,
+                method=chosen.method,
+                epochs=tuple(epochs),
+                mean=tuple(e.mean for e in found),
+                low=tuple(e.ci95[0] for e in found),
+                high=tuple(e.ci95[1] for e in found),
+                n=tuple(e.n for e in found),
+            )
+        )
+    return tuple(curves)
+
+
+def figure_of(curves: tuple[Curve, ...]) -> tuple[go.Figure, Arrangement]:
+    """Draw one panel a cell; a band is the interval of the mean."""
+    names = list(dict.fromkeys(curve.cell for curve in curves))
+    traces: list[go.Scatter] = []
+    axes: Axes = {}
+    for panel, name in enumerate(names):
+        here = [curve for curve in curves if curve.cell == name]
+        for curve in here:
+            traces += _traces(curve, panel)
+        values = [v for curve in here for v in (*curve.mean, *curve.low, *curve.high) if theme.known(v)]
+        top = max(values)
+        low = max(min(values), top - SHOWN_BELOW_BEST)
+        room = 0.05 * max(top - low, 0.01)
+        axes[axis("x", panel)] = {
+            "title": {"text": "epoch"},
+            "range": [0, max(curve.epochs[-1] for curve in here) * 1.02],
+        }
+        axes[axis("y", panel)] = {
+            "range": [theme.in_points(low - room), theme.in_points(top + room)],
+            "nticks": 6,
+        }
+    titles = [theme.wrapped(name, 22) for name in names]
+    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="validation accuracy, %")
+
+
+def _traces(curve: Curve, panel: int) -> list[go.Scatter]:
+    style = theme.style_of(curve.method)
+    known = [
+        (epoch, low, high) for epoch, low, high in zip(curve.epochs, curve.low, curve.high, strict=True)
+        if theme.known(low)
+    ]  # fmt: skip
+    band = go.Scatter(
+        x=[epoch for epoch, _, _ in known] + [epoch for epoch, _, _ in reversed(known)],
+        y=theme.rounded(
+            [theme.in_points(high) for *_, high in known] + [theme.in_points(low) for _, low, _ in reversed(known)]
+        ),
+        mode="lines",
+        line={"width": 0, "color": style.color},
+        fill="toself",
+        fillcolor=theme.faded(style.color, 0.18),
+        hoverinfo="skip",
+        **anchors(panel),
+    )
+    mean = go.Scatter(
+        x=list(curve.epochs),
+        y=theme.rounded([theme.in_points(v) for v in curve.mean]),
+        mode="lines+markers" if len(curve.epochs) <= 12 else "lines",
+        line={"color": style.color, "width": 2, "dash": style.dash},
+        marker={"symbol": style.symbol, "size": 6},
+        hoverinfo="text",
+        hovertext=[
+            f"<b>{theme.plot_text(curve.method)}</b>, epoch {epoch}<br>{theme.percent(v)}, n = {n}"
+            for epoch, v, n in zip(curve.epochs, curve.mean, curve.n, strict=True)
+        ],
+        **anchors(panel),
+    )
+    return [band, mean]
+
+
+def table_of(curves: tuple[Curve, ...]) -> Table:
+    """Return the curves as a table: one row an epoch kept."""
+    return Table(
+        "curves",
+        "Mean validation accuracy of the last weights, by epoch.",
+        (
+            Column("Problem", "problem"),
+            Column("Trajectory", "method"),
+            numeric("Epoch", "epoch"),
+            numeric("Mean", "val_accuracy"),
+            numeric("95 % CI low", "ci95_low"),
+            numeric("95 % CI high", "ci95_high"),
+            numeric("n", "n"),
+        ),
+        tuple(
+            (
+                Entry(curve.cell),
+                Entry(curve.method, method=curve.method),
+                Entry(str(epoch), epoch),
+                Entry(theme.percent(mean), mean),
+                Entry(theme.percent(low), low),
+                Entry(theme.percent(high), high),
+                Entry(str(n), n),
+            )
+            for curve in curves
+            for epoch, mean, low, high, n in zip(curve.epochs, curve.mean, curve.low, curve.high, curve.n, strict=True)
+        ),
+    )

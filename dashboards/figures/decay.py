@@ -1,0 +1,169 @@
+"""Does averaging still pay when the learning rate decays? Last → averaged, under every schedule."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import plotly.graph_objects as go
+
+from dashboards import theme
+from dashboards.cells import words_of
+from dashboards.figures.panels import Arrangement, Axes, Grid, anchors, axis, lay_out
+from dashboards.tables import Column, Entry, Table, numeric
+from study.findings import Findings
+from study.methods import METHODS
+from study.stats import DecayByAveraging, Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Decay:
+    """Entries by group (the other factors, in words), in the order drawn; accuracies are fractions."""
+
+    groups: tuple[str, ...]
+    rows: tuple[str, ...]
+    entries: tuple[DecayByAveraging, ...]
+    span: float
+
+
+def decay_of(findings: Findings) -> Decay:
+    """Collect the entries that have runs, their groups in words; each row is a family under a schedule."""
+    words = group_words(findings.averaging)
+    entries = tuple(
+        replace(entry, group=words.get(entry.group, entry.group)) for entry in findings.decay_by_averaging if entry.n
+    )
+    groups = tuple(dict.fromkeys(entry.group for entry in entries))
+    rows = tuple(sorted({row_of(entry) for entry in entries}, key=lambda row: (_family_order(row, entries), row)))
+    spans = [high - low for low, high in (_ends(entries, group) for group in groups)]
+    return Decay(groups, rows, entries, max([*spans, 4 * findings.delta]))
+
+
+def group_words(effects: Iterable[Effect]) -> dict[str, str]:
+    """Return the words for every group: its task and its factors but the schedule."""
+    words = {}
+    for effect in effects:
+        factors = [(name, value) for name, value in effect.factors if name != "schedule"]
+        group = " ".join([effect.task, *(f"{name}={value}" for name, value in factors)])
+        words[group] = ", ".join([effect.task, *(words_of(name, value) for name, value in factors)])
+    return words
+
+
+def row_of(entry: DecayByAveraging) -> str:
+    """Name a row: which trajectory, under which schedule."""
+    return f"{last_method(entry.family)}, {words_of('schedule', entry.schedule)}"
+
+
+def _family_order(row: str, entries: tuple[DecayByAveraging, ...]) -> str:
+    return next(entry.family for entry in entries if row_of(entry) == row)
+
+
+def last_method(family: str) -> str:
+    """Return the method that a family's last weights are, ``averaged_method`` the one of its averages."""
+    return next(m.name for m in METHODS.values() if (m.family, m.weights) == (family, "last"))
+
+
+def averaged_method(family: str) -> str:
+    """Return the method that a family's averaged weights are."""
+    return next(m.name for m in METHODS.values() if (m.family, m.weights) == (family, "averaged"))
+
+
+def _ends(entries: tuple[DecayByAveraging, ...], group: str) -> tuple[float, float]:
+    values = [v for entry in entries if entry.group == group for v in (entry.last, entry.averaged)]
+    return min(values), max(values)
+
+
+def figure_of(decay: Decay) -> tuple[go.Figure, Arrangement]:
+    """Draw one panel a group: an open marker for the last weights, a filled one for their average."""
+    traces: list[go.Scatter] = []
+    axes: Axes = {}
+    heights = {row: len(decay.rows) - 1 - index for index, row in enumerate(decay.rows)}
+    for panel, group in enumerate(decay.groups):
+        for entry in decay.entries:
+            if entry.group == group:
+                traces.append(_dumbbell(entry, heights[row_of(entry)], panel))
+        low, high = _ends(decay.entries, group)
+        centre = (low + high) / 2
+        axes[axis("x", panel)] = {
+            "title": {"text": "test accuracy, %"},
+            "range": [
+                theme.in_points(centre - 0.60 * decay.span),
+                theme.in_points(centre + 0.86 * decay.span),
+            ],
+            "nticks": 6,
+        }
+        axes[axis("y", panel)] = {
+            "tickvals": list(heights.values()),
+            "ticktext": [theme.wrapped(row, 14) for row in heights],
+            "range": [-0.6, len(decay.rows) - 0.4],
+            "showgrid": False,
+            "tickfont": {"color": theme.INK},
+        }
+    grid = Grid(
+        columns=2, narrow_columns=1, row=40 * len(decay.rows), narrow_row=40 * len(decay.rows), left=116,
+        narrow_left=112, gap=96, x_gap=0.05, y_labels="first", top=34,
+    )  # fmt: skip
+    return lay_out(traces, [theme.wrapped(group, 44) for group in decay.groups], grid, axes)
+
+
+def _dumbbell(entry: DecayByAveraging, height: float, panel: int) -> go.Scatter:
+    last = theme.style_of(last_method(entry.family))
+    averaged = theme.style_of(averaged_method(entry.family))
+    x = theme.rounded([theme.in_points(entry.last), theme.in_points(entry.averaged)])
+    to_the_right = entry.averaged >= entry.last
+    hover = (
+        f"<b>{theme.plot_text(row_of(entry))}</b><br>last {theme.percent(entry.last)}, "
+        f"averaged {theme.percent(entry.averaged)}<br>"
+        f"{theme.gain(entry.gain)} points, 95 % CI {theme.interval(entry.gain_ci95)}, n = {entry.n}"
+    )
+    label = theme.gain(entry.gain)
+    return go.Scatter(
+        x=x,
+        y=[height, height],
+        mode="lines+markers+text",
+        text=["" if to_the_right else label, label if to_the_right else ""],
+        textposition="middle right",
+        textfont={"color": theme.INK, "size": 12},
+        line={"color": theme.faded(averaged.color, 0.5), "width": 3},
+        marker={
+            "symbol": [last.symbol, averaged.symbol],
+            "color": [theme.PAPER, averaged.color],
+            "line": {"color": [last.color, averaged.color], "width": 2},
+            "size": 11,
+            "opacity": 1,
+        },
+        cliponaxis=False,
+        hoverinfo="text",
+        hovertext=[hover, hover],
+        **anchors(panel),
+    )
+
+
+def table_of(decay: Decay) -> Table:
+    """Return the entries as a table."""
+    return Table(
+        "decay",
+        "Mean test accuracy of the last weights and of their average.",
+        (
+            Column("Group", "group"),
+            Column("Trajectory", "family"),
+            Column("Schedule", "schedule"),
+            numeric("Last", "last"),
+            numeric("Averaged", "averaged"),
+            numeric("Gain, points", "gain"),
+            numeric("95 % CI low", "ci95_low"),
+            numeric("95 % CI high", "ci95_high"),
+            numeric("n", "n"),
+        ),
+        tuple(
+            (
+                Entry(entry.group),
+                Entry(last_method(entry.family), entry.family, method=last_method(entry.family)),
+                Entry(words_of("schedule", entry.schedule), entry.schedule),
+                Entry(theme.percent(entry.last), entry.last),
+                Entry(theme.percent(entry.averaged), entry.averaged),
+                Entry(theme.gain(entry.gain), entry.gain),
+                Entry(theme.gain(entry.gain_ci95[0]), entry.gain_ci95[0]),
+                Entry(theme.gain(entry.gain_ci95[1]), entry.gain_ci95[1]),
+                Entry(str(entry.n), entry.n),
+            )
+            for entry in decay.entries
+        ),
+    )

@@ -1,0 +1,226 @@
+"""The report's sentences: templates filled from findings. No adjective without a rule, no verdict beyond the list.
+
+Every function returns plain text; escaping is the page's business.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from dashboards import theme
+from dashboards.cells import BUDGET_WORDS, METRIC_WORDS, Cell, where
+from study.findings import Findings, MethodSummary
+from study.stats import Effect
+
+
+def has_verdict(findings: Findings) -> bool:
+    """Tell whether the study is finished and any comparison has enough data for a verdict."""
+    return findings.counts.finished and any(e.verdict != "insufficient data" for e in findings.effects)
+
+
+def answer(findings: Findings, cells: Mapping[str, Cell]) -> str:
+    """Answer the question in one sentence, by the closed list of verdicts."""
+    if not has_verdict(findings):
+        return no_verdict(findings)
+    problems = len({effect.cell for effect in findings.effects})
+    helping = sorted((s for s in findings.summaries if s.helps), key=lambda s: -len(s.helps))
+    idle = [s.method for s in findings.summaries if not s.helps]
+    hurting = [s for s in findings.summaries if s.hurts]
+    clauses = [f"{s.method} {_helps(s, problems, cells, first=i == 0)}" for i, s in enumerate(helping)]
+    if idle:
+        verb = "helps" if len(idle) == 1 else "help"
+        clauses.append(f"{listed(idle)} {verb} in none" + ("" if helping else f" of {things(problems, 'problem')}"))
+    sentence = f"{_budget_clause(findings)}, {'; '.join(clauses)}"
+    if hurting:
+        sentence += "; " + listed([f"{s.method} hurts in {share(len(s.hurts), problems)}" for s in hurting])
+    elif helping:
+        sentence += "; no method hurts in any"
+    else:
+        sentence += f" ({_null_clause(findings)})"
+    return sentence + "."
+
+
+def _helps(summary: MethodSummary, problems: int, cells: Mapping[str, Cell], *, first: bool) -> str:
+    tested = {name: cells[name] for name in _tested(summary) if name in cells}
+    amount = share(len(summary.helps), problems) if first else f"{len(summary.helps)} of {problems}"
+    exactly = where(summary.helps, tested)
+    return f"helps in {amount}" + (f" (those with {exactly})" if exactly else "")
+
+
+def _null_clause(findings: Findings) -> str:
+    null = sum(len(s.null) for s in findings.summaries)
+    undecided = sum(len(s.undecided) for s in findings.summaries)
+    free = sum(len(s.helps_if_free) for s in findings.summaries)
+    parts = [(null, "show no material effect"), (free, "help only if compute is free"), (undecided, "are undecided")]
+    told = listed([f"{number} {words}" for number, words in parts if number])
+    return f"of the {things(null + undecided + free, 'comparison')}, {told}"
+
+
+def _tested(summary: MethodSummary) -> tuple[str, ...]:
+    return (*summary.helps, *summary.helps_if_free, *summary.hurts, *summary.null, *summary.undecided)
+
+
+def _budget_clause(findings: Findings) -> str:
+    budgets = {effect.budget for effect in findings.effects}
+    if "G" in budgets and findings.primary_budget == "G":
+        return "At equal gradient evaluations"
+    return f"At {BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)}"
+
+
+def no_verdict(findings: Findings) -> str:
+    """Say that there is no verdict yet, and why."""
+    counts = findings.counts
+    done = counts.ended
+    if not done:
+        return "No verdict yet: no run has finished."
+    if counts.failed == done:
+        return f"No verdict: {'the only run' if done == 1 else f'all {done:,} runs'} failed."
+    if not counts.finished:
+        return f"No verdict yet: {done:,} of {counts.planned:,} planned runs are done."
+    most = max((effect.n for effect in findings.effects), default=0)
+    return (
+        f"No verdict: no comparison has enough complete pairs of runs (the most is {most}; a verdict needs five, "
+        "and at most a fifth of the planned pairs missing)."
+    )
+
+
+def qualification(findings: Findings) -> list[str]:
+    """Say in the first paragraph what a reader must know before quoting the answer."""
+    metric = METRIC_WORDS.get(findings.metric, findings.metric)
+    sentences = []
+    if findings.effects:
+        seeds = sorted({effect.n for effect in findings.effects})
+        span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        sentences.append(
+            f"A gain is {metric} of the tuned method minus that of tuned {findings.baseline}, on {span} fresh paired "
+            f"seeds; “helps” needs a mean gain of at least δ = {theme.points(findings.delta)} points."
+        )
+    if not has_verdict(findings):
+        return sentences
+    free = [s for s in findings.summaries if s.helps_if_free]
+    if free:
+        clause = listed([f"{s.method} helps in {len(s.helps_if_free)} more" for s in free])
+        sentences.append(f"Only if compute is free (at equal epochs), {clause}.")
+    flips = {(c.cell, c.method) for c in findings.caveats if c.kind.startswith("verdict depends on")}
+    total = len({(effect.cell, effect.method) for effect in findings.effects})
+    if flips:
+        sentences.append(f"{len(flips)} of {total} verdicts would change at half or twice δ, or under the other budget.")
+    else:
+        sentences.append("No verdict changes at half or twice δ, or under another budget of the study.")
+    lost = findings.counts.failed + findings.counts.diverged
+    if lost:
+        sentences.append(
+            f"{theme.count(findings.counts.diverged)} of {theme.count(findings.counts.planned)} runs diverged and "
+            f"{theme.count(findings.counts.failed)} failed."
+        )
+    return sentences
+
+
+def tally(summary: MethodSummary) -> tuple[str, str]:
+    """Say where a method helps, and the rest of the tally: together never less than the whole."""
+    parts = [
+        (len(summary.helps_if_free), "only if compute is free"),
+        (len(summary.hurts), "hurts"),
+        (len(summary.null), "no material effect"),
+        (len(summary.undecided), "undecided"),
+    ]
+    rest = ", ".join(f"{number} {words}" for number, words in parts if number)
+    return f"helps in {len(summary.helps)} of {len(_tested(summary))}", rest
+
+
+def forest_heading(findings: Findings) -> str:
+    """State, for every method, the range of its gains under the primary budget."""
+    primary = [effect for effect in findings.effects if effect.budget == findings.primary_budget and effect.n]
+    clauses = []
+    for method in dict.fromkeys(effect.method for effect in primary):
+        means = [effect.mean for effect in primary if effect.method == method]
+        clauses.append(f"{method} {_range(means)}")
+    where_ = BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)
+    return f"Mean gains in points at {where_}: {listed(clauses)}" if clauses else "No gain has been measured yet"
+
+
+def _range(means: Sequence[float]) -> str:
+    low, high = theme.gain(min(means)), theme.gain(max(means))
+    return low if low == high else f"{low} to {high}"
+
+
+def slopes_heading(effects: Iterable[Effect]) -> str:
+    """State in how many comparisons averaging the weights of a run helps, hurts, or has no material effect."""
+    verdicts = [effect.verdict for effect in effects if effect.n]
+    parts = [(verdicts.count("no material effect"), "has no material effect in"), (verdicts.count("hurts"), "hurts in")]
+    clauses = [f"helps in {verdicts.count('helps')} of {things(len(verdicts), 'comparison')}"]
+    clauses += [f"{words} {number}" for number, words in parts if number]
+    return f"Within the same runs, averaging {listed(clauses)}"
+
+
+def decay_heading(gains: Mapping[str, Sequence[float]]) -> str:
+    """State the mean gain from averaging under every schedule (keys in words)."""
+    clauses = [f"{theme.gain(sum(values) / len(values))} points with a {words}" for words, values in gains.items()]
+    return f"Averaging gains, in the mean, {listed(clauses)}"
+
+
+def interaction_heading(means: Sequence[tuple[float, tuple[float, float]]]) -> str:
+    """State in how many problems the two gains overlap, add more, or just add up, by the 95 % interval."""
+    overlap = sum(ci[1] < 0 for _, ci in means)
+    more = sum(ci[0] > 0 for _, ci in means)
+    rest = len(means) - overlap - more
+    return (
+        f"Together, SAM and averaging give less than the sum of their gains in {overlap}, more in {more}, and no "
+        f"difference from the sum is shown in {rest} of {things(len(means), 'problem')}"
+    )
+
+
+def deltas_heading(changing: int, total: int, lowest: float, highest: float) -> str:
+    """State how many verdicts change along the strips of δ."""
+    return (
+        f"{changing} of {things(total, 'verdict')} change somewhere between δ = {theme.points(lowest)} and "
+        f"δ = {theme.points(highest)} points"
+    )
+
+
+def rho_heading(selected: Sequence[float]) -> str:
+    """State the range of the rho that validation selected for SAM."""
+    if not selected:
+        return "No rho has been selected yet"
+    low, high = theme.number(min(selected)), theme.number(max(selected))
+    span = f"is {low}" if low == high else f"runs from {low} to {high}"
+    return f"SAM's selected rho {span} over {things(len(selected), 'problem')}"
+
+
+def selections_heading(flagged: int, total: int) -> str:
+    """State how many selected configurations lie at an edge of the searched space."""
+    if not flagged:
+        return f"None of the {total} selected configurations lies at the edge of the searched space"
+    return f"{flagged} of {total} selected configurations lie at the edge of the searched space"
+
+
+def cost_heading(baseline: str, ahead: Mapping[str, tuple[int, int]]) -> str:
+    """State in how many problems each method has a higher mean than the baseline at the same cost."""
+    if not ahead:
+        return f"No method has been measured at a cost that {baseline} was measured at too"
+    clauses = [f"{method} in {won} of {total}" for method, (won, total) in ahead.items()]
+    return f"At its own cost, the mean is above that of {baseline}: {listed(clauses)}"
+
+
+def curves_heading(higher: int, total: int, sam: str, base: str) -> str:
+    """State in how many problems the sharpness-aware trajectory ends above the base one on validation."""
+    if not total:
+        return "Validation accuracy while training"
+    return (
+        f"At the last epoch, mean validation accuracy is higher with {sam} than with {base} in {share(higher, total)}"
+    )
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Join with commas and a final "and"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
+
+
+def things(number: int, noun: str) -> str:
+    """Count nouns: "1 verdict", "240 runs"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def share(number: int, total: int) -> str:
+    """Say a share of the problems: "3 of 4 problems", "the one problem"."""
+    if total == 1:
+        return "the one problem" if number else "none of the one problem"
+    return f"all {total} problems" if number == total else f"{number} of {total} problems"

@@ -1,0 +1,167 @@
+"""Assemble the report: findings and the frame in, the text of one self-contained page out."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from dashboards import evidence, payload, prose, runs, theme, words
+from dashboards.cells import BUDGET_WORDS, METRIC_WORDS, Cell, cells_of
+from dashboards.charts import charts_of
+from dashboards.provenance import spec_toml
+from dashboards.tables import Table
+from study.findings import Caveat, Findings
+from study.records import write_atomically
+
+if TYPE_CHECKING:
+    from study.results import Study
+
+SECTIONS: tuple[tuple[str, str], ...] = (
+    ("verdicts", "Verdicts"),
+    ("caveats", "What would change this conclusion"),
+    ("when", "When it helps"),
+    ("training", "How training went"),
+    ("tuning", "Tuning"),
+    ("cost", "Cost"),
+    ("runs", "All runs"),
+    ("methods", "Methods in plain words"),
+    ("glossary", "Glossary"),
+    ("provenance", "Provenance"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the template fills in, apart from the tables and charts by id."""
+
+    title: str
+    study: str
+    answer: str
+    decided: bool
+    unfinished: str
+    qualification: Sequence[str]
+    facts: Sequence[tuple[str, str]]
+    tiles: Mapping[str, tuple[str, str, str, str]]
+
+
+def build_report(findings: Findings, frame: pd.DataFrame, *, built: datetime | None = None) -> str:
+    """Return the report's HTML. Equal arguments give equal bytes.
+
+    Args:
+        findings: What the study found.
+        frame: The tidy frame of `study.records.frame_of`.
+        built: Printed as the date of the report; None prints no date.
+    """
+    cells = cells_of(findings, frame)
+    charts = charts_of(findings, frame, cells)
+    script = payload.part("report.js")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals |= {"style_of": theme.style_of, "dark": theme.DARK, "icons": theme.VERDICT_ICONS}
+    environment.filters["csv"] = csv_value
+    return environment.from_string(payload.part("template.html")).render(
+        page=_page(findings, cells, frame),
+        sections=SECTIONS,
+        matrix=evidence.matrix_of(findings, cells),
+        charts=charts,
+        tables=_tables(findings, frame, cells),
+        headings=_headings(findings),
+        caveats=_caveats(findings),
+        methods=[(name, words.method_in_words(name)) for name in findings.methods],
+        verdict_words=words.VERDICTS_IN_WORDS,
+        glossary=words.GLOSSARY,
+        provenance=_provenance(findings, built),
+        spec_text=spec_toml(findings.spec),
+        csp=payload.policy(script),
+        css=Markup(payload.part("report.css")),  # our own file
+        script=Markup(script),  # our own file, named by its hash in the policy
+        data=Markup(payload.figures_json(charts.values())),  # escaped for a script element
+        plotly=Markup(payload.packed_plotly() if charts else ""),  # base64
+    )
+
+
+def write_report(study: "Study", path: Path | None = None) -> Path:
+    """Build a study's report, write it atomically and return its path; by default ``report.html`` in its folder.
+
+    The report has a date only where SOURCE_DATE_EPOCH gives one, so that rebuilds are identical.
+    """
+    path = path or study.folder / "report.html"
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    built = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else None
+    write_atomically(path, build_report(study.findings, study.frame, built=built))
+    return path
+
+
+def csv_value(value: object) -> str:
+    """Write a table entry's value for sorting and the CSV: numbers at ten significant digits."""
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame) -> Page:
+    counts = findings.counts
+    return Page(
+        title=findings.question,
+        study=findings.study,
+        answer=prose.answer(findings, cells),
+        decided=prose.has_verdict(findings),
+        unfinished="" if counts.finished else f"So far {counts.ended:,} of {counts.planned:,} planned runs are done.",
+        qualification=prose.qualification(findings),
+        facts=[
+            ("problems", f"{len(cells)}"),
+            ("methods", f"{len(findings.methods)}"),
+            ("runs", f"{frame['run_id'].nunique():,}"),
+            ("metric", METRIC_WORDS.get(findings.metric, findings.metric)),
+            ("primary budget", BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)),
+            ("δ", f"{theme.points(findings.delta)} points"),
+            ("α", f"{findings.alpha:g}"),
+            ("spec hash", findings.spec_hash[:10]),
+        ],
+        tiles={
+            summary.method: (*prose.tally(summary), theme.gain(summary.mean_gain), theme.ratio(summary.cost_ratio))
+            for summary in findings.summaries
+        },
+    )
+
+
+def _tables(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]) -> dict[str, Table]:
+    return {
+        "verdicts": evidence.verdict_table(findings, cells),
+        "deltas": evidence.delta_table(findings, cells),
+        "interactions": evidence.interaction_table(findings.interactions, findings.delta, cells),
+        "selections": evidence.selection_table(findings.selections, cells),
+        "runs": runs.run_table(frame, cells),
+    }
+
+
+def _headings(findings: Findings) -> dict[str, str]:
+    known = [(i.mean, i.ci95) for i in findings.interactions if i.n]
+    flagged = sum(bool(selection.at_edge) for selection in findings.selections)
+    return {
+        "deltas": prose.deltas_heading(*evidence.delta_counts(findings)),
+        "interactions": prose.interaction_heading(known),
+        "selections": prose.selections_heading(flagged, len(findings.selections)),
+    }
+
+
+def _caveats(findings: Findings) -> list[tuple[str, list[Caveat]]]:
+    kinds = dict.fromkeys(caveat.kind for caveat in findings.caveats)
+    return [(kind, [caveat for caveat in findings.caveats if caveat.kind == kind]) for kind in kinds]
+
+
+def _provenance(findings: Findings, built: datetime | None) -> list[tuple[str, str]]:
+    counts = asdict(findings.counts)
+    rows = [
+        ("Study", findings.study),
+        ("Spec hash (SHA-256)", findings.spec_hash),
+        ("Runs", ", ".join(f"{number:,} {name}" for name, number in counts.items())),
+        ("Devices", ", ".join(findings.devices) or "–"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(findings.versions.items())) or "–"),
+    ]
+    return rows + ([("Report built", f"{built:%Y-%m-%d %H:%M} UTC")] if built else [])

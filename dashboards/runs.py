@@ -1,0 +1,103 @@
+"""Every run as one row of the page's last table."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pandas as pd
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.evidence import weights_in_words
+from dashboards.tables import Column, Entry, Table, numeric
+
+MOST_ROWS = 1000
+_STATUS_ORDER = {"failed": 0, "diverged": 1, "completed": 2}
+_STATUS_ICONS = {"failed": "hurts", "diverged": "inconclusive"}
+_LONGEST_ERROR = 160
+
+
+def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], limit: int = MOST_ROWS) -> Table:
+    """Return one row a run: troubled runs first, then confirm, then tune, so that a cap cuts the least."""
+    last = frame[(frame["weights"] == "last") & frame["final"]].drop_duplicates("run_id")
+    last = last.assign(
+        _status=last["status"].map(_STATUS_ORDER), _stage=last["stage"].map({"confirm": 0, "tune": 1})
+    ).sort_values(["_status", "_stage", "cell", "family", "epochs_factor", "trial", "seed", "run_id"])
+    shown = last.head(limit)
+    table = Table(
+        "runs",
+        "One row a run; accuracies at its last epoch.",
+        (
+            Column("Run", "run_id"),
+            Column("Status", "status"),
+            Column("Stage", "stage"),
+            Column("Problem", "problem", wide=True),
+            Column("Family", "family"),
+            numeric("Epochs", "epochs_factor"),
+            numeric("Learning rate", "learning_rate"),
+            numeric("rho", "rho"),
+            numeric("Seed", "seed"),
+            numeric("Val., last", "val_accuracy_last"),
+            numeric("Val., best average", "val_accuracy_averaged"),
+            Column("Average", "average"),
+            numeric("Test, last", "test_accuracy_last"),
+            numeric("Test, average", "test_accuracy_averaged"),
+            numeric("Gradients", "gradient_evaluations"),
+            Column("Message", "error"),
+        ),
+        tuple(_rows(shown, _best_averages(frame, shown["run_id"]), cells)),
+    )
+    if len(last) > limit:
+        note = f"{limit:,} of {len(last):,} runs are shown, troubled ones first; all of them are in runs.parquet."
+        return replace(table, caption=f"{table.caption} {note}")
+    return table
+
+
+def _best_averages(frame: pd.DataFrame, run_ids: pd.Series) -> dict[str, dict[str, object]]:
+    """Return each run's average with the best validation accuracy at its last epoch; ties go to the first name."""
+    averages = frame[
+        (frame["weights"] != "last") & frame["final"] & frame["val_accuracy"].notna() & frame["run_id"].isin(run_ids)
+    ].sort_values(["val_accuracy", "weights"], ascending=[False, True])
+    best = averages.drop_duplicates("run_id")[["run_id", "weights", "val_accuracy", "test_accuracy"]]
+    return {str(row["run_id"]): row for row in best.to_dict("records")}  # type: ignore[misc]
+
+
+def _rows(
+    shown: pd.DataFrame, averages: Mapping[str, Mapping[str, object]], cells: Mapping[str, Cell]
+) -> list[tuple[Entry, ...]]:
+    rows: list[tuple[Entry, ...]] = []
+    for run in shown.to_dict("records"):
+        run_id, status = str(run["run_id"]), str(run["status"])
+        average = averages.get(run_id, {})
+        rows.append(
+            (
+                Entry(run_id[:8], run_id),
+                Entry(status, verdict=_STATUS_ICONS.get(status, "")),
+                Entry(str(run["stage"])),
+                Entry(cells[run["cell"]].label),
+                Entry(str(run["family"])),
+                Entry(f"{run['epochs_factor']}×", int(run["epochs_factor"])),
+                Entry(theme.number(run["learning_rate"]), run["learning_rate"]),
+                Entry(theme.number(run["rho"]), run["rho"]),
+                Entry(str(run["seed"]), int(run["seed"])),
+                _accuracy(run["val_accuracy"]),
+                _accuracy(average.get("val_accuracy")),
+                Entry(weights_in_words(str(average["weights"])) if average else "–", str(average.get("weights", ""))),
+                _accuracy(run["test_accuracy"]),
+                _accuracy(average.get("test_accuracy")),
+                Entry(theme.large(run["gradient_evaluations"]), int(run["gradient_evaluations"])),
+                _message(run["error"]),
+            )
+        )
+    return rows
+
+
+def _accuracy(value: object) -> Entry:
+    fraction = float(value) if isinstance(value, float | int) else None
+    return Entry(theme.percent(fraction), fraction if theme.known(fraction) else "")
+
+
+def _message(error: object) -> Entry:
+    if not isinstance(error, str) or not error:
+        return Entry("", "")
+    line = " ".join(error.split())
+    return Entry(line if len(line) <= _LONGEST_ERROR else f"{line[:_LONGEST_ERROR]}…", line)

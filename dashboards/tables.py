@@ -1,0 +1,76 @@
+"""Tables of the page as plain data: what the template writes, what sorts, and what a CSV download holds."""
+
+from dataclasses import dataclass, replace
+
+CsvValue = str | float | int | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A small drawing of an interval inside a table row; all positions are shares of its width, 0 to 1."""
+
+    low: float
+    mean: float
+    high: float
+    zero: float
+    band: tuple[float, float]
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a table.
+
+    Attributes:
+        text: What is read.
+        value: What sorts and what the CSV holds, at full precision; the text where it is None.
+        verdict: Draws the verdict's icon before the text.
+        method: Draws the method's marker before the text.
+        span: Draws an interval instead of the text, which then is its label.
+        note: A second, smaller line.
+    """
+
+    text: str
+    value: CsvValue = None
+    verdict: str = ""
+    method: str = ""
+    span: Span | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its heading, whether numbers are aligned to the right, and the CSV's name of it.
+
+    A column with ``csv`` "" is a drawing of another one and stays out of the download.
+    """
+
+    title: str
+    csv: str
+    numeric: bool = False
+    wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns and rows. ``groups`` holds the row numbers that open a group (a rule is drawn above them)."""
+
+    id: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    groups: tuple[int, ...] = ()
+
+
+def numeric(title: str, csv: str) -> Column:
+    """Return a column of numbers."""
+    return Column(title, csv, numeric=True)
+
+
+def capped(table: Table, limit: int, rest: str) -> Table:
+    """Return the table's first ``limit`` rows, its caption saying what was left out and where ``rest`` is."""
+    if len(table.rows) <= limit:
+        return table
+    caption = f"{table.caption} The first {limit:,} of {len(table.rows):,} rows are shown; {rest}"
+    groups = tuple(group for group in table.groups if group < limit)
+    return replace(table, caption=caption, rows=table.rows[:limit], groups=groups)

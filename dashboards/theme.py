@@ -1,0 +1,193 @@
+"""How things look: colour, marker and dash of every method, light and dark, and how a number is written.
+
+Colour is never the only carrier: a method always has its own marker and dash, a verdict its own word and icon.
+Everything outside this module holds fractions; percentage points exist only in the functions below.
+"""
+
+import html
+import math
+import re
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+FONT = '-apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif'
+
+INK, MUTED, GRID, PAPER, ACCENT = "#1A1D21", "#5B6470", "#E3E7EB", "#FFFFFF", "#0B5CAD"
+BAND = "#EEF1F4"  # the region of practical equivalence
+UNKNOWN = "#767C84"
+
+# Figures are written in the light colours; the page swaps these for the dark ones. Colours that are not named
+# here (all methods but the base) keep a contrast of at least 3:1 on both papers.
+DARK: dict[str, str] = {
+    INK: "#E8E8E6",
+    MUTED: "#A6ADB7",
+    GRID: "#2C3036",
+    PAPER: "#121212",
+    ACCENT: "#7DB7F0",
+    BAND: "#23272C",
+    "#333333": "#E6E6E6",
+    UNKNOWN: "#8C939C",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What marks one method everywhere: its colour, plotly marker symbol and line dash."""
+
+    color: str
+    symbol: str
+    dash: str
+
+
+STYLE: dict[str, Style] = {
+    "SGD": Style("#333333", "circle", "solid"),
+    "SWA": Style("#0072B2", "square", "dash"),
+    "EMA": Style("#CC79A7", "hexagon", "dot"),
+    "SAM": Style("#D55E00", "triangle-up", "longdash"),
+    "ASAM": Style("#A66F00", "triangle-down", "dashdot"),
+    "WASAM": Style("#009E73", "diamond", "longdashdot"),
+}
+_UNKNOWN_STYLE = Style(UNKNOWN, "star", "dot")
+
+# Verdict → name of its icon in the page's sprite. The words always stand beside it.
+VERDICT_ICONS: dict[str, str] = {
+    "helps": "up",
+    "hurts": "down",
+    "no material effect": "equal",
+    "inconclusive": "question",
+    "insufficient data": "dots",
+}
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": FONT, "size": 13, "color": INK},
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER,
+        "colorway": [style.color for style in STYLE.values()],
+        "xaxis": {
+            "gridcolor": GRID, "zeroline": False, "linecolor": GRID, "tickcolor": GRID, "ticks": "outside",
+            "ticklen": 4, "fixedrange": True, "title": {"standoff": 8, "font": {"color": MUTED, "size": 12}},
+            "tickfont": {"color": MUTED, "size": 12},
+        },
+        "yaxis": {
+            "gridcolor": GRID, "zeroline": False, "linecolor": GRID, "fixedrange": True,
+            "title": {"standoff": 8, "font": {"color": MUTED, "size": 12}},
+            "tickfont": {"color": MUTED, "size": 12},
+        },
+        "hoverlabel": {"bgcolor": PAPER, "bordercolor": MUTED, "font": {"family": FONT, "size": 12, "color": INK}},
+        "legend": {
+            "orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "yref": "container",
+            "font": {"size": 12, "color": INK}, "itemclick": False, "itemdoubleclick": False, "tracegroupgap": 0,
+        },
+        "annotationdefaults": {"showarrow": False, "font": {"color": INK, "size": 13}},
+        "hovermode": "closest",
+        "dragmode": False,
+    }
+)  # fmt: skip
+
+
+def style_of(method: str) -> Style:
+    """Return the method's style; a method the table does not know is grey with a star."""
+    return STYLE.get(method, _UNKNOWN_STYLE)
+
+
+def faded(color: str, opacity: float) -> str:
+    """Return a ``#RRGGBB`` colour as ``#RRGGBBAA``: the page swaps the first seven characters in the dark."""
+    return f"{color}{round(opacity * 255):02X}"
+
+
+def plot_text(text: str) -> str:
+    """Make a user's string safe for plotly, which reads tags and entities in every text it draws."""
+    return html.escape(text, quote=False)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Make a user's string safe for plotly and break it between words after about ``width`` characters."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += " " + word
+        else:
+            lines.append(word)
+    return "<br>".join(plot_text(line) for line in lines)
+
+
+def known(value: float | None) -> bool:
+    """Tell whether there is a number: not None, not NaN, not infinite."""
+    return value is not None and math.isfinite(value)
+
+
+def rounded(values: object) -> list[float | None]:
+    """Return numbers at six significant digits, None where there is none: enough for a screen, half the bytes."""
+    return [float(f"{v:.6g}") if known(v) else None for v in values]  # type: ignore[attr-defined]
+
+
+def in_points(fraction: float) -> float:
+    """Convert a difference of fractions to percentage points."""
+    return fraction * 100
+
+
+def gain(fraction: float | None) -> str:
+    """Write a gain in percentage points, always with its sign: ``+1.23``."""
+    if fraction is None or not known(fraction):
+        return "–"
+    text = f"{abs(in_points(fraction)):.2f}"
+    if float(text) == 0:
+        return "0.00"
+    return ("+" if fraction > 0 else "−") + text
+
+
+def points(fraction: float | None) -> str:
+    """Write a size in percentage points, without a sign: ``0.50``."""
+    return "–" if fraction is None or not known(fraction) else f"{in_points(fraction):.2f}"
+
+
+def interval(ends: tuple[float, float]) -> str:
+    """Write an interval of gains: ``[+0.45, +2.01]``."""
+    return f"[{gain(ends[0])}, {gain(ends[1])}]" if known(ends[0]) and known(ends[1]) else "–"
+
+
+def percent(fraction: float | None) -> str:
+    """Write an accuracy: ``94.52 %``, with a narrow space that does not break."""
+    return "–" if fraction is None or not known(fraction) else f"{in_points(fraction):.2f}\u202f%"
+
+
+def p_value(p: float | None) -> str:
+    """Write a p value: three decimals, no leading zero, ``< .001`` below."""
+    if p is None or not known(p):
+        return "–"
+    if p < 0.001:
+        return "< .001"
+    text = f"{p:.3f}"
+    return text.removeprefix("0") if text.startswith("0") else text
+
+
+def number(value: float | None) -> str:
+    """Write a hyper-parameter with three significant digits."""
+    return "–" if value is None or not known(value) else f"{value:.3g}"
+
+
+def ratio(value: float | None) -> str:
+    """Write a cost ratio: ``2.00×``."""
+    return "–" if value is None or not known(value) else f"{value:.2f}×"
+
+
+def count(value: float | None) -> str:
+    """Write a whole number with thousands separated."""
+    return "–" if value is None or not known(value) else f"{value:,.0f}"
+
+
+def large(value: float | None) -> str:
+    """Write a large count with a unit: ``240 k``, ``1.2 M``."""
+    if value is None or not known(value):
+        return "–"
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}\u202f{unit}"
+    return f"{value:.0f}"
+
+
+def identifier(text: str) -> str:
+    """Return a form of a user's string that can stand in an id or a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

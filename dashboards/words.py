@@ -1,0 +1,66 @@
+"""Fixed words: the methods and the terms of the report, for a reader who has met none of them."""
+
+METHODS_IN_WORDS: dict[str, str] = {
+    "SGD": (
+        "Stochastic gradient descent with momentum, and the weights it ends with. The baseline: every gain is "
+        "measured against it, tuned with the same number of trials."
+    ),
+    "SWA": (
+        "Stochastic weight averaging: the same training, but the network that is used is the mean of the weights "
+        "at the ends of the later epochs. Costs no extra gradients; BatchNorm statistics are measured anew."
+    ),
+    "SAM": (
+        "Sharpness-aware minimization: each step first moves the weights a distance rho uphill, takes the gradient "
+        "there, and applies it from where it started. It seeks weights whose neighbourhood is good too, at two "
+        "gradients a step."
+    ),
+    "WASAM": "Both at once: train with SAM, use the average of the later weights. Two gradients a step, as SAM.",
+}
+
+VERDICTS_IN_WORDS: tuple[tuple[str, str], ...] = (
+    (
+        "helps",
+        "The mean gain is at least δ, its 95 % interval excludes zero, and p stays below α after Holm's correction.",
+    ),
+    ("hurts", "The same in the other direction."),
+    ("no material effect", "The 90 % interval lies inside ±δ: if there is an effect, it is too small to matter."),
+    ("inconclusive", "None of these: the measurements allow a material effect and none at all."),
+    ("insufficient data", "Fewer than five complete pairs, or more than a fifth of the planned pairs missing."),
+)
+
+GLOSSARY: tuple[tuple[str, str], ...] = (
+    ("Averaged weights", "The mean of a run's weights over its later epochs, from a start that tuning chose."),
+    ("Average start", "The share of the epochs after which averaging begins."),
+    ("Cell, problem", "One setting: a task with its factors fixed (label noise, schedule, training size …)."),
+    (
+        "Confidence interval, 95 % CI",
+        "Student-t interval of the mean gain over paired seeds; not adjusted for the number of comparisons.",
+    ),
+    ("Confirm", "The second stage: frozen settings, trained on fresh seeds, the test set read once."),
+    ("δ, delta", "The smallest gain that matters, fixed before the first run. Gains inside ±δ count as none."),
+    ("Diverged", "A run whose loss stopped being finite. It counts, at the accuracy of guessing."),
+    ("Equal epochs", "Every method trains for as many epochs as the baseline; two gradients a step cost nothing."),
+    (
+        "Equal gradient evaluations",
+        "The baseline trains for twice the epochs when its rival takes two gradients a step, tuned anew for it.",
+    ),
+    ("Family", "The trajectory that is trained: base (plain gradient) or sam (sharpness-aware gradient)."),
+    ("Gain", "Accuracy of the method minus accuracy of the baseline on the same seed; positive is better."),
+    ("Gradient evaluation", "One forward and backward pass of one training example: the unit of cost."),
+    ("Holm's correction", "Makes the p values stricter, as many comparisons are made at once."),
+    ("Last weights", "The weights as the final step leaves them."),
+    (
+        "Minimum detectable effect",
+        "The smallest true gain that this comparison would have found in 80 % of repetitions.",
+    ),
+    ("n", "Complete pairs: seeds on which both the method and its baseline finished."),
+    ("Point", "Percentage point: 80.0 % to 80.5 % is a gain of 0.50 points."),
+    ("rho", "How far SAM moves uphill before it takes the gradient. 0 makes it the plain step."),
+    ("Tune", "The first stage: the same number of trials for every method, picked on validation data."),
+    ("Within-run", "Averaged against last weights of the same training runs: shows the mechanism, not the verdict."),
+)
+
+
+def method_in_words(method: str) -> str:
+    """Return the method's description; a method without one says so."""
+    return METHODS_IN_WORDS.get(method, "No description of this method has been written.")

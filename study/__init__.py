@@ -1,0 +1,1 @@
+"""Studies of flat-minima optimizers: what is run, what was measured, and what it means."""

@@ -1,0 +1,31 @@
+"""Findings: what the measurements mean, as plain dataclasses and as ``findings.json``.
+
+`evidence` picks out of the records what each tuned method measured, `conclusions` compares it and judges,
+`caveats` names what could change the answer, `content` holds the result and its file.
+"""
+
+from study.findings.conclusions import find
+from study.findings.content import (
+    FINDINGS_VERSION,
+    Caveat,
+    DeltaStrip,
+    Findings,
+    FindingsError,
+    MethodSummary,
+    RunCounts,
+    read_findings,
+    write_findings,
+)
+
+__all__ = [
+    "FINDINGS_VERSION",
+    "Caveat",
+    "DeltaStrip",
+    "Findings",
+    "FindingsError",
+    "MethodSummary",
+    "RunCounts",
+    "find",
+    "read_findings",
+    "write_findings",
+]

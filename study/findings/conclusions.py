@@ -1,0 +1,247 @@
+"""Conclusions: from the records of a study, finished or not, to its `Findings`."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from study.findings.caveats import caveats_of
+from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
+from study.findings.evidence import Arm, Cell, Evidence, average_of, best_average, gather, mean_known, ratio
+from study.methods import BASELINE, METHODS, epochs_factor_of_baseline
+from study.records import RunRecord
+from study.selection import best_measurement
+from study.spec import Budget, StudySpec
+from study.stats import (
+    Contrast,
+    DecayByAveraging,
+    Effect,
+    Interaction,
+    RhoResponse,
+    compare,
+    interaction,
+    judge,
+    verdict,
+)
+
+PRIMARY_METRIC = "test_accuracy"
+DESCRIPTIVE_METRIC = "test_loss"
+DELTA_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+def find(spec: StudySpec, records: Iterable[RunRecord], planned: int) -> Findings:
+    """Return what a study found. Pure: equal records, in whatever order, give equal findings.
+
+    Args:
+        spec: The study.
+        records: What is measured so far, all of this spec. Cells without a record do not appear.
+        planned: Runs that the plan holds.
+    """
+    ordered = sorted(records, key=lambda record: record.run_id)
+    evidence = gather(spec, ordered)
+    counts = _counts(ordered, planned)
+    tuned = {budget: _tuned_effects(evidence, budget) for budget in spec.budgets}
+    effects = tuple(effect for budget in spec.budgets for effect in tuned[budget])
+    averaging = _averaging_effects(evidence)
+    strips = tuple(_strip(effect, spec) for effect in effects)
+    return Findings(
+        version=FINDINGS_VERSION,
+        study=spec.name,
+        question=spec.question,
+        spec=spec.model_dump(mode="json"),
+        spec_hash=spec.hash,
+        delta=spec.delta,
+        alpha=spec.alpha,
+        primary_budget=spec.primary_budget,
+        metric=PRIMARY_METRIC,
+        methods=spec.methods,
+        baseline=BASELINE,
+        counts=counts,
+        summaries=tuple(_summary(spec, method, effects) for method in _others(spec)),
+        effects=effects,
+        averaging=averaging,
+        interactions=_interactions(evidence),
+        decay_by_averaging=_decay_by_averaging(averaging),
+        rho_responses=_rho_responses(evidence),
+        selections=tuple(arm.selection for arm in evidence.arms.values() if arm.selection),
+        delta_strips=strips,
+        caveats=tuple(caveats_of(evidence, counts, effects, strips)),
+        versions=_versions(ordered),
+        devices=tuple(sorted({record.device for record in ordered} - {""})),
+        descriptive=tuple(
+            _tuned_effect(evidence, cell, method, budget, DESCRIPTIVE_METRIC)
+            for budget in spec.budgets
+            for cell in evidence.cells
+            for method in _others(spec)
+        ),
+    )
+
+
+def _others(spec: StudySpec) -> list[str]:
+    return [method for method in spec.methods if method != BASELINE]
+
+
+def _counts(records: Iterable[RunRecord], planned: int) -> RunCounts:
+    by_status = Counter(record.status for record in records)
+    return RunCounts(planned, by_status["completed"], by_status["diverged"], by_status["failed"])
+
+
+def _versions(records: Iterable[RunRecord]) -> dict[str, str]:
+    """Return the versions of all packages that measured; several of one package are listed."""
+    seen = sorted({pair for record in records for pair in record.versions.items()})
+    return {package: ", ".join(v for p, v in seen if p == package) for package, _ in seen}
+
+
+def _tuned_effects(evidence: Evidence, budget: Budget) -> tuple[Effect, ...]:
+    """Return one judged effect per cell × method under one budget: the primary family of that budget."""
+    spec = evidence.spec
+    family = [
+        _tuned_effect(evidence, cell, method, budget, PRIMARY_METRIC)
+        for cell in evidence.cells
+        for method in _others(spec)
+    ]
+    return judge(family, spec.delta, spec.alpha)
+
+
+def _tuned_effect(evidence: Evidence, cell: Cell, method: str, budget: Budget, metric: str) -> Effect:
+    arm = evidence.arm(cell.name, method)
+    held_against = evidence.arm(cell.name, BASELINE, epochs_factor_of_baseline(method, budget))
+    return compare(
+        Contrast(cell.name, cell.task, cell.factors, "tuned", method, BASELINE, budget, metric),
+        arm.selected(metric),
+        held_against.selected(metric),
+        planned=evidence.spec.confirm_seeds,
+        alpha=evidence.spec.alpha,
+        diverged=(arm.statuses()["diverged"], held_against.statuses()["diverged"]),
+        cost_ratio=ratio(arm, held_against),
+    )
+
+
+def _averaging_effects(evidence: Evidence) -> tuple[Effect, ...]:
+    """Return averaged − last within the runs of each averaging method; their own Holm family."""
+    spec = evidence.spec
+    averaging = [name for name in spec.methods if METHODS[name].weights == "averaged"]
+    family = [
+        _averaging_effect(evidence, cell, method, evidence.arm(cell.name, method))
+        for cell in evidence.cells
+        for method in averaging
+    ]
+    return judge(family, spec.delta, spec.alpha)
+
+
+def _averaging_effect(evidence: Evidence, cell: Cell, method: str, arm: Arm) -> Effect:
+    family = METHODS[method].family
+    last = next(m.name for m in METHODS.values() if (m.family, m.weights) == (family, "last"))
+    chosen = arm.selection
+    average = average_of(chosen, evidence.tune_records(cell.name, method)) if chosen else None
+    diverged = arm.statuses()["diverged"]
+    return compare(
+        Contrast(cell.name, cell.task, cell.factors, "within-run", method, last, "E", PRIMARY_METRIC),
+        arm.values(PRIMARY_METRIC, average),
+        arm.values(PRIMARY_METRIC, "last"),
+        planned=evidence.spec.confirm_seeds,
+        alpha=evidence.spec.alpha,
+        diverged=(diverged, diverged),
+        cost_ratio=ratio(arm, arm),
+    )
+
+
+def _strip(effect: Effect, spec: StudySpec) -> DeltaStrip:
+    deltas = [multiple * spec.delta for multiple in DELTA_MULTIPLES]
+    verdicts = tuple((delta, verdict(effect, delta, spec.alpha)) for delta in deltas)
+    return DeltaStrip(effect.cell, effect.method, effect.budget, verdicts)
+
+
+def _summary(spec: StudySpec, method: str, effects: Sequence[Effect]) -> MethodSummary:
+    """Sort the cells of one method, each into the first list that applies."""
+    verdicts: dict[str, dict[str, str]] = {}
+    for effect in effects:
+        if effect.method == method:
+            verdicts.setdefault(effect.cell, {})[effect.budget] = effect.verdict
+    places = ("helps", "helps_if_free", "hurts", "null", "undecided")
+    cells: dict[str, list[str]] = {place: [] for place in places}
+    for cell, by_budget in verdicts.items():
+        cells[_place(spec, method, by_budget)].append(cell)
+    primary = [e for e in effects if e.method == method and e.budget == spec.primary_budget]
+    epochs_factor = epochs_factor_of_baseline(method, spec.primary_budget)
+    return MethodSummary(
+        method=method,
+        mean_gain=mean_known(effect.mean for effect in primary),
+        cost_ratio=mean_known(effect.cost_ratio * epochs_factor for effect in primary),
+        **{place: tuple(names) for place, names in cells.items()},
+    )
+
+
+def _place(spec: StudySpec, method: str, verdicts: Mapping[str, str]) -> str:
+    """Return the list that a cell belongs to, from its verdicts by budget."""
+    primary = verdicts[spec.primary_budget]
+    coincide = METHODS[method].gradients_per_step == METHODS[BASELINE].gradients_per_step
+    judged = {primary} if coincide else set(verdicts.values())
+    if judged == {"helps"} and (coincide or "G" in verdicts):
+        return "helps"
+    if primary == "hurts":
+        return "hurts"
+    if verdicts.get("E") == "helps" and not coincide:
+        return "helps_if_free"
+    return "null" if primary == "no material effect" else "undecided"
+
+
+def _interactions(evidence: Evidence) -> tuple[Interaction, ...]:
+    if not set(METHODS) <= set(evidence.spec.methods):
+        return ()
+    return tuple(
+        interaction(
+            cell.name,
+            {method: evidence.arm(cell.name, method).selected(PRIMARY_METRIC) for method in METHODS},
+        )
+        for cell in evidence.cells
+    )
+
+
+def _decay_by_averaging(averaging: Iterable[Effect]) -> tuple[DecayByAveraging, ...]:
+    """Group the within-run effects by all varied factors but the schedule; none unless that varies."""
+    found: dict[tuple[str, str], list[DecayByAveraging]] = {}
+    for effect in averaging:
+        others = dict(effect.factors)
+        if "schedule" not in others:
+            continue
+        schedule = str(others.pop("schedule"))
+        group = " ".join([effect.task, *(f"{name}={value}" for name, value in others.items())])
+        family = METHODS[effect.method].family
+        last, averaged = mean_known(effect.baseline_values), mean_known(effect.method_values)
+        found.setdefault((group, family), []).append(
+            DecayByAveraging(group, schedule, family, effect.n, last, averaged, effect.mean, effect.ci95)
+        )
+    return tuple(entry for entries in found.values() if len(entries) > 1 for entry in entries)
+
+
+def _rho_responses(evidence: Evidence) -> tuple[RhoResponse, ...]:
+    perturbing = [name for name in evidence.spec.methods if METHODS[name].family == "sam"]
+    return tuple(_rho_response(evidence, cell.name, perturbing) for cell in evidence.cells if perturbing)
+
+
+def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> RhoResponse:
+    runs = {run.run_id: run for method in perturbing for run in evidence.tune_records(cell, method)}
+    points = sorted(point for run in runs.values() for point in _rho_point(run))
+    base, sam = evidence.arm(cell, BASELINE).selection, evidence.arm(cell, "SAM").selection
+    return RhoResponse(
+        cell=cell,
+        rho=tuple(rho for rho, _, _, _ in points),
+        learning_rate=tuple(rate for _, rate, _, _ in points),
+        last=tuple(last for _, _, last, _ in points),
+        averaged=tuple(averaged for _, _, _, averaged in points),
+        base_best=base.val_accuracy if base else math.nan,
+        selected_rho=sam.rho if sam else None,
+    )
+
+
+def _rho_point(run: RunRecord) -> Iterable[tuple[float, float, float, float]]:
+    """Yield (rho, learning rate, last, averaged) of a run, unless it failed."""
+    last, average = best_measurement("SAM", run), best_average("WASAM", run)
+    if last is not None and last.val_accuracy is not None:
+        averaged = average.val_accuracy if average else None
+        yield (
+            run.job.rho,
+            run.job.learning_rate,
+            last.val_accuracy,
+            math.nan if averaged is None else averaged,
+        )

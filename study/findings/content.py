@@ -1,0 +1,163 @@
+"""The content of ``findings.json``, the machine-readable twin of the report, and its reading and writing."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from study.records import write_atomically
+from study.selection import Selection
+from study.stats import DecayByAveraging, Effect, Interaction, RhoResponse
+from study.stats.estimates import Number
+
+FINDINGS_VERSION = 1
+
+
+class FindingsError(ValueError):
+    """Findings that can't be read; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """Runs of a study: how many the plan holds and how they ended."""
+
+    planned: int
+    completed: int
+    diverged: int
+    failed: int
+
+    @property
+    def ended(self) -> int:
+        """Runs that have a record."""
+        return self.completed + self.diverged + self.failed
+
+    @property
+    def finished(self) -> bool:
+        """Every planned run has a record."""
+        return self.ended >= self.planned
+
+
+@dataclass(frozen=True, slots=True)
+class MethodSummary:
+    """One method over all cells, under both budgets: where it helped, by the closed list.
+
+    Every cell stands in exactly one of the five lists, the first that applies.
+
+    Attributes:
+        method: Name of the method.
+        helps: Cells where it helps under every budget of the study, one of which grants equal gradient
+            evaluations: a method that costs more is not said to help on the strength of equal epochs alone.
+        hurts: Cells where it hurts under the primary budget.
+        helps_if_free: Cells where it helps at equal epochs only, not at equal gradient evaluations.
+        null: Cells with no material effect under the primary budget.
+        undecided: The other cells (inconclusive or insufficient data).
+        mean_gain: Mean over cells of the mean gain under the primary budget; NaN without cells.
+        cost_ratio: Gradient evaluations per run ÷ those of the baseline at equal epochs; NaN without runs.
+    """
+
+    method: str
+    helps: tuple[str, ...]
+    helps_if_free: tuple[str, ...]
+    hurts: tuple[str, ...]
+    null: tuple[str, ...]
+    undecided: tuple[str, ...]
+    mean_gain: Number
+    cost_ratio: Number
+
+
+@dataclass(frozen=True, slots=True)
+class Caveat:
+    """Something that could change the conclusion.
+
+    ``kind`` is one of: ``failed runs``, ``diverged runs``, ``edge of the search space``, ``verdict depends on
+    delta``, ``verdict depends on budget``, ``unfinished study``. ``cell`` and ``method`` are "" where it
+    concerns the whole study; ``detail`` is a plain, complete sentence without markup.
+    """
+
+    kind: str
+    cell: str
+    method: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaStrip:
+    """The verdict of one effect at other regions of practical equivalence: pairs (delta, verdict)."""
+
+    cell: str
+    method: str
+    budget: str
+    verdicts: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that a study found. Field by field the content of ``findings.json``; fractions, never points.
+
+    ``spec`` is the study's specification as plain data, ``spec_hash`` its hash, ``versions`` the packages
+    that measured, ``devices`` the devices. ``effects`` are tuned against tuned, one per cell × method × budget,
+    one Holm family a budget; ``averaging`` the within-run ones, one per cell × family (averaged − last, in the
+    confirm stage), a Holm family of their own; ``descriptive`` the twins of ``effects`` on the test loss, in
+    nats, which no verdict is drawn from.
+    """
+
+    version: int
+    study: str
+    question: str
+    spec: dict[str, object]
+    spec_hash: str
+    delta: float
+    alpha: float
+    primary_budget: str
+    metric: str
+    methods: tuple[str, ...]
+    baseline: str
+    counts: RunCounts
+    summaries: tuple[MethodSummary, ...]
+    effects: tuple[Effect, ...]
+    averaging: tuple[Effect, ...]
+    interactions: tuple[Interaction, ...]
+    decay_by_averaging: tuple[DecayByAveraging, ...]
+    rho_responses: tuple[RhoResponse, ...]
+    selections: tuple[Selection, ...]
+    delta_strips: tuple[DeltaStrip, ...]
+    caveats: tuple[Caveat, ...]
+    versions: dict[str, str]
+    devices: tuple[str, ...]
+    descriptive: tuple[Effect, ...] = ()
+
+
+_FINDINGS = TypeAdapter(Findings)
+
+
+def write_findings(path: Path, findings: Findings) -> None:
+    """Write ``findings`` atomically as JSON, NaN as null; equal findings give equal bytes."""
+    write_atomically(path, _FINDINGS.dump_json(findings, indent=1) + b"\n")
+
+
+def read_findings(path: Path) -> Findings:
+    """Read what `write_findings` wrote.
+
+    Raises:
+        FindingsError: no such file, or not the findings of this version.
+    """
+    remedy = "delete it and have it rebuilt from the records beside it"
+    try:
+        text = path.read_bytes()
+        data = json.loads(text)
+    except OSError as error:
+        raise FindingsError(f"{path} can't be read: {error.strerror}; {remedy}.") from error
+    except ValueError as error:
+        raise FindingsError(f"{path} is not JSON: {error}; {remedy}.") from error
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != FINDINGS_VERSION:
+        raise FindingsError(
+            f"{path} holds findings of version {version}; this program reads version {FINDINGS_VERSION}; {remedy}."
+        )
+    try:
+        return _FINDINGS.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise FindingsError(f"{path} is damaged: {where}: {first['msg']}; {remedy}.") from error

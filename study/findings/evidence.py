@@ -1,0 +1,197 @@
+"""Evidence: what the tune stage chose for each method, and what the confirm stage measured of that choice.
+
+The tune stage gives configurations and validation numbers, never a test number; the confirm stage gives test
+numbers and chooses nothing. Records are read as they are: the tidy frame holds every epoch of every run, of
+which conclusions need the last one only.
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from study.methods import BASELINE, METHODS, epochs_factor_of_baseline
+from study.records import FactorValue, Measurement, RunRecord
+from study.selection import Selection, best_measurement, select
+from study.spec import StudySpec, cell_factors
+
+Key = tuple[str, str, int]  # (cell, method or search, epochs_factor)
+Configuration = tuple[str, str, int, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell as its records show it; ``factors`` are those that vary in the study, in the order of the table."""
+
+    name: str
+    task: str
+    factors: tuple[tuple[str, FactorValue], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What the confirm stage measured of one selected configuration; no runs while nothing is."""
+
+    selection: Selection | None = None
+    runs: tuple[RunRecord, ...] = ()
+
+    def selected(self, metric: str) -> dict[int, float]:
+        """Return a metric of the selected weights by seed."""
+        return self.values(metric, self.selection.weights if self.selection else None)
+
+    def values(self, metric: str, weights: str | None) -> dict[int, float]:
+        """Return a final metric of some weights by seed. Failed runs have none."""
+        return {
+            run.job.seed: getattr(measurement, metric)
+            for run in self.runs
+            for measurement in final_measurements(run)
+            if measurement.weights == weights and getattr(measurement, metric) is not None
+        }
+
+    def statuses(self) -> Counter[str]:
+        """Count its runs by status."""
+        return Counter(run.status for run in self.runs)
+
+    def gradient_evaluations(self) -> float:
+        """Return the mean gradient evaluations of its completed runs (others stop early); NaN without any."""
+        return mean_known(run.gradient_evaluations for run in self.runs if run.status == "completed")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that conclusions are drawn from.
+
+    Attributes:
+        cells: In the order of the spec.
+        tuned: The tune records by (cell, search, epochs_factor), in the order of their trials.
+        arms: By (cell, method, epochs_factor); only where something is selected.
+    """
+
+    spec: StudySpec
+    cells: tuple[Cell, ...]
+    tuned: dict[Key, list[RunRecord]]
+    arms: dict[Key, Arm]
+
+    def arm(self, cell: str, method: str, epochs_factor: int = 1) -> Arm:
+        """Return the arm of a method, an empty one where nothing is selected yet."""
+        return self.arms.get((cell, method, epochs_factor), Arm())
+
+    def tune_records(self, cell: str, method: str, epochs_factor: int = 1) -> list[RunRecord]:
+        """Return the tune records that serve a method."""
+        return self.tuned.get((cell, _search_of(self.spec, method), epochs_factor), [])
+
+
+def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
+    """Sort the records of a study, finished or not, into evidence."""
+    cells, tuned = _cells(spec, records), _tuned(records)
+    confirmed: dict[Configuration, list[RunRecord]] = {}
+    for record in records:
+        if record.job.stage == "confirm":
+            confirmed.setdefault(_configuration(record), []).append(record)
+    arms = {}
+    for cell in cells:
+        for method in spec.methods:
+            for factor in epochs_factors(spec, method):
+                group = tuned.get((cell.name, _search_of(spec, method), factor), [])
+                chosen = _frozen(spec, method, group)
+                if chosen is not None:
+                    trial = next(record for record in group if record.job.trial == chosen.trial)
+                    runs = confirmed.get(_configuration(trial), [])
+                    arms[cell.name, method, factor] = Arm(chosen, tuple(runs))
+    return Evidence(spec, cells, tuned, arms)
+
+
+def _search_of(spec: StudySpec, method: str) -> str:
+    """Return the name of the search that serves a method: its family's when trajectories are shared."""
+    return METHODS[method].family if spec.search.sampler == "qmc" else method
+
+
+def epochs_factors(spec: StudySpec, method: str) -> list[int]:
+    """Return the multiples of the cell's epochs that a method is tuned at: 1, for the baseline also others."""
+    if method != BASELINE:
+        return [1]
+    others = [other for other in spec.methods if other != BASELINE]
+    return sorted({1} | {epochs_factor_of_baseline(other, budget) for other in others for budget in spec.budgets})
+
+
+def _configuration(record: RunRecord) -> Configuration:
+    """Return what a tuned configuration and the runs that confirm it have in common."""
+    job = record.job
+    return job.cell, job.family, job.epochs_factor, job.learning_rate, job.rho, job.average_start
+
+
+def _frozen(spec: StudySpec, method: str, records: Sequence[RunRecord]) -> Selection | None:
+    """Return what validation froze: nothing while the search still lacks trials."""
+    return select(method, records, spec.search) if len(records) >= spec.search.trials else None
+
+
+def _cells(spec: StudySpec, records: Iterable[RunRecord]) -> tuple[Cell, ...]:
+    """Return the cells that have records, in the spec's order."""
+    settings = [(problem.task, factors) for problem in spec.problems for factors in cell_factors(problem)]
+    varied = _varied_factors(settings)
+    jobs = {record.job.cell: record.job for record in records}
+    positions = {name: settings.index((job.task, job.factors)) for name, job in jobs.items()}
+    return tuple(
+        Cell(name, jobs[name].task, tuple((factor, jobs[name].factors[factor]) for factor in varied))
+        for name in sorted(jobs, key=lambda name: (positions[name], name))
+    )
+
+
+def _varied_factors(settings: Iterable[tuple[str, dict[str, FactorValue]]]) -> list[str]:
+    """Return the factors that vary between cells of one task; what the task alone decides is not a factor."""
+    values: dict[tuple[str, str], set[FactorValue]] = {}
+    for task, factors in settings:
+        for name, value in factors.items():
+            values.setdefault((name, task), set()).add(value)
+    return list(dict.fromkeys(name for (name, _), found in values.items() if len(found) > 1))
+
+
+def _tuned(records: Iterable[RunRecord]) -> dict[Key, list[RunRecord]]:
+    tuned: dict[Key, list[RunRecord]] = {}
+    for record in records:
+        job = record.job
+        if job.stage == "tune":
+            tuned.setdefault((job.cell, job.search, job.epochs_factor), []).append(record)
+    for group in tuned.values():
+        group.sort(key=lambda record: record.job.trial or 0)
+    return tuned
+
+
+def final_measurements(run: RunRecord) -> list[Measurement]:
+    """Return the measurements at a run's last epoch."""
+    return [measurement for measurement in run.measurements if measurement.epoch == run.job.epochs]
+
+
+def best_average(method: str, run: RunRecord) -> Measurement | None:
+    """Return the final average of a run that validation prefers for an averaging method; None without averages."""
+    averages = tuple(m for m in run.measurements if m.weights != "last")
+    return best_measurement(method, run.model_copy(update={"measurements": averages}))
+
+
+def average_of(selection: Selection, records: Iterable[RunRecord]) -> str | None:
+    """Return the average that stands for averaging within the confirm runs of an averaging method.
+
+    It is what validation selected, if that is an average; if it preferred the last weights, the average that
+    it liked best in the selected trial. Test numbers have no say. None when that trial has no average.
+
+    Args:
+        selection: What validation froze for the averaging method.
+        records: The tune records that it was selected from.
+    """
+    if selection.weights != "last":
+        return selection.weights
+    trial = next(record for record in records if record.job.trial == selection.trial)
+    best = best_average(selection.method, trial)
+    return best.weights if best else None
+
+
+def ratio(numerator: Arm, denominator: Arm) -> float:
+    """Return the gradient evaluations of one arm ÷ those of another, per completed run; NaN without."""
+    base = denominator.gradient_evaluations()
+    return numerator.gradient_evaluations() / base if base > 0 else float("nan")
+
+
+def mean_known(values: Iterable[float]) -> float:
+    """Return the mean of the values that are not NaN; NaN without any."""
+    known = [value for value in values if value == value]
+    return statistics.fmean(known) if known else float("nan")

@@ -1,0 +1,138 @@
+"""What the user sees while a study runs: a live display on a terminal, plain lines in a pipe."""
+
+import time
+from collections import Counter
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from study.agenda import Agenda
+from study.plan import gradient_evaluations
+from study.records import Job, RunRecord
+from study.selection import best_measurement
+
+_LINE_EVERY_S = 10.0  # a pipe gets a line this often, a log of a long study stays readable
+
+
+class Display:
+    """Follows a study run by run; also the listener of the engine.
+
+    Shows runs done of total, per stage, failures, time left, and the best validation accuracy so far per method
+    (of the tune stage: optimistic, and not a result).
+
+    Args:
+        console: Where to draw. Without a terminal: plain lines.
+        agenda: What is planned.
+        quiet: Draw nothing.
+    """
+
+    def __init__(self, console: Console, agenda: Agenda, quiet: bool) -> None:
+        self._console, self._agenda, self._quiet = console, agenda, quiet
+        self._ended: Counter[str] = Counter()
+        self._by_stage: Counter[str] = Counter()
+        self._best: dict[str, tuple[float, str]] = {}
+        self._work_done = 0
+        self._began = self._last_line = time.monotonic()
+        self._bar = Progress(
+            SpinnerColumn(), TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"), console=console,
+        )  # fmt: skip
+        self._task = self._bar.add_task("runs", total=agenda.planned[1], detail="")
+        self._live = Live(self._bar, console=console, refresh_per_second=4, transient=True)
+        self._resumed = len(agenda.records)
+        for record in agenda.records:
+            self._count(record)
+
+    def __enter__(self) -> "Display":
+        if self._drawing:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._drawing:
+            self._live.stop()
+
+    def started(self, job: Job) -> None:
+        """Show that work has begun."""
+        self.tick()
+
+    def finished(self, record: RunRecord) -> None:
+        """Count a run that ended; say at once when it failed."""
+        self._count(record)
+        self._work_done += gradient_evaluations(record.job)
+        if record.status == "failed" and not self._quiet:
+            reason = (record.error or "").strip().splitlines() or ["no reason was given"]
+            self._console.print(
+                f"run {record.run_id} failed ({escape(record.job.cell)}, {record.job.family}): {escape(reason[-1])}",
+                style="red",
+            )
+        self.tick()
+
+    def tick(self) -> None:
+        """Redraw, or write a line when one is due."""
+        if self._drawing:
+            self._bar.update(self._task, completed=self._done, total=self._agenda.planned[1], detail=self._detail())
+            self._live.update(self._picture())
+        elif not self._quiet and time.monotonic() - self._last_line > _LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            self._console.print(f"{self._done} of {self._total()} runs, {self._detail()}")
+
+    @property
+    def _drawing(self) -> bool:
+        return self._console.is_terminal and not self._quiet
+
+    @property
+    def _done(self) -> int:
+        return self._ended.total()
+
+    def _total(self) -> str:
+        least, most = self._agenda.planned
+        return str(most) if least == most else f"{least} to {most}"
+
+    def _count(self, record: RunRecord) -> None:
+        self._ended[record.status] += 1
+        self._by_stage[record.job.stage] += 1
+        if record.job.stage != "tune":
+            return
+        for method in self._agenda.search_of(record).methods:
+            best = best_measurement(method, record)
+            if best and best.val_accuracy is not None:
+                self._best[method] = max(self._best.get(method, (0.0, "")), (best.val_accuracy, record.job.cell))
+
+    def _detail(self) -> str:
+        parts = [f"{self._by_stage[stage]} {stage}" for stage in ("tune", "confirm")]
+        parts += [f"{self._ended[status]} {status}" for status in ("diverged", "failed") if self._ended[status]]
+        return ", ".join([*parts, self._time_left()])
+
+    def _time_left(self) -> str:
+        """Extrapolate from the gradient evaluations done so far to those that are known to be left."""
+        if not self._work_done:
+            return "time left unknown"
+        left = sum(gradient_evaluations(job) for job in self._agenda.remaining())
+        unknown = self._agenda.planned[1] - self._done - sum(1 for _ in self._agenda.remaining())
+        left += max(0, unknown) * self._work_done // max(1, self._done - self._resumed)
+        seconds = (time.monotonic() - self._began) / self._work_done * left
+        return f"about {format_duration(seconds)} left"
+
+    def _picture(self) -> Table:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(self._bar)
+        if self._best:
+            best = "  ".join(
+                f"{method} {accuracy:.4f} ({escape(cell)})" for method, (accuracy, cell) in self._best.items()
+            )
+            grid.add_row(f"best validation accuracy so far: {best}")
+        return grid
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration for people: ``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,213 @@
+"""What is run and what was measured: `Job`, `RunRecord`, their files, and the pandas frame made of them.
+
+A run is done when its record exists. Records are the truth of a results folder; ``runs.parquet``,
+``findings.json``, ``optuna.db`` and the report are views that are rebuilt from them. The driver alone writes
+records, each through a temporary file and a rename, so a reader never meets half of one.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+RECORD_VERSION = 1  # of `RunRecord.schema_version`
+METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+FactorValue = bool | int | float | str
+
+
+class RecordError(ValueError):
+    """A record that can't be read; the message names the file, what is wrong and the remedy."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Job(_Frozen):
+    """All that decides what a run computes. Equal jobs give bit-identical measurements on one machine.
+
+    Attributes:
+        stage: ``tune`` (measured on validation, never sees test) or ``confirm`` (fresh seed, test, once).
+        cell: The cell's readable name, unique within a study.
+        task: Name in the task table.
+        factors: Every factor of the cell, resolved, by name.
+        family: The trajectory: ``base`` or ``sam``.
+        epochs_factor: 1, or 2 for the baseline under equal gradient evaluations; multiplies ``factors["epochs"]``
+            and stretches the schedule.
+        learning_rate: > 0.
+        rho: Radius of the perturbation, ≥ 0; 0 makes the step the base step.
+        average_start: The proposed start of averaging, as a fraction of the epochs, in (0, 1).
+        average_starts: The fixed grid of starts that are averaged beside it.
+        seed: Root of every named random stream of the run.
+        trial: Position of the proposal in its search, from 0; None in ``confirm``.
+        search: Which search proposed it (a family when trajectories are shared, a method otherwise); "" in
+            ``confirm``.
+    """
+
+    stage: Literal["tune", "confirm"]
+    cell: str
+    task: str
+    factors: dict[str, FactorValue]
+    family: Literal["base", "sam"]
+    epochs_factor: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    rho: float = Field(ge=0)
+    average_start: float = Field(gt=0, lt=1)
+    average_starts: tuple[float, ...]
+    seed: int = Field(ge=0)
+    trial: int | None = None
+    search: str = ""
+
+    @property
+    def run_id(self) -> str:
+        """Hash of the whole job: 16 hexadecimal digits."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that this run trains: the cell's, times ``epochs_factor``."""
+        return int(self.factors["epochs"]) * self.epochs_factor
+
+
+class Measurement(_Frozen):
+    """The metrics of one set of weights at the end of one epoch of one run.
+
+    Losses are mean cross-entropies in nats, accuracies fractions in [0, 1]. ``train_*`` is measured in evaluation mode
+    on a fixed subset of at most 500 training examples with their (possibly noisy) labels. ``test_*`` is None in the
+    tune stage; any metric may be None at epochs where it is not measured.
+    """
+
+    weights: str
+    epoch: int = Field(ge=1)
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+
+
+class RunRecord(_Frozen):
+    """What one run measured and what it cost.
+
+    ``status``: ``completed``; ``diverged`` (a non-finite loss: its final measurements stand at chance level);
+    ``failed`` (it raised or its process died: no measurements, the reason in ``error``).
+    Gradient evaluations count forward+backward passes in examples; forward evaluations count forward-only
+    examples (BatchNorm passes and metrics). Seconds are wall-clock on a shared machine: stored, never compared.
+    """
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    spec_hash: str
+    job: Job
+    status: Literal["completed", "diverged", "failed"]
+    error: str | None = None
+    measurements: tuple[Measurement, ...] = ()
+    gradient_evaluations: int = Field(default=0, ge=0)
+    forward_evaluations: int = Field(default=0, ge=0)
+    skipped_steps: int = Field(default=0, ge=0)
+    train_s: float = Field(default=0.0, ge=0)
+    evaluate_s: float = Field(default=0.0, ge=0)
+    wall_s: float = Field(default=0.0, ge=0)
+    device: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+def write_atomically(path: Path, text: str | bytes) -> None:
+    """Write ``text`` to ``path`` so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = text.encode() if isinstance(text, str) else text
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_record(folder: Path, record: RunRecord) -> Path:
+    """Write ``record`` to ``<folder>/records/<run_id>.json`` and return the path."""
+    path = folder / "records" / f"{record.run_id}.json"
+    write_atomically(path, record.model_dump_json(indent=1))
+    return path
+
+
+def read_records(folder: Path) -> dict[str, RunRecord]:
+    """Read all records of a results folder, by run id, in the order of their names.
+
+    Raises:
+        RecordError: a file is not a record of this version, or its name and content disagree.
+    """
+    records = {}
+    for path in sorted((folder / "records").glob("*.json")):
+        try:
+            record = RunRecord.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise RecordError(
+                f"{path} is not a run record of version {RECORD_VERSION}: {where}: {first['msg']}; "
+                "move the file away and resume, and its run is done again."
+            ) from error
+        if record.run_id != path.stem or record.job.run_id != record.run_id:
+            raise RecordError(
+                f"{path} holds the record of run {record.job.run_id}; its name and content must agree; "
+                "move the file away and resume, and its run is done again."
+            )
+        records[record.run_id] = record
+    return records
+
+
+_RUN_COLUMNS = ("status", "error", "gradient_evaluations", "forward_evaluations", "skipped_steps")
+_TIME_COLUMNS = ("train_s", "evaluate_s", "wall_s")
+_JOB_COLUMNS = (
+    "stage", "cell", "task", "family", "epochs_factor", "learning_rate", "rho", "average_start",
+    "seed", "trial", "search",
+)  # fmt: skip
+
+
+def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """Return the tidy frame: one row per run × weights × epoch kept.
+
+    A failed run keeps one row, with ``weights`` "last", epoch 0 and empty metrics: it is never missing.
+    Columns: ``run_id``, those of `Job` (each factor under its own name), ``weights``, ``epoch``, ``final``
+    (the row stands at the run's last epoch), the six metrics, status, error, cost counters, seconds, device.
+    """
+    rows: list[dict[str, object]] = []
+    for record in records:
+        shared: dict[str, object] = {"run_id": record.run_id}
+        shared |= {name: getattr(record.job, name) for name in _JOB_COLUMNS}
+        shared |= record.job.factors
+        shared |= {name: getattr(record, name) for name in (*_RUN_COLUMNS, *_TIME_COLUMNS, "device")}
+        if not record.measurements:
+            rows.append(shared | {"weights": "last", "epoch": 0, "final": True} | dict.fromkeys(METRICS))
+        for measurement in record.measurements:
+            rows.append(
+                shared
+                | {"weights": measurement.weights, "epoch": measurement.epoch}
+                | {"final": measurement.epoch == record.job.epochs}
+                | {metric: getattr(measurement, metric) for metric in METRICS}
+            )
+    return _typed(pd.DataFrame(rows, columns=_columns(rows)))
+
+
+def _columns(rows: Iterable[Mapping[str, object]]) -> list[str]:
+    """Fixed columns first and in a fixed order, factors after the job, so that rebuilt frames are identical."""
+    head = ["run_id", *_JOB_COLUMNS]
+    tail = ["weights", "epoch", "final", *METRICS, *_RUN_COLUMNS, *_TIME_COLUMNS, "device"]
+    factors = sorted({name for row in rows for name in row} - set(head) - set(tail))
+    return head + factors + tail
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    floats = dict.fromkeys((*METRICS, "learning_rate", "rho", "average_start", *_TIME_COLUMNS), "float64")
+    return frame.astype(floats | {"trial": "Int64", "epoch": "int64", "final": "bool"})

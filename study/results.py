@@ -1,0 +1,119 @@
+"""The results folder: its layout, its frozen spec, and reading it back as one `Study`.
+
+``spec.toml`` (frozen, its hash in the first line) · ``records/<run_id>.json`` · ``runs.parquet`` ·
+``findings.json`` · ``optuna.db`` · ``report.html`` · ``ray/``. Spec and records are the truth; all else is a view.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from study.findings import Findings, find, write_findings
+from study.plan import confirm_jobs, searches
+from study.records import RunRecord, frame_of, read_records, write_atomically
+from study.selection import select
+from study.spec import StudySpec, parse_spec
+
+_HASH_LINE = "# spec hash: "
+
+
+class ResultsError(ValueError):
+    """A results folder that can't be used as asked; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study as read from its folder.
+
+    ``frame`` is the tidy frame of `study.records.frame_of`, ``findings`` are computed from the records at reading.
+    """
+
+    folder: Path
+    spec: StudySpec
+    records: tuple[RunRecord, ...]
+    frame: pd.DataFrame
+    findings: Findings
+
+
+def load(folder: Path | str) -> Study:
+    """Read a results folder: records alone decide, so a deleted or stale view does not matter.
+
+    Raises:
+        ResultsError: no such folder, no spec in it, or a spec that was changed after the start.
+        RecordError: a record that can't be read.
+    """
+    folder = Path(folder)
+    spec = frozen_spec(folder)
+    if spec is None:
+        raise ResultsError(
+            f"{folder} was given as a results folder; it has no spec.toml; "
+            "give a folder that `python -m study.run` has written."
+        )
+    # A record of another spec is somebody else's: it is left where it is, and out of this study.
+    records = tuple(record for record in read_records(folder).values() if record.spec_hash == spec.hash)
+    return Study(folder, spec, records, frame_of(records), find(spec, records, planned_runs(spec, records)))
+
+
+def planned_runs(spec: StudySpec, records: Iterable[RunRecord]) -> int:
+    """Return how many runs the study holds in all; an upper bound until every search is tuned.
+
+    Read off the records alone, without asking a sampler anything, so that reading a study needs no Optuna.
+    """
+    tuned: dict[tuple[str, str, int], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if record.job.stage == "tune":
+            tuned[record.job.cell, record.job.search, record.job.epochs_factor].append(record)
+    total = 0
+    for search in searches(spec):
+        trials = tuned[search.cell.name, search.name, search.epochs_factor]
+        total += spec.search.trials
+        if len(trials) < spec.search.trials:
+            total += spec.confirm_seeds * len(search.methods)
+        else:
+            selections = [select(method, trials, spec.search) for method in search.methods]
+            total += len(confirm_jobs(spec, search, [chosen for chosen in selections if chosen]))
+    return total
+
+
+def write_views(study: Study) -> None:
+    """Write ``runs.parquet`` and ``findings.json`` anew, each atomically."""
+    write_atomically(study.folder / "runs.parquet", study.frame.to_parquet(index=False))
+    write_findings(study.folder / "findings.json", study.findings)
+
+
+def freeze_spec(folder: Path, spec: StudySpec, text: str) -> None:
+    """Write the spec's own text to ``spec.toml`` under a line with its hash."""
+    write_atomically(folder / "spec.toml", f"{_HASH_LINE}{spec.hash}\n{text}")
+
+
+def frozen_spec(folder: Path) -> StudySpec | None:
+    """Return the spec that a folder was started with, or None when there is none.
+
+    Raises:
+        ResultsError: the file was changed after the start.
+        SpecError: it can't be parsed.
+    """
+    path = folder / "spec.toml"
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8")
+    spec = parse_spec(text, str(path))
+    stamped = re.match(re.escape(_HASH_LINE) + "([0-9a-f]{64})\n", text)
+    if not stamped or stamped[1] != spec.hash:
+        raise ResultsError(
+            f"{path} was changed after the study had started; its hash must be {stamped[1] if stamped else 'line 1'}; "
+            "undo the change, or start the changed spec with another --out."
+        )
+    return spec
+
+
+def fresh_folder_name(folder: Path) -> Path:
+    """Return the first free name ``<folder>-old-1``, ``-old-2`` … to move an old study to."""
+    number = 1
+    while (renamed := folder.with_name(f"{folder.name}-old-{number}")).exists():
+        number += 1
+    return renamed

@@ -1,0 +1,1 @@
+"""The built-in specs, as TOML files that ship with the package."""

@@ -1,0 +1,187 @@
+"""Estimates: what a handful of paired differences says, as plain numbers. NaN stands for "can't be known"."""
+
+import functools
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator
+from scipy.optimize import brentq
+from scipy.stats import nct, permutation_test, t
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+POWER = 0.8
+EXACT_SIGN_FLIPS_TO = 32  # two lists of 2^16 signed sums; beyond it the test is sampled
+SIGN_FLIP_SAMPLES = 9_999
+
+
+def _null_is_nan(value: object) -> object:
+    return math.nan if value is None else value
+
+
+Number = Annotated[float, BeforeValidator(_null_is_nan)]
+"""A float that may be NaN. JSON has no NaN: it is written as null and read back as NaN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The mean of n differences with its Student-t intervals and two-sided p value.
+
+    ``sd`` has n − 1 in the denominator. Below n = 2 all but ``mean`` is NaN, below n = 1 ``mean`` too.
+    """
+
+    n: int
+    mean: Number
+    sd: Number
+    ci95: tuple[Number, Number]
+    ci90: tuple[Number, Number]
+    p: Number
+
+
+def estimate(differences: Sequence[float]) -> Estimate:
+    """Estimate the mean of paired differences.
+
+    When all differences are equal (zero included) no spread was seen: the intervals have zero width, and
+    since t is then infinite or undefined, ``p`` is that of the sign-flip test, 2^(1 − n), or 1 when they are
+    zero. A spread of zero is often rounding (accuracies are multiples of 1 / test size), never a proof.
+
+    Args:
+        differences: Gains, one a pair, finite.
+
+    Source: Student 1908; as ``scipy.stats.ttest_rel``.
+    """
+    n = len(differences)
+    if n < 2:
+        mean = differences[0] if n else math.nan
+        return Estimate(n, mean, math.nan, (math.nan, math.nan), (math.nan, math.nan), math.nan)
+    if min(differences) == max(differences):
+        mean = differences[0]
+        return Estimate(n, mean, 0.0, (mean, mean), (mean, mean), sign_flip_p(differences))
+    mean = statistics.fmean(differences)
+    sd = float(np.std(differences, ddof=1))
+    error = sd / math.sqrt(n)
+    p = 2 * float(t.sf(abs(mean) / error, n - 1))
+    return Estimate(n, mean, sd, _interval(mean, error, n, 0.95), _interval(mean, error, n, 0.90), p)
+
+
+def _interval(mean: float, error: float, n: int, level: float) -> tuple[float, float]:
+    half = _t_quantile(n, level) * error
+    return mean - half, mean + half
+
+
+@functools.cache
+def _t_quantile(n: int, level: float) -> float:
+    return float(t.isf((1 - level) / 2, n - 1))
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Return the two-sided p value of the sign-flip test of the mean; NaN without differences.
+
+    Under the null every difference is as likely with the other sign; p is the share of the 2^n sign patterns
+    whose mean is at least as far from zero. Exact up to n = 32: the sums of two halves are enumerated and
+    matched, so 2^(n/2) numbers suffice. Beyond, 9,999 patterns are drawn with a fixed seed, and p cannot fall
+    below .0002. It cannot go below 2^(1 − n) either: .0625 at n = 5.
+
+    Source: Fisher 1935, §21; two lists: Horowitz & Sahni 1974.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    n = len(values)
+    if n == 0:
+        return math.nan
+    if n > EXACT_SIGN_FLIPS_TO:
+        drawn = permutation_test(
+            (values,),
+            np.mean,
+            permutation_type="samples",
+            n_resamples=SIGN_FLIP_SAMPLES,
+            rng=np.random.default_rng(0),
+        )
+        return float(drawn.pvalue)
+    observed = abs(float(values.sum())) - 1e-9 * float(np.abs(values).sum())  # equal sums differ by rounding
+    left, right = _signed_sums(values[: n // 2]), np.sort(_signed_sums(values[n // 2 :]))
+    above = len(right) - np.searchsorted(right, observed - left, side="left")
+    below = np.searchsorted(right, -observed - left, side="right")
+    return float(min(1.0, (above + below).sum() / 2**n))
+
+
+def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sums of ``values`` under each pattern of signs."""
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    return sums
+
+
+def share_better(differences: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Return the share of positive differences, ties counting half, and its 95 % Wilson interval.
+
+    NaN without differences.
+
+    Source: Wilson 1927, as ``statsmodels.stats.proportion.proportion_confint``.
+    """
+    n = len(differences)
+    if n == 0:
+        return math.nan, (math.nan, math.nan)
+    better = sum(1.0 if gain > 0 else 0.5 if gain == 0 else 0.0 for gain in differences)
+    low, high = proportion_confint(better, n, alpha=0.05, method="wilson")
+    return better / n, (float(low), float(high))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p values after Holm's step-down correction, in the order given.
+
+    A NaN (a comparison without enough data) stays NaN but counts towards the size of the family, so that
+    missing data never makes the others look better.
+
+    Source: Holm 1979, as ``statsmodels.stats.multitest.multipletests``.
+    """
+    if not p_values:
+        return []
+    known = [1.0 if math.isnan(p) else p for p in p_values]
+    adjusted = multipletests(known, method="holm")[1]
+    return [math.nan if math.isnan(p) else float(q) for p, q in zip(p_values, adjusted, strict=True)]
+
+
+def minimum_detectable_effect(sd: float, n: int, alpha: float) -> float:
+    """Return the smallest true mean that a two-sided paired t test finds with 80 % power.
+
+    Before any correction for several comparisons. NaN below n = 2 and where no spread was seen.
+
+    Args:
+        sd: Standard deviation of the differences.
+        n: Pairs.
+        alpha: Level of the test, in (0, 1).
+
+    Source: power of the t test by the noncentral t distribution, Cohen 1988.
+    Differs from: ``statsmodels.stats.power.TTestPower.solve_power``, which at small n and alpha returns a
+        wrong number without a word.
+    """
+    if n < 2 or not sd > 0:
+        return math.nan
+    return sd * _detectable_in_sd(n, alpha)
+
+
+@functools.cache
+def _detectable_in_sd(n: int, alpha: float) -> float:
+    critical = float(t.isf(alpha / 2, n - 1))
+
+    def excess_power(noncentrality: float) -> float:
+        far = float(nct.cdf(-critical, n - 1, noncentrality))
+        far = 0.0 if math.isnan(far) else far  # SciPy gives NaN where this tail is below 1e-20
+        return float(nct.sf(critical, n - 1, noncentrality)) + far - POWER
+
+    if excess_power(0.0) >= 0:  # alpha alone reaches the power
+        return 0.0
+    return float(brentq(excess_power, 0.0, 20 * critical + 20)) / math.sqrt(n)
+
+
+def correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return Pearson's correlation of paired values; NaN below n = 3 and where either side is constant."""
+    if len(first) < 3 or min(first) == max(first) or min(second) == max(second):
+        return math.nan
+    return min(1.0, max(-1.0, statistics.correlation(first, second)))

@@ -1,0 +1,28 @@
+"""Small real images: scikit-learn's bundled handwritten digits."""
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from study.streams import stream
+from study.tasks.pool import Pool
+
+_TEST_SIZE = 397  # leaves 1,400: 1,000 to train on and 400 to validate on
+
+
+def load_digits_pool() -> Pool:
+    """Load the 1,797 8×8 digits as ``(n, 1, 8, 8)``; a fixed draw of 397 is the test part.
+
+    Source: Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998, through scikit-learn.
+    """
+    pixels, classes = load_digits(return_X_y=True)
+    inputs = ((pixels - pixels.mean()) / pixels.std()).astype(np.float32).reshape(-1, 1, 8, 8)
+    labels = classes.astype(np.int64)
+    order = stream(0, "digits test part").permutation(len(labels))
+    test, development = order[:_TEST_SIZE], order[_TEST_SIZE:]
+    return Pool(
+        inputs=inputs[development],
+        labels=labels[development],
+        validation_size=400,
+        classes=10,
+        _test=(inputs[test], labels[test]),
+    )

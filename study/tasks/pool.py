@@ -1,0 +1,85 @@
+"""A task's data: the development pool, the sealed test part, and the split that a seed draws."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from study.records import FactorValue
+from study.streams import stream
+
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+class SealedTestError(RuntimeError):
+    """The test part was asked for outside the confirm stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Arrays of one task.
+
+    Attributes:
+        inputs: ``(n, channels, *shape)``, standardized.
+        labels: ``(n,)``, classes from 0.
+        validation_size: How many development examples every split sets aside for validation.
+        classes: Number of classes.
+    """
+
+    inputs: Floats
+    labels: Labels
+    validation_size: int
+    classes: int
+    _test: tuple[Floats, Labels] = field(repr=False)
+
+    def open_test(self, stage: str) -> tuple[Floats, Labels]:
+        """Return the test inputs and labels; in the confirm stage alone.
+
+        Raises:
+            SealedTestError: in any other stage.
+        """
+        if stage != "confirm":
+            raise SealedTestError(
+                f"the test part was asked for in stage {stage!r}; it opens in 'confirm' only, because a "
+                "configuration that was selected on test can't be judged on it"
+            )
+        return self._test
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One seed's training and validation examples; the training labels carry the cell's label noise."""
+
+    train_inputs: Floats
+    train_labels: Labels
+    val_inputs: Floats
+    val_labels: Labels
+
+
+def draw_split(pool: Pool, factors: Mapping[str, FactorValue], seed: int) -> Split:
+    """Draw the split and the label noise of a seed, the same for every method.
+
+    The validation examples of a seed do not depend on ``train_size``, and a smaller training set is a prefix of
+    a larger one. Noise hits an exact share of the training labels, each moved to another class, uniformly;
+    validation and test labels stay clean.
+
+    Args:
+        pool: The task's data.
+        factors: ``train_size`` (examples) and ``label_noise`` (a fraction in [0, 1)).
+        seed: Root seed of the run.
+    """
+    order = stream(seed, "split").permutation(len(pool.labels))
+    val, rest = order[: pool.validation_size], order[pool.validation_size :]
+    train = rest[: int(factors["train_size"])]
+    labels = _with_noise(pool.labels[train], float(factors["label_noise"]), pool.classes, seed)
+    return Split(pool.inputs[train], labels, pool.inputs[val], pool.labels[val])
+
+
+def _with_noise(labels: Labels, share: float, classes: int, seed: int) -> Labels:
+    rng = stream(seed, "label noise")
+    hit = rng.permutation(len(labels))[: round(share * len(labels))]
+    noisy = labels.copy()
+    noisy[hit] = (labels[hit] + rng.integers(1, classes, size=len(hit))) % classes
+    return noisy

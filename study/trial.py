@@ -1,0 +1,206 @@
+"""From a `Job` to its `RunRecord`: one run, in whatever process it is called. Needs no Ray.
+
+Everything random is seeded from the job at the top, so an actor that has run other jobs before gives the same
+numbers as a new process.
+"""
+
+import math
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from study.models import build_model
+from study.records import Job, Measurement, RunRecord
+from study.streams import torch_seed
+from study.tasks import Pool, draw_split
+from study.train import train
+from wasam_core import WASAM, Cost, WeightAverages, recalibrate_batchnorm
+
+_CURVE_POINTS = 10  # epochs at which the last weights are measured on validation, for the learning curve
+_EVALUATION_BATCH = 1000
+_TRAIN_METRICS_SIZE = 500  # training metrics describe, they decide nothing: a fixed subset is enough
+_PACKAGES = ("torch", "numpy", "ray", "optuna", "wasam-study")
+
+Examples = tuple[Tensor, Tensor]
+
+
+@dataclass(slots=True)
+class _Meter:
+    """What one run has measured so far, and the time that measuring took."""
+
+    measurements: list[Measurement] = field(default_factory=list)
+    evaluate_s: float = 0.0
+
+
+class _DivergedError(Exception):
+    """The training loss is not finite."""
+
+
+def run(job: Job, pool: Pool, device: str, spec_hash: str) -> RunRecord:
+    """Train and measure one job; an exception becomes a failed record that carries the traceback.
+
+    Args:
+        job: What to run.
+        pool: Its task's data; the test part is opened in the confirm stage only.
+        device: A torch device, such as ``cpu`` or ``cuda:0``.
+        spec_hash: Goes into the record.
+    """
+    began = time.perf_counter()
+    cost, meter = Cost(), _Meter()
+    status, error = "completed", None
+    try:
+        _train_and_measure(job, pool, torch.device(device), cost, meter)
+    except _DivergedError:
+        status = "diverged"
+        meter.measurements = _at_chance_level(job, pool.classes, meter.measurements)
+    except Exception:  # any error of a task or a model is the run's result, not the study's end
+        status, error = "failed", traceback.format_exc(limit=-8)
+        meter.measurements = []
+    wall_s = time.perf_counter() - began
+    return RunRecord.model_validate(
+        {
+            "run_id": job.run_id,
+            "spec_hash": spec_hash,
+            "job": job,
+            "status": status,
+            "error": error,
+            "measurements": meter.measurements,
+            "gradient_evaluations": cost.gradient_evaluations,
+            "forward_evaluations": cost.forward_evaluations,
+            "skipped_steps": cost.skipped,
+            "train_s": max(0.0, wall_s - meter.evaluate_s),
+            "evaluate_s": meter.evaluate_s,
+            "wall_s": wall_s,
+            "device": device if device == "cpu" else torch.cuda.get_device_name(device),
+            "versions": {name: version(name) for name in _PACKAGES},
+        }
+    )
+
+
+def average_names(job: Job) -> tuple[str, ...]:
+    """Return the names of a run's averages: the fixed grid of starts and the proposed one, each once."""
+    return tuple(dict.fromkeys(f"swa@{start:g}" for start in (*job.average_starts, job.average_start)))
+
+
+def _train_and_measure(job: Job, pool: Pool, device: torch.device, cost: Cost, meter: _Meter) -> None:
+    torch.manual_seed(torch_seed(job.seed, "torch"))
+    split = draw_split(pool, job.factors, job.seed)
+    train_set = _on(device, split.train_inputs, split.train_labels)
+    val_set = _on(device, split.val_inputs, split.val_labels)
+    model = build_model(str(job.factors["model"]), pool.inputs.shape[1:], pool.classes, job.seed).to(device)
+    optimizer = WASAM(
+        model.parameters(),
+        torch.optim.SGD,
+        rho=job.rho,
+        model=model,
+        lr=job.learning_rate,
+        momentum=float(job.factors["momentum"]),
+        weight_decay=float(job.factors["weight_decay"]),
+    )
+    optimizer.cost = cost
+    starts = tuple(dict.fromkeys((*job.average_starts, job.average_start)))
+    averages = WeightAverages(model, swa_starts=starts, max_epochs=job.epochs)
+    curve = _curve_epochs(job.epochs)
+    for result in train(
+        model,
+        optimizer,
+        averages,
+        *train_set,
+        epochs=job.epochs,
+        batch_size=int(job.factors["batch_size"]),
+        schedule=str(job.factors["schedule"]),
+        seed=job.seed,
+    ):
+        if not math.isfinite(result.train_loss):
+            raise _DivergedError
+        if result.epoch in curve and result.epoch < job.epochs:
+            with _timed(meter):
+                meter.measurements.append(_measure("last", result.epoch, {"val": val_set}, model, cost))
+    sets = {"train": (train_set[0][:_TRAIN_METRICS_SIZE], train_set[1][:_TRAIN_METRICS_SIZE]), "val": val_set}
+    if job.stage == "confirm":
+        sets["test"] = _on(device, *pool.open_test(job.stage))
+    with _timed(meter):
+        batches = train_set[0].split(_EVALUATION_BATCH)
+        meter.measurements += _final_measurements(job, model, averages, batches, sets, cost)
+
+
+def _on(device: torch.device, inputs: object, labels: object) -> Examples:
+    return torch.as_tensor(inputs).to(device), torch.as_tensor(labels).to(device)
+
+
+def _curve_epochs(epochs: int) -> frozenset[int]:
+    """Evenly spaced epochs, the last one included."""
+    return frozenset(math.ceil(epochs * point / _CURVE_POINTS) for point in range(1, _CURVE_POINTS + 1))
+
+
+def _final_measurements(
+    job: Job,
+    model: nn.Module,
+    averages: WeightAverages,
+    batches: Sequence[Tensor],
+    sets: Mapping[str, Examples],
+    cost: Cost,
+) -> Iterator[Measurement]:
+    """Measure the last weights, then every average under BatchNorm statistics of its own."""
+    yield _measure("last", job.epochs, sets, model, cost)
+    for name in average_names(job):
+        with averages.average_parameters(name):
+            cost.bill_forwards(recalibrate_batchnorm(model, batches))
+            yield _measure(name, job.epochs, sets, model, cost)
+
+
+def _measure(weights: str, epoch: int, sets: Mapping[str, Examples], model: nn.Module, cost: Cost) -> Measurement:
+    metrics: dict[str, float] = {}
+    for name, (inputs, labels) in sets.items():
+        loss, accuracy = evaluate(model, inputs, labels)
+        cost.bill_forwards(len(labels))
+        if not math.isfinite(loss):
+            raise _DivergedError
+        metrics |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
+    return Measurement.model_validate({"weights": weights, "epoch": epoch} | metrics)
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return the mean cross-entropy in nats and the accuracy as a fraction, in evaluation mode.
+
+    Args:
+        model: Left in evaluation mode.
+        inputs: ``(n, …)``; labels: ``(n,)`` classes; on the model's device.
+    """
+    model.eval()
+    loss = torch.zeros((), device=inputs.device, dtype=torch.float64)
+    hits = torch.zeros((), device=inputs.device, dtype=torch.int64)
+    for x, y in zip(inputs.split(_EVALUATION_BATCH), labels.split(_EVALUATION_BATCH), strict=True):
+        logits = model(x).float()
+        loss += functional.cross_entropy(logits, y, reduction="sum")
+        hits += (logits.argmax(1) == y).sum()
+    return (loss / len(labels)).item(), (hits / len(labels)).item()
+
+
+def _at_chance_level(job: Job, classes: int, before: list[Measurement]) -> list[Measurement]:
+    """Return what a diverged run stands for: guessing, with all of its weights; its curve is kept."""
+    splits = ("train", "val", "test") if job.stage == "confirm" else ("train", "val")
+    guess = {f"{split}_loss": math.log(classes) for split in splits}
+    guess |= {f"{split}_accuracy": 1 / classes for split in splits}
+    final = [
+        Measurement.model_validate({"weights": name, "epoch": job.epochs} | guess)
+        for name in ("last", *average_names(job))
+    ]
+    return [m for m in before if m.epoch < job.epochs] + final
+
+
+@contextmanager
+def _timed(meter: _Meter) -> Iterator[None]:
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        meter.evaluate_s += time.perf_counter() - began

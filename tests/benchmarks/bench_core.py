@@ -1,0 +1,264 @@
+"""What a WASAM step costs beside its limit, and what averages cost beside a step.
+
+    python tests/benchmarks/bench_core.py
+
+The limit of a sharpness-aware step is two forward-backward passes and the base step; nothing can be faster. Contenders
+take turns, one step each, in one process on one thread, so that a busy machine slows all of them alike; the figure is
+the median of the ratios within turns. The order rotates from turn to turn.
+"""
+
+import argparse
+import gc
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_optimizer import SAM as PeerSAM
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import resnet18
+
+from wasam_core import WASAM, WeightAverages
+
+STARTS = (0.5, 0.6, 0.75, 0.9)
+DECAYS = (0.99, 0.998, 0.9995)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network, the shape of a batch, and how many turns are worth taking."""
+
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    turns: int
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10)
+    )  # fmt: skip
+
+
+def convnet() -> nn.Module:
+    def block(i: int, o: int) -> list[nn.Module]:
+        return [nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
+
+    return nn.Sequential(
+        *block(1, 16), *block(16, 32), nn.MaxPool2d(2), *block(32, 32), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(32, 10),
+    )  # fmt: skip
+
+
+PROBLEMS = {
+    "MLP 64-100-100-10, batch 128": Problem(mlp, (128, 64), 1500),
+    "BN conv net 8x8, batch 128": Problem(convnet, (128, 1, 8, 8), 200),
+    "ResNet-18 32x32, batch 8": Problem(lambda: resnet18(num_classes=10), (8, 3, 32, 32), 40),
+}
+
+
+class TextbookSAM(torch.optim.Optimizer):
+    """The twenty lines that most people copy: perturb, remember, put back."""
+
+    def __init__(self, params, base, rho=0.05, **kwargs):
+        super().__init__(params, {"rho": rho, **kwargs})
+        self.base = base(self.param_groups, **kwargs)
+
+    @torch.no_grad()
+    def step(self, closure):
+        grads = [p.grad.norm() for g in self.param_groups for p in g["params"] if p.grad is not None]
+        scale = self.param_groups[0]["rho"] / (torch.stack(grads).norm() + 1e-12)
+        for g in self.param_groups:
+            for p in g["params"]:
+                self.state[p]["old"] = p.data.clone()
+                p.add_(p.grad * scale)
+        self.zero_grad()
+        with torch.enable_grad():
+            closure()
+        for g in self.param_groups:
+            for p in g["params"]:
+                p.data = self.state[p]["old"]
+        self.base.step()
+
+
+Step = Callable[[], object]
+
+
+def closure_of(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
+    def closure() -> Tensor:
+        loss = functional.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    return closure
+
+
+def contenders(problem: Problem) -> dict[str, Step]:
+    """Build one step function per contender, each with a model of its own and the same batch."""
+    torch.manual_seed(0)
+    x, y = torch.randn(problem.shape), torch.randint(10, (problem.shape[0],))
+    options = {"lr": 1e-4, "momentum": 0.9}
+
+    def fresh() -> tuple[nn.Module, Callable[[], Tensor]]:
+        torch.manual_seed(1)
+        model = problem.build()
+        return model, closure_of(model, x, y)
+
+    model, run = fresh()
+    sgd = torch.optim.SGD(model.parameters(), **options)
+
+    def limit() -> None:
+        run()
+        sgd.zero_grad()
+        run()
+        sgd.step()
+        sgd.zero_grad()
+
+    ours_model, ours_run = fresh()
+    ours = WASAM(ours_model.parameters(), torch.optim.SGD, model=ours_model, **options)
+
+    peer_run = fresh()
+    peer = PeerSAM(peer_run[0].parameters(), torch.optim.SGD, **options)
+    textbook_run = fresh()
+    textbook = TextbookSAM(textbook_run[0].parameters(), torch.optim.SGD, **options)
+
+    def two_pass(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> Step:
+        def step() -> None:
+            closure()
+            optimizer.step(closure)
+            optimizer.zero_grad()
+
+        return step
+
+    return {
+        "limit": limit,
+        "wasam_core": lambda: ours.step(ours_run),
+        "pytorch_optimizer": two_pass(peer, peer_run[1]),
+        "textbook": two_pass(textbook, textbook_run[1]),
+    }
+
+
+def paired_seconds(steps: dict[str, Step], turns: int) -> dict[str, list[float]]:
+    """Time every step once a turn, in an order that rotates."""
+    names = list(steps)
+    for name in names:
+        for _ in range(max(3, turns // 20)):
+            steps[name]()
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(turns):
+            shift = turn % len(names)
+            for name in names[shift:] + names[:shift]:
+                begin = time.perf_counter()
+                steps[name]()
+                seconds[name].append(time.perf_counter() - begin)
+    finally:
+        gc.enable()
+    return seconds
+
+
+def ratios(seconds: dict[str, list[float]], to: str) -> dict[str, float]:
+    """Return the median over turns of each contender's time divided by that of `to`."""
+    return {
+        name: statistics.median(t / base for t, base in zip(ts, seconds[to], strict=True))
+        for name, ts in seconds.items()
+        if name != to
+    }
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def peak_bytes(step: Step) -> int:
+    """Return by how much resident memory rises above its start while `step` runs, sampled every 0.2 ms."""
+    gc.collect()
+    start = peak = resident_bytes()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.is_set():
+            peak = max(peak, resident_bytes())
+            time.sleep(0.0002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(5):
+            step()
+    finally:
+        done.set()
+        watcher.join()
+    return peak - start
+
+
+def averaging_share(problem: Problem, ema_every: int) -> tuple[float, float, WeightAverages]:
+    """Return the cost of 3 decays per step and of 4 starts per epoch of 50 steps, in shares of a step."""
+    torch.manual_seed(0)
+    model = problem.build()
+    x, y = torch.randn(problem.shape), torch.randint(10, (problem.shape[0],))
+    optimizer = WASAM(model.parameters(), torch.optim.SGD, model=model, lr=1e-4, momentum=0.9)
+    averages = WeightAverages(
+        model, swa_starts=STARTS, max_epochs=10, ema_decays=DECAYS, ema_every=ema_every
+    )  # fmt: skip
+    run = closure_of(model, x, y)
+
+    def steps_with_updates() -> None:
+        for _ in range(ema_every):
+            averages.update_step()
+
+    epochs = iter(range(1, 10**6))
+    seconds = paired_seconds(
+        {
+            "step": lambda: optimizer.step(run),
+            "ema": steps_with_updates,
+            "swa": lambda: averages.update(next(epochs)),
+        },
+        problem.turns,
+    )
+    shares = ratios(seconds, "step")
+    return shares["ema"] / ema_every, shares["swa"] / 50, averages
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_step(benchmark, name):
+    """Record the ratios to the limit; the timed figure is the WASAM step."""
+    torch.set_num_threads(1)
+    problem = PROBLEMS[name]
+    steps = contenders(problem)
+    benchmark.extra_info.update(ratios(paired_seconds(steps, problem.turns), "limit"))
+    benchmark(steps["wasam_core"])
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=3, help="repeat each comparison, show the median")
+    parser.add_argument("--ema-every", type=int, default=1)
+    args = parser.parse_args()
+    for name, problem in PROBLEMS.items():
+        print(f"\n{name}")
+        runs = [paired_seconds(contenders(problem), problem.turns) for _ in range(args.repeat)]
+        tables = [ratios(seconds, "limit") for seconds in runs]
+        limit = statistics.median(statistics.median(seconds["limit"]) for seconds in runs)
+        print(f"  limit                {limit * 1e3:8.3f} ms")
+        for contender in tables[0]:
+            values = sorted(table[contender] for table in tables)
+            print(f"  {contender:20s} {statistics.median(values):8.3f} x limit   ({values[0]:.3f} to {values[-1]:.3f})")
+        ema, swa, averages = averaging_share(problem, args.ema_every)
+        print(f"  3 decays every {args.ema_every} steps {ema:8.2%} of a step")
+        print(f"  4 starts every epoch  {swa:8.2%} of a step (epochs of 50 steps)")
+        parameters = sum(p.numel() * p.element_size() for p in averages.model.parameters())
+        print(f"  averages             {averages.nbytes / parameters:8.2f} x the weights' memory ({parameters / 1e6:.2f} MB)")
+
+
+if __name__ == "__main__":
+    main()

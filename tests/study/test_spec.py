@@ -1,0 +1,127 @@
+"""A spec is checked at birth, and each mistake gets one sentence that names the key, the given and the allowed."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from study.factors import FACTORS, TASKS, default_factors
+from study.spec import SearchRange, SpecError, builtin_specs, load_spec, parse_spec
+
+GOOD = """
+name = "mine"
+question = "Does it help?"
+confirm_seeds = 6
+[search]
+trials = 4
+[[problems]]
+task = "digits"
+factors.label_noise = [0.0, 0.3]
+"""
+
+
+def changed(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+def with_line(line: str) -> str:
+    return f"{line}\n{GOOD}"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "given_", "allowed"),
+    [
+        (changed('name = "mine"', 'name = "../mine"'), "name", "../mine", "pattern"),
+        (changed('name = "mine"\n', ""), "name", "missing", "add it"),
+        (changed('"Does it help?"', '""'), "question", "''", "at least 1 character"),
+        (changed("confirm_seeds = 6", "confirm_seeds = 0"), "confirm_seeds", "0", "greater than or equal to 1"),
+        (changed("confirm_seeds = 6", "confirm_seeds = 2.5"), "confirm_seeds", "2.5", "integer"),
+        (with_line('methods = ["SGD", "SGDX"]'), "methods", "SGDX", "SGD, SWA, SAM, WASAM"),
+        (with_line('methods = ["SAM", "SWA"]'), "methods", "'SAM', 'SWA'", "baseline 'SGD'"),
+        (with_line('methods = ["SGD", "SAM", "SAM"]'), "methods", "SAM", "once"),
+        (with_line('budgets = ["E", "X"]'), "budgets.1", "'X'", "'E'"),
+        (with_line('budgets = ["E"]'), "spec", "primary_budget = 'G'", "budgets"),
+        (with_line("delta = 0"), "delta", "0", "greater than 0"),
+        (with_line("alpha = 0.9"), "alpha", "0.9", "less than 0.5"),
+        (with_line("alpha = nan"), "alpha", "nan", "finite"),
+        (with_line("average_starts = [1.5]"), "average_starts.0", "1.5", "less than 1"),
+        (changed("trials = 4", "trials = 0"), "search.trials", "0", "greater than or equal to 1"),
+        (changed("trials = 4", 'sampler = "grid"'), "search.sampler", "grid", "'qmc' or 'tpe'"),
+        (changed("trials = 4", "trials = 4\nrho = {low=0.5,high=0.1}"), "search.rho", "low = 0.5", "below high"),
+        (changed("trials = 4", "trials = 4\nrho = {low=0.0,high=0.1}"), "search", "rho.low = 0", "above 0"),
+        (
+            changed("trials = 4", "trials = 4\nlearning_rate = {low=-1.0,high=0.1,log=true}"),
+            "search.learning_rate", "low = -1", "low > 0",
+        ),
+        (changed("trials = 4", "trials = 4\naverage_start = {low=0.5,high=1.5}"), "search", "1.5", "between 0 and 1"),
+        (changed("trials = 4", "trails = 4"), "search.trials", "missing", "add it"),
+        (changed('task = "digits"', 'task = "imagenet"'), "problems.0.task", "imagenet", "digits, mnist1d"),
+        (changed("factors.label_noise", "factors.noise"), "problems.0", "factors.noise", "label_noise"),
+        (changed("[0.0, 0.3]", "[0.0, 1.0]"), "problems.0", "1.0", "below 1"),
+        (changed("[0.0, 0.3]", "[]"), "problems.0", "[]", "at least one"),
+        (changed("[0.0, 0.3]", "[0.3, 0.3]"), "problems.0", "[0.3, 0.3]", "once"),
+        (changed("[0.0, 0.3]", '"a lot"'), "problems.0", "a lot", "a number from 0"),
+        (changed("label_noise = [0.0, 0.3]", 'schedule = "linear"'), "problems.0", "linear", '"cosine"'),
+        (changed("label_noise = [0.0, 0.3]", 'model = "vit"'), "problems.0", "vit", "conv, mlp"),
+        (changed("label_noise = [0.0, 0.3]", "train_size = 5000"), "problems.0", "5000", "1000"),
+        (changed("label_noise = [0.0, 0.3]", "batch_size = 1001"), "problems.0", "1001", "train_size"),
+        (changed("label_noise = [0.0, 0.3]", "epochs = true"), "problems.0", "True", "whole number"),
+        (changed("[[problems]]", "[[problems]]\nfactor = 3"), "problems.0.factor", "not a key", "spelling"),
+        (changed("[[problems]]", "[problems]"), "problems", "digits", "tuple"),
+        ("name = ", "mine.toml", "TOML", "mend"),
+    ],
+)  # fmt: skip
+def test_each_mistake_gets_one_sentence(text: str, key: str, given_: str, allowed: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, "mine.toml")
+    message = str(caught.value)
+    assert key in message
+    assert given_ in message
+    assert allowed in message
+    assert "\n" not in message
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(SpecError, match="one of quick, smoke"):
+        load_spec("quikc")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path) -> None:
+    path = tmp_path / "binary.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SpecError, match="UTF-8"):
+        load_spec(str(path))
+
+
+def test_the_hash_follows_content_and_not_layout() -> None:
+    spec = parse_spec(GOOD, "a")
+    assert parse_spec("# a comment\n" + GOOD.replace(" = ", "="), "b").hash == spec.hash
+    assert parse_spec(changed("0.3", "0.31"), "c").hash != spec.hash
+
+
+@pytest.mark.parametrize("name", builtin_specs())
+def test_builtin_specs_are_valid_and_named_as_their_file(name: str) -> None:
+    assert load_spec(name)[0].name == name
+
+
+@given(low=st.floats(1e-6, 1e3), factor=st.floats(1.01, 1e4), unit=st.floats(0, 1), log=st.booleans())
+def test_at_and_position_are_inverse(low: float, factor: float, unit: float, log: bool) -> None:
+    searched = SearchRange(low=low, high=low * factor, log=log)
+    value = searched.at(unit)
+    assert searched.position(value) == pytest.approx(unit, abs=1e-6)
+    assert low * (1 - 1e-9) <= value <= low * factor * (1 + 1e-9)
+
+
+def test_the_outer_twentieth_is_the_edge() -> None:
+    searched = SearchRange(low=0.01, high=1.0, log=True)
+    positions = {0.0: True, 0.04: True, 0.06: False, 0.5: False, 0.94: False, 0.96: True, 1.0: True}
+    assert {unit: searched.at_edge(searched.at(unit)) for unit in positions} == positions
+    assert math.isclose(searched.at(0.5), 0.1)
+
+
+def test_every_task_has_a_default_for_every_factor() -> None:
+    for task in TASKS:
+        for name, value in default_factors(task).items():
+            FACTORS[name].check(name, value, task)

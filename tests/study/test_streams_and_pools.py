@@ -1,0 +1,118 @@
+"""Random streams keep to themselves, splits pair methods, and the test part is sealed."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_ind
+from sklearn.neighbors import KNeighborsClassifier
+
+from study.factors import TASKS, default_factors
+from study.models import MODELS, build_model
+from study.streams import stream, torch_seed
+from study.tasks import POOLS, Pool, SealedTestError, draw_split
+from study.tasks.signals import make_signals
+
+
+@pytest.fixture(scope="module")
+def digits() -> Pool:
+    return POOLS["digits"]()
+
+
+def test_a_stream_is_not_shifted_by_draws_from_another() -> None:
+    undisturbed = stream(7, "data order").random(5)
+    stream(7, "label noise").random(1000)
+    np.testing.assert_array_equal(stream(7, "data order").random(5), undisturbed)
+
+
+@given(st.integers(0, 2**40), st.integers(0, 2**40))
+def test_streams_of_other_seeds_differ(first: int, second: int) -> None:
+    assert (torch_seed(first, "torch") == torch_seed(second, "torch")) == (first == second)
+
+
+def test_torch_seeds_fit_torch() -> None:
+    assert all(0 <= torch_seed(seed, "torch") < 2**63 for seed in range(100))
+
+
+def test_the_test_part_opens_in_confirm_alone(digits: Pool) -> None:
+    inputs, labels = digits.open_test("confirm")
+    assert len(inputs) == len(labels) == 397
+    with pytest.raises(SealedTestError, match="stage 'tune'"):
+        digits.open_test("tune")
+
+
+def test_development_and_test_are_disjoint(digits: Pool) -> None:
+    test_inputs, _ = digits.open_test("confirm")
+    seen = {example.tobytes() for example in digits.inputs}
+    # A few digits of the real data are drawn twice; a leak would repeat them all.
+    assert sum(example.tobytes() in seen for example in test_inputs) <= 2
+
+
+@pytest.mark.parametrize("task", POOLS)
+def test_pools_keep_what_the_task_table_promises(task: str) -> None:
+    pool, limits = POOLS[task](), TASKS[task]
+    assert len(pool.labels) - pool.validation_size == limits.max_train_size
+    assert pool.classes == limits.classes
+    assert set(np.unique(pool.labels)) == set(range(pool.classes))
+    assert set(limits.models) == set(MODELS)
+    assert pool.inputs.dtype == np.float32
+
+
+def test_one_seed_gives_every_train_size_the_same_validation_and_a_prefix(digits: Pool) -> None:
+    small = draw_split(digits, default_factors("digits") | {"train_size": 100}, seed=3)
+    large = draw_split(digits, default_factors("digits"), seed=3)
+    np.testing.assert_array_equal(small.val_inputs, large.val_inputs)
+    np.testing.assert_array_equal(small.train_inputs, large.train_inputs[:100])
+
+
+def test_train_and_validation_are_disjoint_rows(digits: Pool) -> None:
+    marked = Pool(np.arange(1400, dtype=np.float32)[:, None], digits.labels, 400, 10, digits.open_test("confirm"))
+    split = draw_split(marked, default_factors("digits"), seed=5)
+    assert not set(split.train_inputs.ravel()) & set(split.val_inputs.ravel())
+
+
+@given(share=st.sampled_from([0.0, 0.1, 0.3, 0.95]), seed=st.integers(0, 1000))
+def test_noise_moves_an_exact_share_to_other_classes(share: float, seed: int) -> None:
+    pool = Pool(
+        np.zeros((300, 1), np.float32),
+        np.arange(300) % 10,
+        100,
+        10,
+        (np.zeros((1, 1), np.float32), np.zeros(1, int)),
+    )
+    factors = {"train_size": 200, "label_noise": share}
+    clean = draw_split(pool, factors | {"label_noise": 0.0}, seed)
+    noisy = draw_split(pool, factors, seed)
+    assert (noisy.train_labels != clean.train_labels).sum() == round(200 * share)
+    np.testing.assert_array_equal(noisy.val_labels, clean.val_labels)
+
+
+def test_signals_match_the_published_generator() -> None:
+    """Class means agree point by point, and neighbours learnt on ours classify theirs as well as their own do."""
+    data = pytest.importorskip("mnist1d.data")
+    arguments = data.get_dataset_args()
+    arguments.num_samples = 4000
+    theirs = data.make_dataset(arguments)
+    ours, labels = make_signals(4000, np.random.default_rng(0))
+    assert ours.shape == (4000, 40)
+    np.testing.assert_allclose([ours.mean(), ours.std()], [0, 1], atol=1e-5)
+    for label in range(10):  # 400 correlated tests in all: the largest |t| of equal means stays below 4.5
+        t = ttest_ind(ours[labels == label], theirs["x"][theirs["y"] == label]).statistic
+        assert np.abs(t).max() < 4.5
+    # Transfer: trained on ours, tested on theirs, against trained and tested on theirs.
+    model = KNeighborsClassifier(5)
+    own = model.fit(theirs["x"], theirs["y"]).score(theirs["x_test"], theirs["y_test"])
+    transfer = model.fit(ours[:3200], labels[:3200]).score(theirs["x_test"], theirs["y_test"])
+    assert abs(own - transfer) < 0.06
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_initial_weights_belong_to_the_seed_and_leave_the_global_state_alone(name: str) -> None:
+    before = torch.get_rng_state()
+    first, again, other = (build_model(name, (1, 8, 8), 10, seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    for a, b, c in zip(first.parameters(), again.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+        if a.dim() > 1:
+            assert not torch.equal(a, c)

@@ -1,0 +1,228 @@
+"""Synthetic studies: a valid spec and its run records in milliseconds, without training anything.
+
+The agenda decides which runs there are, as in a real study; a response surface (see `_accuracy`) stands in
+for the training. On it, sharpness-aware steps and averaging help where labels are noisy or the rate never
+decays, and do nothing where neither is the case.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study.agenda import Agenda
+from study.factors import TASKS
+from study.methods import METHODS
+from study.plan import gradient_evaluations
+from study.records import Job, Measurement, RunRecord, write_record
+from study.results import freeze_spec
+from study.spec import StudySpec
+
+HOSTILE = "<script>alert('x')</script>=1+1 & \"quoted\" <a href='https://example.org'>é</a>"
+NOISE_AND_DECAY: dict[str, list[Any]] = {"label_noise": [0.0, 0.3], "schedule": ["cosine", "constant"]}
+
+
+def synthetic_study(
+    *,
+    tasks: Sequence[str] = ("digits", "mnist1d"),
+    factors: Mapping[str, Any] | None = None,
+    trials: int = 8,
+    confirm_seeds: int = 6,
+    sampler: str = "qmc",
+    failed: float = 0.0,
+    diverged: float = 0.0,
+    runs: int | None = None,
+    hostile: bool = False,
+    gains: Mapping[str, float] | None = None,
+    noise: float = 0.002,
+    seed: int = 0,
+    **settings: Any,
+) -> tuple[StudySpec, list[RunRecord]]:
+    """Make a study: by default 2 tasks × label noise {0, 0.3} × schedule {cosine, constant} = 8 cells.
+
+    Args:
+        tasks: Names in the task table; each is crossed with ``factors``.
+        factors: Values by factor name; label noise × schedule unless given. ``{}`` makes one cell a task.
+        trials, confirm_seeds, sampler: As in the spec.
+        failed: Chance in [0, 1] of a run to fail. At 1 no configuration is ever selected, so that the study
+            ends with its tune stage; see `failed_run` and `diverged_run` for spoiling records by hand.
+        diverged: Chance in [0, 1] of a run that didn't fail to diverge.
+        runs: Stop after this many runs: an unfinished study. 0 gives an empty one.
+        hostile: Put markup and a spreadsheet formula into every free text: question, errors, device,
+            versions. Cell names are made by the plan; see `renamed` for hostile ones.
+        gains: When given, replaces the response surface: method name → true gain in accuracy over the
+            baseline, the same in every cell (0 for those that are missing).
+        noise: Standard deviation of a run's accuracy around what its seed shares, a fraction.
+        seed: Root of the synthetic noise.
+        **settings: Other keys of the spec, such as ``methods``, ``budgets``, ``primary_budget``, ``delta``.
+
+    Returns:
+        The spec, and its records in the order of their run ids (as `study.records.read_records` gives them).
+    """
+    crossed = dict(NOISE_AND_DECAY if factors is None else factors)
+    data = {
+        "name": "synthetic",
+        "question": HOSTILE if hostile else "When do sharpness-aware steps and averaging help?",
+        "confirm_seeds": confirm_seeds,
+        "search": {"sampler": sampler, "trials": trials},
+        "problems": [{"task": task, "factors": crossed} for task in tasks],
+    }
+    spec = StudySpec.model_validate(data | settings)
+    trainer = _Trainer(spec, np.random.default_rng(seed), noise, gains, failed, diverged, hostile)
+    agenda = Agenda(spec)
+    done = 0
+    while (runs is None or done < runs) and (job := agenda.next_job()):
+        agenda.complete(trainer.record(job))
+        done += 1
+    return spec, sorted(agenda.records, key=lambda record: record.run_id)
+
+
+def planned_runs(spec: StudySpec, records: Iterable[RunRecord]) -> int:
+    """Return the runs that the plan holds at most, given what has been measured."""
+    return Agenda(spec, records).planned[1]
+
+
+def write_results(folder: Path, spec: StudySpec, records: Iterable[RunRecord]) -> Path:
+    """Write a results folder as a run leaves it, ``spec.toml`` and ``records/*.json``, and return it."""
+    freeze_spec(folder, spec, spec_text(spec))
+    for record in records:
+        write_record(folder, record)
+    return folder
+
+
+def spec_text(spec: StudySpec) -> str:
+    """Return ``spec`` as TOML. JSON's strings, numbers, booleans and arrays are TOML's; tables are headed."""
+    data = spec.model_dump(mode="json")
+    search = data.pop("search")
+    ranges = {f"[search.{key}]": search.pop(key) for key in ("learning_rate", "rho", "average_start")}
+    tables = [("", data), ("[search]", search), *ranges.items()]
+    for problem in data.pop("problems"):
+        tables += [("[[problems]]", {"task": problem["task"]}), ("[problems.factors]", problem["factors"])]
+    lines = []
+    for title, content in tables:
+        lines += [
+            title,
+            *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()),
+        ]
+    return "\n".join(lines).lstrip() + "\n"
+
+
+def renamed(records: Iterable[RunRecord], suffix: str = HOSTILE) -> list[RunRecord]:
+    """Return the records with ``suffix`` on every cell name; they belong to no plan, `find` takes them."""
+    found = []
+    for record in records:
+        job = record.job.model_copy(update={"cell": f"{record.job.cell} {suffix}"})
+        found.append(record.model_copy(update={"job": job, "run_id": job.run_id}))
+    return found
+
+
+def failed_run(record: RunRecord, error: str = "RuntimeError: the worker died") -> RunRecord:
+    """Return ``record`` as it would stand had its run failed: a reason and no measurements."""
+    return record.model_copy(update={"status": "failed", "error": error, "measurements": (), "gradient_evaluations": 0})
+
+
+def diverged_run(record: RunRecord) -> RunRecord:
+    """Return ``record`` as it would stand had its run diverged half-way: its final metrics at chance."""
+    classes = TASKS[record.job.task].classes
+    chance = {"loss": math.log(classes), "accuracy": 1 / classes}
+    levelled = []
+    for measurement in record.measurements:
+        if measurement.epoch == record.job.epochs:
+            metrics = measurement.model_dump(exclude={"weights", "epoch"}, exclude_none=True)
+            levelled.append(measurement.model_copy(update={name: chance[name.partition("_")[2]] for name in metrics}))
+    return record.model_copy(
+        update={
+            "status": "diverged",
+            "measurements": tuple(levelled),
+            "gradient_evaluations": record.gradient_evaluations // 2,
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Trainer:
+    """Makes the record of a job out of the response surface and noise."""
+
+    spec: StudySpec
+    rng: np.random.Generator
+    noise: float
+    gains: Mapping[str, float] | None
+    failed: float
+    diverged: float
+    hostile: bool
+
+    def record(self, job: Job) -> RunRecord:
+        record = self._completed(job)
+        if self.rng.random() < self.failed:
+            return failed_run(record, f"RuntimeError: {HOSTILE if self.hostile else 'the worker died'}")
+        return diverged_run(record) if self.rng.random() < self.diverged else record
+
+    def _completed(self, job: Job) -> RunRecord:
+        shared = 2 * self.noise * np.random.default_rng([job.seed, len(job.cell)]).normal()
+        starts = sorted({*job.average_starts, job.average_start})
+        epochs = sorted({max(1, round(job.epochs * share)) for share in (0.1, 0.25, 0.5, 0.75, 0.9, 1)})
+        measurements = []
+        for epoch in epochs:
+            averages = [f"swa@{start:g}" for start in starts if start < epoch / job.epochs]
+            measurements += [self._measure(job, name, epoch, shared) for name in ("last", *averages)]
+        gradients = gradient_evaluations(job)
+        return RunRecord(
+            run_id=job.run_id,
+            spec_hash=self.spec.hash,
+            job=job,
+            status="completed",
+            measurements=tuple(measurements),
+            gradient_evaluations=gradients,
+            forward_evaluations=5_000 * len(measurements),
+            train_s=gradients * 2e-5,
+            evaluate_s=0.2,
+            wall_s=gradients * 2e-5 + 0.3,
+            device=HOSTILE if self.hostile else "cpu",
+            versions={"torch": HOSTILE if self.hostile else "2.9.0", "numpy": "2.4.6"},
+        )
+
+    def _measure(self, job: Job, weights: str, epoch: int, shared: float) -> Measurement:
+        progress = epoch / job.epochs
+        best = _accuracy(job, weights) if self.gains is None else _planted(job, weights, self.gains)
+        expected = 0.1 + (best - 0.1) * (1 - math.exp(-5 * progress)) / (1 - math.exp(-5)) + shared
+        wrong_labels = float(job.factors["label_noise"])
+        measured = {}
+        for split in ("train", "val", "test"):
+            if split == "test" and (job.stage == "tune" or epoch < job.epochs):
+                continue
+            value = expected + self.noise * self.rng.normal()
+            if split == "train":
+                value = value * (1 - wrong_labels) + wrong_labels * progress / 3
+            accuracy = round(min(max(value, 0.0), 1.0), 3)
+            measured[f"{split}_accuracy"] = accuracy
+            measured[f"{split}_loss"] = round(2.6 * (1 - accuracy) + 0.02 + 0.01 * abs(self.rng.normal()), 6)
+        return Measurement(weights=weights, epoch=epoch, **measured)
+
+
+def _accuracy(job: Job, weights: str) -> float:
+    """Return the expected accuracy: the cell decides which learning rate, rho and average start are best."""
+    wrong_labels, constant = float(job.factors["label_noise"]) / 0.3, job.factors["schedule"] == "constant"
+    value = (0.955 if job.task == "digits" else 0.945) - 0.25 * wrong_labels
+    value -= (0.02 + 0.03 * wrong_labels) * constant
+    value -= 0.05 * wrong_labels * (job.epochs_factor - 1)  # longer training fits more of the wrong labels
+    value -= 0.03 * math.log10(job.learning_rate / 0.08) ** 2
+    flat = 0.0
+    if job.rho > 0:
+        flat = math.exp(-(math.log10(job.rho / (0.08 + 0.2 * wrong_labels)) ** 2) / 0.2)
+        value += (0.002 + 0.12 * wrong_labels + 0.004 * constant) * flat
+    if weights != "last":
+        height = 0.012 + 0.1 * wrong_labels if constant else 0.03 * wrong_labels
+        start = float(weights.partition("@")[2])
+        value += height * (1 - 0.6 * flat) * (1 - 2 * (start - 0.6) ** 2)
+    return value
+
+
+def _planted(job: Job, weights: str, gains: Mapping[str, float]) -> float:
+    """Return 0.8 plus the gain of the method that this family and these weights stand for."""
+    kind = "last" if weights == "last" else "averaged"
+    method = next(m.name for m in METHODS.values() if (m.family, m.weights) == (job.family, kind))
+    return 0.8 + gains.get(method, 0.0)

@@ -1,0 +1,163 @@
+"""The whole pipeline on real data: spec → Ray → records → frame → findings → report; and again after a SIGKILL."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+from study.methods import METHODS
+from study.records import read_records
+from study.results import Study, load
+
+pytestmark = pytest.mark.slow
+COMMAND = [sys.executable, "-m", "study.run"]
+START_S, RUN_S = 60, 240
+
+
+def run_study(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=RUN_S)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("end-to-end")
+
+
+@pytest.fixture(scope="module")
+def smoke(folder: Path) -> Study:
+    done = run_study("smoke", cwd=folder)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stdout.rstrip().splitlines()[-1] == str(Path("results/smoke/report.html"))
+    assert "Ray dashboard: http://127.0.0.1:" in done.stdout
+    return load(folder / "results" / "smoke")
+
+
+def test_every_run_has_one_record_and_one_status(smoke: Study) -> None:
+    assert smoke.findings.counts.planned == len(smoke.records)
+    assert smoke.findings.counts.finished
+    assert {record.status for record in smoke.records} == {"completed"}
+    assert {record.spec_hash for record in smoke.records} == {smoke.spec.hash}
+
+
+def test_the_test_set_is_measured_in_confirm_alone(smoke: Study) -> None:
+    tune = smoke.frame[smoke.frame["stage"] == "tune"]
+    assert tune[["test_loss", "test_accuracy"]].isna().all(axis=None)
+    final = smoke.frame[(smoke.frame["stage"] == "confirm") & smoke.frame["final"]]
+    assert final[["train_loss", "val_accuracy", "test_loss", "test_accuracy"]].notna().all(axis=None)
+
+
+def test_one_run_answers_for_every_start(smoke: Study) -> None:
+    for _, rows in smoke.frame[smoke.frame["final"]].groupby("run_id"):
+        starts = {f"swa@{start:g}" for start in (*smoke.spec.average_starts, rows["average_start"].iloc[0])}
+        assert set(rows["weights"]) == {"last"} | starts
+
+
+def test_costs_are_those_of_the_plan(smoke: Study) -> None:
+    steps = 4 * (400 // 100)
+    for record in smoke.records:
+        passes = 2 if record.job.rho > 0 else 1
+        assert record.gradient_evaluations == steps * 100 * passes * record.job.epochs_factor
+        assert record.forward_evaluations > 0
+
+
+def test_the_parquet_file_is_the_frame(smoke: Study) -> None:
+    pd.testing.assert_frame_equal(pd.read_parquet(smoke.folder / "runs.parquet"), smoke.frame, check_dtype=False)
+
+
+def test_every_method_has_its_optuna_study(smoke: Study) -> None:
+    storage = f"sqlite:///{smoke.folder / 'optuna.db'}"
+    summaries = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(storage)}
+    assert summaries == {
+        **{f"digits | {method}": smoke.spec.search.trials for method in METHODS},
+        "digits | SGD 2x epochs": smoke.spec.search.trials,
+    }
+
+
+def test_two_seeds_give_no_verdict(smoke: Study) -> None:
+    assert {effect.verdict for effect in smoke.findings.effects} == {"insufficient data"}
+
+
+def test_the_report_stands_alone(smoke: Study) -> None:
+    report = (smoke.folder / "report.html").read_text(encoding="utf-8")
+    assert smoke.spec.question in report
+    assert str(smoke.folder) not in report
+    assert os.uname().nodename not in report
+
+
+def test_a_finished_study_trains_nothing(smoke: Study, folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (smoke.folder / "records").iterdir()}
+    done = run_study("smoke", cwd=folder)
+    assert done.returncode == 0
+    assert "nothing to train" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in (smoke.folder / "records").iterdir()} == before
+
+
+def test_the_report_is_rebuilt_from_records_alone_and_byte_by_byte(smoke: Study, folder: Path) -> None:
+    first = (smoke.folder / "report.html").read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-m", "dashboards", str(smoke.folder), "-o", str(folder / "again.html")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (folder / "again.html").read_bytes() == first
+
+
+def test_another_spec_is_refused_and_fresh_renames(smoke: Study, folder: Path) -> None:
+    other = folder / "other.toml"
+    other.write_text((smoke.folder / "spec.toml").read_text().replace("confirm_seeds = 2", "confirm_seeds = 3"))
+    refused = run_study(other, cwd=folder)
+    assert refused.returncode == 2
+    assert "--out" in refused.stderr
+    assert "--fresh" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def measurements(results: Path) -> dict[str, object]:
+    return {run_id: record.measurements for run_id, record in read_records(results).items()}
+
+
+@pytest.mark.parametrize("records_before_the_kill", [0, 7])
+def test_after_a_sigkill_the_study_ends_as_if_undisturbed(
+    smoke: Study, tmp_path: Path, records_before_the_kill: int
+) -> None:
+    results = tmp_path / "killed"
+    driver = subprocess.Popen(
+        [*COMMAND, "smoke", "--out", str(results)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + START_S
+    while len(list(results.glob("records/*.json"))) < max(records_before_the_kill, 1) and time.monotonic() < deadline:
+        if records_before_the_kill == 0 and (results / "spec.toml").exists():
+            break
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    before = measurements(results)
+    resumed = run_study("--resume", results, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr + resumed.stdout
+    assert "going on after" in resumed.stdout
+    after = measurements(results)
+    assert before.items() <= after.items()
+    assert after == measurements(smoke.folder)
+    with sqlite3.connect(results / "optuna.db") as database:
+        assert database.execute("select count(*) from trials").fetchone()[0] == 5 * smoke.spec.search.trials
+
+
+def test_ctrl_c_says_how_to_resume(tmp_path: Path) -> None:
+    results = tmp_path / "interrupted"
+    driver = subprocess.Popen([*COMMAND, "smoke", "--out", str(results)], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + START_S
+    while not list(results.glob("records/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGINT)
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert f"--resume {results}" in output
+    assert json.loads(next(results.glob("records/*.json")).read_text())["status"] == "completed"

@@ -1,0 +1,505 @@
+"""Averages of the weights along one run: SWA from many starts, EMA at many decays, LAWA windows.
+
+One object serves all of them. Epochs between two neighbouring SWA starts belong to the same set of
+averages, so their mean is kept once, as a segment: every epoch updates one segment, whatever the
+number of starts, and an average is the weighted mean of its segments. Nothing is subtracted, so
+nothing is lost to rounding.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FORMAT = 1
+
+
+class RunningMean:
+    """Average lists of tensors one after the other: plainly, or with exponential forgetting.
+
+    The mean after update n is a_n = a_{n-1} + c_n (w_n - a_{n-1}) with
+        c_n = 1 / n                    without a decay (arithmetic mean), or
+        c_n = (1 - d) / (1 - d^n)      with decay d,
+    and the latter is the exponential moving average started at zero and divided by 1 - d^n: the
+    first value is w_1, and no later value leans on the start. Sums are kept in float32 at least.
+
+    Args:
+        like: the tensors whose shapes, memory layouts and devices the mean takes.
+        decay: d in [0, 1); None for the arithmetic mean.
+        device: where to keep the mean; None keeps each tensor beside its original.
+
+    Example:
+        >>> mean = RunningMean([torch.zeros(1)])
+        >>> for value in (1.0, 2.0, 6.0):
+        ...     mean.update([torch.tensor([value])])
+        >>> mean.values
+        [tensor([3.])]
+    """
+
+    def __init__(
+        self,
+        like: Sequence[Tensor],
+        decay: float | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.decay = decay
+        self.count = 0
+        self.values = [
+            torch.zeros_like(t, dtype=accumulator_dtype(t), device=device, requires_grad=False) for t in like
+        ]
+
+    @torch.no_grad()
+    def update(self, tensors: Sequence[Tensor]) -> None:
+        """Take in one list of tensors, of the dtype and on the device of the mean."""
+        self.count += 1
+        if self.decay is None:
+            share = 1.0 / self.count
+        else:
+            share = (1.0 - self.decay) / (1.0 - self.decay**self.count)
+        torch._foreach_lerp_(self.values, list(tensors), share)
+
+
+def accumulator_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the dtype in which `tensor` is averaged: float32, or its own if that is wider."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+class WeightSwap:
+    """Exchange weights in place and put the old ones back, buffers included, bit for bit.
+
+    Args:
+        parameters: the tensors to exchange.
+        buffers: tensors whose values are kept and put back, whatever happens to them in between.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
+        self._parameters = list(parameters)
+        self._buffers = list(buffers)
+        with torch.no_grad():
+            self._copies = [t.clone() for t in (*self._parameters, *self._buffers)]
+        self._versions: list[int] = []
+
+    @torch.no_grad()
+    def put(self, values: Sequence[Tensor]) -> None:
+        """Write `values` into the parameters, in the parameters' dtype and storage."""
+        if values:
+            torch._foreach_copy_(self._parameters, list(values))
+        self._versions = [p._version for p in self._parameters]
+
+    @torch.no_grad()
+    def add_buffers(self, buffers: Iterable[Tensor]) -> None:
+        """Keep the present values of further buffers, if they are not kept already."""
+        kept = {id(b) for b in self._buffers}
+        for buffer in buffers:
+            if id(buffer) not in kept:
+                self._buffers.append(buffer)
+                self._copies.append(buffer.clone())
+
+    @torch.no_grad()
+    def undo(self) -> bool:
+        """Put everything back; return whether the parameters were changed since `put`."""
+        changed = self._versions != [p._version for p in self._parameters]
+        torch._foreach_copy_([*self._parameters, *self._buffers], self._copies)
+        return changed
+
+
+class OwnAverage:
+    """The one average that `WASAM` keeps: take weights in, swap them, put them back, save."""
+
+    def __init__(self) -> None:
+        self._mean: RunningMean | None = None
+        self._swap: WeightSwap | None = None
+
+    @property
+    def count(self) -> int:
+        """How many sets of weights it holds."""
+        return 0 if self._mean is None else self._mean.count
+
+    @property
+    def swapped(self) -> bool:
+        """Whether the model holds the average now."""
+        return self._swap is not None
+
+    def update(self, parameters: Sequence[Tensor]) -> None:
+        """Take in the weights."""
+        if self._mean is None:
+            self._mean = RunningMean(parameters)
+        if len(parameters) != len(self._mean.values):
+            raise RuntimeError(
+                f"The average holds {len(self._mean.values)} parameters and the optimizer "
+                f"{len(parameters)}: add parameter groups before the first update_swa()."
+            )
+        self._mean.update(_matched(list(parameters), self._mean.values))
+
+    def swap_in(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
+        """Put the average into the parameters; nothing moves while it is empty."""
+        values = [] if self._mean is None else self._mean.values
+        self._swap = WeightSwap(parameters if values else [], buffers)
+        self._swap.put(values)
+
+    def swap_out(self) -> None:
+        """Put parameters and buffers back."""
+        assert self._swap is not None
+        changed = self._swap.undo()
+        self._swap = None
+        if changed:
+            raise RuntimeError(
+                "The parameters were changed while the average was swapped in. The change is "
+                "undone: train only after swapping back."
+            )
+
+    def keep_buffers(self, buffers: Iterable[Tensor]) -> None:
+        """While swapped, let these buffers return with the weights."""
+        if self._swap is not None:
+            self._swap.add_buffers(buffers)
+
+    def refuse_swapped(self, call: str) -> None:
+        """Raise if the model holds the average."""
+        if self._swap is not None:
+            raise RuntimeError(
+                f"{call}() while the average is swapped in: call swap_swa_sgd() again first, or "
+                "leave the average_parameters() block."
+            )
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return the average, or None while it is empty."""
+        return None if self._mean is None else _pack(self._mean)
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any] | None, parameters: Sequence[Tensor]) -> None:
+        """Take over what `state_dict` returned."""
+        self._mean = None if state is None else RunningMean(parameters)
+        if self._mean is not None and state is not None:
+            _unpack(self._mean, state)
+
+
+class WeightAverages:
+    """Keep many averages of one model's weights along one training run.
+
+    Call `update_step()` after every optimizer step (it feeds the EMAs) and `update(epoch)` after
+    every epoch (it feeds SWA and LAWA). Evaluate inside `average_parameters(name)`.
+
+    Names are "swa@0.75" (start as a fraction of `max_epochs`), "ema@0.998" (decay per step) and
+    "lawa@6" (window in epochs).
+
+    Cost: memory is one float32 copy of the weights per *distinct* start epoch, one per decay, and
+    one copy in the weights' own dtype per epoch of the longest window. Time is one pass over the
+    weights per epoch for all of SWA together, and one per decay every `ema_every` steps.
+
+    Args:
+        model: the model whose parameters are averaged; frozen ones too, as they may thaw.
+        swa_starts: fractions in [0, 1]. Start s takes in epoch e (1-based) if
+            e >= int(s * max_epochs), and the last epoch in any case.
+        max_epochs: length of the run in epochs; needed for `swa_starts`.
+        ema_decays: decays per optimizer step, in [0, 1).
+        ema_every: take in the weights every so many steps, with decay^ema_every, so that the
+            horizon in steps stays the same and the cost falls.
+        lawa_windows: numbers of latest epochs (≥ 1) to average.
+        average_buffers: average floating-point buffers (BatchNorm statistics) as well, instead of
+            leaving them to `recalibrate_batchnorm`. Integer buffers are never averaged.
+        device: keep the averages there (for example "cpu" to spare an accelerator's memory).
+
+    Raises:
+        ValueError: for a fraction, decay or window out of its range.
+
+    Source: SWA: Izmailov et al. 2018 (arXiv 1803.05407), eq. 2. EMA with bias correction: Kingma
+        and Ba 2015 (arXiv 1412.6980), section 3, applied to weights. LAWA: Kaddour 2022 (arXiv
+        2209.14981).
+
+    Differs from: `torch.optim.swa_utils.AveragedModel`: no copy of the module is made; 16-bit
+        weights are averaged in float32 (there, decay .999 in bfloat16 never moves); EMA does not
+        lean on the first weights; many averages share one object, one update and one checkpoint.
+
+    Example:
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> averages = WeightAverages(model, swa_starts=(0.5, 0.75), max_epochs=4)
+        >>> for epoch in range(1, 5):
+        ...     _ = model.weight.data.fill_(float(epoch))
+        ...     averages.update(epoch)
+        >>> with averages.average_parameters("swa@0.75"):
+        ...     model.weight.item()
+        3.5
+        >>> model.weight.item()
+        4.0
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        swa_starts: Iterable[float] = (),
+        max_epochs: int | None = None,
+        ema_decays: Iterable[float] = (),
+        ema_every: int = 1,
+        lawa_windows: Iterable[int] = (),
+        average_buffers: bool = False,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.model = model
+        self.average_buffers = average_buffers
+        self.ema_every = _at_least_one("ema_every", ema_every)
+        self.last_epoch = 0
+        self.steps = 0
+        self._device = device
+        self._swap: WeightSwap | None = None
+        self._layout = [name for name, _ in self._named_tensors()]
+        tensors = self._tensors()
+        self._starts = {
+            f"swa@{start!r}": _start_epoch(start, max_epochs) for start in sorted(map(float, swa_starts))
+        }
+        self._segments = {
+            epoch: RunningMean(tensors, device=device) for epoch in sorted(set(self._starts.values()))
+        }
+        self._emas = {
+            f"ema@{decay!r}": RunningMean(tensors, _decay(decay) ** self.ema_every, device)
+            for decay in sorted(map(float, ema_decays))
+        }
+        self._windows = {
+            f"lawa@{window}": _at_least_one("lawa_windows", window) for window in sorted(lawa_windows)
+        }
+        self._snapshots: deque[list[Tensor]] = deque(maxlen=max(self._windows.values(), default=0))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name all averages, SWA by start, then EMA by decay, then LAWA by window."""
+        return (*self._starts, *self._emas, *self._windows)
+
+    @property
+    def ready(self) -> tuple[str, ...]:
+        """Name the averages that have taken in at least one set of weights."""
+        return tuple(name for name in self.names if self.count(name))
+
+    @property
+    def nbytes(self) -> int:
+        """Return the memory that the averages hold now, in bytes."""
+        means = (*self._segments.values(), *self._emas.values())
+        lists = [*(mean.values for mean in means), *self._snapshots]
+        return sum(t.numel() * t.element_size() for tensors in lists for t in tensors)
+
+    def count(self, name: str) -> int:
+        """Return how many sets of weights the average `name` has taken in.
+
+        Raises:
+            KeyError: if there is no average of that name.
+        """
+        if name in self._starts:
+            return sum(segment.count for segment in self._segments_of(name))
+        if name in self._emas:
+            return self._emas[name].count
+        if name in self._windows:
+            return min(len(self._snapshots), self._windows[name])
+        raise KeyError(f"There is no average {name!r}. There are: {', '.join(self.names)}.")
+
+    def start_epoch(self, name: str) -> int:
+        """Return the first epoch (1-based) that the SWA average `name` takes in."""
+        return self._starts[name]
+
+    @torch.no_grad()
+    def update(self, epoch: int) -> None:
+        """Take in the weights at the end of epoch `epoch` (1-based): SWA and LAWA.
+
+        Raises:
+            ValueError: if epochs do not come in increasing order.
+            RuntimeError: inside `average_parameters`.
+        """
+        self._refuse_swapped("update")
+        if epoch <= self.last_epoch:
+            raise ValueError(
+                f"update({epoch}) after update({self.last_epoch}): call it once at the end of "
+                "each epoch, with 1, 2, 3 ..."
+            )
+        self.last_epoch = epoch
+        tensors = self._tensors()
+        begun = [start for start in self._segments if start <= epoch]
+        if begun:
+            segment = self._segments[max(begun)]
+            segment.update(_matched(tensors, segment.values))
+        if self._windows:
+            self._snapshots.append([t.detach().to(self._device, copy=True) for t in tensors])
+
+    @torch.no_grad()
+    def update_step(self) -> None:
+        """Take in the weights after an optimizer step: EMA, every `ema_every` calls.
+
+        Leave it out for a skipped step, so that the average does not move either.
+
+        Raises:
+            RuntimeError: inside `average_parameters`.
+        """
+        if not self._emas:
+            return
+        self._refuse_swapped("update_step")
+        self.steps += 1
+        if self.steps % self.ema_every:
+            return
+        emas = list(self._emas.values())
+        tensors = _matched(self._tensors(), emas[0].values)
+        for ema in emas:
+            ema.update(tensors)
+
+    @contextmanager
+    def average_parameters(self, name: str) -> Iterator[None]:
+        """Put the average `name` into the model for the length of the block.
+
+        Parameters and buffers return bit for bit at the end, also if the block raises. Inside,
+        recalibrate BatchNorm and evaluate; do not train.
+
+        Raises:
+            KeyError: if there is no average of that name.
+            RuntimeError: if the average is empty yet, if the block is entered twice, or if the
+                block changed the parameters (the change is undone).
+        """
+        values = self.read(name)
+        self._refuse_swapped("average_parameters")
+        self._swap = WeightSwap(self._tensors(), self._other_buffers())
+        changed = False
+        try:
+            self._swap.put(values)
+            yield
+        finally:
+            changed = self._swap.undo()
+            self._swap = None
+        if changed:
+            raise RuntimeError(
+                f'The parameters were changed inside average_parameters("{name}"). The change is '
+                "undone: train outside the block, on the run's own weights."
+            )
+
+    @torch.no_grad()
+    def read(self, name: str) -> list[Tensor]:
+        """Return the average `name`, one tensor per parameter, in accumulator precision.
+
+        Raises:
+            KeyError: if there is no average of that name.
+            RuntimeError: if it has not taken in any weights yet.
+        """
+        if not self.count(name):
+            when = f"epoch {self._starts[name]}" if name in self._starts else "the first update"
+            raise RuntimeError(
+                f"The average {name!r} is empty until {when}, and the last epoch seen is "
+                f"{self.last_epoch}. Ask only for the names in `ready`."
+            )
+        if name in self._emas:
+            return self._emas[name].values
+        if name in self._windows:
+            parts = [(1, w) for w in list(self._snapshots)[-self._windows[name] :]]
+        else:
+            parts = [(s.count, s.values) for s in self._segments_of(name) if s.count]
+        if len(parts) == 1:
+            return parts[0][1]
+        total = sum(count for count, _ in parts)
+        result = [torch.zeros_like(t, dtype=accumulator_dtype(t)) for t in parts[0][1]]
+        for count, values in parts:
+            torch._foreach_add_(result, values, alpha=count / total)
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all averages and counters; `torch.load(weights_only=True)` can read it back.
+
+        Raises:
+            RuntimeError: inside `average_parameters`.
+        """
+        self._refuse_swapped("state_dict")
+        return {
+            "format": FORMAT,
+            "layout": list(self._layout),
+            "last_epoch": self.last_epoch,
+            "steps": self.steps,
+            "segments": {str(e): _pack(segment) for e, segment in self._segments.items()},
+            "emas": {name: _pack(ema) for name, ema in self._emas.items()},
+            "snapshots": [list(snapshot) for snapshot in self._snapshots],
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned for the same model and the same settings.
+
+        Raises:
+            ValueError: if the model, the starts or the decays are others; nothing has changed
+                then.
+        """
+        self._refuse_swapped("load_state_dict")
+        mine = {str(epoch): segment for epoch, segment in self._segments.items()}
+        for what, saved, here in (
+            ("parameters", state["layout"], self._layout),
+            ("start epochs", list(state["segments"]), list(mine)),
+            ("decays", list(state["emas"]), list(self._emas)),
+        ):
+            if saved != here:
+                raise ValueError(
+                    f"The saved averages have other {what} than this object: {saved} against "
+                    f"{here}. Build it with the settings of the saved run."
+                )
+        for key, packed in state["segments"].items():
+            _unpack(mine[key], packed)
+        for name, packed in state["emas"].items():
+            _unpack(self._emas[name], packed)
+        self._snapshots.clear()
+        for snapshot in state["snapshots"]:
+            self._snapshots.append([t.clone() for t in snapshot])
+        self.last_epoch = state["last_epoch"]
+        self.steps = state["steps"]
+
+    def _segments_of(self, name: str) -> list[RunningMean]:
+        return [s for epoch, s in self._segments.items() if epoch >= self._starts[name]]
+
+    def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.model.named_parameters()
+        if self.average_buffers:
+            yield from ((n, b) for n, b in self.model.named_buffers() if b.is_floating_point())
+
+    def _tensors(self) -> list[Tensor]:
+        return [t for _, t in self._named_tensors()]
+
+    def _other_buffers(self) -> list[Tensor]:
+        averaged = self.average_buffers
+        return [b for b in self.model.buffers() if not (averaged and b.is_floating_point())]
+
+    def _refuse_swapped(self, call: str) -> None:
+        if self._swap is not None:
+            raise RuntimeError(
+                f"{call}() inside average_parameters(): the model holds an average, not the run's "
+                "weights. Leave the block first."
+            )
+
+
+def _matched(tensors: list[Tensor], like: list[Tensor]) -> list[Tensor]:
+    return [t.to(a) for t, a in zip(tensors, like, strict=True)]
+
+
+def _pack(mean: RunningMean) -> dict[str, Any]:
+    return {"count": mean.count, "values": mean.values}
+
+
+def _unpack(mean: RunningMean, packed: dict[str, Any]) -> None:
+    torch._foreach_copy_(mean.values, packed["values"])
+    mean.count = packed["count"]
+
+
+def _start_epoch(start: float, max_epochs: int | None) -> int:
+    if not 0.0 <= start <= 1.0:
+        raise ValueError(
+            f"swa_starts holds {start!r}: a start is a fraction of the run, between 0 and 1 "
+            "(0.75 averages the last quarter)."
+        )
+    if max_epochs is None:
+        raise ValueError("swa_starts are fractions of the run: give max_epochs as well.")
+    return max(1, int(start * _at_least_one("max_epochs", max_epochs)))
+
+
+def _decay(decay: float) -> float:
+    if not 0.0 <= decay < 1.0:
+        raise ValueError(
+            f"ema_decays holds {decay!r}: a decay lies in [0, 1); 0.998 looks back about "
+            "1 / (1 - 0.998) = 500 steps."
+        )
+    return decay
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if value < 1 or value != int(value):
+        raise ValueError(f"{name} = {value!r}: give an int >= 1.")
+    return int(value)

@@ -1,0 +1,69 @@
+"""Show the perturbed pass the random numbers of the clean pass, forward by forward."""
+
+import weakref
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import nn
+
+from wasam_core.rng import RngState, capture_rng, restore_rng
+
+
+class ForwardReplay:
+    """Record the generator before each training forward of a model, and replay it later.
+
+    A step may consist of several forwards (gradient accumulation), with other consumers of random
+    numbers in between (a data loader), so each forward has a state of its own: the i-th forward of
+    the perturbed pass gets the state of the i-th of the clean pass. Forwards in eval mode or
+    without gradients are not part of a step.
+
+    Args:
+        model: the module that is called.
+        devices: devices whose generators count, beside the CPU's.
+    """
+
+    def __init__(self, model: nn.Module, devices: Collection[torch.device]) -> None:
+        self.devices = devices
+        self._states: list[RngState] = []
+        self._next: int | None = None
+        model.register_forward_pre_hook(_Hook(self))
+
+    def start(self) -> None:
+        """Begin to replay: the perturbed pass follows."""
+        self._next = 0
+
+    def reset(self) -> None:
+        """Forget what was recorded: a new step begins."""
+        self._states.clear()
+        self._next = None
+
+    def before_forward(self) -> None:
+        """Record the generator, or set it, depending on the pass."""
+        if self._next is None:
+            self._states.append(capture_rng(self.devices))
+        elif self._next < len(self._states):
+            restore_rng(self._states[self._next])
+            self._next += 1
+
+
+class _Hook:
+    """Tell a `ForwardReplay` of each training forward of one model.
+
+    It does not hold the replay alive, and a copy of the model (deepcopy, pickle) carries an inert
+    one.
+    """
+
+    def __init__(self, replay: ForwardReplay | None) -> None:
+        self._replay = None if replay is None else weakref.ref(replay)
+
+    def __call__(self, module: nn.Module, _: Any) -> None:
+        replay = None if self._replay is None else self._replay()
+        if replay is not None and module.training and torch.is_grad_enabled():
+            replay.before_forward()
+
+    def __deepcopy__(self, _: Any) -> "_Hook":
+        return _Hook(None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_Hook, (None,))
