@@ -1,7 +1,7 @@
 """Cells under names a reader takes in at a glance: the task, and the factors that vary, in words."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -20,12 +20,18 @@ class Cell:
     Attributes:
         name: The cell's unique name in the study.
         label: Task and varied factors in words; unique too.
-        varied: The factors that differ between cells of the study, by name.
+        task: Its task.
+        varied: The factors that differ between the study's cells of this task, by name.
     """
 
     name: str
     label: str
+    task: str
     varied: Mapping[str, FactorValue]
+
+    def label_without(self, factor: str) -> str:
+        """Return the label of all cells that differ from this one in ``factor`` alone."""
+        return _label(self.task, {name: value for name, value in self.varied.items() if name != factor})
 
 
 def cells_of(findings: Findings, frame: pd.DataFrame) -> dict[str, Cell]:
@@ -53,17 +59,20 @@ def _labelled(found: Mapping[str, tuple[str, dict[str, FactorValue]]]) -> dict[s
     cells = {}
     for name, (task, factors) in found.items():
         varied = {factor: factors[factor] for factor in varying if factor in factors}
-        label = ", ".join([task, *(words_of(factor, value) for factor, value in varied.items())])
-        cells[name] = Cell(name, label, varied)
+        cells[name] = Cell(name, _label(task, varied), task, varied)
     labels = [cell.label for cell in cells.values()]
     if len(set(labels)) < len(labels):
-        return {name: Cell(name, name, cell.varied) for name, cell in cells.items()}
+        return {name: replace(cell, label=name) for name, cell in cells.items()}
     return cells
 
 
+def _label(task: str, factors: Mapping[str, FactorValue]) -> str:
+    return ", ".join([task, *(words_of(name, value) for name, value in factors.items())])
+
+
 def short_budget(budget: str) -> str:
-    """Return what follows "at equal": ``epochs``, ``gradient evaluations``."""
-    return BUDGET_WORDS.get(budget, budget).removeprefix("equal ")
+    """Return what follows "at equal", short enough for a table: ``epochs``, ``gradients``."""
+    return {"E": "epochs", "G": "gradients"}.get(budget, budget)
 
 
 def words_of(factor: str, value: FactorValue) -> str:

@@ -22,7 +22,7 @@ def charts_of(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]
     made = (
         _forest(findings, cells),
         _slopes(findings, cells),
-        _decay(findings),
+        _decay(findings, cells),
         _curves(runs, cells),
         _rho(findings, cells),
         _cost(runs, findings, cells),
@@ -84,9 +84,9 @@ def _slopes(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
             "number of points, so equal slopes are equal gains."
         ),
         caption=(
-            f"Thick line: mean over {_seeds(len(pair.seeds) for pair in data.pairs)} seeds; all runs are drawn, "
-            "“gains” counts 95 % Student-t intervals above zero (hover), unadjusted. It shows the mechanism; "
-            "the verdict compares tuned with tuned."
+            f"Thick line: mean over {_seeds(len(pair.seeds) for pair in data.pairs)} seeds; every run is drawn, at the "
+            "foot of its panel if it lies far below. 95 % Student-t intervals are in the hover text; the "
+            "heading counts verdicts, Holm-adjusted among these comparisons. Within-run: the mechanism, not the answer."
         ),
         keys=tuple(Key(name, name) for name in methods),
         figure=figure,
@@ -95,8 +95,8 @@ def _slopes(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
     )
 
 
-def _decay(findings: Findings) -> Chart | None:
-    data = decay.decay_of(findings)
+def _decay(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+    data = decay.decay_of(findings, cells)
     if not data.entries:
         return None
     figure, narrow = decay.figure_of(data)
@@ -107,7 +107,7 @@ def _decay(findings: Findings) -> Chart | None:
     return Chart(
         id="decay",
         heading=prose.decay_heading(gains),
-        reading="From the open marker (last weights) to the filled one (their average); the number is the gain in points.",
+        reading="From the open marker (last weights) to the filled one (their average); the number is the gain.",
         caption=(
             f"Means over {_seeds(entry.n for entry in data.entries)} seeds of the confirm stage; 95 % Student-t "
             "intervals of the paired gain are in the hover text and the table. Every panel spans the same number of "
@@ -161,8 +161,8 @@ def _rho(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         id="rho",
         heading=prose.rho_heading([r.selected_rho for r in data if r.selected_rho is not None]),
         reading=(
-            "Each marker is one tune run. Runs at the same rho differ by their learning rate, so the lines join the "
-            f"best run in each of {rho.BINS} equal parts of the log range; open markers at the foot lie below the panel."
+            "Each marker is one tune run. Runs at the same rho differ by their learning rate, so the lines join "
+            f"the best run in each of {rho.BINS} equal parts of the log range; open markers at the foot lie below."
         ),
         caption=(
             f"{_seeds(len(response.rho) for response in data)} runs a panel, one seed each, hence no interval. "
@@ -185,13 +185,16 @@ def _cost(runs: Iterable[Confirmed], findings: Findings, cells: Mapping[str, Cel
     if not data:
         return None
     figure, narrow = cost.figure_of(data, findings.baseline)
-    names = dict.fromkeys((option.method, option.epochs_factor, option.name) for option in data)
+    names = sorted(
+        {(option.method, option.epochs_factor, option.name) for option in data},
+        key=lambda name: (findings.methods.index(name[0]), name[1]),
+    )
     return Chart(
         id="cost",
         heading=prose.cost_heading(findings.baseline, cost.ahead_of_baseline(data, findings.baseline)),
         reading=(
-            f"Up is better, right is dearer. The line is what more epochs alone buy {findings.baseline}: a method above "
-            "it at its own cost is worth its compute."
+            f"Up is better, right is dearer. The line is what more epochs alone buy {findings.baseline}: a method "
+            "above it at its own cost is worth its compute."
         ),
         caption=(
             f"Mean test accuracy over {_seeds(len(option.accuracies) for option in data)} confirm seeds, each a small "

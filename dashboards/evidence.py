@@ -88,7 +88,7 @@ def _verdict_row(found: Distinct, label: str, scale: Scale) -> tuple[Entry, ...]
         Entry(label),
         Entry(effect.method, method=effect.method),
         Entry("either" if len(found.budgets) > 1 else found.budget_words, "+".join(found.budgets)),
-        Entry(verdict_words(effect), effect.verdict, verdict=effect.verdict),
+        Entry(verdict_words(effect), effect.verdict, icon=theme.VERDICT_ICONS[effect.verdict]),
         Entry(f"{theme.gain(effect.mean)} {theme.interval(effect.ci95)}", effect.mean),
         Entry("", span=scale.span(effect.mean, effect.ci95, effect.method)),
         Entry(theme.p_value(effect.p_holm), effect.p_holm),
@@ -155,7 +155,7 @@ def delta_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
     deltas = sorted({delta for strip, _ in strips for delta, _ in strip.verdicts})
     return Table(
         "deltas",
-        f"Verdicts at other regions of practical equivalence; the study's own is δ = {theme.points(findings.delta)}.",
+        f"Verdicts at other regions of practical equivalence; the study's is δ = {theme.threshold(findings.delta)}.",
         (
             Column("Problem", "problem", wide=True),
             Column("Method", "method"),
@@ -192,11 +192,11 @@ def _changing(findings: Findings) -> list[tuple[DeltaStrip, list[str]]]:
 
 
 def _delta_title(delta: float, own: float) -> str:
-    return f"δ = {theme.points(delta)}" + (" (the study's)" if delta == own else "")
+    return f"δ = {theme.threshold(delta)}" + (" (the study's)" if delta == own else "")
 
 
 def _strip_entry(verdict: str | None) -> Entry:
-    return Entry("–") if verdict is None else Entry(verdict, verdict=verdict)
+    return Entry("–") if verdict is None else Entry(verdict, icon=theme.VERDICT_ICONS[verdict])
 
 
 def interaction_table(interactions: Sequence[Interaction], delta: float, cells: Mapping[str, Cell]) -> Table:
@@ -255,7 +255,7 @@ def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell]) 
                 Entry(weights_in_words(s.weights), s.weights),
                 Entry(theme.percent(s.val_accuracy), s.val_accuracy),
                 Entry(str(s.trials), s.trials),
-                Entry(", ".join(s.at_edge).replace("_", " ") or "no", verdict="inconclusive" if s.at_edge else ""),
+                Entry(", ".join(s.at_edge).replace("_", " ") or "no", icon=theme.EDGE_ICON if s.at_edge else ""),
             )
             for s in selections
         ),

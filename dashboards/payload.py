@@ -1,4 +1,4 @@
-"""What makes the page one file: plotly.js packed into it, data that cannot break out, and a policy that forbids the rest.
+"""What makes the page one file: plotly.js packed in, data that cannot break out, a policy that forbids the rest.
 
 plotly.js is gzipped, base64-encoded and inflated by the browser once. One inline script does that; the
 Content-Security-Policy names its hash, so that nothing else runs and nothing is ever requested.
@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterable
-from importlib import resources
+from pathlib import Path
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -37,7 +37,7 @@ def packed_plotly() -> str:
 @functools.cache
 def part(name: str) -> str:
     """Return the text of one of the page's source files."""
-    return (resources.files("dashboards") / name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def policy(script: str) -> str:

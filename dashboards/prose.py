@@ -91,7 +91,7 @@ def qualification(findings: Findings) -> list[str]:
         span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         sentences.append(
             f"A gain is {metric} of the tuned method minus that of tuned {findings.baseline}, on {span} fresh paired "
-            f"seeds; “helps” needs a mean gain of at least δ = {theme.points(findings.delta)} points."
+            f"seeds; “helps” needs a mean gain of at least δ = {theme.threshold(findings.delta)} points."
         )
     if not has_verdict(findings):
         return sentences
@@ -102,7 +102,9 @@ def qualification(findings: Findings) -> list[str]:
     flips = {(c.cell, c.method) for c in findings.caveats if c.kind.startswith("verdict depends on")}
     total = len({(effect.cell, effect.method) for effect in findings.effects})
     if flips:
-        sentences.append(f"{len(flips)} of {total} verdicts would change at half or twice δ, or under the other budget.")
+        sentences.append(
+            f"{len(flips)} of {total} verdicts would change at half or twice δ, or under the other budget."
+        )
     else:
         sentences.append("No verdict changes at half or twice δ, or under another budget of the study.")
     lost = findings.counts.failed + findings.counts.diverged
@@ -145,7 +147,12 @@ def _range(means: Sequence[float]) -> str:
 def slopes_heading(effects: Iterable[Effect]) -> str:
     """State in how many comparisons averaging the weights of a run helps, hurts, or has no material effect."""
     verdicts = [effect.verdict for effect in effects if effect.n]
-    parts = [(verdicts.count("no material effect"), "has no material effect in"), (verdicts.count("hurts"), "hurts in")]
+    undecided = verdicts.count("inconclusive") + verdicts.count("insufficient data")
+    parts = [
+        (verdicts.count("no material effect"), "has no material effect in"),
+        (verdicts.count("hurts"), "hurts in"),
+        (undecided, "is undecided in"),
+    ]
     clauses = [f"helps in {verdicts.count('helps')} of {things(len(verdicts), 'comparison')}"]
     clauses += [f"{words} {number}" for number, words in parts if number]
     return f"Within the same runs, averaging {listed(clauses)}"
@@ -171,8 +178,8 @@ def interaction_heading(means: Sequence[tuple[float, tuple[float, float]]]) -> s
 def deltas_heading(changing: int, total: int, lowest: float, highest: float) -> str:
     """State how many verdicts change along the strips of δ."""
     return (
-        f"{changing} of {things(total, 'verdict')} change somewhere between δ = {theme.points(lowest)} and "
-        f"δ = {theme.points(highest)} points"
+        f"{changing} of {things(total, 'verdict')} change somewhere between δ = {theme.threshold(lowest)} and "
+        f"δ = {theme.threshold(highest)} points"
     )
 
 
@@ -197,7 +204,7 @@ def cost_heading(baseline: str, ahead: Mapping[str, tuple[int, int]]) -> str:
     if not ahead:
         return f"No method has been measured at a cost that {baseline} was measured at too"
     clauses = [f"{method} in {won} of {total}" for method, (won, total) in ahead.items()]
-    return f"At its own cost, the mean is above that of {baseline}: {listed(clauses)}"
+    return f"At equal cost, the mean is above that of {baseline}: {listed(clauses)}"
 
 
 def curves_heading(higher: int, total: int, sam: str, base: str) -> str:

@@ -1,5 +1,6 @@
 """Assemble the report: findings and the frame in, the text of one self-contained page out."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from dashboards.cells import BUDGET_WORDS, METRIC_WORDS, Cell, cells_of
 from dashboards.charts import charts_of
 from dashboards.provenance import spec_toml
 from dashboards.tables import Table
-from study.findings import Caveat, Findings
+from study.findings import Findings
 from study.records import write_atomically
 
 if TYPE_CHECKING:
@@ -61,19 +62,14 @@ def build_report(findings: Findings, frame: pd.DataFrame, *, built: datetime | N
     cells = cells_of(findings, frame)
     charts = charts_of(findings, frame, cells)
     script = payload.part("report.js")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals |= {"style_of": theme.style_of, "dark": theme.DARK, "icons": theme.VERDICT_ICONS}
-    environment.filters["csv"] = csv_value
-    return environment.from_string(payload.part("template.html")).render(
+    return _template().render(
         page=_page(findings, cells, frame),
         sections=SECTIONS,
         matrix=evidence.matrix_of(findings, cells),
         charts=charts,
         tables=_tables(findings, frame, cells),
         headings=_headings(findings),
-        caveats=_caveats(findings),
+        caveats=_caveats(findings, cells),
         methods=[(name, words.method_in_words(name)) for name in findings.methods],
         verdict_words=words.VERDICTS_IN_WORDS,
         glossary=words.GLOSSARY,
@@ -85,6 +81,16 @@ def build_report(findings: Findings, frame: pd.DataFrame, *, built: datetime | N
         data=Markup(payload.figures_json(charts.values())),  # escaped for a script element
         plotly=Markup(payload.packed_plotly() if charts else ""),  # base64
     )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals |= {"style_of": theme.style_of, "dark": theme.DARK, "icons": theme.VERDICT_ICONS}
+    environment.filters["csv"] = csv_value
+    return environment.from_string(payload.part("template.html"))
 
 
 def write_report(study: "Study", path: Path | None = None) -> Path:
@@ -119,7 +125,7 @@ def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame) ->
             ("runs", f"{frame['run_id'].nunique():,}"),
             ("metric", METRIC_WORDS.get(findings.metric, findings.metric)),
             ("primary budget", BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)),
-            ("δ", f"{theme.points(findings.delta)} points"),
+            ("δ", f"{theme.threshold(findings.delta)} points"),
             ("α", f"{findings.alpha:g}"),
             ("spec hash", findings.spec_hash[:10]),
         ],
@@ -150,9 +156,14 @@ def _headings(findings: Findings) -> dict[str, str]:
     }
 
 
-def _caveats(findings: Findings) -> list[tuple[str, list[Caveat]]]:
-    kinds = dict.fromkeys(caveat.kind for caveat in findings.caveats)
-    return [(kind, [caveat for caveat in findings.caveats if caveat.kind == kind]) for kind in kinds]
+def _caveats(findings: Findings, cells: Mapping[str, Cell]) -> list[tuple[str, list[str]]]:
+    """Return the caveats' sentences by kind, with every cell under the name that the report gives it."""
+    found: dict[str, list[str]] = {}
+    for caveat in findings.caveats:
+        named = caveat.cell in cells
+        detail = caveat.detail.replace(caveat.cell, cells[caveat.cell].label) if named else caveat.detail
+        found.setdefault(caveat.kind, []).append(detail)
+    return list(found.items())
 
 
 def _provenance(findings: Findings, built: datetime | None) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Every run as one row of the page's last table."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -12,8 +13,8 @@ from dashboards.tables import Column, Entry, Table, numeric
 
 MOST_ROWS = 1000
 _STATUS_ORDER = {"failed": 0, "diverged": 1, "completed": 2}
-_STATUS_ICONS = {"failed": "hurts", "diverged": "inconclusive"}
 _LONGEST_ERROR = 160
+_HOME = re.compile(r"/home/[^/\s]+|/Users/[^/\s]+|/root\b|[A-Z]:\\Users\\[^\\\s]+")  # a page is passed on; names stay
 
 
 def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], limit: int = MOST_ROWS) -> Table:
@@ -71,7 +72,7 @@ def _rows(
         rows.append(
             (
                 Entry(run_id[:8], run_id),
-                Entry(status, verdict=_STATUS_ICONS.get(status, "")),
+                Entry(status, icon=theme.STATUS_ICONS[status]),
                 Entry(str(run["stage"])),
                 Entry(cells[run["cell"]].label),
                 Entry(str(run["family"])),
@@ -99,5 +100,5 @@ def _accuracy(value: object) -> Entry:
 def _message(error: object) -> Entry:
     if not isinstance(error, str) or not error:
         return Entry("", "")
-    line = " ".join(error.split())
+    line = _HOME.sub("~", " ".join(error.split()))
     return Entry(line if len(line) <= _LONGEST_ERROR else f"{line[:_LONGEST_ERROR]}…", line)

@@ -24,7 +24,7 @@ class Entry:
     Attributes:
         text: What is read.
         value: What sorts and what the CSV holds, at full precision; the text where it is None.
-        verdict: Draws the verdict's icon before the text.
+        icon: Draws this icon of the page's sprite before the text.
         method: Draws the method's marker before the text.
         span: Draws an interval instead of the text, which then is its label.
         note: A second, smaller line.
@@ -32,7 +32,7 @@ class Entry:
 
     text: str
     value: CsvValue = None
-    verdict: str = ""
+    icon: str = ""
     method: str = ""
     span: Span | None = None
     note: str = ""

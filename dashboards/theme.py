@@ -50,7 +50,7 @@ STYLE: dict[str, Style] = {
 }
 _UNKNOWN_STYLE = Style(UNKNOWN, "star", "dot")
 
-# Verdict → name of its icon in the page's sprite. The words always stand beside it.
+# Names of icons in the page's sprite. The words always stand beside them.
 VERDICT_ICONS: dict[str, str] = {
     "helps": "up",
     "hurts": "down",
@@ -58,6 +58,8 @@ VERDICT_ICONS: dict[str, str] = {
     "inconclusive": "question",
     "insufficient data": "dots",
 }
+STATUS_ICONS: dict[str, str] = {"completed": "", "diverged": "burst", "failed": "cross"}
+EDGE_ICON = "flag"
 
 TEMPLATE = go.layout.Template(
     layout={
@@ -146,6 +148,11 @@ def points(fraction: float | None) -> str:
 def interval(ends: tuple[float, float]) -> str:
     """Write an interval of gains: ``[+0.45, +2.01]``."""
     return f"[{gain(ends[0])}, {gain(ends[1])}]" if known(ends[0]) and known(ends[1]) else "–"
+
+
+def threshold(fraction: float) -> str:
+    """Write a δ in percentage points: two decimals, more where it has more."""
+    return f"{in_points(fraction):.2f}" if round(fraction, 4) == fraction else f"{in_points(fraction):.4g}"
 
 
 def percent(fraction: float | None) -> str:

@@ -26,23 +26,25 @@ class Display:
     Args:
         console: Where to draw. Without a terminal: plain lines.
         agenda: What is planned.
+        concurrent: Runs side by side, for the time left.
         quiet: Draw nothing.
     """
 
-    def __init__(self, console: Console, agenda: Agenda, quiet: bool) -> None:
-        self._console, self._agenda, self._quiet = console, agenda, quiet
+    def __init__(self, console: Console, agenda: Agenda, concurrent: int, quiet: bool) -> None:
+        self._console, self._agenda, self._concurrent, self._quiet = console, agenda, concurrent, quiet
         self._ended: Counter[str] = Counter()
         self._by_stage: Counter[str] = Counter()
         self._best: dict[str, tuple[float, str]] = {}
-        self._work_done = 0
-        self._began = self._last_line = time.monotonic()
+        self._work_done = 0  # gradient evaluations of the runs that ended under this display
+        self._busy_s = 0.0  # what they took, each for itself
+        self._ended_here = 0
+        self._last_line = time.monotonic()
         self._bar = Progress(
             SpinnerColumn(), TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}"), console=console,
         )  # fmt: skip
         self._task = self._bar.add_task("runs", total=agenda.planned[1], detail="")
         self._live = Live(self._bar, console=console, refresh_per_second=4, transient=True)
-        self._resumed = len(agenda.records)
         for record in agenda.records:
             self._count(record)
 
@@ -63,6 +65,8 @@ class Display:
         """Count a run that ended; say at once when it failed."""
         self._count(record)
         self._work_done += gradient_evaluations(record.job)
+        self._busy_s += record.wall_s
+        self._ended_here += 1
         if record.status == "failed" and not self._quiet:
             reason = (record.error or "").strip().splitlines() or ["no reason was given"]
             self._console.print(
@@ -108,14 +112,13 @@ class Display:
         return ", ".join([*parts, self._time_left()])
 
     def _time_left(self) -> str:
-        """Extrapolate from the gradient evaluations done so far to those that are known to be left."""
+        """Extrapolate from the gradient evaluations done so far to those that are left, known or expected."""
         if not self._work_done:
             return "time left unknown"
-        left = sum(gradient_evaluations(job) for job in self._agenda.remaining())
-        unknown = self._agenda.planned[1] - self._done - sum(1 for _ in self._agenda.remaining())
-        left += max(0, unknown) * self._work_done // max(1, self._done - self._resumed)
-        seconds = (time.monotonic() - self._began) / self._work_done * left
-        return f"about {format_duration(seconds)} left"
+        known = list(self._agenda.remaining())
+        unknown = max(0, self._agenda.planned[1] - self._done - len(known))
+        left = sum(map(gradient_evaluations, known)) + unknown * self._work_done / self._ended_here
+        return f"about {format_duration(self._busy_s / self._work_done * left / self._concurrent)} left"
 
     def _picture(self) -> Table:
         grid = Table.grid(padding=(0, 1))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from study.agenda import Agenda
+from study.findings import FindingsError
 from study.plan import cells, sizes
 from study.progress import Display, format_duration
 from study.records import RecordError, RunRecord, read_records, write_record
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             return _dry_run(console, spec, folder)
         return _run(console, spec, text, folder, options)
-    except (SpecError, ResultsError, RecordError) as error:
+    except (SpecError, ResultsError, RecordError, FindingsError) as error:
         return _usage_error(error)
 
 
@@ -226,7 +227,7 @@ def _train(console: Console, spec: StudySpec, folder: Path, agenda: Agenda, opti
                 store.add(record, agenda.search_of(record))
                 display.finished(record)
 
-            with Display(console, agenda, options.quiet) as display:
+            with Display(console, agenda, slots.concurrent, options.quiet) as display:
                 search.run_agenda(
                     agenda, name=spec.name, spec_hash=spec.hash, slots=slots,
                     storage=folder / "ray", take=take, listener=display,

@@ -132,13 +132,18 @@ def cluster(address: str | None) -> Iterator[Cluster]:
 class StudyRun(tune.Trainable):
     """One actor of the study: trains the job in its config and reports the record. Reused from run to run."""
 
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """Ask Ray for what the config says. (`tune.with_resources` would hide this class's name on the dashboard.)"""
+        return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
+
     def setup(  # type: ignore[override]  # Ray's own way to hand shared objects over
-        self, config: dict[str, Any], pools: Mapping[str, Pool], spec_hash: str, cpus: float
+        self, config: dict[str, Any], pools: Mapping[str, Pool], spec_hash: str
     ) -> None:
         """Take the shared data; torch is imported here, in the worker alone."""
         import torch  # noqa: PLC0415
 
-        torch.set_num_threads(max(1, int(cpus)))
+        torch.set_num_threads(max(1, int(config["cpus"])))
         self._pools, self._spec_hash = pools, spec_hash
         self.reset_config(config)
 
@@ -167,9 +172,9 @@ class _StaysInTheDriver:
 class _AgendaSearcher(_StaysInTheDriver, Searcher):
     """Tune's view of the agenda: it asks for configurations and is told nothing, since records tell the agenda."""
 
-    def __init__(self, agenda: Agenda, listener: Listener) -> None:
+    def __init__(self, agenda: Agenda, slots: Slots, listener: Listener) -> None:
         super().__init__()
-        self._agenda, self._listener = agenda, listener
+        self._agenda, self._slots, self._listener = agenda, slots, listener
         self.jobs: dict[str, Job] = {}
 
     def suggest(  # type: ignore[override]  # FINISHED is a string
@@ -181,7 +186,7 @@ class _AgendaSearcher(_StaysInTheDriver, Searcher):
             return finished if self._agenda.finished else None
         self.jobs[trial_id] = job
         self._listener.started(job)
-        return {"job": job.model_dump(mode="json")}
+        return {"job": job.model_dump(mode="json"), "cpus": self._slots.cpus, "gpus": self._slots.gpus}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing to do: `_Recorder` completes the agenda with the record."""
@@ -259,13 +264,9 @@ def run_agenda(
     # Tune writes a page for each lost trial; the record and the display say it once, in a sentence.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     pools = {task: POOLS[task]() for task in agenda.tasks}
-    searcher = _AgendaSearcher(agenda, listener)
-    trainable = tune.with_resources(
-        tune.with_parameters(StudyRun, pools=pools, spec_hash=spec_hash, cpus=slots.cpus),
-        {"cpu": slots.cpus, "gpu": slots.gpus},
-    )
+    searcher = _AgendaSearcher(agenda, slots, listener)
     tuner = tune.Tuner(
-        trainable,
+        tune.with_parameters(StudyRun, pools=pools, spec_hash=spec_hash),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,

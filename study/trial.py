@@ -182,7 +182,7 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, f
         logits = model(x).float()
         loss += functional.cross_entropy(logits, y, reduction="sum")
         hits += (logits.argmax(1) == y).sum()
-    return (loss / len(labels)).item(), (hits / len(labels)).item()
+    return (loss / len(labels)).item(), int(hits) / len(labels)
 
 
 def _at_chance_level(job: Job, classes: int, before: list[Measurement]) -> list[Measurement]:

@@ -55,10 +55,8 @@ class RunningMean:
     def update(self, tensors: Sequence[Tensor]) -> None:
         """Take in one list of tensors, of the dtype and on the device of the mean."""
         self.count += 1
-        if self.decay is None:
-            share = 1.0 / self.count
-        else:
-            share = (1.0 - self.decay) / (1.0 - self.decay**self.count)
+        d, n = self.decay, self.count
+        share = 1.0 / n if d is None else (1.0 - d) / (1.0 - d**n)
         torch._foreach_lerp_(self.values, list(tensors), share)
 
 
@@ -247,19 +245,13 @@ class WeightAverages:
         self._swap: WeightSwap | None = None
         self._layout = [name for name, _ in self._named_tensors()]
         tensors = self._tensors()
-        self._starts = {
-            f"swa@{start!r}": _start_epoch(start, max_epochs) for start in sorted(map(float, swa_starts))
-        }
-        self._segments = {
-            epoch: RunningMean(tensors, device=device) for epoch in sorted(set(self._starts.values()))
-        }
+        self._starts = {f"swa@{start!r}": _start_epoch(start, max_epochs) for start in sorted(map(float, swa_starts))}
+        self._segments = {epoch: RunningMean(tensors, device=device) for epoch in sorted(set(self._starts.values()))}
         self._emas = {
             f"ema@{decay!r}": RunningMean(tensors, _decay(decay) ** self.ema_every, device)
             for decay in sorted(map(float, ema_decays))
         }
-        self._windows = {
-            f"lawa@{window}": _at_least_one("lawa_windows", window) for window in sorted(lawa_windows)
-        }
+        self._windows = {f"lawa@{window}": _at_least_one("lawa_windows", window) for window in sorted(lawa_windows)}
         self._snapshots: deque[list[Tensor]] = deque(maxlen=max(self._windows.values(), default=0))
 
     @property
@@ -493,8 +485,7 @@ def _start_epoch(start: float, max_epochs: int | None) -> int:
 def _decay(decay: float) -> float:
     if not 0.0 <= decay < 1.0:
         raise ValueError(
-            f"ema_decays holds {decay!r}: a decay lies in [0, 1); 0.998 looks back about "
-            "1 / (1 - 0.998) = 500 steps."
+            f"ema_decays holds {decay!r}: a decay lies in [0, 1); 0.998 looks back about 1 / (1 - 0.998) = 500 steps."
         )
     return decay
 

@@ -49,17 +49,14 @@ class BufferGuard:
         self._seen: set[nn.Module] = set()
         self._hook: RemovableHandle | None = None
 
-    @torch.no_grad()
     def hold(self) -> None:
         """Copy the buffers away."""
         self.release()
         if self._tables is None:
             self._hook = register_module_forward_pre_hook(self._hold_layer)
-            return
-        self._buffers = [b for table in self._tables for b in table.values() if b is not None]
-        self._copies = [b.clone() for b in self._buffers]
+        else:
+            self._keep(b for table in self._tables for b in table.values())
 
-    @torch.no_grad()
     def release(self) -> None:
         """Copy them back; nothing happens without a `hold` before."""
         if self._hook is not None:
@@ -70,13 +67,15 @@ class BufferGuard:
             torch._foreach_copy_(self._buffers, self._copies)
             self._buffers, self._copies = [], []
 
-    @torch.no_grad()
     def _hold_layer(self, module: nn.Module, _: object) -> None:
         if isinstance(module, _NormBase) and module not in self._seen:
             self._seen.add(module)
-            buffers = [b for b in module._buffers.values() if b is not None]
-            self._buffers += buffers
-            self._copies += [b.clone() for b in buffers]
+            self._keep(module._buffers.values())
+
+    def _keep(self, buffers: Iterable[Tensor | None]) -> None:
+        present = [b.detach() for b in buffers if b is not None]
+        self._buffers += present
+        self._copies += [b.clone() for b in present]
 
 
 @contextmanager

@@ -73,10 +73,7 @@ def as_groups(params: Params) -> list[Group]:
     if not items:
         raise ValueError("There is no parameter to optimize: params is empty.")
     if isinstance(items[0], dict):
-        return [
-            {**g, "params": [g["params"]] if isinstance(g["params"], Tensor) else list(g["params"])}
-            for g in items
-        ]
+        return [{**g, "params": [g["params"]] if isinstance(g["params"], Tensor) else list(g["params"])} for g in items]
     return [{"params": items}]
 
 

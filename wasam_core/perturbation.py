@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import is_
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -21,6 +22,8 @@ Variant = Literal["sam", "asam", "asam-common"]
 
 # Keeps the division by the norm of a zero gradient finite; far below any norm that matters.
 NORM_FLOOR = 1e-12
+
+LOW_PRECISION = {torch.float16, torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,7 @@ def check_rho(rho: float) -> float:
     """Return `rho` as a float, or say what it must be."""
     if not (isinstance(rho, int | float | Tensor) and 0.0 <= float(rho) < math.inf):
         raise ValueError(
-            f"rho = {rho!r}: the radius of the perturbation must be a finite number >= 0; "
-            "0 turns the perturbation off."
+            f"rho = {rho!r}: the radius of the perturbation must be a finite number >= 0; 0 turns the perturbation off."
         )
     return float(rho)
 
@@ -96,7 +98,8 @@ def global_norm(tensors: Sequence[Tensor]) -> float:
     if not tensors:
         return 0.0
     dense = [t.coalesce().values() if t.is_sparse else t for t in tensors]
-    norm = math.hypot(*_norms(dense, None))
+    coarse = not LOW_PRECISION.isdisjoint([t.dtype for t in dense])
+    norm = math.hypot(*_norms(dense, torch.float32 if coarse else None))
     if math.isfinite(norm):
         return norm
     # Squares of large finite numbers overflow in float32: decide on numbers that cannot.
@@ -104,8 +107,6 @@ def global_norm(tensors: Sequence[Tensor]) -> float:
 
 
 def _norms(tensors: list[Tensor], dtype: torch.dtype | None) -> list[float]:
-    if dtype is None and any(t.dtype in (torch.float16, torch.bfloat16) for t in tensors):
-        dtype = torch.float32
     norms = torch._foreach_norm(tensors, 2, dtype)
     if tensors[0].device.type == "cpu":
         return [norm.item() for norm in norms]
@@ -115,8 +116,8 @@ def _norms(tensors: list[Tensor], dtype: torch.dtype | None) -> list[float]:
 class Perturbation:
     """Move parameters along their gradients and put them back, bit for bit.
 
-    The copy of the weights is kept between steps, because it is needed again at once: one extra
-    tensor per perturbed parameter, allocated at the first step.
+    Call both methods under `torch.no_grad()`. The copy of the weights is kept between steps, because it is needed
+    again at once: one extra tensor per perturbed parameter, allocated at the first step.
 
     Args:
         variant: "sam", "asam" (the authors' rule: T = |w| + eta on parameters whose name holds
@@ -127,12 +128,12 @@ class Perturbation:
         >>> w = torch.tensor([3.0, 4.0], requires_grad=True)
         >>> w.grad = torch.tensor([0.6, 0.8])
         >>> perturbation = Perturbation("sam")
-        >>> _ = perturbation.apply([Target([w], None, rho=0.5)])
-        >>> w.detach()
-        tensor([3.3000, 4.4000])
-        >>> perturbation.undo()
-        >>> w.detach()
-        tensor([3., 4.])
+        >>> with torch.no_grad():
+        ...     _ = perturbation.apply([Target([w], None, rho=0.5)])
+        ...     moved = w.clone()
+        ...     perturbation.undo()
+        >>> moved, w.detach()
+        (tensor([3.3000, 4.4000]), tensor([3., 4.]))
     """
 
     def __init__(self, variant: str = "sam", eta: float | None = None) -> None:
@@ -145,7 +146,6 @@ class Perturbation:
         self._params: list[Tensor] = []
         self._copies: list[Tensor] = []
 
-    @torch.no_grad()
     def apply(self, targets: Iterable[Target]) -> Ascent:
         """Move every parameter of `targets` that has a gradient by rho * T² g / ||T g||.
 
@@ -174,7 +174,6 @@ class Perturbation:
             torch._foreach_add_(params, ascent, alpha=rho / (norm + NORM_FLOOR))
         return Ascent(norm, finite=True)
 
-    @torch.no_grad()
     def undo(self) -> None:
         """Put the weights back; nothing happens if they have not been moved."""
         if self.active:
@@ -182,7 +181,7 @@ class Perturbation:
             self.active = False
 
     def _keep(self, params: list[Tensor]) -> None:
-        same = len(params) == len(self._params) and all(map(_is, params, self._params))
+        same = len(params) == len(self._params) and all(map(is_, params, self._params))
         if not same:
             self._params = params
             self._copies = [torch.empty_like(p) for p in params]
@@ -225,10 +224,6 @@ class Perturbation:
                 'model.parameters(), or model=model, or choose "asam-common".'
             )
         return [self.rule.rescales(name) for name in target.names]
-
-
-def _is(a: object, b: object) -> bool:
-    return a is b
 
 
 Parameters = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
@@ -288,7 +283,8 @@ def perturbed(
     target = as_target(params, check_rho(rho))
     devices = {p.device for p in target.params}
     perturbation = Perturbation(variant, eta)
-    ascent = perturbation.apply([target])
+    with torch.no_grad():
+        ascent = perturbation.apply([target])
     guard = BufferGuard(model)
     after = capture_rng(devices)
     try:
@@ -300,7 +296,8 @@ def perturbed(
             restore_rng(rng)
         yield ascent
     finally:
-        perturbation.undo()
+        with torch.no_grad():
+            perturbation.undo()
         guard.release()
         if rng is not None:
             restore_rng(after)

@@ -18,6 +18,8 @@ class ForwardReplay:
     the perturbed pass gets the state of the i-th of the clean pass. Forwards in eval mode or
     without gradients are not part of a step.
 
+    While `idle` is set, forwards are neither recorded nor replayed.
+
     Args:
         model: the module that is called.
         devices: devices whose generators count, beside the CPU's.
@@ -27,6 +29,7 @@ class ForwardReplay:
         self.devices = devices
         self._states: list[RngState] = []
         self._next: int | None = None
+        self.idle = False
         model.register_forward_pre_hook(_Hook(self))
 
     def start(self) -> None:
@@ -37,9 +40,12 @@ class ForwardReplay:
         """Forget what was recorded: a new step begins."""
         self._states.clear()
         self._next = None
+        self.idle = False
 
     def before_forward(self) -> None:
         """Record the generator, or set it, depending on the pass."""
+        if self.idle:
+            return
         if self._next is None:
             self._states.append(capture_rng(self.devices))
         elif self._next < len(self._states):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from wasam_core.averaging import OwnAverage
 from wasam_core.batchnorm import BufferGuard, ForwardFn, recalibrate_batchnorm
@@ -123,9 +124,7 @@ class WASAM(Optimizer):
         **base_kwargs: Any,
     ) -> None:
         if adaptive and variant not in (None, "asam-common"):
-            raise ValueError(
-                f'adaptive=True means variant="asam-common"; it contradicts variant="{variant}".'
-            )
+            raise ValueError(f'adaptive=True means variant="asam-common"; it contradicts variant="{variant}".')
         _check(interval >= 1, f"interval = {interval}: perturb every 1, 2, 3 ... steps.")
         _check(start_step >= 0, f"start_step = {start_step}: steps count from 0.")
         _check(m is None or m >= 1, f"m = {m}: a micro-batch holds at least one example.")
@@ -207,6 +206,21 @@ class WASAM(Optimizer):
         base.add_param_group(param_group)
         self._devices |= {p.device for p in base.param_groups[-1]["params"]}
 
+    def _patch_step_function(self) -> None:
+        # The base optimizer's step is profiled and runs the hooks; once is enough.
+        pass
+
+    def register_step_pre_hook(self, hook: Any) -> RemovableHandle:
+        """Run `hook` just before the base optimizer's step, when the final gradient is present.
+
+        It is called as `hook(base_optimizer, args, kwargs)`: the place to clip or to log.
+        """
+        return self.base_optimizer.register_step_pre_hook(hook)
+
+    def register_step_post_hook(self, hook: Any) -> RemovableHandle:
+        """Run `hook(base_optimizer, args, kwargs)` just after the base optimizer's step."""
+        return self.base_optimizer.register_step_post_hook(hook)
+
     @property
     def will_perturb(self) -> bool:
         """Whether the coming step perturbs the weights and so needs a second pass."""
@@ -219,7 +233,12 @@ class WASAM(Optimizer):
         """Clear the gradients."""
         if self._phase is _Phase.CLEAN and self._replay is not None:
             self._replay.reset()
-        self.base_optimizer.zero_grad(set_to_none)
+        if not set_to_none:
+            self.base_optimizer.zero_grad(set_to_none=False)
+            return
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
 
     @torch.no_grad()
     def first_step(self, zero_grad: bool = False, *, examples: int | None = None) -> bool:
@@ -237,7 +256,8 @@ class WASAM(Optimizer):
         Raises:
             RuntimeError: between the two steps, or while the weights are swapped.
         """
-        return self._ascend(zero_grad, examples, replay=self._replay is not None)
+        self._require_clean("first_step")
+        return self._ascend(self.will_perturb, zero_grad, examples)
 
     @torch.no_grad()
     def second_step(
@@ -286,6 +306,8 @@ class WASAM(Optimizer):
         Weights and buffers are what they were at the end of the clean pass, bit for bit. Call it
         if the second pass fails and the loop goes on.
         """
+        if self._phase is _Phase.CLEAN:
+            return
         self._perturbation.undo()
         self._guard.release()
         if self._rng_after is not None:
@@ -331,15 +353,15 @@ class WASAM(Optimizer):
         self._require_clean("step")
         if examples is None and batch:
             examples = len(batch[0])
-        if self.m is not None and self.will_perturb:
-            return self._step_in_parts(closure, batch, scaler)
+        perturb = self.will_perturb
         try:
-            loss = self._step_whole(closure, batch, scaler, examples)
+            if perturb and self.m is not None:
+                return self._step_in_parts(closure, batch, scaler)
+            return self._step_whole(closure, batch, scaler, examples, perturb)
         finally:
             # Also after an exception: half a step must not count as gradients of the next.
             self.restore()
             self.zero_grad()
-        return loss
 
     def _step_whole(
         self,
@@ -347,19 +369,20 @@ class WASAM(Optimizer):
         batch: Sequence[Tensor],
         scaler: GradScaler | None,
         examples: int | None,
+        perturb: bool,
     ) -> Tensor | None:
         loss = None
         before = None
         if not self._has_gradient():
             before = capture_rng(self._devices)
             loss = self._clean_pass(closure, batch)
-        if not self.will_perturb:
+        if not perturb:
             self._bill(examples)
             self._attempts += 1
             self._finite = True
             self._update(scaler)
             return loss
-        moved = self._ascend(True, examples, replay=before is not None or bool(self._replay))
+        moved = self._ascend(True, True, examples)
         # Other processes wait in the second backward, whatever happened in this one.
         if moved or self._process_group is not None:
             self._perturbed_pass(closure, batch, before)
@@ -369,39 +392,39 @@ class WASAM(Optimizer):
     def _step_in_parts(self, closure: Closure, batch: Sequence[Tensor], scaler: GradScaler | None) -> Tensor:
         """Average the perturbed gradients of micro-batches of m examples, and update once."""
         _check(bool(batch), f"m = {self.m} splits the batch: call step(closure, batch=(x, y)).")
+        attempt = self._attempts
         total = len(batch[0])
         self.zero_grad()
         losses: list[Tensor] = []
         gradients: dict[Tensor, Tensor] = {}
         finite = True
-        try:
-            for part in zip(*(torch.split(t, cast(int, self.m)) for t in batch), strict=True):
-                share = len(part[0]) / total
-                before = capture_rng(self._devices)
-                losses.append(self._clean_pass(closure, part).detach() * share)
-                self._ascend(True, len(part[0]), replay=True)
-                finite = finite and self._finite
-                self._perturbed_pass(closure, part, before)
-                self._bill(len(part[0]))
-                self.restore()
-                for p in self._with_gradient():
-                    grad = cast(Tensor, p.grad)
-                    grad = grad if share == 1.0 else grad.mul_(share)
-                    gradients[p] = gradients[p].add_(grad) if p in gradients else grad
-                    p.grad = None
-        finally:
+        for part in zip(*(torch.split(t, cast(int, self.m)) for t in batch), strict=True):
+            share = len(part[0]) / total
+            before = capture_rng(self._devices)
+            losses.append(self._clean_pass(closure, part).detach() * share)
+            self._attempts = attempt
+            self._ascend(True, True, len(part[0]))
+            finite = finite and self._finite
+            self._perturbed_pass(closure, part, before)
+            self._bill(len(part[0]))
             self.restore()
+            for p in self._with_gradient():
+                grad = cast(Tensor, p.grad)
+                grad = grad if share == 1.0 else grad.mul_(share)
+                gradients[p] = gradients[p].add_(grad) if p in gradients else grad
+                p.grad = None
         for p, grad in gradients.items():
             p.grad = grad
-        self._attempts -= len(losses) - 1
         self._finite = finite
         self._update(scaler)
-        self.zero_grad()
         return torch.stack(losses).sum()
 
     def _clean_pass(self, closure: Closure, batch: Sequence[Tensor]) -> Tensor:
         local = self.local_ascent and isinstance(self.model, DistributedDataParallel)
         quiet = cast(DistributedDataParallel, self.model).no_sync() if local else nullcontext()
+        if self._replay is not None:
+            # The generator is set before the whole perturbed pass, not before each forward.
+            self._replay.idle = True
         with torch.enable_grad(), quiet:
             return closure(*batch)
 
@@ -411,24 +434,21 @@ class WASAM(Optimizer):
         with torch.enable_grad():
             closure(*batch)
 
-    def _ascend(self, zero_grad: bool, examples: int | None, *, replay: bool) -> bool:
-        self._require_clean("first_step")
+    def _ascend(self, perturb: bool, zero_grad: bool, examples: int | None) -> bool:
         self._bill(examples)
         self._examples = examples
-        perturb = self.will_perturb
-        self._attempts += 1
         ascent = self._perturbation.apply(self._targets() if perturb else ())
+        self._attempts += 1
         self._finite = ascent.finite
         moved = perturb and ascent.finite
         self._phase = _Phase.ASCENDED
         if not moved:
             self._set_aside = [(p, cast(Tensor, p.grad)) for p in self._with_gradient()]
         if zero_grad:
-            self.base_optimizer.zero_grad()
+            self.zero_grad()
         self._guard.hold()
-        if replay:
+        if self._replay is not None and not self._replay.idle:
             self._rng_after = capture_rng(self._devices)
-        if self._replay is not None:
             self._replay.start()
         return moved
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from study.selection import Selection
 
+_MEASURED = ["seed", "status", "weights", "epoch", "final", "val_accuracy", "test_accuracy", "gradient_evaluations"]
 _CONFIGURATION = ["cell", "family", "epochs_factor", "learning_rate", "rho", "average_start"]
 
 
@@ -28,7 +29,8 @@ def confirmed_runs(
     frame: pd.DataFrame, selections: Iterable[Selection], families: Mapping[str, str]
 ) -> tuple[Confirmed, ...]:
     """Return the confirm rows of every selection that has any. ``families`` names each method's trajectory."""
-    confirm = frame[(frame["stage"] == "confirm") & (frame["status"] != "failed")]
+    done = (frame["stage"] == "confirm") & (frame["status"] != "failed")
+    confirm = frame.loc[done, [*_CONFIGURATION, *_MEASURED]]
     groups = dict(iter(confirm.groupby(_CONFIGURATION)))
     found = []
     for chosen in selections:

@@ -17,8 +17,9 @@ from study.methods import METHODS
 class Option:
     """One way to spend compute in one cell: a tuned method, or the baseline at twice its epochs.
 
-    ``gradient_evaluations`` is the mean of a completed run (a diverged one stops early), ``relative`` the same over the baseline's at equal epochs;
-    ``on_front``: no other option of the cell has a higher mean accuracy at the same or a lower cost.
+    ``gradient_evaluations`` is the mean of a completed run (a diverged one stops early), ``relative`` the same over
+    the baseline's at equal epochs; ``on_front``: no other option of the cell has a higher
+    mean accuracy at the same or a lower cost.
     """
 
     cell: str
@@ -106,7 +107,7 @@ def figure_of(options: tuple[Option, ...], baseline: str) -> tuple[go.Figure, Ar
         for option, x in positions(here, baseline):
             traces += _traces(option, x, low, panel)
         axes[axis("x", panel)] = {
-            "title": {"text": "gradient evaluations, × base"},
+            "title": {"text": "gradients, × base"},
             "tickvals": [1, 2] if most < 2.5 else None,
             "ticktext": ["1×", "2×"] if most < 2.5 else None,
             "range": [0.65, max(2.0, most) + 0.35],

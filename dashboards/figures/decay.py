@@ -1,12 +1,12 @@
 """Does averaging still pay when the learning rate decays? Last → averaged, under every schedule."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
 from dashboards import theme
-from dashboards.cells import words_of
+from dashboards.cells import Cell, words_of
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchors, axis, lay_out
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -24,9 +24,9 @@ class Decay:
     span: float
 
 
-def decay_of(findings: Findings) -> Decay:
+def decay_of(findings: Findings, cells: Mapping[str, Cell]) -> Decay:
     """Collect the entries that have runs, their groups in words; each row is a family under a schedule."""
-    words = group_words(findings.averaging)
+    words = group_words(findings.averaging, cells)
     entries = tuple(
         replace(entry, group=words.get(entry.group, entry.group)) for entry in findings.decay_by_averaging if entry.n
     )
@@ -36,13 +36,12 @@ def decay_of(findings: Findings) -> Decay:
     return Decay(groups, rows, entries, max([*spans, 4 * findings.delta]))
 
 
-def group_words(effects: Iterable[Effect]) -> dict[str, str]:
-    """Return the words for every group: its task and its factors but the schedule."""
+def group_words(effects: Iterable[Effect], cells: Mapping[str, Cell]) -> dict[str, str]:
+    """Return the words for every group: its task and the factors that vary within it, but the schedule."""
     words = {}
     for effect in effects:
-        factors = [(name, value) for name, value in effect.factors if name != "schedule"]
-        group = " ".join([effect.task, *(f"{name}={value}" for name, value in factors)])
-        words[group] = ", ".join([effect.task, *(words_of(name, value) for name, value in factors)])
+        factors = [f"{name}={value}" for name, value in effect.factors if name != "schedule"]
+        words[" ".join([effect.task, *factors])] = cells[effect.cell].label_without("schedule")
     return words
 
 
@@ -91,14 +90,14 @@ def figure_of(decay: Decay) -> tuple[go.Figure, Arrangement]:
         }
         axes[axis("y", panel)] = {
             "tickvals": list(heights.values()),
-            "ticktext": [theme.wrapped(row, 14) for row in heights],
+            "ticktext": [theme.wrapped(row, 24) for row in heights],
             "range": [-0.6, len(decay.rows) - 0.4],
             "showgrid": False,
             "tickfont": {"color": theme.INK},
         }
     grid = Grid(
-        columns=2, narrow_columns=1, row=40 * len(decay.rows), narrow_row=40 * len(decay.rows), left=116,
-        narrow_left=112, gap=96, x_gap=0.05, y_labels="first", top=34,
+        columns=2, narrow_columns=1, row=40 * len(decay.rows), narrow_row=40 * len(decay.rows), left=136,
+        narrow_left=132, gap=96, x_gap=0.05, y_labels="first", top=48,
     )  # fmt: skip
     return lay_out(traces, [theme.wrapped(group, 44) for group in decay.groups], grid, axes)
 

@@ -236,7 +236,7 @@ def table_of(forest: Forest) -> Table:
                 Entry(mark.cell),
                 Entry(mark.method, method=mark.method),
                 Entry(mark.at_equal, "+".join(mark.budgets)),
-                Entry(mark.verdict, verdict=mark.verdict),
+                Entry(mark.verdict, icon=theme.VERDICT_ICONS[mark.verdict]),
                 Entry(theme.gain(mark.mean), mark.mean),
                 Entry(theme.gain(mark.ci95[0]), mark.ci95[0]),
                 Entry(theme.gain(mark.ci95[1]), mark.ci95[1]),

@@ -64,10 +64,10 @@ def anchors(panel: int) -> dict[str, str]:
 def foot(values: Sequence[float]) -> float:
     """Return the lowest value that a panel should show: runs far below the others would flatten all else.
 
-    Far below is three times the distance from the best to the median, and 5 points more, under the median.
+    Far below is three times the distance from the best to the median, and 2 points more, under the median.
     """
     best, median = max(values), sorted(values)[len(values) // 2]
-    return max(min(values), median - 3 * (best - median) - 0.05)
+    return max(min(values), median - 3 * (best - median) - 0.02)
 
 
 def window(low: float, high: float, span: float) -> list[float]:

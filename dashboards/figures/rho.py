@@ -78,9 +78,7 @@ def figure_of(responses: tuple[Response, ...]) -> tuple[go.Figure, Arrangement]:
     traces: list[go.Scatter] = []
     axes: Axes = {}
     shapes: list[dict[str, object]] = []
-    ticks = {v: math.log10(v) for v in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5) if low <= math.log10(v) <= high}
-    if len(ticks) > 5:
-        ticks = {v: x for v, x in ticks.items() if not str(v).strip("0.").startswith("2")}
+    ticks = {v: math.log10(v) for v in (0.004, 0.02, 0.1, 0.5, 2.5) if low <= math.log10(v) <= high}
     zero = any(rho == 0 for response in responses for rho in response.rho)
     for panel, response in enumerate(responses):
         traces += _traces(response, panel, at_zero)
@@ -92,6 +90,7 @@ def figure_of(responses: tuple[Response, ...]) -> tuple[go.Figure, Arrangement]:
             "ticktext": (["0"] if zero else []) + [f"{v:g}" for v in ticks],
             "range": [(at_zero if zero else low) - 0.1, high + 0.1],
             "title": {"text": "rho"},
+            "tickangle": 0,
         }
         axes[axis("y", panel)] = {
             "range": [theme.in_points(response.floor - room), theme.in_points(top + room)],

@@ -35,6 +35,9 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int) -> Finding
         spec: The study.
         records: What is measured so far, all of this spec. Cells without a record do not appear.
         planned: Runs that the plan holds.
+
+    Raises:
+        FindingsError: records of a cell that the spec does not hold.
     """
     ordered = sorted(records, key=lambda record: record.run_id)
     evidence = gather(spec, ordered)
@@ -238,10 +241,5 @@ def _rho_point(run: RunRecord) -> Iterable[tuple[float, float, float, float]]:
     """Yield (rho, learning rate, last, averaged) of a run, unless it failed."""
     last, average = best_measurement("SAM", run), best_average("WASAM", run)
     if last is not None and last.val_accuracy is not None:
-        averaged = average.val_accuracy if average else None
-        yield (
-            run.job.rho,
-            run.job.learning_rate,
-            last.val_accuracy,
-            math.nan if averaged is None else averaged,
-        )
+        averaged = math.nan if average is None or average.val_accuracy is None else average.val_accuracy
+        yield run.job.rho, run.job.learning_rate, last.val_accuracy, averaged

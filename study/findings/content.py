@@ -96,10 +96,10 @@ class Findings:
     """All that a study found. Field by field the content of ``findings.json``; fractions, never points.
 
     ``spec`` is the study's specification as plain data, ``spec_hash`` its hash, ``versions`` the packages
-    that measured, ``devices`` the devices. ``effects`` are tuned against tuned, one per cell × method × budget,
-    one Holm family a budget; ``averaging`` the within-run ones, one per cell × family (averaged − last, in the
-    confirm stage), a Holm family of their own; ``descriptive`` the twins of ``effects`` on the test loss, in
-    nats, which no verdict is drawn from.
+    that measured, ``devices`` the devices. ``effects`` are tuned against tuned, one per cell × method ×
+    budget, one Holm family a budget; ``averaging`` the within-run ones, one per cell × family (averaged −
+    last, in the confirm stage), a Holm family of their own; ``descriptive`` the twins of ``effects`` on the
+    test loss, in nats, which no verdict is drawn from.
     """
 
     version: int

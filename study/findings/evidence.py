@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from study.findings.content import FindingsError
 from study.methods import BASELINE, METHODS, epochs_factor_of_baseline
 from study.records import FactorValue, Measurement, RunRecord
 from study.selection import Selection, best_measurement, select
@@ -21,7 +22,7 @@ Configuration = tuple[str, str, int, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell as its records show it; ``factors`` are those that vary in the study, in the order of the table."""
+    """A cell as its records show it; ``factors`` are those that vary within a task of the study."""
 
     name: str
     task: str
@@ -107,11 +108,12 @@ def _search_of(spec: StudySpec, method: str) -> str:
 
 
 def epochs_factors(spec: StudySpec, method: str) -> list[int]:
-    """Return the multiples of the cell's epochs that a method is tuned at: 1, for the baseline also others."""
+    """Return the multiples of the cell's epochs that a method is tuned at: 1, for the baseline maybe more."""
     if method != BASELINE:
         return [1]
     others = [other for other in spec.methods if other != BASELINE]
-    return sorted({1} | {epochs_factor_of_baseline(other, budget) for other in others for budget in spec.budgets})
+    wanted = {epochs_factor_of_baseline(other, budget) for other in others for budget in spec.budgets}
+    return sorted({1} | wanted)
 
 
 def _configuration(record: RunRecord) -> Configuration:
@@ -126,14 +128,23 @@ def _frozen(spec: StudySpec, method: str, records: Sequence[RunRecord]) -> Selec
 
 
 def _cells(spec: StudySpec, records: Iterable[RunRecord]) -> tuple[Cell, ...]:
-    """Return the cells that have records, in the spec's order."""
+    """Return the cells that have records, in the spec's order.
+
+    Raises:
+        FindingsError: a cell that the spec does not hold.
+    """
     settings = [(problem.task, factors) for problem in spec.problems for factors in cell_factors(problem)]
     varied = _varied_factors(settings)
     jobs = {record.job.cell: record.job for record in records}
-    positions = {name: settings.index((job.task, job.factors)) for name, job in jobs.items()}
+    for name, job in jobs.items():
+        if (job.task, job.factors) not in settings:
+            raise FindingsError(
+                f"records of the cell {name!r} were given, which the spec {spec.name!r} does not hold; "
+                "give the records of one study and its own spec."
+            )
     return tuple(
-        Cell(name, jobs[name].task, tuple((factor, jobs[name].factors[factor]) for factor in varied))
-        for name in sorted(jobs, key=lambda name: (positions[name], name))
+        Cell(name, job.task, tuple((factor, job.factors[factor]) for factor in varied))
+        for name, job in sorted(jobs.items(), key=lambda item: settings.index((item[1].task, item[1].factors)))
     )
 
 
@@ -163,7 +174,7 @@ def final_measurements(run: RunRecord) -> list[Measurement]:
 
 
 def best_average(method: str, run: RunRecord) -> Measurement | None:
-    """Return the final average of a run that validation prefers for an averaging method; None without averages."""
+    """Return the final average of a run that validation prefers for an averaging method; None without."""
     averages = tuple(m for m in run.measurements if m.weights != "last")
     return best_measurement(method, run.model_copy(update={"measurements": averages}))
 

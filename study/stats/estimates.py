@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator
 from scipy.optimize import brentq
 from scipy.stats import nct, permutation_test, t
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 POWER = 0.8
@@ -138,12 +137,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     A NaN (a comparison without enough data) stays NaN but counts towards the size of the family, so that
     missing data never makes the others look better.
 
-    Source: Holm 1979, as ``statsmodels.stats.multitest.multipletests``.
+    Source: Holm 1979.
+    Differs from: ``statsmodels.stats.multitest.multipletests`` in no number, but in that the garbage collector
+        is left alone, which takes longer than all else here.
     """
-    if not p_values:
-        return []
-    known = [1.0 if math.isnan(p) else p for p in p_values]
-    adjusted = multipletests(known, method="holm")[1]
+    known = np.asarray([1.0 if math.isnan(p) else p for p in p_values])
+    order = np.argsort(known, kind="stable")
+    adjusted = np.empty_like(known)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1)))
     return [math.nan if math.isnan(p) else float(q) for p, q in zip(p_values, adjusted, strict=True)]
 
 

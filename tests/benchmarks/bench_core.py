@@ -155,9 +155,9 @@ def paired_seconds(steps: dict[str, Step], turns: int) -> dict[str, list[float]]
         for turn in range(turns):
             shift = turn % len(names)
             for name in names[shift:] + names[:shift]:
-                begin = time.perf_counter()
+                begin = time.thread_time()
                 steps[name]()
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append(time.thread_time() - begin)
     finally:
         gc.enable()
     return seconds
@@ -257,7 +257,9 @@ def main() -> None:
         print(f"  3 decays every {args.ema_every} steps {ema:8.2%} of a step")
         print(f"  4 starts every epoch  {swa:8.2%} of a step (epochs of 50 steps)")
         parameters = sum(p.numel() * p.element_size() for p in averages.model.parameters())
-        print(f"  averages             {averages.nbytes / parameters:8.2f} x the weights' memory ({parameters / 1e6:.2f} MB)")
+        print(
+            f"  averages             {averages.nbytes / parameters:8.2f} x the weights' memory ({parameters / 1e6:.2f} MB)"
+        )
 
 
 if __name__ == "__main__":

@@ -109,5 +109,5 @@ def test_readme_kwargs_beside_a_built_optimizer_must_agree():
     model = make_net()
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     WASAM(model.parameters(), sgd, rho=0.05, lr=0.1, momentum=0.9)
-    with pytest.raises(ValueError, match="lr=0.2"):
+    with pytest.raises(ValueError, match=r"lr=0\.2"):
         WASAM(model.parameters(), sgd, rho=0.05, lr=0.2)

@@ -1,0 +1,185 @@
+"""The numbers behind every figure, and what holds of all figures."""
+
+import json
+import math
+import re
+from dataclasses import replace
+
+import pytest
+
+from dashboards import theme
+from dashboards.charts import charts_of
+from dashboards.effects import distinct
+from dashboards.figures import cost, curves, decay, forest, panels, rho, slopes
+from dashboards.figures.confirmed import confirmed_runs
+from study.methods import METHODS
+from study.stats import RhoResponse
+
+FAMILIES = {name: method.family for name, method in METHODS.items()}
+
+
+@pytest.fixture(scope="module")
+def clean(make):
+    return make()
+
+
+@pytest.fixture(scope="module")
+def charts(study):
+    return charts_of(study.findings, study.frame, study.cells)
+
+
+def test_every_question_has_its_chart(charts) -> None:
+    assert list(charts) == ["forest", "slopes", "decay", "curves", "rho", "cost"]
+
+
+def test_budgets_that_coincide_make_one_comparison(clean) -> None:
+    merged = distinct(clean.findings.effects, "G")
+    assert {found.budgets for found in merged if found.effect.method == "SWA"} == {("G", "E")}
+    assert len(merged) < len(clean.findings.effects)
+    assert sum(len(found.budgets) for found in merged) == len(clean.findings.effects)
+
+
+def test_forest_holds_every_effect_with_its_seeds(clean) -> None:
+    data = forest.forest_of(clean.findings, clean.cells)
+    assert data.methods == ("SWA", "SAM", "WASAM")
+    assert len(data.cells) == 8
+    effect = next(e for e in clean.findings.effects if (e.method, e.budget) == ("SAM", "G"))
+    mark = next(m for m in data.marks if (m.method, m.cell) == ("SAM", clean.cells[effect.cell].label))
+    assert (mark.mean, mark.ci95, mark.gains) == (effect.mean, effect.ci95, effect.differences)
+    low, high = forest.range_of(data)
+    assert all(low <= mark.ci95[0] and mark.ci95[1] <= high for mark in data.marks)
+
+
+def test_an_interval_with_a_diverged_run_does_not_flatten_the_others(clean) -> None:
+    data = forest.forest_of(clean.findings, clean.cells)
+    wild = replace(data.marks[0], diverged=1, ci95=(-5.0, 5.0))
+    spoiled = replace(data, marks=(wild, *data.marks[1:]))
+    assert forest.range_of(spoiled)[1] < 1
+    figure, _ = forest.figure_of(spoiled)
+    arrows = [trace for trace in figure.data if trace.name == "the interval goes on"]
+    assert [list(trace.marker.symbol) for trace in arrows] == [["triangle-left", "triangle-right"]]
+
+
+def test_slopes_join_the_same_seeds(clean) -> None:
+    data = slopes.slopes_of(clean.findings, clean.cells)
+    assert len(data.cells) == 8
+    assert [(p.last_name, p.averaged_name) for p in data.pairs[:2]] == [("SGD", "SWA"), ("SAM", "WASAM")]
+    for pair in data.pairs:
+        low, high = pair.means
+        assert high - low == pytest.approx(pair.gain)
+        assert len(pair.last) == len(pair.averaged) == len(pair.seeds) == 6
+
+
+def test_slopes_share_one_span_so_that_equal_slopes_are_equal_gains(clean) -> None:
+    figure, _ = slopes.figure_of(slopes.slopes_of(clean.findings, clean.cells))
+    spans = {round(figure.layout[f"yaxis{i or ''}"].range[1] - figure.layout[f"yaxis{i or ''}"].range[0], 6)
+             for i in (0, *range(2, 9))}  # fmt: skip
+    assert len(spans) == 1
+
+
+def test_decay_names_groups_and_keeps_gains(clean) -> None:
+    data = decay.decay_of(clean.findings, clean.cells)
+    assert set(data.groups) == {
+        f"{t}, {n}" for t in ("digits", "mnist1d") for n in ("clean labels", "30 % noisy labels")
+    }
+    assert data.rows == ("SGD, constant rate", "SGD, decaying rate", "SAM, constant rate", "SAM, decaying rate")
+    for entry in data.entries:
+        assert entry.averaged - entry.last == pytest.approx(entry.gain, abs=1e-9)
+
+
+def test_rho_lines_join_the_best_run_of_every_fifth() -> None:
+    best = rho.best_of_bins((0.0, 0.01, 0.011, 0.1, 1.0), (0.99, 0.5, 0.6, 0.8, math.nan))
+    assert best == ((0.011, 0.6), (0.1, 0.8))
+    assert rho.best_of_bins((0.0,), (0.9,)) == ()
+    assert rho.best_of_bins((0.1, 0.1), (0.7, 0.9)) == ((0.1, 0.9),)
+
+
+def test_rho_panel_is_not_flattened_by_a_run_at_chance(clean) -> None:
+    response = RhoResponse("c", (0.1, 0.2, 0.3), (0.1,) * 3, (0.9, 0.91, 0.1), (math.nan,) * 3, math.nan, 0.2)
+    (found,) = rho.responses_of(replace(clean.findings, rho_responses=(response,)), clean.cells)
+    assert found.floor > 0.8
+    figure, _ = rho.figure_of((found,))
+    assert min(y for trace in figure.data if trace.mode == "markers" for y in trace.y) > 80
+
+
+def test_foot_keeps_runs_that_are_not_far_off() -> None:
+    assert panels.foot([0.90, 0.92, 0.95]) == 0.90
+    assert panels.foot([0.10, 0.90, 0.92]) == pytest.approx(0.90 - 0.06 - 0.02)
+
+
+def test_cost_counts_gradients_and_marks_the_front(clean) -> None:
+    runs = confirmed_runs(clean.frame, clean.findings.selections, FAMILIES)
+    options = cost.options_of(runs, "SGD", clean.cells)
+    assert {o.relative for o in options if (o.method, o.epochs_factor) == ("SGD", 1)} == {1.0}
+    assert {round(o.relative, 6) for o in options if (o.method, o.epochs_factor) == ("SGD", 2)} == {2.0}
+    for cell in {o.cell for o in options}:
+        here = [o for o in options if o.cell == cell]
+        assert max(here, key=lambda o: o.mean).on_front
+        assert all(o.on_front for o in here if o.mean == max(x.mean for x in here))
+    ahead = cost.ahead_of_baseline(options, "SGD")
+    assert set(ahead) == {"SWA", "SAM", "WASAM"}
+    assert all(won <= total <= 8 for won, total in ahead.values())
+
+
+def test_markers_at_one_cost_do_not_hide_each_other() -> None:
+    option = cost.Option("c", "SGD", 1, 100.0, 1.0, (0.9,), 0.9, True)
+    placed = cost.positions([replace(option, method="SWA"), option, replace(option, method="SAM")], "SGD")
+    assert [(o.method, round(x, 2)) for o, x in placed] == [("SGD", 1.0), ("SWA", 1.14), ("SAM", 0.86)]
+
+
+def test_curves_average_the_confirm_runs(clean) -> None:
+    runs = confirmed_runs(clean.frame, clean.findings.selections, FAMILIES)
+    data = curves.curves_of(runs, clean.cells)
+    assert {curve.method for curve in data} == {"SGD", "SAM"}
+    assert len(data) == 16
+    curve = data[0]
+    chosen = next(s for s in clean.findings.selections if (s.method, s.epochs_factor) == ("SGD", 1))
+    frame = clean.frame
+    rows = frame[
+        (frame["stage"] == "confirm") & (frame["cell"] == chosen.cell) & (frame["family"] == "base")
+        & (frame["epochs_factor"] == 1) & (frame["learning_rate"] == chosen.learning_rate)
+        & (frame["weights"] == "last") & (frame["epoch"] == curve.epochs[-1])
+    ]  # fmt: skip
+    assert curve.mean[-1] == pytest.approx(rows["val_accuracy"].mean())
+    assert curve.low[-1] < curve.mean[-1] < curve.high[-1]
+    assert set(curve.n) == {6}
+
+
+def test_curves_keep_at_most_300_points(clean, monkeypatch) -> None:
+    monkeypatch.setattr(curves, "MOST_POINTS", 3)
+    runs = confirmed_runs(clean.frame, clean.findings.selections, FAMILIES)
+    assert max(len(curve.epochs) for curve in curves.curves_of(runs, clean.cells)) <= 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+@pytest.mark.parametrize("narrow", [False, True])
+def test_panels_fill_the_area_without_overlap(count: int, narrow: bool) -> None:
+    patch = panels.arrange(count, panels.grid_of_cells(count), narrow=narrow)
+    boxes = [(*patch[f"{panels.axis('x', i)}.domain"], *patch[f"{panels.axis('y', i)}.domain"]) for i in range(count)]
+    for x0, x1, y0, y1 in boxes:
+        assert 0 <= x0 < x1 <= 1
+        assert 0 <= y0 < y1 <= 1
+    for i, (ax0, ax1, ay0, ay1) in enumerate(boxes):
+        for bx0, bx1, by0, by1 in boxes[i + 1 :]:
+            assert ax1 <= bx0 or bx1 <= ax0 or ay1 <= by0 or by1 <= ay0
+
+
+def test_figures_use_the_colours_of_the_theme_alone(charts) -> None:
+    known = {theme.INK, theme.MUTED, theme.GRID, theme.PAPER, theme.ACCENT, theme.BAND, theme.UNKNOWN}
+    known |= {style.color for style in theme.STYLE.values()}
+    for chart in charts.values():
+        text = json.dumps(chart.figure.to_plotly_json(), default=list)
+        assert {color[:7] for color in re.findall(r'"(#[0-9A-Fa-f]{6,8})"', text)} <= known
+
+
+def test_every_chart_tells_how_to_read_it_with_n_and_interval(charts) -> None:
+    for chart in charts.values():
+        assert chart.heading
+        assert chart.reading.endswith(".")
+        assert "n = " in chart.caption
+        assert "interval" in chart.caption
+        assert chart.keys
+        assert chart.table.rows
+        assert all(len(row) == len(chart.table.columns) for row in chart.table.rows)
+        assert chart.heights[0] > 150
+        assert chart.heights[1] > 150

@@ -1,0 +1,183 @@
+"""Every verdict has its sentence, and no sentence says more than its verdict."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from dashboards import prose
+from dashboards.cells import Cell
+from study.findings import Caveat, Findings, MethodSummary, RunCounts
+from study.stats import Effect
+
+CELLS = {
+    name: Cell(name, name, "digits", {"label_noise": noise, "schedule": schedule})
+    for name, noise, schedule in (
+        ("a", 0.0, "cosine"), ("b", 0.0, "constant"), ("c", 0.3, "cosine"), ("d", 0.3, "constant"),
+    )
+}  # fmt: skip
+DONE = RunCounts(planned=40, completed=40, diverged=0, failed=0)
+
+
+def effect(cell: str, method: str, verdict: str = "helps", budget: str = "G", n: int = 6, mean: float = 0.01) -> Effect:
+    return Effect(
+        cell=cell, task="digits", factors=(), kind="tuned", method=method, baseline="SGD", budget=budget,
+        metric="test_accuracy", seeds=tuple(range(n)), method_values=(0.9,) * n, baseline_values=(0.9 - mean,) * n,
+        differences=(mean,) * n, planned=6, diverged_method=0, diverged_baseline=0, mean=mean if n else math.nan,
+        sd=0.001, ci95=(mean - 0.001, mean + 0.001), ci90=(mean - 0.001, mean + 0.001), p=0.001, p_holm=0.001,
+        p_sign_flip=0.03, share_better=1.0, share_better_ci95=(0.6, 1.0), minimum_detectable=0.002, correlation=0.5,
+        cost_ratio=1.0, clear=False, verdict=verdict,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def summary(method: str, **cells: str) -> MethodSummary:
+    lists = {place: tuple(cells.get(place, "")) for place in ("helps", "helps_if_free", "hurts", "null", "undecided")}
+    return MethodSummary(method=method, mean_gain=0.01, cost_ratio=2.0, **lists)
+
+
+@pytest.fixture
+def findings(study) -> Findings:
+    return replace(
+        study.findings,
+        counts=DONE,
+        effects=tuple(effect(cell, method) for cell in CELLS for method in ("SWA", "SAM")),
+        caveats=(),
+        summaries=(),
+    )
+
+
+def answer(findings: Findings, *summaries: MethodSummary) -> str:
+    return prose.answer(replace(findings, summaries=summaries), CELLS)
+
+
+def test_helps_names_the_cells_that_a_factor_singles_out(findings) -> None:
+    said = answer(findings, summary("SWA", helps="bd", null="ac"), summary("SAM", helps="cd", undecided="ab"))
+    assert said == (
+        "At equal gradient evaluations, SWA helps in 2 of 4 problems (those with constant rate); "
+        "SAM helps in 2 of 4 (those with 30 % noisy labels); no method hurts in any."
+    )
+
+
+def test_a_method_that_helps_nowhere_is_named_too(findings) -> None:
+    said = answer(findings, summary("SWA", null="abcd"), summary("SAM", helps="abcd"))
+    assert said == (
+        "At equal gradient evaluations, SAM helps in all 4 problems; SWA helps in none; no method hurts in any."
+    )
+
+
+def test_hurts_is_said(findings) -> None:
+    said = answer(findings, summary("SWA", helps="a", hurts="b", null="cd"))
+    assert "SWA helps in 1 of 4 problems (those with clean labels and decaying rate); SWA hurts in 1 of 4" in said
+    assert "no method hurts" not in said
+
+
+def test_a_null_result_is_said_as_one(findings) -> None:
+    said = answer(findings, summary("SWA", null="abc", undecided="d"), summary("SAM", helps_if_free="ab", null="cd"))
+    assert said == (
+        "At equal gradient evaluations, SWA and SAM help in none of 4 problems "
+        "(of the 8 comparisons, 5 show no material effect, 2 help only if compute is free and 1 are undecided)."
+    )
+
+
+def test_equal_epochs_are_named_when_nothing_else_was_compared(findings) -> None:
+    alone = replace(findings, primary_budget="E", effects=tuple(replace(e, budget="E") for e in findings.effects))
+    assert answer(alone, summary("SWA", helps="a")).startswith("At equal epochs, ")
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        (RunCounts(40, 0, 0, 0), "No verdict yet: no run has finished."),
+        (RunCounts(40, 10, 1, 1), "No verdict yet: 12 of 40 planned runs are done."),
+        (RunCounts(40, 0, 0, 40), "No verdict: all 40 runs failed."),
+        (RunCounts(1, 0, 0, 1), "No verdict: the only run failed."),
+    ],
+)
+def test_no_verdict_before_its_time(findings, counts: RunCounts, sentence: str) -> None:
+    effects = () if counts.failed == counts.ended else findings.effects
+    early = replace(findings, counts=counts, effects=effects)
+    assert not prose.has_verdict(early)
+    assert answer(early, summary("SWA", helps="abcd")) == sentence
+    assert "free" not in " ".join(prose.qualification(early))
+
+
+def test_one_seed_gives_no_verdict(findings) -> None:
+    one = replace(findings, effects=(effect("a", "SWA", "insufficient data", n=1),))
+    assert answer(one, summary("SWA", undecided="a")).startswith("No verdict: no comparison has enough complete pairs")
+
+
+def test_what_would_change_the_answer_stands_beside_it(findings) -> None:
+    caveats = (
+        Caveat("verdict depends on delta", "a", "SWA", "…"),
+        Caveat("verdict depends on budget", "a", "SWA", "…"),
+        Caveat("verdict depends on budget", "b", "SAM", "…"),
+    )
+    said = prose.qualification(
+        replace(
+            findings,
+            caveats=caveats,
+            counts=RunCounts(40, 37, 2, 1),
+            summaries=(summary("SWA", helps="a"), summary("SAM", helps_if_free="bc")),
+        )
+    )
+    assert "on 6 fresh paired seeds" in said[0]
+    assert "δ = 0.50 points" in said[0]
+    assert said[1:] == [
+        "Only if compute is free (at equal epochs), SAM helps in 2 more.",
+        "2 of 8 verdicts would change at half or twice δ, or under the other budget.",
+        "2 of 40 runs diverged and 1 failed.",
+    ]
+
+
+def test_a_firm_answer_is_called_firm(findings) -> None:
+    said = prose.qualification(replace(findings, summaries=(summary("SWA", helps="a"),)))
+    assert said[-1] == "No verdict changes at half or twice δ, or under another budget of the study."
+
+
+def test_a_tile_holds_the_whole_tally() -> None:
+    assert prose.tally(summary("SAM", helps="a", helps_if_free="b", hurts="c", undecided="d")) == (
+        "helps in 1 of 4",
+        "1 only if compute is free, 1 hurts, 1 undecided",
+    )
+    assert prose.tally(summary("SWA", helps="abcd")) == ("helps in 4 of 4", "")
+
+
+def test_forest_heading_gives_the_range_of_gains(findings) -> None:
+    effects = (effect("a", "SWA", mean=0.01), effect("b", "SWA", mean=-0.002), effect("a", "SAM", mean=0.03))
+    assert prose.forest_heading(replace(findings, effects=effects)) == (
+        "Mean gains in points at equal gradient evaluations: SWA −0.20 to +1.00 and SAM +3.00"
+    )
+    assert prose.forest_heading(replace(findings, effects=())) == "No gain has been measured yet"
+
+
+def test_slopes_heading_counts_verdicts() -> None:
+    verdicts = ("helps", "hurts", "no material effect", "inconclusive")
+    assert prose.slopes_heading([effect("a", "SWA", verdict) for verdict in verdicts]) == (
+        "Within the same runs, averaging helps in 1 of 4 comparisons, has no material effect in 1, hurts in 1 "
+        "and is undecided in 1"
+    )
+
+
+def test_interaction_heading_follows_the_interval() -> None:
+    found = [(-0.01, (-0.02, -0.005)), (0.01, (0.005, 0.02)), (0.0, (-0.01, 0.01)), (0.0, (math.nan, math.nan))]
+    assert prose.interaction_heading(found) == (
+        "Together, SAM and averaging give less than the sum of their gains in 1, more in 1, and no difference "
+        "from the sum is shown in 2 of 4 problems"
+    )
+
+
+def test_the_other_headings_state_numbers() -> None:
+    assert prose.decay_heading({"decaying rate": [0.0, 0.01], "constant rate": [0.1]}) == (
+        "Averaging gains, in the mean, +0.50 points with a decaying rate and +10.00 points with a constant rate"
+    )
+    assert prose.rho_heading([0.05, 0.2]) == "SAM's selected rho runs from 0.05 to 0.2 over 2 problems"
+    assert prose.rho_heading([0.05]) == "SAM's selected rho is 0.05 over 1 problem"
+    assert prose.rho_heading([]) == "No rho has been selected yet"
+    assert prose.selections_heading(0, 8).startswith("None of the 8")
+    assert prose.selections_heading(2, 8) == "2 of 8 selected configurations lie at the edge of the searched space"
+    assert prose.cost_heading("SGD", {"SAM": (3, 4)}) == "At equal cost, the mean is above that of SGD: SAM in 3 of 4"
+    assert "No method" in prose.cost_heading("SGD", {})
+    assert prose.curves_heading(3, 4, "SAM", "SGD").endswith("higher with SAM than with SGD in 3 of 4 problems")
+    assert prose.deltas_heading(1, 4, 0.00125, 0.02) == (
+        "1 of 4 verdicts change somewhere between δ = 0.125 and δ = 2.00 points"
+    )

@@ -1,0 +1,261 @@
+"""The page as a file: well-formed, closed to the network, unharmed by hostile text, honest about empty studies."""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+import socket
+import tomllib
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from synthetic import HOSTILE
+
+from dashboards import payload
+from dashboards.provenance import spec_toml
+from dashboards.report import build_report
+from dashboards.runs import run_table
+from study.spec import StudySpec
+
+VOID = {"meta", "input", "br", "hr", "link", "img"}
+INJECTION = "</script><img src=x onerror=alert(1)><a href='//evil.example'>=cmd()</a>"
+
+
+class Page(HTMLParser):
+    """Collects tags, ids and texts, and fails on a tag that is not closed where it should be."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.stack: list[str] = []
+        self.scripts: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack, f"</{tag}> closes nothing"
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.stack and self.stack[-1] == "script":
+            self.scripts[-1] += data
+        else:
+            self.text.append(data)
+
+    def attributes(self, name: str) -> list[str]:
+        return [value for _, attributes in self.tags if (value := attributes.get(name)) is not None]
+
+
+@pytest.fixture(scope="module")
+def parsed(page: str) -> Page:
+    return Page(page)
+
+
+def charts_in(page: Page) -> dict:
+    return json.loads(page.scripts[1])
+
+
+def strings_in(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in strings_in(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in strings_in(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_ids_are_unique_and_links_resolve(parsed: Page) -> None:
+    ids = parsed.attributes("id")
+    assert len(set(ids)) == len(ids)
+    assert {href for href in parsed.attributes("href") if not href.startswith("#")} == set()
+    assert {href[1:] for href in parsed.attributes("href")} <= set(ids)
+    for name in ("aria-labelledby", "data-download"):
+        assert set(parsed.attributes(name)) <= set(ids)
+
+
+def test_nothing_is_requested(parsed: Page, page: str) -> None:
+    assert parsed.attributes("src") == []
+    assert not {tag for tag, _ in parsed.tags} & {"link", "img", "iframe", "object", "embed", "base"}
+    assert not re.search(r"https?:|url\(|@import", page.split('id="plotly"', maxsplit=1)[0])
+
+
+def test_the_page_is_small(page: str) -> None:
+    assert len(page.encode()) <= 3_000_000
+
+
+def test_equal_studies_give_equal_bytes(study, page: str) -> None:
+    assert build_report(study.findings, study.frame.copy()) == page
+
+
+def test_a_date_is_printed_only_when_one_is_given(study, page: str) -> None:
+    dated = build_report(study.findings, study.frame, built=datetime(2020, 5, 17, 12, 30, tzinfo=UTC))
+    assert "2020-05-17 12:30 UTC" in dated
+    assert not re.search(r"\b20\d\d-\d\d-\d\d\b", page)
+
+
+def test_the_policy_names_the_one_script(parsed: Page) -> None:
+    policy = next(a["content"] for tag, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy")
+    digest = base64.b64encode(hashlib.sha256(parsed.scripts[0].encode()).digest()).decode()
+    assert policy == (
+        f"default-src 'none'; script-src 'sha256-{digest}' blob:; style-src 'unsafe-inline'; img-src data: blob:; "
+        "font-src data:; connect-src 'none'; base-uri 'none'; form-action 'none'"
+    )
+    types = [a.get("type") for tag, a in parsed.tags if tag == "script"]
+    assert types == [None, "application/json", "text/plain"]
+    assert not [name for _, a in parsed.tags for name in a if name.startswith("on")]
+
+
+def test_plotly_is_packed_in(parsed: Page) -> None:
+    assert gzip.decompress(base64.b64decode(parsed.scripts[2])).startswith(b"/**")
+    assert charts_in(parsed)["config"]["displaylogo"] is False
+
+
+def test_no_place_and_no_name_of_the_machine_is_in_the_page(make) -> None:
+    made = make(tasks=["digits"], factors={}, trials=2)
+    frame = made.frame.copy()
+    frame.loc[0, "error"] = f"OSError: {Path('/home/someone')}/data.pt and /Users/someone/x and C:\\Users\\someone\\x"
+    page = build_report(made.findings, frame)
+    assert "someone" not in page
+    assert "~/data.pt and ~/x and ~\\x" in page
+    body = page.split("<body", 1)[1].split('id="plotly"')[0]
+    assert not re.search(rf"\b{re.escape(socket.gethostname())}\b", body)
+    assert str(Path(__file__).parents[2]) not in page
+
+
+def test_every_section_and_chart_stands_in_order(parsed: Page) -> None:
+    ids = parsed.attributes("id")
+    wanted = [
+        *("answer", "verdicts", "caveats", "deltas", "when", "forest", "interactions", "slopes", "decay", "training"),
+        *("curves", "tuning", "rho", "selections", "runs", "methods", "glossary", "provenance"),
+    ]
+    assert [i for i in ids if i in wanted] == wanted
+    assert set(parsed.attributes("data-chart")) == set(charts_in(parsed)["charts"])
+
+
+def test_every_chart_has_a_table_and_a_label(parsed: Page) -> None:
+    for chart in charts_in(parsed)["charts"]:
+        assert f"{chart}-table" in parsed.attributes("id")
+        plot = next(a for _, a in parsed.tags if a.get("data-chart") == chart)
+        assert plot["role"] == "img"
+        assert len(plot["aria-label"] or "") > 40
+
+
+def test_the_verdict_table_holds_every_comparison(study, page: str) -> None:
+    rows = re.search(r'id="verdicts-table".*?</table>', page, re.DOTALL)
+    assert rows
+    assert rows[0].count("<tr") - 1 == len(
+        {(e.cell, e.method, e.differences, e.verdict) for e in study.findings.effects}
+    )
+
+
+def assert_unharmed(page: str) -> Page:
+    parsed = Page(page)
+    assert [tag for tag, _ in parsed.tags].count("script") == 3
+    assert not {tag for tag, _ in parsed.tags} & {"img", "iframe", "link"}
+    assert {a.get("href", "#")[:1] for tag, a in parsed.tags if tag == "a"} == {"#"}
+    assert not [name for _, a in parsed.tags for name in a if name.startswith("on")]
+    for text in strings_in(charts_in(parsed)["charts"]):
+        assert set(re.findall(r"<[^>]*>", text)) <= {"<b>", "</b>", "<br>"}
+    return parsed
+
+
+@pytest.mark.parametrize("text", [HOSTILE, INJECTION, "=cmd()", "%{x} {{ 7*7 }} {% raw %}"])
+def test_hostile_text_stays_text(make, text: str) -> None:
+    study = make(tasks=["digits"], trials=4, failed=0.02)
+    findings = replace(
+        study.findings,
+        study=text,
+        question=text,
+        effects=tuple(replace(e, task=f"{text} {e.task}") for e in study.findings.effects),
+        averaging=tuple(replace(e, task=f"{text} {e.task}") for e in study.findings.averaging),
+        devices=(text,),
+        versions={text: text},
+        spec={text: text, "inner": {text: [text]}, "problems": [{text: text}]},
+        caveats=tuple(replace(c, detail=text, kind=text) for c in study.findings.caveats),
+    )
+    frame = study.frame.assign(error=text, status=study.frame["status"])
+    page = build_report(findings, frame)
+    parsed = assert_unharmed(page)
+    assert " ".join(text.split()) in " ".join(" ".join(parsed.text).split())
+    assert "49" not in re.findall(r"%\{x\} (\S+)", page)
+
+
+def test_a_study_that_is_hostile_throughout_gives_a_page(make) -> None:
+    made = make(tasks=["digits"], hostile=True, failed=0.2, diverged=0.1, trials=4)
+    assert_unharmed(build_report(made.findings, made.frame))
+
+
+ALL_DIVERGED = "At equal gradient evaluations, SWA, SAM and WASAM help in none of 4 problems (of the 12 comparisons, "
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"runs": 0}, "No verdict yet: no run has finished."),
+        ({"runs": 5, "planned": 1000}, "No verdict yet: 5 of 1,000 planned runs are done."),
+        ({"runs": 12}, "No verdict: no comparison has enough complete pairs"),
+        ({"confirm_seeds": 1}, "(the most is 1; a verdict needs five"),
+        ({"failed": 1.0}, "runs failed."),
+        ({"diverged": 1.0}, ALL_DIVERGED),
+        ({"factors": {}, "gains": {}}, "help in none of 1 problem"),
+        ({"methods": ["SGD", "SWA"], "budgets": ["E"], "primary_budget": "E"}, "At equal epochs, SWA helps in"),
+        ({"sampler": "tpe"}, "At equal gradient evaluations"),
+    ],
+)
+def test_every_study_has_an_honest_page(make, settings: dict, sentence: str) -> None:
+    made = make(**{"trials": 4, "tasks": ["digits"]} | settings)
+    page = build_report(made.findings, made.frame)
+    text = " ".join(Page(page).text)
+    assert sentence in text
+    assert " nan" not in text.lower()
+    assert "NaN" not in page.split("</head>")[1].split('id="plotly"')[0]
+
+
+def test_an_unfinished_study_says_so_above_everything(make) -> None:
+    made = make(tasks=["digits"], trials=2, planned=5000)
+    text = " ".join(Page(build_report(made.findings, made.frame)).text)
+    assert "Unfinished study." in text
+    assert text.index("Unfinished study.") < text.index("No verdict yet")
+
+
+def test_many_runs_are_cut_with_a_note_and_troubled_ones_stay(study) -> None:
+    table = run_table(study.frame, study.cells, limit=20)
+    assert len(table.rows) == 20
+    assert "20 of " in table.caption
+    assert "runs.parquet" in table.caption
+    troubled = study.frame[study.frame["status"] != "completed"]["run_id"].nunique()
+    assert 0 < troubled < 20
+    assert sum(row[1].text != "completed" for row in table.rows) == troubled
+
+
+def test_every_run_is_in_the_table_once(study) -> None:
+    table = run_table(study.frame, study.cells)
+    assert sorted(str(row[0].value) for row in table.rows) == sorted(study.frame["run_id"].unique())
+
+
+def test_json_cannot_end_its_script() -> None:
+    text = payload.json_text({"a": "</script><!--\u2028&"})
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == {"a": "</script><!--\u2028&"}
+    with pytest.raises(ValueError, match="JSON"):
+        payload.json_text(float("nan"))
+
+
+def test_the_printed_spec_runs_the_same_study(study) -> None:
+    again = StudySpec.model_validate(tomllib.loads(spec_toml(study.findings.spec)))
+    assert again.hash == study.findings.spec_hash

@@ -1,0 +1,480 @@
+"""Findings: the right runs are compared, nothing is lost in silence, and the file is what was found."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from synthetic import HOSTILE, diverged_run, failed_run, planned_runs, renamed, synthetic_study
+
+from study.findings import Caveat, Findings, FindingsError, MethodSummary, find, read_findings, write_findings
+from study.methods import METHODS, epochs_factor_of_baseline
+from study.records import Measurement, RunRecord, frame_of
+from study.spec import StudySpec
+from study.stats import Effect
+
+Study = tuple[StudySpec, list[RunRecord]]
+
+
+def found_in(study: Study, records: list[RunRecord] | None = None) -> Findings:
+    spec, measured = study
+    return find(spec, measured if records is None else records, planned_runs(spec, measured))
+
+
+def one_cell(**settings: Any) -> Study:
+    defaults: dict[str, Any] = {"tasks": ("digits",), "factors": {"label_noise": 0.3}, "trials": 4}
+    return synthetic_study(**(defaults | settings))
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return synthetic_study()
+
+
+@pytest.fixture(scope="module")
+def findings(study: Study) -> Findings:
+    return found_in(study)
+
+
+@pytest.fixture(scope="module")
+def small() -> Study:
+    return one_cell()
+
+
+def effect_of(findings: Findings, method: str, budget: str = "E") -> Effect:
+    (effect,) = (e for e in findings.effects if (e.method, e.budget) == (method, budget))
+    return effect
+
+
+def caveats_of(findings: Findings, kind: str) -> list[Caveat]:
+    return [caveat for caveat in findings.caveats if caveat.kind == kind]
+
+
+def confirm_rows(frame: pd.DataFrame, findings: Findings, cell: str, method: str, factor: int = 1) -> pd.DataFrame:
+    """Look the final rows of a method's confirm runs up in the tidy frame, one condition after the other."""
+    (chosen,) = (s for s in findings.selections if (s.cell, s.method, s.epochs_factor) == (cell, method, factor))
+    rows = frame[(frame["stage"] == "confirm") & frame["final"] & (frame["cell"] == cell)]
+    rows = rows[(rows["family"] == METHODS[method].family) & (rows["epochs_factor"] == factor)]
+    rows = rows[(rows["learning_rate"] == chosen.learning_rate) & (rows["rho"] == chosen.rho)]
+    return rows[rows["average_start"] == chosen.average_start]
+
+
+def arm_runs(study: Study, method: str, factor: int = 1) -> list[str]:
+    """Return the ids of the confirm runs of a method's configuration, by seed, in a study of one cell."""
+    rows = confirm_rows(frame_of(study[1]), found_in(study), study[1][0].job.cell, method, factor)
+    return rows.drop_duplicates("run_id").sort_values("seed")["run_id"].tolist()
+
+
+def changed(study: Study, run_ids: list[str], change: Callable[[RunRecord], RunRecord]) -> list[RunRecord]:
+    return [change(record) if record.run_id in run_ids else record for record in study[1]]
+
+
+def measured_anew(record: RunRecord, change: Callable[[Measurement], dict[str, float]]) -> RunRecord:
+    measurements = tuple(m.model_copy(update=change(m)) for m in record.measurements)
+    return record.model_copy(update={"measurements": measurements})
+
+
+def test_effects_hold_the_right_runs_against_each_other(study: Study, findings: Findings) -> None:
+    assert len(findings.effects) == len(findings.descriptive) == 8 * 3 * 2
+    frame, arms = frame_of(study[1]), {}
+    for chosen in findings.selections:
+        rows = confirm_rows(frame, findings, chosen.cell, chosen.method, chosen.epochs_factor)
+        rows = rows[rows["weights"] == chosen.weights]
+        arms[chosen.cell, chosen.method, chosen.epochs_factor] = rows.set_index("seed").sort_index()
+    for effect in (*findings.effects, *findings.descriptive):
+        method = arms[effect.cell, effect.method, 1][effect.metric]
+        baseline = arms[effect.cell, "SGD", epochs_factor_of_baseline(effect.method, effect.budget)][effect.metric]
+        sign = -1 if effect.metric == "test_loss" else 1
+        assert effect.seeds == tuple(method.index)
+        assert effect.n == effect.planned == 6
+        assert effect.method_values == tuple(method)
+        assert effect.baseline_values == tuple(baseline)
+        assert effect.differences == pytest.approx(sign * (method - baseline).to_numpy(), abs=1e-12)
+
+
+def test_cells_stand_in_the_order_of_the_spec(findings: Findings) -> None:
+    cells = list(dict.fromkeys(effect.cell for effect in findings.effects))
+    assert cells == [
+        f"{task} label_noise={noise} schedule={schedule}"
+        for task in ("digits", "mnist1d")
+        for noise in (0.0, 0.3)
+        for schedule in ("cosine", "constant")
+    ]
+    assert findings.effects[3].factors == (("label_noise", 0.0), ("schedule", "constant"))
+
+
+def test_each_budget_is_a_holm_family(findings: Findings) -> None:
+    for budget in ("E", "G"):
+        family = [effect for effect in findings.effects if effect.budget == budget]
+        smallest = min(family, key=lambda effect: effect.p)
+        assert smallest.p_holm == pytest.approx(min(1, len(family) * smallest.p))
+    assert all(effect.p_holm is None for effect in findings.descriptive)
+    assert {effect.verdict for effect in findings.descriptive} == {"inconclusive"}
+    mechanism = min(findings.averaging, key=lambda effect: effect.p)
+    assert mechanism.p_holm == pytest.approx(len(findings.averaging) * mechanism.p)
+
+
+def test_costs_are_gradient_evaluations(findings: Findings) -> None:
+    costs = {(e.method, e.budget): e.cost_ratio for e in findings.effects if "noise=0.3" in e.cell}
+    assert costs == {
+        ("SWA", "E"): 1, ("SWA", "G"): 1, ("SAM", "E"): 2, ("SAM", "G"): 1, ("WASAM", "E"): 2, ("WASAM", "G"): 1,
+    }  # fmt: skip
+    assert [summary.cost_ratio for summary in findings.summaries] == [1, 2, 2]
+
+
+def test_the_order_of_the_records_does_not_matter(study: Study, findings: Findings) -> None:
+    assert repr(found_in(study, study[1][::-1])) == repr(findings)
+
+
+def test_the_tune_stage_never_gives_a_test_number(small: Study) -> None:
+    tuned = [record.run_id for record in small[1] if record.job.stage == "tune"]
+    lie = {"test_accuracy": 1.0, "test_loss": 0.0}
+    poisoned = changed(small, tuned, lambda record: measured_anew(record, lambda m: lie))
+    assert repr(found_in(small, poisoned)) == repr(found_in(small))
+
+
+def test_the_confirm_stage_never_selects(small: Study) -> None:
+    confirmed = [record.run_id for record in small[1] if record.job.stage == "confirm"]
+    lie = {"val_accuracy": 1.0, "val_loss": 0.0}
+    poisoned = changed(small, confirmed, lambda record: measured_anew(record, lambda m: lie))
+    assert repr(found_in(small, poisoned)) == repr(found_in(small))
+
+
+def test_only_the_last_epoch_counts(small: Study) -> None:
+    def tamper(record: RunRecord) -> RunRecord:
+        lie = {"val_accuracy": 1.0, "test_accuracy": 1.0}
+        return measured_anew(record, lambda m: lie if m.epoch < record.job.epochs else {})
+
+    assert repr(found_in(small, [tamper(record) for record in small[1]])) == repr(found_in(small))
+
+
+def test_averaging_is_compared_within_the_same_runs(small: Study) -> None:
+    found = found_in(small)
+    assert [(e.method, e.baseline, e.kind) for e in found.averaging] == [
+        ("SWA", "SGD", "within-run"),
+        ("WASAM", "SAM", "within-run"),
+    ]
+    for effect in found.averaging:
+        (chosen,) = (s for s in found.selections if s.method == effect.method)
+        rows = confirm_rows(frame_of(small[1]), found, effect.cell, effect.method)
+        wide = rows.pivot(index="seed", columns="weights", values="test_accuracy")
+        assert chosen.weights != "last"
+        assert effect.method_values == tuple(wide[chosen.weights])
+        assert effect.baseline_values == tuple(wide["last"])
+        assert effect.cost_ratio == 1
+
+
+def test_where_validation_prefers_the_last_weights_it_still_names_the_average(small: Study) -> None:
+    """Validation likes no average, one of them a little better; on the test set another one shines."""
+
+    def prefer_last(record: RunRecord) -> RunRecord:
+        if record.job.stage == "confirm":
+            return measured_anew(record, lambda m: {"test_accuracy": 1.0} if m.weights == "swa@0.9" else {})
+        scores = {"swa@0.75": 0.02}
+        return measured_anew(
+            record, lambda m: {} if m.weights == "last" else {"val_accuracy": scores.get(m.weights, 0.01)}
+        )
+
+    records = [prefer_last(record) for record in small[1]]
+    found = find(small[0], records, len(records))
+    assert {chosen.weights for chosen in found.selections} == {"last"}
+    for effect in found.averaging:
+        rows = confirm_rows(frame_of(records), found, effect.cell, effect.method)
+        wide = rows.pivot(index="seed", columns="weights", values="test_accuracy")
+        assert effect.n == 6
+        assert effect.method_values == tuple(wide["swa@0.75"])
+        assert effect.baseline_values == tuple(wide["last"])
+
+
+@pytest.mark.parametrize("method", ["SAM", "SWA"])
+def test_a_diverged_run_counts_at_chance_level(method: str) -> None:
+    study = one_cell(confirm_seeds=6)
+    victim = arm_runs(study, method)[2]
+    found = found_in(study, changed(study, [victim], diverged_run))
+    effect = effect_of(found, method)
+    assert (effect.n, effect.diverged_method, effect.method_values[2]) == (6, 1, 0.1)
+    (caveat, *_) = [c for c in caveats_of(found, "diverged runs") if c.method == method]
+    assert "1 of 6 confirm runs (16.7%) diverged and count at chance level" in caveat.detail
+    assert effect.cost_ratio == effect_of(found_in(study), method).cost_ratio  # it stopped early: not a saving
+    assert (found.counts.diverged, found.counts.finished) == (1, True)
+
+
+def test_diverged_baselines_are_told_apart() -> None:
+    study = one_cell()
+    found = found_in(study, changed(study, arm_runs(study, "SGD", 2)[:2], diverged_run))
+    assert (effect_of(found, "SAM", "G").diverged_baseline, effect_of(found, "SAM", "E").diverged_baseline) == (2, 0)
+    assert effect_of(found, "SAM", "G").diverged_method == 0
+
+
+def test_a_method_that_always_diverges_hurts() -> None:
+    study = one_cell()
+    found = found_in(study, changed(study, arm_runs(study, "SAM"), diverged_run))
+    assert effect_of(found, "SAM").verdict == "hurts"
+    assert math.isnan(effect_of(found, "SAM").cost_ratio)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "failures", "enough"), [(6, 1, True), (6, 2, False), (5, 1, False), (10, 2, True), (10, 3, False)]
+)
+def test_a_failed_run_leaves_its_pair_incomplete(seeds: int, failures: int, enough: bool) -> None:
+    study = one_cell(confirm_seeds=seeds)
+    found = found_in(study, changed(study, arm_runs(study, "SAM")[:failures], failed_run))
+    effect = effect_of(found, "SAM")
+    assert (effect.n, effect.planned) == (seeds - failures, seeds)
+    assert (effect.verdict == "insufficient data") != enough
+    (caveat, *_) = [c for c in caveats_of(found, "failed runs") if c.method == "SAM"]
+    assert f"{failures} of {seeds} confirm runs" in caveat.detail
+    assert found.counts.failed == failures
+
+
+def test_failed_trials_are_reported_for_all_methods_that_share_them(small: Study) -> None:
+    best = {chosen.trial for chosen in found_in(small).selections if chosen.method in ("SAM", "WASAM")}
+    loser = next(r.run_id for r in small[1] if r.job.search == "sam" and r.job.trial not in best)
+    found = found_in(small, changed(small, [loser], failed_run))
+    caveats = caveats_of(found, "failed runs")
+    assert [caveat.method for caveat in caveats] == ["SAM", "WASAM"]
+    assert caveats[0].detail == "SAM: 1 of 4 tuning runs (25.0%) failed and measured nothing."
+
+
+def test_a_study_that_only_failed(tmp_path: Path) -> None:
+    study = synthetic_study(tasks=("digits",), failed=1.0, trials=2)
+    found = found_in(study)
+    assert {effect.verdict for effect in found.effects} == {"insufficient data"}
+    assert found.selections == ()
+    assert found.counts.failed == len(study[1])
+    assert {caveat.kind for caveat in found.caveats} == {"failed runs"}
+    assert {summary.undecided for summary in found.summaries} == {tuple(dict.fromkeys(e.cell for e in found.effects))}
+    assert_round_trip(found, tmp_path)
+
+
+@pytest.mark.parametrize("runs", [0, 1, 7, 20])
+def test_an_unfinished_study_says_so(runs: int, tmp_path: Path) -> None:
+    study = one_cell(runs=runs)
+    found = found_in(study)
+    (caveat,) = caveats_of(found, "unfinished study")
+    assert caveat.detail.startswith(f"{runs} of {planned_runs(*study)} planned runs have ended")
+    assert not found.counts.finished
+    assert "insufficient data" in {effect.verdict for effect in found.effects} or not found.effects
+    assert_round_trip(found, tmp_path)
+
+
+def test_a_search_under_way_has_selected_nothing() -> None:
+    study = one_cell(runs=3)
+    found = found_in(study)
+    assert found.selections == ()
+    assert found.rho_responses[0].selected_rho is None
+    assert math.isnan(found.rho_responses[0].base_best)
+    assert {effect.n for effect in (*found.effects, *found.averaging)} == {0}
+
+
+def test_an_empty_study(tmp_path: Path) -> None:
+    found = find(one_cell()[0], [], 40)
+    assert (found.effects, found.averaging, found.rho_responses) == ((), (), ())
+    assert [caveat.kind for caveat in found.caveats] == ["unfinished study"]
+    assert all(math.isnan(summary.mean_gain) for summary in found.summaries)
+    assert_round_trip(found, tmp_path)
+
+
+def test_one_seed_is_not_enough(tmp_path: Path) -> None:
+    found = found_in(one_cell(confirm_seeds=1))
+    assert {effect.verdict for effect in found.effects} == {"insufficient data"}
+    assert {effect.n for effect in found.effects} == {1}
+    assert math.isnan(found.effects[0].ci95[0])
+    assert found.effects[0].p_holm is None
+    assert_round_trip(found, tmp_path)
+
+
+def test_tpe_gives_every_method_its_own_search() -> None:
+    study = one_cell(sampler="tpe", trials=3)
+    found = found_in(study)
+    searches = {(r.job.search, r.job.epochs_factor) for r in study[1] if r.job.stage == "tune"}
+    assert searches == {("SGD", 1), ("SWA", 1), ("SAM", 1), ("WASAM", 1), ("SGD", 2)}
+    assert {(s.method, s.epochs_factor) for s in found.selections} == searches
+    assert all(effect.n == 6 for effect in found.effects)
+    assert len(found.rho_responses[0].rho) == 2 * 3
+
+
+def summary_of(gains: dict[str, float], budgets: tuple[str, ...] = ("E", "G")) -> MethodSummary:
+    """Summarise SAM in a study in which it gains a given amount by budget: the baseline's epochs differ."""
+    study = one_cell(gains={}, noise=0.0005, budgets=budgets, primary_budget=budgets[-1])
+
+    def move(record: RunRecord) -> RunRecord:
+        if record.job.stage == "tune" or record.job.family == "sam":
+            return record
+        gain = gains["G" if record.job.epochs_factor == 2 else "E"]
+        return measured_anew(record, lambda m: {"test_accuracy": m.test_accuracy - gain} if m.test_accuracy else {})
+
+    found = found_in(study, [move(record) for record in study[1]])
+    return next(summary for summary in found.summaries if summary.method == "SAM")
+
+
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        ({"E": 0.02, "G": 0.02}, "helps"),
+        ({"E": 0.02, "G": 0.0}, "helps_if_free"),
+        ({"E": 0.02, "G": -0.02}, "hurts"),
+        ({"E": 0.0, "G": -0.02}, "hurts"),
+        ({"E": 0.0, "G": 0.0}, "null"),
+        ({"E": -0.02, "G": 0.0}, "null"),
+        ({"E": 0.0, "G": 0.02}, "undecided"),  # more compute hurt the baseline: it would not have taken it
+    ],
+)
+def test_a_summary_puts_each_cell_in_one_list(gains: dict[str, float], expected: str) -> None:
+    summary = summary_of(gains)
+    lists = {name: getattr(summary, name) for name in ("helps", "helps_if_free", "hurts", "null", "undecided")}
+    assert {name for name, cells in lists.items() if cells} == {expected}
+    assert summary.mean_gain == pytest.approx(gains["G"], abs=0.001)
+
+
+def test_equal_epochs_alone_do_not_show_that_a_dearer_method_helps() -> None:
+    assert summary_of({"E": 0.02}, budgets=("E",)).helps_if_free
+    assert summary_of({"E": 0.02}, budgets=("E",)).cost_ratio == 2
+    assert summary_of({"G": 0.02, "E": 0.0}, budgets=("G",)).helps
+
+
+def test_interactions_and_decay_are_read_off_the_same_values(findings: Findings) -> None:
+    assert len(findings.interactions) == 8
+    tuned = {(e.cell, e.method): e for e in findings.effects if e.budget == "E"}
+    for found in findings.interactions:
+        gains = {method: tuned[found.cell, method].mean for method in ("SWA", "SAM", "WASAM")}
+        assert found.mean == pytest.approx(gains["WASAM"] - gains["SAM"] - gains["SWA"])
+    assert len(findings.decay_by_averaging) == 16
+    within = {(e.cell, METHODS[e.method].family): e for e in findings.averaging}
+    for entry in findings.decay_by_averaging:
+        effect = within[f"{entry.group} schedule={entry.schedule}", entry.family]
+        assert (entry.gain, entry.gain_ci95, entry.n) == (effect.mean, effect.ci95, effect.n)
+        assert entry.averaged - entry.last == pytest.approx(entry.gain)
+
+
+def test_what_was_not_studied_is_left_out(small: Study) -> None:
+    assert found_in(small).decay_by_averaging == ()
+    found = found_in(one_cell(methods=("SGD", "SWA")))
+    assert (found.interactions, found.rho_responses) == ((), ())
+    assert [effect.method for effect in found.averaging] == ["SWA"]
+    assert found_in(one_cell(methods=("SGD", "SAM"))).averaging == ()
+
+
+def test_rho_responses_are_the_tune_runs_of_the_sam_family(study: Study, findings: Findings) -> None:
+    frame = frame_of(study[1])
+    tune = frame[(frame["stage"] == "tune") & frame["final"] & (frame["epochs_factor"] == 1)]
+    for response in findings.rho_responses:
+        rows = tune[(tune["cell"] == response.cell) & (tune["family"] == "sam")]
+        last = rows[rows["weights"] == "last"].sort_values("rho")
+        averaged = rows[rows["weights"] != "last"].groupby("run_id")["val_accuracy"].max()
+        assert response.rho == tuple(last["rho"])
+        assert response.learning_rate == tuple(last["learning_rate"])
+        assert response.last == tuple(last["val_accuracy"])
+        assert response.averaged == tuple(averaged[last["run_id"]])
+        assert response.selected_rho == response.rho[response.last.index(max(response.last))]
+        base = tune[(tune["cell"] == response.cell) & (tune["family"] == "base") & (tune["weights"] == "last")]
+        assert response.base_best == base["val_accuracy"].max()
+
+
+def test_delta_strips_hold_the_verdict_at_five_deltas(findings: Findings) -> None:
+    for strip, effect in zip(findings.delta_strips, findings.effects, strict=True):
+        assert (strip.cell, strip.method, strip.budget) == (effect.cell, effect.method, effect.budget)
+        assert [delta for delta, _ in strip.verdicts] == [0.00125, 0.0025, 0.005, 0.01, 0.02]
+        assert dict(strip.verdicts)[0.005] == effect.verdict
+
+
+def test_a_verdict_that_hangs_on_delta_is_a_caveat() -> None:
+    found = found_in(one_cell(gains={"SAM": 0.006}, noise=0.0005))
+    flips = {caveat.method: caveat.detail for caveat in caveats_of(found, "verdict depends on delta")}
+    assert flips["SAM"] == (
+        "The verdict on SAM in digits is: helps at the chosen delta, helps at half of it, and "
+        "no material effect at twice it."
+    )
+    assert "SWA" not in flips
+
+
+def test_a_verdict_that_hangs_on_the_budget_is_a_caveat(findings: Findings) -> None:
+    verdicts = {(e.cell, e.method, e.budget): e.verdict for e in findings.effects}
+    flips = {(c, m) for c, m, _ in verdicts if m != "SWA" and verdicts[c, m, "E"] != verdicts[c, m, "G"]}
+    caveats = caveats_of(findings, "verdict depends on budget")
+    assert {(caveat.cell, caveat.method) for caveat in caveats} == flips
+    assert flips
+    for caveat in caveats:
+        assert f"{verdicts[caveat.cell, caveat.method, 'G']} at equal gradient evaluations" in caveat.detail
+
+
+def test_a_value_at_the_edge_is_a_caveat() -> None:
+    search = {"sampler": "qmc", "trials": 8, "learning_rate": {"low": 0.08, "high": 0.5, "log": True}}
+    spec, records = one_cell(search=search)
+    found = find(spec, records, len(records))
+    edges = [(s.method, name) for s in found.selections for name in s.at_edge]
+    caveats = caveats_of(found, "edge of the search space")
+    assert edges
+    assert [caveat.method for caveat in caveats] == [method for method, _ in edges]
+    assert "at the edge of the searched range from" in caveats[0].detail
+
+
+def test_text_passes_through_untouched(tmp_path: Path) -> None:
+    spec, records = one_cell(hostile=True)
+    found = find(spec, renamed(records), len(records))
+    assert found.question == HOSTILE
+    assert found.devices == (HOSTILE,)
+    assert {effect.cell for effect in found.effects} == {f"digits {HOSTILE}"}
+    assert_round_trip(found, tmp_path)
+
+
+def test_records_of_another_study_are_refused(small: Study) -> None:
+    other, _ = one_cell(factors={"label_noise": 0.1})
+    with pytest.raises(FindingsError, match="records of the cell 'digits' were given, which the spec 'synthetic'"):
+        find(other, small[1], 1)
+
+
+def test_versions_that_differ_are_all_named(small: Study) -> None:
+    other = [small[1][0].model_copy(update={"versions": {"torch": "2.8.0"}}), *small[1][1:]]
+    assert found_in(small, other).versions == {"numpy": "2.4.6", "torch": "2.8.0, 2.9.0"}
+
+
+def assert_round_trip(findings: Findings, folder: Path) -> None:
+    write_findings(folder / "findings.json", findings)
+    assert repr(read_findings(folder / "findings.json")) == repr(findings)  # repr: NaN is not equal to itself
+
+
+def refuse(token: str) -> float:
+    raise AssertionError(f"{token} is not JSON")
+
+
+def test_findings_survive_their_file(findings: Findings, study: Study, tmp_path: Path) -> None:
+    assert_round_trip(findings, tmp_path)
+    text = (tmp_path / "findings.json").read_bytes()
+    write_findings(tmp_path / "again.json", found_in(study, study[1][::-1]))
+    assert (tmp_path / "again.json").read_bytes() == text
+    data = json.loads(text, parse_constant=refuse)
+    assert data["effects"][0]["verdict"] == findings.effects[0].verdict
+    assert data["spec"]["delta"] == findings.delta
+
+
+def test_findings_of_another_version_are_refused(findings: Findings, tmp_path: Path) -> None:
+    path = tmp_path / "findings.json"
+    write_findings(path, replace(findings, version=2))
+    with pytest.raises(FindingsError, match=r"findings of version 2; this program reads version 1; delete it and"):
+        read_findings(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[1, 2]", "findings of version None"),
+        (b'{"version": 1}', "is damaged: study: Field required"),
+    ],
+)
+def test_a_damaged_file_is_refused(text: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "findings.json"
+    path.write_bytes(text)
+    with pytest.raises(FindingsError, match=message):
+        read_findings(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FindingsError, match="can't be read: No such file or directory; delete it and have it rebuilt"):
+        read_findings(tmp_path / "findings.json")

@@ -1,0 +1,186 @@
+"""Estimates against SciPy, statsmodels, closed forms and slow, obvious twins."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
+
+from study.stats import (
+    correlation,
+    estimate,
+    holm,
+    minimum_detectable_effect,
+    share_better,
+    sign_flip_p,
+)
+
+thousandths = st.integers(-1000, 1000).map(lambda k: k / 1000)
+gains = st.lists(thousandths, min_size=2, max_size=12)
+p_values = st.lists(st.floats(0, 1), min_size=1, max_size=20)
+
+
+@given(gains, gains)
+def test_estimate_is_the_paired_t_test_of_scipy(method: list[float], baseline: list[float]) -> None:
+    n = min(len(method), len(baseline))
+    differences = [a - b for a, b in zip(method[:n], baseline[:n], strict=True)]
+    assume(np.ptp(differences) > 1e-9)
+    found = estimate(differences)
+    reference = stats.ttest_rel(method[:n], baseline[:n])
+    assert_allclose(found.p, reference.pvalue, rtol=1e-9)
+    assert_allclose(found.mean, np.mean(differences), atol=1e-15)
+    assert_allclose(found.sd, np.std(differences, ddof=1))
+    assert_allclose(found.ci95, reference.confidence_interval(0.95), atol=1e-12)
+    assert_allclose(found.ci90, reference.confidence_interval(0.90), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("differences", "mean", "sd", "interval", "p"),
+    [
+        ([], math.nan, math.nan, (math.nan, math.nan), math.nan),
+        ([0.01], 0.01, math.nan, (math.nan, math.nan), math.nan),
+        ([0.0, 0.0], 0.0, 0.0, (0.0, 0.0), 1.0),
+        ([0.0] * 6, 0.0, 0.0, (0.0, 0.0), 1.0),
+        ([0.01, 0.01], 0.01, 0.0, (0.01, 0.01), 0.5),
+        ([0.01] * 6, 0.01, 0.0, (0.01, 0.01), 2**-5),
+        ([-0.1] * 10, -0.1, 0.0, (-0.1, -0.1), 2**-9),
+    ],
+)
+def test_few_or_equal_differences(
+    differences: list[float], mean: float, sd: float, interval: tuple[float, float], p: float
+) -> None:
+    found = estimate(differences)
+    assert found.n == len(differences)
+    assert_allclose([found.mean, found.sd, *found.ci95, *found.ci90, found.p], [mean, sd, *interval, *interval, p])
+
+
+def slow_sign_flip_p(differences: Sequence[float]) -> float:
+    """Try every pattern of signs."""
+    observed = abs(sum(differences))
+    patterns = list(itertools.product((1, -1), repeat=len(differences)))
+    extreme = [
+        abs(sum(sign * d for sign, d in zip(signs, differences, strict=True))) >= observed - 1e-9 for signs in patterns
+    ]
+    return sum(extreme) / len(patterns)
+
+
+@given(st.lists(thousandths, min_size=1, max_size=9))
+def test_sign_flip_agrees_with_enumeration(differences: list[float]) -> None:
+    assert sign_flip_p(differences) == slow_sign_flip_p(differences)
+
+
+def test_sign_flip_agrees_with_scipy_where_that_is_exact() -> None:
+    differences = np.random.default_rng(0).normal(0.3, 1, 12)
+    exact = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=2**12)
+    assert_allclose(sign_flip_p(differences.tolist()), exact.pvalue)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 6, 20, 31, 32])
+def test_sign_flip_has_a_smallest_p(n: int) -> None:
+    assert sign_flip_p([0.01 * (1 + k) for k in range(n)]) == 2.0 ** (1 - n)
+    assert sign_flip_p([0.0] * n) == 1.0
+
+
+def test_sign_flip_is_sampled_beyond_32_pairs_and_still_repeats() -> None:
+    differences = np.random.default_rng(1).normal(0.25, 1, 60).tolist()
+    drawn = sign_flip_p(differences)
+    assert drawn == sign_flip_p(differences)
+    assert_allclose(drawn, stats.ttest_1samp(differences, 0).pvalue, atol=0.02)
+    assert_allclose(sign_flip_p([0.01] * 33), 2 / 10_000)
+
+
+def test_sign_flip_without_differences() -> None:
+    assert math.isnan(sign_flip_p([]))
+
+
+@pytest.mark.parametrize(
+    ("differences", "share"), [([1, 1, 1], 1.0), ([-1, -1], 0.0), ([1, 0, -1, 0], 0.5), ([0.0], 0.5), ([1, 0], 0.75)]
+)
+def test_share_better_counts_ties_half(differences: list[float], share: float) -> None:
+    assert share_better(differences)[0] == share
+
+
+@given(gains)
+def test_share_better_has_the_wilson_interval(differences: list[float]) -> None:
+    share, interval = share_better(differences)
+    n, z = len(differences), stats.norm.isf(0.025)
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    assert_allclose(interval, (centre - half, centre + half), atol=1e-12)
+    assert_allclose(interval, proportion_confint(share * n, n, method="wilson"), atol=1e-12)
+
+
+def test_share_better_without_differences() -> None:
+    share, interval = share_better([])
+    assert np.isnan([share, *interval]).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 48])
+def test_holm_agrees_with_statsmodels(size: int) -> None:
+    given_p = (np.random.default_rng(size).random(size).round(2) ** 3).tolist()
+    assert_allclose(holm(given_p), multipletests(given_p, method="holm")[1], atol=1e-15)
+
+
+@given(p_values)
+def test_holm_never_lowers_a_p_and_keeps_their_order(given_p: list[float]) -> None:
+    adjusted = holm(given_p)
+    assert all(p <= q <= 1 for p, q in zip(given_p, adjusted, strict=True))
+    in_order = [q for _, q in sorted(zip(given_p, adjusted, strict=True))]
+    assert in_order == sorted(in_order)
+
+
+@given(p_values, st.floats(0, 1))
+def test_another_comparison_never_helps_the_others(given_p: list[float], another: float) -> None:
+    assert all(q <= r for q, r in zip(holm(given_p), holm([*given_p, another]), strict=False))
+
+
+def test_holm_counts_comparisons_without_data() -> None:
+    assert_allclose(holm([0.01, math.nan, 0.02]), [0.03, math.nan, 0.04])
+    assert holm([]) == []
+    assert np.isnan(holm([math.nan])).all()
+
+
+@pytest.mark.parametrize("n", [4, 5, 6, 10, 20, 100])
+def test_minimum_detectable_effect_agrees_with_statsmodels(n: int) -> None:
+    reference = TTestPower().solve_power(None, nobs=n, alpha=0.05, power=0.8, alternative="two-sided")
+    assert_allclose(minimum_detectable_effect(0.0028, n, 0.05), 0.0028 * reference, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(2, 0.05), (2, 0.001), (3, 0.01), (6, 0.05), (6, 0.4), (10, 0.001)])
+def test_an_effect_of_the_minimum_size_is_found_four_times_in_five(n: int, alpha: float) -> None:
+    effect = minimum_detectable_effect(1.0, n, alpha)
+    samples = np.random.default_rng(n).normal(effect, 1, (40_000, n))
+    t = samples.mean(axis=1) / samples.std(axis=1, ddof=1) * math.sqrt(n)
+    assert_allclose((np.abs(t) > stats.t.isf(alpha / 2, n - 1)).mean(), 0.8, atol=0.01)
+
+
+@pytest.mark.parametrize(("sd", "n"), [(0.01, 0), (0.01, 1), (0.0, 6), (math.nan, 6)])
+def test_minimum_detectable_effect_is_unknown(sd: float, n: int) -> None:
+    assert math.isnan(minimum_detectable_effect(sd, n, 0.05))
+
+
+def test_minimum_detectable_effect_of_a_lax_test() -> None:
+    assert minimum_detectable_effect(1.0, 6, 0.85) == 0.0
+
+
+@given(st.lists(st.tuples(thousandths, thousandths), min_size=3, max_size=12))
+def test_correlation_is_pearsons(pairs: list[tuple[float, float]]) -> None:
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    found = correlation(first, second)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        assert math.isnan(found)
+    else:
+        assert_allclose(found, stats.pearsonr(first, second).statistic, atol=1e-9)
+
+
+def test_correlation_of_two_pairs_says_nothing() -> None:
+    assert math.isnan(correlation([0.1, 0.2], [0.3, 0.5]))
+    assert math.isnan(correlation([], []))
