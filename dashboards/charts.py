@@ -190,7 +190,7 @@ def _cost(runs: Iterable[Confirmed], findings: Findings, cells: Mapping[str, Cel
         key=lambda name: (findings.methods.index(name[0]), name[1]),
     )
     return Chart(
-        id="cost",
+        id="front",
         heading=prose.cost_heading(findings.baseline, cost.ahead_of_baseline(data, findings.baseline)),
         reading=(
             f"Up is better, right is dearer. The line is what more epochs alone buy {findings.baseline}: a method "

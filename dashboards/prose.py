@@ -49,9 +49,9 @@ def _null_clause(findings: Findings) -> str:
     null = sum(len(s.null) for s in findings.summaries)
     undecided = sum(len(s.undecided) for s in findings.summaries)
     free = sum(len(s.helps_if_free) for s in findings.summaries)
-    parts = [(null, "show no material effect"), (free, "help only if compute is free"), (undecided, "are undecided")]
-    told = listed([f"{number} {words}" for number, words in parts if number])
-    return f"of the {things(null + undecided + free, 'comparison')}, {told}"
+    parts = [(null, "no material effect"), (free, "only if compute is free"), (undecided, "undecided")]
+    told = ", ".join(f"{words} in {number}" for number, words in parts if number)
+    return f"of {things(null + undecided + free, 'comparison')}: {told}"
 
 
 def _tested(summary: MethodSummary) -> tuple[str, ...]:

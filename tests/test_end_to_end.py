@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -89,7 +90,8 @@ def test_the_report_stands_alone(smoke: Study) -> None:
     report = (smoke.folder / "report.html").read_text(encoding="utf-8")
     assert smoke.spec.question in report
     assert str(smoke.folder) not in report
-    assert os.uname().nodename not in report
+    words = re.sub(r"[A-Za-z0-9+/=]{100,}", "", report)  # the packed plotly.js holds any short name by chance
+    assert not re.search(rf"\b{re.escape(os.uname().nodename)}\b", words)
 
 
 def test_a_finished_study_trains_nothing(smoke: Study, folder: Path) -> None:

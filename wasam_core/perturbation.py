@@ -62,7 +62,7 @@ class Target(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """Parameters of one target that follow the same formula, with T and T*g (None where T = 1)."""
+    """Parameters that follow the same formula: T (None where it is 1), T*g, and rho."""
 
     params: list[Tensor]
     scale: list[Tensor] | None
@@ -78,12 +78,12 @@ def find_rule(variant: str) -> Rule:
 
 
 def check_rho(rho: float) -> float:
-    """Return `rho` as a float, or say what it must be."""
-    if not (isinstance(rho, int | float | Tensor) and 0.0 <= float(rho) < math.inf):
+    """Return `rho`, or say what it must be."""
+    if not 0.0 <= rho < math.inf:
         raise ValueError(
             f"rho = {rho!r}: the radius of the perturbation must be a finite number >= 0; 0 turns the perturbation off."
         )
-    return float(rho)
+    return rho
 
 
 def global_norm(tensors: Sequence[Tensor]) -> float:
@@ -169,6 +169,8 @@ class Perturbation:
         self._keep([p for piece in pieces for p in piece.params])
         self.active = True
         for params, scale, ascent, rho in pieces:
+            if not params:
+                continue
             if scale is not None:
                 torch._foreach_mul_(ascent, scale)
             torch._foreach_add_(params, ascent, alpha=rho / (norm + NORM_FLOOR))
@@ -188,42 +190,34 @@ class Perturbation:
         if params:
             torch._foreach_copy_(self._copies, params)
 
-    def _pieces(self, target: Target) -> Iterator[_Piece]:
-        rho = target.rho
+    def _pieces(self, target: Target) -> list[_Piece]:
+        params = [p for p in target.params if p.grad is not None]
         if self.rule.rescales is None:
-            params = [p for p in target.params if p.grad is not None]
-            if params:
-                yield _Piece(params, None, cast("list[Tensor]", [p.grad for p in params]), rho)
-            return
+            return [_Piece(params, None, _grads(params), target.rho)]
         rescaled = self._rescaled(target)
-        for wanted in (True, False):
-            params = [
-                p
-                for p, is_rescaled in zip(target.params, rescaled, strict=True)
-                if p.grad is not None and is_rescaled is wanted
-            ]
-            if not params:
-                continue
-            grads = cast("list[Tensor]", [p.grad for p in params])
-            if not wanted:
-                yield _Piece(params, None, grads, rho)
-                continue
-            scale = list(torch._foreach_abs(params))
-            if self.eta:
-                torch._foreach_add_(scale, self.eta)
-            yield _Piece(params, scale, list(torch._foreach_mul(grads, scale)), rho)
+        rest = [p for p in params if p not in rescaled]
+        params = [p for p in params if p in rescaled]
+        scale = list(torch._foreach_abs(params)) if params else []
+        if self.eta and params:
+            torch._foreach_add_(scale, self.eta)
+        ascent = list(torch._foreach_mul(_grads(params), scale)) if params else []
+        return [_Piece(params, scale, ascent, target.rho), _Piece(rest, None, _grads(rest), target.rho)]
 
-    def _rescaled(self, target: Target) -> list[bool]:
+    def _rescaled(self, target: Target) -> set[Tensor]:
         assert self.rule.rescales is not None
         if self.variant == "asam-common":
-            return [True] * len(target.params)
+            return set(target.params)
         if target.names is None:
             raise ValueError(
-                f'variant = "{self.variant}" rescales the parameters whose name holds "weight", '
-                "but the parameters came without names: give model.named_parameters() instead of "
-                'model.parameters(), or model=model, or choose "asam-common".'
+                f'variant = "{self.variant}" rescales the parameters whose name holds "weight", but the parameters '
+                "came without names: give model.named_parameters() instead of model.parameters(), or model=model, or "
+                'choose "asam-common".'
             )
-        return [self.rule.rescales(name) for name in target.names]
+        return {p for p, name in zip(target.params, target.names, strict=True) if self.rule.rescales(name)}
+
+
+def _grads(params: list[Tensor]) -> list[Tensor]:
+    return cast("list[Tensor]", [p.grad for p in params])
 
 
 Parameters = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]]

@@ -168,8 +168,10 @@ class WASAM(Optimizer):
     @property
     def param_groups(self) -> list[Group]:
         """The parameter groups: the base optimizer's own dicts."""
-        base = self.__dict__.get("base_optimizer")
-        return self._groups_in_the_making if base is None else base.param_groups
+        try:
+            return self.base_optimizer.param_groups
+        except AttributeError:
+            return self._groups_in_the_making
 
     @param_groups.setter
     def param_groups(self, groups: list[Group]) -> None:
@@ -227,7 +229,7 @@ class WASAM(Optimizer):
         late = self._attempts - self.start_step
         if late < 0 or late % self.interval:
             return False
-        return any(self._rho(group) for group in self.param_groups)
+        return any(group["rho"] for group in self.param_groups) and self._rho_factor() != 0.0
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients."""
@@ -240,7 +242,6 @@ class WASAM(Optimizer):
             for p in group["params"]:
                 p.grad = None
 
-    @torch.no_grad()
     def first_step(self, zero_grad: bool = False, *, examples: int | None = None) -> bool:
         """Move the weights uphill along the gradients of the clean pass.
 
@@ -259,7 +260,6 @@ class WASAM(Optimizer):
         self._require_clean("first_step")
         return self._ascend(self.will_perturb, zero_grad, examples)
 
-    @torch.no_grad()
     def second_step(
         self,
         zero_grad: bool = False,
@@ -299,7 +299,6 @@ class WASAM(Optimizer):
             self.zero_grad()
         return updated
 
-    @torch.no_grad()
     def restore(self) -> None:
         """Take `first_step` back without an update; nothing happens if there was none.
 
@@ -308,7 +307,8 @@ class WASAM(Optimizer):
         """
         if self._phase is _Phase.CLEAN:
             return
-        self._perturbation.undo()
+        with torch.no_grad():
+            self._perturbation.undo()
         self._guard.release()
         if self._rng_after is not None:
             restore_rng(self._rng_after)
@@ -318,7 +318,6 @@ class WASAM(Optimizer):
         self._set_aside = []
         self._phase = _Phase.CLEAN
 
-    @torch.no_grad()
     def step(  # type: ignore[override]
         self,
         closure: Closure | None = None,
@@ -425,19 +424,19 @@ class WASAM(Optimizer):
         if self._replay is not None:
             # The generator is set before the whole perturbed pass, not before each forward.
             self._replay.idle = True
-        with torch.enable_grad(), quiet:
-            return closure(*batch)
+        with quiet:
+            return _with_grad(closure, batch)
 
     def _perturbed_pass(self, closure: Closure, batch: Sequence[Tensor], rng: RngState | None) -> None:
         if rng is not None:
             restore_rng(rng)
-        with torch.enable_grad():
-            closure(*batch)
+        _with_grad(closure, batch)
 
     def _ascend(self, perturb: bool, zero_grad: bool, examples: int | None) -> bool:
         self._bill(examples)
         self._examples = examples
-        ascent = self._perturbation.apply(self._targets() if perturb else ())
+        with torch.no_grad():
+            ascent = self._perturbation.apply(self._targets() if perturb else ())
         self._attempts += 1
         self._finite = ascent.finite
         moved = perturb and ascent.finite
@@ -452,16 +451,22 @@ class WASAM(Optimizer):
             self._replay.start()
         return moved
 
-    def _targets(self) -> Iterator[Target]:
-        for group in self.param_groups:
-            names = group.get("param_names")
-            if names is None and self._names:
-                names = [self._names.get(id(p), "") for p in group["params"]]
-            yield Target(group["params"], names, self._rho(group))
+    def _targets(self) -> list[Target]:
+        factor = self._rho_factor()
+        return [
+            Target(group["params"], self._names_of(group), check_rho(group["rho"] * factor))
+            for group in self.param_groups
+        ]
 
-    def _rho(self, group: Group) -> float:
-        factor = 1.0 if self.rho_schedule is None else self.rho_schedule(self._attempts)
-        return check_rho(group["rho"] * factor)
+    def _names_of(self, group: Group) -> list[str] | None:
+        if self._perturbation.variant != "asam":
+            return None
+        if "param_names" in group:
+            return cast("list[str]", group["param_names"])
+        return [self._names.get(id(p), "") for p in group["params"]] if self._names else None
+
+    def _rho_factor(self) -> float:
+        return 1.0 if self.rho_schedule is None else self.rho_schedule(self._attempts)
 
     def _update(self, scaler: GradScaler | None) -> bool:
         """Let the base optimizer step with the gradients present; count what happened."""
@@ -488,11 +493,13 @@ class WASAM(Optimizer):
                 "There is no gradient to step with: neither pass left one. Call backward() on the "
                 "loss in the closure, or before first_step() and before second_step()."
             )
-        norm = global_norm(gradients)
+        with torch.no_grad():
+            norm = global_norm(gradients)
         if not self._agreed(self._finite and math.isfinite(norm)):
             return
         if self.clip_norm is not None and norm > self.clip_norm:
-            torch._foreach_mul_(gradients, self.clip_norm / norm)
+            with torch.no_grad():
+                torch._foreach_mul_(gradients, self.clip_norm / norm)
         self.base_optimizer.step()
         self.cost.steps += 1
 
@@ -647,6 +654,13 @@ class WASAM(Optimizer):
         self._average.load_state_dict(own["average"], parameters)
         here = {"cpu", *map(str, self._devices)}
         restore_rng({name: value for name, value in own["rng"].items() if name in here})
+
+
+def _with_grad(closure: Closure, batch: Sequence[Tensor]) -> Tensor:
+    if torch.is_grad_enabled():
+        return closure(*batch)
+    with torch.enable_grad():
+        return closure(*batch)
 
 
 def _check(condition: bool, message: str) -> None:

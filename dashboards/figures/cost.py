@@ -166,7 +166,7 @@ def _traces(option: Option, x: float, floor: float, panel: int) -> tuple[go.Scat
 def table_of(options: tuple[Option, ...]) -> Table:
     """Return the options as a table."""
     return Table(
-        "cost",
+        "front",
         "Cost and mean test accuracy of every tuned method, and of the baseline at twice its epochs.",
         (
             Column("Problem", "problem"),

@@ -39,9 +39,9 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int) -> Finding
     Raises:
         FindingsError: records of a cell that the spec does not hold.
     """
-    ordered = sorted(records, key=lambda record: record.run_id)
-    evidence = gather(spec, ordered)
-    counts = _counts(ordered, planned)
+    records = list(records)
+    evidence = gather(spec, records)
+    counts = _counts(records, planned)
     tuned = {budget: _tuned_effects(evidence, budget) for budget in spec.budgets}
     effects = tuple(effect for budget in spec.budgets for effect in tuned[budget])
     averaging = _averaging_effects(evidence)
@@ -68,8 +68,8 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int) -> Finding
         selections=tuple(arm.selection for arm in evidence.arms.values() if arm.selection),
         delta_strips=strips,
         caveats=tuple(caveats_of(evidence, counts, effects, strips)),
-        versions=_versions(ordered),
-        devices=tuple(sorted({record.device for record in ordered} - {""})),
+        versions=_versions(records),
+        devices=tuple(sorted({record.device for record in records} - {""})),
         descriptive=tuple(
             _tuned_effect(evidence, cell, method, budget, DESCRIPTIVE_METRIC)
             for budget in spec.budgets

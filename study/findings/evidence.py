@@ -64,7 +64,7 @@ class Evidence:
 
     Attributes:
         cells: In the order of the spec.
-        tuned: The tune records by (cell, search, epochs_factor), in the order of their trials.
+        tuned: The tune records by (cell, search, epochs_factor).
         arms: By (cell, method, epochs_factor); only where something is selected.
     """
 
@@ -163,8 +163,6 @@ def _tuned(records: Iterable[RunRecord]) -> dict[Key, list[RunRecord]]:
         job = record.job
         if job.stage == "tune":
             tuned.setdefault((job.cell, job.search, job.epochs_factor), []).append(record)
-    for group in tuned.values():
-        group.sort(key=lambda record: record.job.trial or 0)
     return tuned
 
 

@@ -29,7 +29,7 @@ def charts(study):
 
 
 def test_every_question_has_its_chart(charts) -> None:
-    assert list(charts) == ["forest", "slopes", "decay", "curves", "rho", "cost"]
+    assert list(charts) == ["forest", "slopes", "decay", "curves", "rho", "front"]
 
 
 def test_budgets_that_coincide_make_one_comparison(clean) -> None:

@@ -75,7 +75,7 @@ def test_a_null_result_is_said_as_one(findings) -> None:
     said = answer(findings, summary("SWA", null="abc", undecided="d"), summary("SAM", helps_if_free="ab", null="cd"))
     assert said == (
         "At equal gradient evaluations, SWA and SAM help in none of 4 problems "
-        "(of the 8 comparisons, 5 show no material effect, 2 help only if compute is free and 1 are undecided)."
+        "(of 8 comparisons: no material effect in 5, only if compute is free in 2, undecided in 1)."
     )
 
 

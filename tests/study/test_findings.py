@@ -147,9 +147,23 @@ def test_the_confirm_stage_never_selects(small: Study) -> None:
 def test_only_the_last_epoch_counts(small: Study) -> None:
     def tamper(record: RunRecord) -> RunRecord:
         lie = {"val_accuracy": 1.0, "test_accuracy": 1.0}
-        return measured_anew(record, lambda m: lie if m.epoch < record.job.epochs else {})
+        tampered = measured_anew(record, lambda m: lie if m.epoch < record.job.epochs else {})
+        return tampered.model_copy(update={"measurements": tampered.measurements[::-1]})
 
     assert repr(found_in(small, [tamper(record) for record in small[1]])) == repr(found_in(small))
+
+
+@pytest.mark.parametrize("field", ["learning_rate", "rho", "average_start"])
+def test_runs_of_another_configuration_are_not_mixed_in(small: Study, field: str) -> None:
+    def stray(record: RunRecord) -> RunRecord:
+        job = record.job.model_copy(update={field: 0.123})
+        lying = measured_anew(record, lambda m: {"test_accuracy": 1.0, "test_loss": 0.0})
+        return lying.model_copy(update={"job": job, "run_id": job.run_id})
+
+    strays = [stray(record) for record in small[1] if record.job.stage == "confirm"]
+    found = found_in(small, [*small[1], *strays])
+    assert repr(found.effects) == repr(found_in(small).effects)
+    assert repr(found.averaging) == repr(found_in(small).averaging)
 
 
 def test_averaging_is_compared_within_the_same_runs(small: Study) -> None:
@@ -337,6 +351,30 @@ def test_equal_epochs_alone_do_not_show_that_a_dearer_method_helps() -> None:
     assert summary_of({"G": 0.02, "E": 0.0}, budgets=("G",)).helps
 
 
+@pytest.mark.parametrize(("primary", "expected"), [("E", "helps"), ("G", "undecided")])
+def test_budgets_coincide_for_a_method_that_costs_no_more(primary: str, expected: str) -> None:
+    """The numbers of SWA are the same under both budgets; only the company that Holm sees differs."""
+    study = one_cell(gains={}, noise=0.0005, primary_budget=primary)
+    gains = dict(zip(range(1000, 1006), (0.002, 0.02, 0.006, 0.016, 0.002, 0.014), strict=True))  # p = .02
+
+    def move(record: RunRecord) -> RunRecord:
+        job = record.job
+        if job.stage == "tune" or job.family == "sam" or job.epochs_factor == 2:
+            return record
+        (last,) = (m.test_accuracy for m in record.measurements if m.weights == "last" and m.test_accuracy)
+        low = last - 0.02
+        moved = {"test_accuracy": low + gains[job.seed]}
+        return measured_anew(record, lambda m: {"test_accuracy": low} if m.weights == "last" else moved)
+
+    found = found_in(study, [move(record) for record in study[1]])
+    assert effect_of(found, "SWA", "E").differences == effect_of(found, "SWA", "G").differences
+    assert effect_of(found, "SWA", "E").verdict == "helps"
+    assert effect_of(found, "SWA", "G").verdict == "inconclusive"
+    summary = next(summary for summary in found.summaries if summary.method == "SWA")
+    assert getattr(summary, expected) == ("digits",)
+    assert {caveat.method for caveat in caveats_of(found, "verdict depends on budget")} == {"SAM", "WASAM"}
+
+
 def test_interactions_and_decay_are_read_off_the_same_values(findings: Findings) -> None:
     assert len(findings.interactions) == 8
     tuned = {(e.cell, e.method): e for e in findings.effects if e.budget == "E"}
@@ -357,6 +395,14 @@ def test_what_was_not_studied_is_left_out(small: Study) -> None:
     assert (found.interactions, found.rho_responses) == ((), ())
     assert [effect.method for effect in found.averaging] == ["SWA"]
     assert found_in(one_cell(methods=("SGD", "SAM"))).averaging == ()
+
+
+def test_decay_needs_both_schedules_of_a_group() -> None:
+    problems = [{"task": "digits", "factors": {"schedule": ["cosine", "constant"]}}, {"task": "mnist1d"}]
+    found = found_in(one_cell(problems=problems, trials=2))
+    assert len(found.averaging) == 6
+    assert {entry.group for entry in found.decay_by_averaging} == {"digits"}
+    assert [entry.schedule for entry in found.decay_by_averaging] == ["cosine", "constant"] * 2
 
 
 def test_rho_responses_are_the_tune_runs_of_the_sam_family(study: Study, findings: Findings) -> None:
@@ -390,6 +436,30 @@ def test_a_verdict_that_hangs_on_delta_is_a_caveat() -> None:
         "no material effect at twice it."
     )
     assert "SWA" not in flips
+
+
+def test_delta_is_doubled_and_halved_under_the_primary_budget(findings: Findings) -> None:
+    near = {
+        (strip.cell, strip.method): [found for _, found in strip.verdicts][1:4]
+        for strip in findings.delta_strips
+        if strip.budget == "G"
+    }
+    flips = [key for key, verdicts in near.items() if len(set(verdicts)) > 1]
+    caveats = caveats_of(findings, "verdict depends on delta")
+    assert [(caveat.cell, caveat.method) for caveat in caveats] == flips
+    assert any(half != chosen == double for half, chosen, double in near.values())
+    assert any(half == chosen != double for half, chosen, double in near.values())
+
+
+def test_a_verdict_that_lacks_data_under_one_budget_does_not_hang_on_it() -> None:
+    study = one_cell()
+    found = found_in(study, changed(study, arm_runs(study, "SGD", 2)[:2], failed_run))
+    assert (effect_of(found, "SAM", "E").verdict, effect_of(found, "SAM", "G").verdict) == (
+        "helps",
+        "insufficient data",
+    )
+    assert caveats_of(found, "verdict depends on budget") == []
+    assert caveats_of(found, "failed runs")[0].detail.startswith("SGD: 2 of 12 confirm runs (16.7%) failed")
 
 
 def test_a_verdict_that_hangs_on_the_budget_is_a_caveat(findings: Findings) -> None:

@@ -29,11 +29,11 @@ def assert_same_numbers(first: Effect, second: Effect) -> None:
 
 
 def test_pairs_are_made_by_seed() -> None:
-    effect = held_against({3: 0.9, 1: 0.8, 7: 0.5}, {1: 0.7, 2: 0.1, 3: 0.85})
-    assert effect.seeds == (1, 3)
-    assert (effect.method_values, effect.baseline_values) == ((0.8, 0.9), (0.7, 0.85))
-    assert effect.differences == (0.1, 0.05)
-    assert effect.n == 2
+    effect = held_against({64: 0.9, 1: 0.8, 7: 0.5, 40: 0.6}, {40: 0.6, 1: 0.7, 2: 0.1, 64: 0.85})
+    assert effect.seeds == (1, 40, 64)
+    assert (effect.method_values, effect.baseline_values) == ((0.8, 0.6, 0.9), (0.7, 0.6, 0.85))
+    assert effect.differences == (0.1, 0.0, 0.05)
+    assert effect.n == 3
 
 
 @given(arms, arms)
