@@ -21,28 +21,42 @@ def answer(findings: Findings, cells: Mapping[str, Cell]) -> str:
     if not has_verdict(findings):
         return no_verdict(findings)
     problems = len({effect.cell for effect in findings.effects})
-    helping = sorted((s for s in findings.summaries if s.helps), key=lambda s: -len(s.helps))
-    idle = [s.method for s in findings.summaries if not s.helps]
-    hurting = [s for s in findings.summaries if s.hurts]
-    clauses = [f"{s.method} {_helps(s, problems, cells, first=i == 0)}" for i, s in enumerate(helping)]
+    helping, hurting = _grouped(findings.summaries, "helps"), _grouped(findings.summaries, "hurts")
+    idle = [summary.method for summary in findings.summaries if not summary.helps]
+    clauses = [_clause(methods, "help", names, problems, cells) for names, methods in helping]
     if idle:
-        verb = "helps" if len(idle) == 1 else "help"
-        clauses.append(f"{listed(idle)} {verb} in none" + ("" if helping else f" of {things(problems, 'problem')}"))
-    sentence = f"{_budget_clause(findings)}, {'; '.join(clauses)}"
-    if hurting:
-        sentence += "; " + listed([f"{s.method} hurts in {share(len(s.hurts), problems)}" for s in hurting])
-    elif helping:
-        sentence += "; no method hurts in any"
-    else:
-        sentence += f" ({_null_clause(findings)})"
-    return sentence + "."
+        clauses.append(_clause(idle, "help", (), problems, cells))
+    clauses += [_clause(methods, "hurt", names, problems, cells) for names, methods in hurting]
+    if helping and not hurting:
+        clauses.append("no method hurts in any")
+    null = "" if helping or hurting else f" ({_null_clause(findings)})"
+    return f"{_budget_clause(findings)}, {'; '.join(clauses)}{null}."
 
 
-def _helps(summary: MethodSummary, problems: int, cells: Mapping[str, Cell], *, first: bool) -> str:
-    tested = {name: cells[name] for name in _tested(summary) if name in cells}
-    amount = share(len(summary.helps), problems) if first else f"{len(summary.helps)} of {problems}"
-    exactly = where(summary.helps, tested)
-    return f"helps in {amount}" + (f" (those with {exactly})" if exactly else "")
+def _grouped(summaries: Iterable[MethodSummary], place: str) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Return (cells, methods) of the methods that share the same cells in a list of theirs; most cells first."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for summary in summaries:
+        found: tuple[str, ...] = getattr(summary, place)
+        if found:
+            groups.setdefault(found, []).append(summary.method)
+    return sorted(groups.items(), key=lambda group: -len(group[0]))
+
+
+def _clause(methods: Sequence[str], verb: str, names: Sequence[str], problems: int, cells: Mapping[str, Cell]) -> str:
+    """Say where methods help or hurt: "SAM and WASAM each help in 2 of 4 problems (those with 30 % noisy labels)"."""
+    verb = f"{verb}s" if len(methods) == 1 else f"each {verb}" if names else verb
+    return f"{listed(methods)} {verb} in {share(len(names), problems)}{_which(names, cells)}"
+
+
+def _which(names: Sequence[str], cells: Mapping[str, Cell]) -> str:
+    """Name a single cell, or what holds in exactly these cells; nothing where neither is possible."""
+    if len(cells) == 1:
+        return ""
+    if len(names) == 1:
+        return f" ({cells[names[0]].label})"
+    exactly = where(names, cells)
+    return f" (those with {exactly})" if exactly else ""
 
 
 def _null_clause(findings: Findings) -> str:
@@ -227,7 +241,9 @@ def things(number: int, noun: str) -> str:
 
 
 def share(number: int, total: int) -> str:
-    """Say a share of the problems: "3 of 4 problems", "the one problem"."""
+    """Say a share of the problems: "3 of 4 problems", "all of the 4 problems", "the one problem"."""
     if total == 1:
         return "the one problem" if number else "none of the one problem"
-    return f"all {total} problems" if number == total else f"{number} of {total} problems"
+    if number in (0, total):
+        return f"{'none' if number == 0 else 'all'} of the {total} problems"
+    return f"{number} of {total} problems"

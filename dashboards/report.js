@@ -125,7 +125,7 @@
     const links = new Map(all("nav li a").map((link) => [link.hash.slice(1), link]));
     const compass = new IntersectionObserver((entries) => {
       for (const entry of entries) links.get(entry.target.id)?.toggleAttribute("aria-current", entry.isIntersecting);
-    }, { rootMargin: "-20% 0px -70%" });
+    }, { rootMargin: "-20% 0px -79%" });
     all("details.section").forEach((section) => compass.observe(section));
   }
 

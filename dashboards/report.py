@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from dashboards import evidence, payload, prose, runs, theme, words
+from dashboards import evidence, payload, prose, runs, theme, verdicts, words
 from dashboards.cells import BUDGET_WORDS, METRIC_WORDS, Cell, cells_of
 from dashboards.charts import charts_of
 from dashboards.provenance import spec_toml
@@ -65,7 +65,7 @@ def build_report(findings: Findings, frame: pd.DataFrame, *, built: datetime | N
     return _template().render(
         page=_page(findings, cells, frame),
         sections=SECTIONS,
-        matrix=evidence.matrix_of(findings, cells),
+        matrix=verdicts.matrix_of(findings, cells),
         charts=charts,
         tables=_tables(findings, frame, cells),
         headings=_headings(findings),
@@ -138,7 +138,7 @@ def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame) ->
 
 def _tables(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]) -> dict[str, Table]:
     return {
-        "verdicts": evidence.verdict_table(findings, cells),
+        "verdicts": verdicts.verdict_table(findings, cells),
         "deltas": evidence.delta_table(findings, cells),
         "interactions": evidence.interaction_table(findings.interactions, findings.delta, cells),
         "selections": evidence.selection_table(findings.selections, cells),

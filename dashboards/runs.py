@@ -31,7 +31,7 @@ def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], limit: int = MOST_
             Column("Run", "run_id"),
             Column("Status", "status"),
             Column("Stage", "stage"),
-            Column("Problem", "problem", wide=True),
+            Column("Problem", "problem"),
             Column("Family", "family"),
             numeric("Epochs", "epochs_factor"),
             numeric("Learning rate", "learning_rate"),

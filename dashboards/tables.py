@@ -48,7 +48,6 @@ class Column:
     title: str
     csv: str
     numeric: bool = False
-    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ Everything outside this module holds fractions; percentage points exist only in 
 
 import html
 import math
-import re
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -198,8 +197,3 @@ def large(value: float | None) -> str:
         if abs(value) >= size:
             return f"{value / size:.3g}\u202f{unit}"
     return f"{value:.0f}"
-
-
-def identifier(text: str) -> str:
-    """Return a form of a user's string that can stand in an id or a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

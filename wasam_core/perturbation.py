@@ -16,14 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from wasam_core.batchnorm import BufferGuard
+from wasam_core.norms import global_norm
 from wasam_core.rng import RngState, capture_rng, restore_rng
 
 Variant = Literal["sam", "asam", "asam-common"]
 
 # Keeps the division by the norm of a zero gradient finite; far below any norm that matters.
 NORM_FLOOR = 1e-12
-
-LOW_PRECISION = {torch.float16, torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -99,33 +98,6 @@ def check_rho(rho: float) -> float:
     return rho
 
 
-def global_norm(tensors: Sequence[Tensor]) -> float:
-    """Return the Euclidean norm of all `tensors` together; inf or nan only if an entry is.
-
-    Low-precision entries are summed in float32. One synchronization with an accelerator.
-
-    Example:
-        >>> global_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
-        5.0
-    """
-    if not tensors:
-        return 0.0
-    dense = [t.coalesce().values() if t.is_sparse else t for t in tensors]
-    coarse = not LOW_PRECISION.isdisjoint([t.dtype for t in dense])
-    norm = math.hypot(*_norms(dense, torch.float32 if coarse else None))
-    if math.isfinite(norm):
-        return norm
-    # Squares of large finite numbers overflow in float32: decide on numbers that cannot.
-    return math.hypot(*_norms(dense, torch.float64))
-
-
-def _norms(tensors: list[Tensor], dtype: torch.dtype | None) -> list[float]:
-    norms = torch._foreach_norm(tensors, 2, dtype)
-    if tensors[0].device.type == "cpu":
-        return [norm.item() for norm in norms]
-    return cast("list[float]", torch.stack([n.to(norms[0].device) for n in norms]).tolist())
-
-
 class Perturbation:
     """Move parameters along their gradients and put them back, bit for bit.
 
@@ -176,17 +148,21 @@ class Perturbation:
         if self.active:
             raise RuntimeError("The weights are perturbed already: call undo() first.")
         pieces = [piece for target in targets if target.rho for piece in self._pieces(target)]
+        if not pieces:
+            return Ascent(0.0, finite=True)
         norm = global_norm([t for piece in pieces for t in piece.ascent])
         if not math.isfinite(norm):
             return Ascent(norm, finite=False)
         self._keep([p for piece in pieces for p in piece.params])
         self.active = True
-        for params, scale, ascent, rho in pieces:
-            if not params:
-                continue
-            if scale is not None:
-                torch._foreach_mul_(ascent, scale)
-            torch._foreach_add_(params, ascent, alpha=rho / (norm + NORM_FLOOR))
+        try:
+            for params, scale, ascent, rho in pieces:
+                if scale is not None:
+                    torch._foreach_mul_(ascent, scale)
+                torch._foreach_add_(params, ascent, alpha=rho / (norm + NORM_FLOOR))
+        except BaseException:
+            self.undo()
+            raise
         return Ascent(norm, finite=True)
 
     def undo(self) -> None:
@@ -196,25 +172,24 @@ class Perturbation:
             self.active = False
 
     def _keep(self, params: list[Tensor]) -> None:
-        same = len(params) == len(self._params) and all(map(is_, params, self._params))
-        if not same:
+        if len(params) != len(self._params) or not all(map(is_, params, self._params)):
             self._params = params
             self._copies = [torch.empty_like(p) for p in params]
-        if params:
-            torch._foreach_copy_(self._copies, params)
+        torch._foreach_copy_(self._copies, params)
 
-    def _pieces(self, target: Target) -> list[_Piece]:
+    def _pieces(self, target: Target) -> Iterator[_Piece]:
         params = [p for p in target.params if p.grad is not None]
-        if self.rule.rescales is None:
-            return [_Piece(params, None, _grads(params), target.rho)]
-        rescaled = self._rescaled(target)
-        rest = [p for p in params if p not in rescaled]
-        params = [p for p in params if p in rescaled]
-        scale = list(torch._foreach_abs(params)) if params else []
-        if self.eta and params:
-            torch._foreach_add_(scale, self.eta)
-        ascent = list(torch._foreach_mul(_grads(params), scale)) if params else []
-        return [_Piece(params, scale, ascent, target.rho), _Piece(rest, None, _grads(rest), target.rho)]
+        if self.rule.rescales is not None:
+            rescaled = self._rescaled(target)
+            chosen = [p for p in params if p in rescaled]
+            params = [p for p in params if p not in rescaled]
+            if chosen:
+                scale = list(torch._foreach_abs(chosen))
+                if self.eta:
+                    torch._foreach_add_(scale, self.eta)
+                yield _Piece(chosen, scale, list(torch._foreach_mul(_grads(chosen), scale)), target.rho)
+        if params:
+            yield _Piece(params, None, _grads(params), target.rho)
 
     def _rescaled(self, target: Target) -> set[Tensor]:
         assert self.rule.rescales is not None

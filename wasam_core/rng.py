@@ -6,6 +6,8 @@ import torch
 
 RngState = dict[str, torch.Tensor]
 
+_CPU = torch.default_generator
+
 
 def capture_rng(devices: Iterable[torch.device] = ()) -> RngState:
     """Return the state of torch's CPU generator and of the default generators of `devices`.
@@ -24,7 +26,7 @@ def capture_rng(devices: Iterable[torch.device] = ()) -> RngState:
         >>> torch.equal(first, torch.rand(2))
         True
     """
-    state = {"cpu": torch.default_generator.get_state()}
+    state = {"cpu": _CPU.get_state()}
     for device in devices:
         if device.type != "cpu":
             state[str(device)] = torch.get_device_module(device).get_rng_state(device)
@@ -45,7 +47,7 @@ def restore_rng(state: RngState) -> None:
     """
     for name, value in state.items():
         if name == "cpu":
-            torch.default_generator.set_state(value)
+            _CPU.set_state(value)
         else:
             device = torch.device(name)
             torch.get_device_module(device).set_rng_state(value.cpu(), device)

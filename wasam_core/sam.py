@@ -5,7 +5,6 @@ by rho (the *perturbed* pass). The second gradient drives the base optimizer. Be
 nothing but the weights differs: the same random numbers, the same BatchNorm statistics.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -20,10 +19,12 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from wasam_core.averaging import OwnAverage
+from wasam_core.base_step import bare_step, take_step
 from wasam_core.batchnorm import BufferGuard, ForwardFn, recalibrate_batchnorm
 from wasam_core.cost import Cost
 from wasam_core.groups import BaseOptimizer, Group, Params, as_groups, build_base, merge_into
-from wasam_core.perturbation import Perturbation, Target, Variant, check_rho, global_norm, grad_off
+from wasam_core.norms import FiniteCheck, global_norm
+from wasam_core.perturbation import Perturbation, Target, Variant, check_rho, grad_off
 from wasam_core.replay import ForwardReplay
 from wasam_core.rng import RngState, capture_rng, restore_rng
 
@@ -139,6 +140,7 @@ class WASAM(Optimizer):
         base = build_base(base_optimizer, self._groups_in_the_making, base_kwargs)
         self.defaults = {**base.defaults, **self.defaults}
         self.base_optimizer = base
+        self._bare_step = bare_step(base)
         for group in self.param_groups:
             check_rho(group["rho"])
         self.model = model
@@ -155,6 +157,7 @@ class WASAM(Optimizer):
         self._replay = None if model is None else ForwardReplay(model, self._accelerators)
         is_ddp = isinstance(model, DistributedDataParallel)
         self._process_group = cast(DistributedDataParallel, model).process_group if is_ddp else None
+        self._all_finite = FiniteCheck()
         self._average = OwnAverage()
         self._phase = _Phase.CLEAN
         self._attempts = 0
@@ -447,10 +450,11 @@ class WASAM(Optimizer):
     def _settle(self, scaler: GradScaler | None, examples: int | None) -> bool:
         aside = self._set_aside
         self.restore()
-        if self._finite and self._gradients():
+        second_pass = not aside or any(p.grad is not None for p in self._parameters())
+        if second_pass:
             self._bill(examples)
-        else:
-            # Either there was no second pass, or the first one failed and so has the step.
+        if not (second_pass and self._finite):
+            # A first pass that failed has failed the step, and a GradScaler must see why.
             for p, grad in aside:
                 p.grad = grad
         return self._update(scaler)
@@ -495,13 +499,13 @@ class WASAM(Optimizer):
                 "There is no gradient to step with: neither pass left one. Call backward() on the "
                 "loss in the closure, or before first_step() and before second_step()."
             )
-        with grad_off():
+        if not self._agreed(self._finite and self._all_finite(gradients)):
+            return
+        if self.clip_norm is not None:
             norm = global_norm(gradients)
-            if not self._agreed(self._finite and math.isfinite(norm)):
-                return
-            if self.clip_norm is not None and norm > self.clip_norm:
+            if norm > self.clip_norm:
                 torch._foreach_mul_(gradients, self.clip_norm / norm)
-        self.base_optimizer.step()
+        take_step(self.base_optimizer, self._bare_step)
         self.cost.steps += 1
 
     def _finish(self) -> None:

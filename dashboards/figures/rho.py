@@ -21,8 +21,9 @@ _SERIES = (("last", "SAM"), ("averaged", "WASAM"))
 class Response:
     """One cell's tune runs of the sam family; accuracies are fractions.
 
-    All runs are held; ``drawn_every`` is the step at which they are drawn, 1 up to 300 of them. ``best_last`` and ``best_averaged`` join the best run of each fifth of the log range of rho (only fifths that
-    hold a run); ``floor`` is the lowest accuracy drawn: runs below stand at the foot of the panel.
+    All runs are held; ``drawn_every`` is the step at which they are drawn, 1 up to 300 of them. ``best_last`` and
+    ``best_averaged`` join the best run of each fifth of the log range of rho (only fifths that hold a run); ``floor``
+    is the lowest accuracy drawn: runs below stand at the foot of the panel.
     """
 
     cell: str

@@ -54,27 +54,38 @@ def test_helps_names_the_cells_that_a_factor_singles_out(findings) -> None:
     said = answer(findings, summary("SWA", helps="bd", null="ac"), summary("SAM", helps="cd", undecided="ab"))
     assert said == (
         "At equal gradient evaluations, SWA helps in 2 of 4 problems (those with constant rate); "
-        "SAM helps in 2 of 4 (those with 30 % noisy labels); no method hurts in any."
+        "SAM helps in 2 of 4 problems (those with 30 % noisy labels); no method hurts in any."
+    )
+
+
+def test_methods_that_help_in_the_same_cells_share_a_clause(findings) -> None:
+    said = answer(findings, summary("SWA", helps="c"), summary("SAM", helps="ad"), summary("WASAM", helps="ad"))
+    assert said == (
+        "At equal gradient evaluations, SAM and WASAM each help in 2 of 4 problems; SWA helps in 1 of 4 problems (c); "
+        "no method hurts in any."
     )
 
 
 def test_a_method_that_helps_nowhere_is_named_too(findings) -> None:
     said = answer(findings, summary("SWA", null="abcd"), summary("SAM", helps="abcd"))
     assert said == (
-        "At equal gradient evaluations, SAM helps in all 4 problems; SWA helps in none; no method hurts in any."
+        "At equal gradient evaluations, SAM helps in all of the 4 problems; SWA helps in none of the 4 problems; "
+        "no method hurts in any."
     )
 
 
 def test_hurts_is_said(findings) -> None:
-    said = answer(findings, summary("SWA", helps="a", hurts="b", null="cd"))
-    assert "SWA helps in 1 of 4 problems (those with clean labels and decaying rate); SWA hurts in 1 of 4" in said
-    assert "no method hurts" not in said
+    said = answer(findings, summary("SWA", helps="a", hurts="b", null="cd"), summary("SAM", hurts="b", null="acd"))
+    assert said == (
+        "At equal gradient evaluations, SWA helps in 1 of 4 problems (a); SAM helps in none of the 4 problems; "
+        "SWA and SAM each hurt in 1 of 4 problems (b)."
+    )
 
 
 def test_a_null_result_is_said_as_one(findings) -> None:
     said = answer(findings, summary("SWA", null="abc", undecided="d"), summary("SAM", helps_if_free="ab", null="cd"))
     assert said == (
-        "At equal gradient evaluations, SWA and SAM help in none of 4 problems "
+        "At equal gradient evaluations, SWA and SAM help in none of the 4 problems "
         "(of 8 comparisons: no material effect in 5, only if compute is free in 2, undecided in 1)."
     )
 

@@ -199,7 +199,7 @@ def test_a_study_that_is_hostile_throughout_gives_a_page(make) -> None:
     assert_unharmed(build_report(made.findings, made.frame))
 
 
-ALL_DIVERGED = "At equal gradient evaluations, SWA, SAM and WASAM help in none of 4 problems (of 12 comparisons: "
+ALL_DIVERGED = "At equal gradient evaluations, SWA, SAM and WASAM help in none of the 4 problems (of 12 comparisons: "
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ ALL_DIVERGED = "At equal gradient evaluations, SWA, SAM and WASAM help in none o
         ({"confirm_seeds": 1}, "(the most is 1; a verdict needs five"),
         ({"failed": 1.0}, "runs failed."),
         ({"diverged": 1.0}, ALL_DIVERGED),
-        ({"factors": {}, "gains": {}}, "help in none of 1 problem"),
+        ({"factors": {}, "gains": {}}, "help in none of the one problem"),
         ({"methods": ["SGD", "SWA"], "budgets": ["E"], "primary_budget": "E"}, "At equal epochs, SWA helps in"),
         ({"sampler": "tpe"}, "At equal gradient evaluations"),
     ],
