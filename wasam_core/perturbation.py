@@ -24,6 +24,8 @@ Variant = Literal["sam", "asam", "asam-common"]
 # Keeps the division by the norm of a zero gradient finite; far below any norm that matters.
 NORM_FLOOR = 1e-12
 
+LOW_PRECISION = {torch.float16, torch.bfloat16}
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -130,6 +132,8 @@ class Perturbation:
         self.active = False
         self._params: list[Tensor] = []
         self._copies: list[Tensor] = []
+        self._dtypes: list[torch.dtype] = []
+        self._coarse = False
 
     def apply(self, targets: Iterable[Target]) -> Ascent:
         """Move every parameter of `targets` that has a gradient by rho * T² g / ||T g||.
@@ -159,7 +163,12 @@ class Perturbation:
             for params, scale, ascent, rho in pieces:
                 if scale is not None:
                     torch._foreach_mul_(ascent, scale)
-                torch._foreach_add_(params, ascent, alpha=rho / (norm + NORM_FLOOR))
+                factor = rho / (norm + NORM_FLOOR)
+                if self._coarse:
+                    # A 16-bit factor would be rounded, or too large to exist.
+                    torch._foreach_add_(params, torch._foreach_mul(_wide(ascent), factor))
+                else:
+                    torch._foreach_add_(params, ascent, alpha=factor)
         except BaseException:
             self.undo()
             raise
@@ -172,8 +181,11 @@ class Perturbation:
             self.active = False
 
     def _keep(self, params: list[Tensor]) -> None:
-        if len(params) != len(self._params) or not all(map(is_, params, self._params)):
+        dtypes = [p.dtype for p in params]
+        if dtypes != self._dtypes or not all(map(is_, params, self._params)):
             self._params = params
+            self._dtypes = dtypes
+            self._coarse = not LOW_PRECISION.isdisjoint(dtypes)
             self._copies = [torch.empty_like(p) for p in params]
         torch._foreach_copy_(self._copies, params)
 
@@ -184,10 +196,10 @@ class Perturbation:
             chosen = [p for p in params if p in rescaled]
             params = [p for p in params if p not in rescaled]
             if chosen:
-                scale = list(torch._foreach_abs(chosen))
+                scale = list(torch._foreach_abs(_wide(chosen)))
                 if self.eta:
                     torch._foreach_add_(scale, self.eta)
-                yield _Piece(chosen, scale, list(torch._foreach_mul(_grads(chosen), scale)), target.rho)
+                yield _Piece(chosen, scale, list(torch._foreach_mul(scale, _grads(chosen))), target.rho)
         if params:
             yield _Piece(params, None, _grads(params), target.rho)
 
@@ -202,6 +214,10 @@ class Perturbation:
                 'choose "asam-common".'
             )
         return {p for p, name in zip(target.params, target.names, strict=True) if self.rule.rescales(name)}
+
+
+def _wide(tensors: list[Tensor]) -> list[Tensor]:
+    return [t.float() if t.dtype in LOW_PRECISION else t for t in tensors]
 
 
 def _grads(params: list[Tensor]) -> list[Tensor]:

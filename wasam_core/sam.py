@@ -616,7 +616,17 @@ class WASAM(Optimizer):
         examples = recalibrate_batchnorm(model, loader, forward_fn=forward_fn, limit=limit, device=device)
         self.cost.bill_forwards(examples)
 
-    # Saving.
+    # Saving and copying.
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to one process and one model object."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("step", "_replay", "_bare_step")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make what `__getstate__` left out anew, for the copy's own model."""
+        self.__dict__.update(state)
+        self._bare_step = bare_step(self.base_optimizer)
+        self._replay = None if self.model is None else ForwardReplay(self.model, self._accelerators)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a run needs to go on with identical bits.

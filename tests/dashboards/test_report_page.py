@@ -67,6 +67,11 @@ def parsed(page: str) -> Page:
     return Page(page)
 
 
+@pytest.fixture(scope="module")
+def small(make):
+    return make(tasks=["digits"], factors={"label_noise": [0.0, 0.3]}, trials=3)
+
+
 def charts_in(page: Page) -> dict:
     return json.loads(page.scripts[1])
 
@@ -102,8 +107,8 @@ def test_equal_studies_give_equal_bytes(study, page: str) -> None:
     assert build_report(study.findings, study.frame.copy()) == page
 
 
-def test_a_date_is_printed_only_when_one_is_given(study, page: str) -> None:
-    dated = build_report(study.findings, study.frame, built=datetime(2020, 5, 17, 12, 30, tzinfo=UTC))
+def test_a_date_is_printed_only_when_one_is_given(small, page: str) -> None:
+    dated = build_report(small.findings, small.frame, built=datetime(2020, 5, 17, 12, 30, tzinfo=UTC))
     assert "2020-05-17 12:30 UTC" in dated
     assert not re.search(r"\b20\d\d-\d\d-\d\d\b", page)
 
@@ -174,32 +179,30 @@ def assert_unharmed(page: str) -> Page:
 
 
 @pytest.mark.parametrize("text", [HOSTILE, INJECTION, "=cmd()", "%{x} {{ 7*7 }} {% raw %}"])
-def test_hostile_text_stays_text(make, text: str) -> None:
-    study = make(tasks=["digits"], trials=4, failed=0.02)
+def test_hostile_text_stays_text(small, text: str) -> None:
     findings = replace(
-        study.findings,
+        small.findings,
         study=text,
         question=text,
-        effects=tuple(replace(e, task=f"{text} {e.task}") for e in study.findings.effects),
-        averaging=tuple(replace(e, task=f"{text} {e.task}") for e in study.findings.averaging),
+        effects=tuple(replace(e, task=f"{text} {e.task}") for e in small.findings.effects),
+        averaging=tuple(replace(e, task=f"{text} {e.task}") for e in small.findings.averaging),
         devices=(text,),
         versions={text: text},
         spec={text: text, "inner": {text: [text]}, "problems": [{text: text}]},
-        caveats=tuple(replace(c, detail=text, kind=text) for c in study.findings.caveats),
+        caveats=tuple(replace(c, detail=text, kind=text) for c in small.findings.caveats),
     )
-    frame = study.frame.assign(error=text, status=study.frame["status"])
-    page = build_report(findings, frame)
+    page = build_report(findings, small.frame.assign(error=text))
     parsed = assert_unharmed(page)
     assert " ".join(text.split()) in " ".join(" ".join(parsed.text).split())
     assert "49" not in re.findall(r"%\{x\} (\S+)", page)
 
 
 def test_a_study_that_is_hostile_throughout_gives_a_page(make) -> None:
-    made = make(tasks=["digits"], hostile=True, failed=0.2, diverged=0.1, trials=4)
+    made = make(tasks=["digits"], factors={}, hostile=True, failed=0.2, diverged=0.1, trials=4)
     assert_unharmed(build_report(made.findings, made.frame))
 
 
-ALL_DIVERGED = "At equal gradient evaluations, SWA, SAM and WASAM help in none of the 4 problems (of 12 comparisons: "
+ALL_DIVERGED = "At equal gradient evaluations, SWA, SAM and WASAM help in none of the 2 problems (of 6 comparisons: "
 
 
 @pytest.mark.parametrize(
@@ -207,7 +210,7 @@ ALL_DIVERGED = "At equal gradient evaluations, SWA, SAM and WASAM help in none o
     [
         ({"runs": 0}, "No verdict yet: no run has finished."),
         ({"runs": 5, "planned": 1000}, "No verdict yet: 5 of 1,000 planned runs are done."),
-        ({"runs": 8}, "No verdict: no comparison has enough complete pairs"),
+        ({"runs": 6}, "No verdict: no comparison has enough complete pairs"),
         ({"confirm_seeds": 1}, "(the most is 1; a verdict needs five"),
         ({"failed": 1.0}, "runs failed."),
         ({"diverged": 1.0}, ALL_DIVERGED),
@@ -217,7 +220,7 @@ ALL_DIVERGED = "At equal gradient evaluations, SWA, SAM and WASAM help in none o
     ],
 )
 def test_every_study_has_an_honest_page(make, settings: dict, sentence: str) -> None:
-    made = make(**{"trials": 4, "tasks": ["digits"]} | settings)
+    made = make(**{"trials": 3, "tasks": ["digits"], "factors": {"schedule": ["cosine", "constant"]}} | settings)
     page = build_report(made.findings, made.frame)
     text = " ".join(Page(page).text)
     assert sentence in text
