@@ -33,7 +33,7 @@ def seconds_per_gradient(cell: Cell, pool: Pool) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model = build_model(str(cell.factors["model"]), pool.inputs.shape[1:], pool.classes, seed=0)
+        model = build_model(cell.factors, pool.inputs.shape[1:], pool.classes, seed=0)
         batch = int(cell.factors["batch_size"])
         inputs, labels = torch.from_numpy(pool.inputs[:batch]), torch.from_numpy(pool.labels[:batch])
         times = []

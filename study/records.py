@@ -36,13 +36,15 @@ class Job(_Frozen):
         cell: The cell's readable name, unique within a study.
         task: Name in the task table.
         factors: Every factor of the cell, resolved, by name.
-        family: The trajectory: ``base`` or ``sam``.
-        epochs_factor: 1, or 2 for the baseline under equal gradient evaluations; multiplies ``factors["epochs"]``
-            and stretches the schedule.
+        family: The trajectory, a name in `study.methods.FAMILIES`.
+        epochs_factor: 1, or more for the baseline under equal gradient evaluations or time, such as 2; multiplies
+            ``factors["epochs"]`` and stretches the schedule.
         learning_rate: > 0.
         rho: Radius of the perturbation, ≥ 0; 0 makes the step the base step.
         average_start: The proposed start of averaging, as a fraction of the epochs, in (0, 1).
         average_starts: The fixed grid of starts that are averaged beside it.
+        ema_decays: Decays per step of exponential moving averages, in [0, 1); empty unless a method reads them.
+        lawa_windows: Epochs in the windows of latest-weights averages; empty unless a method reads them.
         seed: Root of every named random stream of the run.
         trial: Position of the proposal in its search, from 0; None in ``confirm``.
         search: Which search proposed it (a family when trajectories are shared, a method otherwise); "" in
@@ -53,12 +55,14 @@ class Job(_Frozen):
     cell: str
     task: str
     factors: dict[str, FactorValue]
-    family: Literal["base", "sam"]
-    epochs_factor: int = Field(ge=1)
+    family: str
+    epochs_factor: float = Field(ge=1)
     learning_rate: float = Field(gt=0)
     rho: float = Field(ge=0)
     average_start: float = Field(gt=0, lt=1)
-    average_starts: tuple[float, ...]
+    average_starts: tuple[float, ...] = ()
+    ema_decays: tuple[float, ...] = ()
+    lawa_windows: tuple[int, ...] = ()
     seed: int = Field(ge=0)
     trial: int | None = None
     search: str = ""
@@ -72,7 +76,7 @@ class Job(_Frozen):
     @property
     def epochs(self) -> int:
         """Epochs that this run trains: the cell's, times ``epochs_factor``."""
-        return int(self.factors["epochs"]) * self.epochs_factor
+        return round(int(self.factors["epochs"]) * self.epochs_factor)
 
 
 class Measurement(_Frozen):

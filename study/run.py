@@ -154,7 +154,7 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path) -> int:
         console.print(f"cell {escape(cell.name)}", style="bold")
         for size in planned:
             if size.search.cell.name == cell.name:
-                longer = f", {size.search.epochs_factor}x epochs" if size.search.epochs_factor > 1 else ""
+                longer = f", {size.search.epochs_factor:g}x epochs" if size.search.epochs_factor > 1 else ""
                 console.print(
                     f"  {size.stage:8} {size.search.name}{longer} (serves {', '.join(size.search.methods)}): "
                     f"{_range(*size.runs)} runs, {_range(*size.gradient_evaluations)} gradient evaluations"

@@ -1,6 +1,7 @@
 """The study's specification: typed, self-checking TOML, frozen and hashed before the first run."""
 
 import hashlib
+import itertools
 import json
 import math
 import tomllib
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from study.factors import FACTORS, TASKS, default_factors
-from study.methods import BASELINE, METHODS
+from study.methods import FAMILIES, METHODS
 from study.records import FactorValue
 
 Budget = Literal["E", "G"]
@@ -48,6 +49,10 @@ class SearchRange(_Strict):
             return math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
         return self.low + unit * (self.high - self.low)
 
+    def scaled(self, scale: float) -> Self:
+        """Return the range with both ends times ``scale``."""
+        return self if scale == 1 else self.model_copy(update={"low": self.low * scale, "high": self.high * scale})
+
     def position(self, value: float) -> float:
         """Map a value of the range to its position in [0, 1]: the inverse of `at`."""
         if self.log:
@@ -59,10 +64,25 @@ class SearchRange(_Strict):
         return not EDGE_SHARE <= self.position(value) <= 1 - EDGE_SHARE
 
 
+class FamilyRanges(_Strict):
+    """Ranges of one family's own, in place of the common ones times the family's scale."""
+
+    learning_rate: SearchRange | None = None
+    rho: SearchRange | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("learning_rate", "rho"):
+            searched: SearchRange | None = getattr(self, name)
+            if searched is not None and searched.low <= 0:
+                raise ValueError(f"{name}.low = {searched.low:g} was given; it must be above 0")
+        return self
+
+
 class SearchSpace(_Strict):
     """What is searched, and how: the same number of trials for every method.
 
-    ``unperturbed_share`` of the sam family's proposals have rho = 0, so that the base step lies inside its space.
+    ``unperturbed_share`` of a perturbed family's proposals have rho = 0, so that the base step lies inside its space.
     """
 
     sampler: Literal["qmc", "tpe"] = "qmc"
@@ -71,17 +91,32 @@ class SearchSpace(_Strict):
     rho: SearchRange = SearchRange(low=0.02, high=0.8, log=True)
     average_start: SearchRange = SearchRange(low=0.4, high=0.95)
     unperturbed_share: float = Field(default=0.125, ge=0, lt=1)
+    of: dict[str, FamilyRanges] = Field(default_factory=dict)
 
-    def range_of(self, name: str) -> SearchRange:
-        """Return the range of ``learning_rate``, ``rho`` or ``average_start``."""
-        found: SearchRange = getattr(self, name)
-        return found
+    def range_of(self, name: str, family: str) -> SearchRange:
+        """Return the range of ``learning_rate``, ``rho`` or ``average_start`` for a family.
+
+        A range that ``of`` gives for the family wins; otherwise it is the common one times the family's scale.
+        """
+        own: SearchRange | None = getattr(self.of.get(family), name, None)
+        if own is not None:
+            return own
+        common: SearchRange = getattr(self, name)
+        return common.scaled(float(getattr(FAMILIES[family], f"{name}_scale", 1.0)))
+
+    @field_validator("of")
+    @classmethod
+    def _known_families(cls, of: dict[str, FamilyRanges]) -> dict[str, FamilyRanges]:
+        for name in of:
+            if name not in FAMILIES:
+                raise ValueError(f"{name!r} was given; available are {', '.join(FAMILIES)}")
+        return of
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in ("learning_rate", "rho"):
-            if self.range_of(name).low <= 0:
-                raise ValueError(f"{name}.low = {self.range_of(name).low:g} was given; it must be above 0")
+        for name, searched in (("learning_rate", self.learning_rate), ("rho", self.rho)):
+            if searched.low <= 0:
+                raise ValueError(f"{name}.low = {searched.low:g} was given; it must be above 0")
         start = self.average_start
         if not (start.low > 0 and start.high < 1):
             raise ValueError(
@@ -91,10 +126,20 @@ class SearchSpace(_Strict):
 
 
 class Problem(_Strict):
-    """A task with its factors. A list of values is crossed with the others; a single value is held fixed."""
+    """A task with its factors. A list of values is varied, a single value is held fixed.
+
+    ``design`` says which combinations of varied factors become cells: ``full`` crosses them all; ``half`` takes the
+    half of a two-level design in which the last factor's level is the product of the others', so k factors cost
+    2^(k-1) cells and no main effect is confounded with another. ``centre`` adds one cell with every varied number
+    half-way, which shows curvature between the levels.
+
+    Source of ``half``: Box, Hunter & Hunter, "Statistics for Experimenters", chapter on fractional factorial designs.
+    """
 
     task: str
     factors: dict[str, list[FactorValue] | FactorValue] = Field(default_factory=dict)
+    design: Literal["full", "half"] = "full"
+    centre: bool = False
 
     @field_validator("task")
     @classmethod
@@ -115,12 +160,63 @@ class Problem(_Strict):
                 FACTORS[name].check(name, value, self.task)
             if len({json.dumps(value) for value in values}) < len(values):
                 raise ValueError(f"factors.{name} = {values} was given; each value may stand once")
+        varied = {name: values for name, values in self.factors.items() if isinstance(values, list) and len(values) > 1}
+        if self.design == "half" and (len(varied) < 2 or any(len(values) != 2 for values in varied.values())):
+            raise ValueError(
+                f'design = "half" was given with {len(varied)} varied factors; it needs at least two factors of '
+                "exactly two values each"
+            )
+        if self.centre and not any(_is_number(values[0]) for values in varied.values()):
+            raise ValueError("centre = true was given; it needs a varied factor that is a number")
         for cell in cell_factors(self):
             if int(cell["batch_size"]) > int(cell["train_size"]):
                 raise ValueError(
                     f"factors.batch_size = {cell['batch_size']} was given; it must not be above "
                     f"train_size = {cell['train_size']}"
                 )
+        return self
+
+
+class Hypothesis(_Strict):
+    """A claim that is named, with its expected sign, before the first run.
+
+    Kinds, each about gains under ``budget`` (sign-corrected, method against its baseline):
+
+    - ``gain``: the mean gain of ``method`` over all cells.
+    - ``slope``: how the gain of ``method`` moves with the number ``factor``, over cells.
+    - ``difference``: gain of ``method`` minus gain of ``other``, over all cells; ``other`` "baseline" is gain 0.
+    - ``contrast``: gain of ``method`` at the second value of ``factor`` minus that at the first.
+    - ``averaging``: like ``contrast``, for the within-run gain of averaging on ``method``'s trajectory.
+    - ``budget``: gain of ``method`` at equal epochs minus that at equal gradient evaluations.
+    - ``sharpness``: log of ``measure`` on ``method``'s weights minus that on ``other``'s.
+    - ``barrier``: loss barrier on the line between ``method``'s weights and ``other``'s.
+
+    ``expected``: ``+`` above 0, ``-`` below 0, ``0`` no material difference (within ±δ), ``>=`` not materially below.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    claim: str = Field(min_length=1, max_length=300)
+    kind: Literal["gain", "slope", "difference", "contrast", "averaging", "budget", "sharpness", "barrier"]
+    method: str
+    other: str = ""
+    factor: str = ""
+    measure: str = "top_eigenvalue"
+    budget: Budget = "E"
+    expected: Literal["+", "-", "0", ">="]
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for key, name in (("method", self.method), ("other", self.other)):
+            if name not in METHODS and not (key == "other" and name in ("", "baseline")):
+                raise ValueError(f"{key} = {name!r} was given; available are {', '.join(METHODS)}")
+        needs_factor = self.kind in ("slope", "contrast", "averaging")
+        if needs_factor and self.factor not in FACTORS:
+            raise ValueError(
+                f"factor = {self.factor!r} was given; kind {self.kind!r} needs one of {', '.join(FACTORS)}"
+            )
+        if self.kind in ("difference", "sharpness", "barrier") and not self.other:
+            raise ValueError(f"other is missing; kind {self.kind!r} compares two methods")
         return self
 
 
@@ -136,8 +232,11 @@ class StudySpec(_Strict):
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     confirm_seeds: int = Field(ge=1, le=1000)
     average_starts: tuple[Fraction, ...] = (0.5, 0.6, 0.75, 0.9)
+    ema_decays: tuple[Fraction, ...] = (0.9, 0.98, 0.995)
+    lawa_windows: tuple[Annotated[int, Field(ge=2, le=100)], ...] = (3, 6)
     search: SearchSpace
     problems: tuple[Problem, ...] = Field(min_length=1)
+    hypotheses: tuple[Hypothesis, ...] = ()
 
     @field_validator("methods")
     @classmethod
@@ -145,10 +244,13 @@ class StudySpec(_Strict):
         unknown = [name for name in methods if name not in METHODS]
         if unknown:
             raise ValueError(f"{unknown[0]!r} was given; available are {', '.join(METHODS)}")
-        if BASELINE not in methods or len(methods) < 2:
-            raise ValueError(
-                f"{list(methods)} was given; the baseline {BASELINE!r} and at least one other method are needed"
-            )
+        for name in methods:
+            if METHODS[name].baseline not in methods:
+                raise ValueError(
+                    f"{list(methods)} was given; {name} is held against {METHODS[name].baseline!r}, so that must be there"
+                )
+        if all(METHODS[name].baseline == name for name in methods):
+            raise ValueError(f"{list(methods)} was given; at least one method beside the baseline is needed")
         if len(set(methods)) < len(methods):
             raise ValueError(f"{list(methods)} was given; each method may stand once")
         return methods
@@ -159,6 +261,18 @@ class StudySpec(_Strict):
             raise ValueError(
                 f"primary_budget = {self.primary_budget!r} was given; it must be one of budgets = {list(self.budgets)}"
             )
+        for hypothesis in self.hypotheses:
+            for name in (hypothesis.method, hypothesis.other):
+                if name not in (*self.methods, "", "baseline"):
+                    raise ValueError(
+                        f"hypotheses {hypothesis.id!r} names {name!r}; the study's methods are {list(self.methods)}"
+                    )
+            if hypothesis.budget not in self.budgets:
+                raise ValueError(
+                    f"hypotheses {hypothesis.id!r} has budget = {hypothesis.budget!r}; the study's are {list(self.budgets)}"
+                )
+        if len({hypothesis.id for hypothesis in self.hypotheses}) < len(self.hypotheses):
+            raise ValueError("two hypotheses have the same id; each needs its own")
         return self
 
     @property
@@ -169,12 +283,40 @@ class StudySpec(_Strict):
 
 
 def cell_factors(problem: Problem) -> list[dict[str, FactorValue]]:
-    """Cross a problem's factors: one complete dict a cell, unnamed factors at the task's defaults."""
-    cells: list[dict[str, FactorValue]] = [default_factors(problem.task)]
+    """Return a problem's cells: one complete dict each, unnamed factors at the task's defaults."""
+    fixed = default_factors(problem.task)
+    varied: dict[str, list[FactorValue]] = {}
     for name, given in problem.factors.items():
-        values = given if isinstance(given, list) else [given]
-        cells = [cell | {name: value} for cell in cells for value in values]
+        if isinstance(given, list) and len(given) > 1:
+            varied[name] = given
+        else:
+            fixed[name] = given[0] if isinstance(given, list) else given
+    combinations = list(itertools.product(*varied.values()))
+    if problem.design == "half":
+        combinations = [levels for levels in combinations if _sign(levels, varied) > 0]
+    cells = [fixed | dict(zip(varied, levels, strict=True)) for levels in combinations]
+    if problem.centre:
+        cells.append(fixed | {name: _half_way(values) for name, values in varied.items()})
     return cells
+
+
+def _sign(levels: tuple[FactorValue, ...], varied: dict[str, list[FactorValue]]) -> int:
+    """Return the product of the levels, coded -1 (first value) and +1 (second): the defining relation is +1."""
+    coded = (1 if level == values[1] else -1 for level, values in zip(levels, varied.values(), strict=True))
+    return math.prod(coded)
+
+
+def _half_way(values: list[FactorValue]) -> FactorValue:
+    """Return the middle between the extreme values of a number, in its own type; the first value of other factors."""
+    numbers = [value for value in values if _is_number(value)]
+    if not numbers:
+        return values[0]
+    middle = (min(map(float, numbers)) + max(map(float, numbers))) / 2
+    return round(middle) if all(isinstance(value, int) for value in numbers) else middle
+
+
+def _is_number(value: FactorValue) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def parse_spec(text: str, source: str) -> StudySpec:
