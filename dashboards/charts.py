@@ -166,7 +166,7 @@ def _rho(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         ),
         caption=(
             f"{_seeds(len(response.rho) for response in data)} runs a panel, one seed each, hence no interval. "
-            "Validation accuracy, optimistic by selection."
+            f"Validation accuracy, optimistic by selection.{_thinned(response.drawn_every for response in data)}"
         ),
         keys=(
             Key("SAM, last weights", "SAM", "both"),
@@ -178,6 +178,11 @@ def _rho(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         narrow=narrow,
         table=_shown(rho.table_of(data)),
     )
+
+
+def _thinned(steps: Iterable[int]) -> str:
+    most = max(steps)
+    return f" Of many runs every {most}th is drawn; the lines rest on all." if most > 1 else ""
 
 
 def _cost(runs: Iterable[Confirmed], findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:

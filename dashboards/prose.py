@@ -86,8 +86,8 @@ def qualification(findings: Findings) -> list[str]:
     """Say in the first paragraph what a reader must know before quoting the answer."""
     metric = METRIC_WORDS.get(findings.metric, findings.metric)
     sentences = []
-    if findings.effects:
-        seeds = sorted({effect.n for effect in findings.effects})
+    seeds = sorted({effect.n for effect in findings.effects})
+    if seeds and seeds[-1]:
         span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         sentences.append(
             f"A gain is {metric} of the tuned method minus that of tuned {findings.baseline}, on {span} fresh paired "
@@ -107,12 +107,12 @@ def qualification(findings: Findings) -> list[str]:
         )
     else:
         sentences.append("No verdict changes at half or twice δ, or under another budget of the study.")
-    lost = findings.counts.failed + findings.counts.diverged
+    counts = findings.counts
+    lost = [
+        f"{theme.count(n)} {status}" for n, status in ((counts.diverged, "diverged"), (counts.failed, "failed")) if n
+    ]
     if lost:
-        sentences.append(
-            f"{theme.count(findings.counts.diverged)} of {theme.count(findings.counts.planned)} runs diverged and "
-            f"{theme.count(findings.counts.failed)} failed."
-        )
+        sentences.append(f"Of {theme.count(counts.planned)} runs {listed(lost)}.")
     return sentences
 
 

@@ -155,6 +155,11 @@ def threshold(fraction: float) -> str:
     return f"{in_points(fraction):.2f}" if round(fraction, 4) == fraction else f"{in_points(fraction):.4g}"
 
 
+def gain_within(mean: float, ends: tuple[float, float]) -> str:
+    """Write a gain with its interval, as far as they are known: ``+1.23 [+0.45, +2.01]``."""
+    return f"{gain(mean)} {interval(ends)}" if known(ends[0]) else gain(mean)
+
+
 def percent(fraction: float | None) -> str:
     """Write an accuracy: ``94.52 %``, with a narrow space that does not break."""
     return "–" if fraction is None or not known(fraction) else f"{in_points(fraction):.2f}\u202f%"

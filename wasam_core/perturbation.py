@@ -46,6 +46,19 @@ RULES: dict[str, Rule] = {
 }
 
 
+class grad_off:
+    """Do what `torch.no_grad` does in a quarter of its time, which small models notice."""
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+
+    def __exit__(self, *_: object) -> None:
+        torch._C._set_grad_enabled(self._before)
+
+
 class Ascent(NamedTuple):
     """Report one ascent step: the norm it divided by, and whether that norm was finite."""
 

@@ -18,19 +18,28 @@ class ForwardReplay:
     the perturbed pass gets the state of the i-th of the clean pass. Forwards in eval mode or
     without gradients are not part of a step.
 
-    While `idle` is set, forwards are neither recorded nor replayed.
-
     Args:
         model: the module that is called.
-        devices: devices whose generators count, beside the CPU's.
+        devices: accelerators whose generators count, beside the CPU's.
     """
 
     def __init__(self, model: nn.Module, devices: Collection[torch.device]) -> None:
         self.devices = devices
         self._states: list[RngState] = []
         self._next: int | None = None
-        self.idle = False
-        model.register_forward_pre_hook(_Hook(self))
+        self._hook = _Hook(self)
+        handle = model.register_forward_pre_hook(self._hook)
+        self._hook_id: int = handle.id
+        self._hooks = model._forward_pre_hooks
+
+    def pause(self) -> None:
+        """Take the hook out until `reset`: a call through hooks costs a small model some percent."""
+        self._hooks.pop(self._hook_id, None)
+
+    @property
+    def paused(self) -> bool:
+        """Whether forwards go by unseen."""
+        return self._hook_id not in self._hooks
 
     def start(self) -> None:
         """Begin to replay: the perturbed pass follows."""
@@ -40,12 +49,10 @@ class ForwardReplay:
         """Forget what was recorded: a new step begins."""
         self._states.clear()
         self._next = None
-        self.idle = False
+        self._hooks[self._hook_id] = self._hook
 
     def before_forward(self) -> None:
         """Record the generator, or set it, depending on the pass."""
-        if self.idle:
-            return
         if self._next is None:
             self._states.append(capture_rng(self.devices))
         elif self._next < len(self._states):

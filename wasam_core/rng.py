@@ -45,7 +45,7 @@ def restore_rng(state: RngState) -> None:
     """
     for name, value in state.items():
         if name == "cpu":
-            torch.default_generator.set_state(value.cpu())
+            torch.default_generator.set_state(value)
         else:
             device = torch.device(name)
             torch.get_device_module(device).set_rng_state(value.cpu(), device)

@@ -7,7 +7,7 @@ nothing but the weights differs: the same random numbers, the same BatchNorm sta
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from wasam_core.averaging import OwnAverage
 from wasam_core.batchnorm import BufferGuard, ForwardFn, recalibrate_batchnorm
 from wasam_core.cost import Cost
 from wasam_core.groups import BaseOptimizer, Group, Params, as_groups, build_base, merge_into
-from wasam_core.perturbation import Perturbation, Target, Variant, check_rho, global_norm
+from wasam_core.perturbation import Perturbation, Target, Variant, check_rho, global_norm, grad_off
 from wasam_core.replay import ForwardReplay
 from wasam_core.rng import RngState, capture_rng, restore_rng
 
@@ -150,9 +150,9 @@ class WASAM(Optimizer):
         self.local_ascent = local_ascent
         self.cost = Cost()
         self._names = {} if model is None else {id(p): n for n, p in model.named_parameters()}
-        self._devices = {p.device for group in self.param_groups for p in group["params"]}
+        self._accelerators = self._find_accelerators()
         self._guard = BufferGuard(model)
-        self._replay = None if model is None else ForwardReplay(model, self._devices)
+        self._replay = None if model is None else ForwardReplay(model, self._accelerators)
         is_ddp = isinstance(model, DistributedDataParallel)
         self._process_group = cast(DistributedDataParallel, model).process_group if is_ddp else None
         self._average = OwnAverage()
@@ -206,7 +206,7 @@ class WASAM(Optimizer):
         param_group.setdefault("rho", self.defaults["rho"])
         check_rho(param_group["rho"])
         base.add_param_group(param_group)
-        self._devices |= {p.device for p in base.param_groups[-1]["params"]}
+        self._accelerators |= self._find_accelerators()
 
     def _patch_step_function(self) -> None:
         # The base optimizer's step is profiled and runs the hooks; once is enough.
@@ -227,9 +227,9 @@ class WASAM(Optimizer):
     def will_perturb(self) -> bool:
         """Whether the coming step perturbs the weights and so needs a second pass."""
         late = self._attempts - self.start_step
-        if late < 0 or late % self.interval:
+        if late < 0 or late % self.interval or self._rho_factor() == 0.0:
             return False
-        return any(group["rho"] for group in self.param_groups) and self._rho_factor() != 0.0
+        return any(group["rho"] for group in self.base_optimizer.param_groups)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients."""
@@ -238,7 +238,7 @@ class WASAM(Optimizer):
         if not set_to_none:
             self.base_optimizer.zero_grad(set_to_none=False)
             return
-        for group in self.param_groups:
+        for group in self.base_optimizer.param_groups:
             for p in group["params"]:
                 p.grad = None
 
@@ -286,15 +286,7 @@ class WASAM(Optimizer):
                 "second_step() without first_step(): run backward at the weights, first_step(), "
                 "backward again, second_step()."
             )
-        aside = self._set_aside
-        self.restore()
-        if self._finite and self._gradients():
-            self._bill(examples if examples is not None else self._examples)
-        else:
-            # Either there was no second pass, or the first one failed and so has the step.
-            for p, grad in aside:
-                p.grad = grad
-        updated = self._update(scaler)
+        updated = self._settle(scaler, self._examples if examples is None else examples)
         if zero_grad:
             self.zero_grad()
         return updated
@@ -307,7 +299,7 @@ class WASAM(Optimizer):
         """
         if self._phase is _Phase.CLEAN:
             return
-        with torch.no_grad():
+        with grad_off():
             self._perturbation.undo()
         self._guard.release()
         if self._rng_after is not None:
@@ -373,7 +365,7 @@ class WASAM(Optimizer):
         loss = None
         before = None
         if not self._has_gradient():
-            before = capture_rng(self._devices)
+            before = capture_rng(self._accelerators)
             loss = self._clean_pass(closure, batch)
         if not perturb:
             self._bill(examples)
@@ -385,7 +377,7 @@ class WASAM(Optimizer):
         # Other processes wait in the second backward, whatever happened in this one.
         if moved or self._process_group is not None:
             self._perturbed_pass(closure, batch, before)
-        self.second_step(scaler=scaler)
+        self._settle(scaler, examples)
         return loss
 
     def _step_in_parts(self, closure: Closure, batch: Sequence[Tensor], scaler: GradScaler | None) -> Tensor:
@@ -399,7 +391,7 @@ class WASAM(Optimizer):
         finite = True
         for part in zip(*(torch.split(t, cast(int, self.m)) for t in batch), strict=True):
             share = len(part[0]) / total
-            before = capture_rng(self._devices)
+            before = capture_rng(self._accelerators)
             losses.append(self._clean_pass(closure, part).detach() * share)
             self._attempts = attempt
             self._ascend(True, True, len(part[0]))
@@ -407,9 +399,10 @@ class WASAM(Optimizer):
             self._perturbed_pass(closure, part, before)
             self._bill(len(part[0]))
             self.restore()
-            for p in self._with_gradient():
-                grad = cast(Tensor, p.grad)
-                grad = grad if share == 1.0 else grad.mul_(share)
+            for p in self._parameters():
+                if p.grad is None:
+                    continue
+                grad = p.grad if share == 1.0 else p.grad.mul_(share)
                 gradients[p] = gradients[p].add_(grad) if p in gradients else grad
                 p.grad = None
         for p, grad in gradients.items():
@@ -419,13 +412,13 @@ class WASAM(Optimizer):
         return torch.stack(losses).sum()
 
     def _clean_pass(self, closure: Closure, batch: Sequence[Tensor]) -> Tensor:
-        local = self.local_ascent and isinstance(self.model, DistributedDataParallel)
-        quiet = cast(DistributedDataParallel, self.model).no_sync() if local else nullcontext()
         if self._replay is not None:
             # The generator is set before the whole perturbed pass, not before each forward.
-            self._replay.idle = True
-        with quiet:
-            return _with_grad(closure, batch)
+            self._replay.pause()
+        if self.local_ascent and isinstance(self.model, DistributedDataParallel):
+            with self.model.no_sync():
+                return _with_grad(closure, batch)
+        return _with_grad(closure, batch)
 
     def _perturbed_pass(self, closure: Closure, batch: Sequence[Tensor], rng: RngState | None) -> None:
         if rng is not None:
@@ -435,28 +428,37 @@ class WASAM(Optimizer):
     def _ascend(self, perturb: bool, zero_grad: bool, examples: int | None) -> bool:
         self._bill(examples)
         self._examples = examples
-        with torch.no_grad():
+        with grad_off():
             ascent = self._perturbation.apply(self._targets() if perturb else ())
         self._attempts += 1
         self._finite = ascent.finite
-        moved = perturb and ascent.finite
         self._phase = _Phase.ASCENDED
+        moved = perturb and ascent.finite
         if not moved:
-            self._set_aside = [(p, cast(Tensor, p.grad)) for p in self._with_gradient()]
+            self._set_aside = [(p, p.grad) for p in self._parameters() if p.grad is not None]
         if zero_grad:
             self.zero_grad()
         self._guard.hold()
-        if self._replay is not None and not self._replay.idle:
-            self._rng_after = capture_rng(self._devices)
+        if self._replay is not None and not self._replay.paused:
+            self._rng_after = capture_rng(self._accelerators)
             self._replay.start()
         return moved
 
+    def _settle(self, scaler: GradScaler | None, examples: int | None) -> bool:
+        aside = self._set_aside
+        self.restore()
+        if self._finite and self._gradients():
+            self._bill(examples)
+        else:
+            # Either there was no second pass, or the first one failed and so has the step.
+            for p, grad in aside:
+                p.grad = grad
+        return self._update(scaler)
+
     def _targets(self) -> list[Target]:
         factor = self._rho_factor()
-        return [
-            Target(group["params"], self._names_of(group), check_rho(group["rho"] * factor))
-            for group in self.param_groups
-        ]
+        groups = self.base_optimizer.param_groups
+        return [Target(g["params"], self._names_of(g), check_rho(g["rho"] * factor)) for g in groups]
 
     def _names_of(self, group: Group) -> list[str] | None:
         if self._perturbation.variant != "asam":
@@ -493,12 +495,11 @@ class WASAM(Optimizer):
                 "There is no gradient to step with: neither pass left one. Call backward() on the "
                 "loss in the closure, or before first_step() and before second_step()."
             )
-        with torch.no_grad():
+        with grad_off():
             norm = global_norm(gradients)
-        if not self._agreed(self._finite and math.isfinite(norm)):
-            return
-        if self.clip_norm is not None and norm > self.clip_norm:
-            with torch.no_grad():
+            if not self._agreed(self._finite and math.isfinite(norm)):
+                return
+            if self.clip_norm is not None and norm > self.clip_norm:
                 torch._foreach_mul_(gradients, self.clip_norm / norm)
         self.base_optimizer.step()
         self.cost.steps += 1
@@ -519,15 +520,18 @@ class WASAM(Optimizer):
         """Skip in all processes if one of them must, so that their weights stay the same."""
         if self._process_group is None:
             return finite
-        flag = torch.tensor(float(finite), device=next(iter(self._devices)))
+        flag = torch.tensor(float(finite), device=self._parameters()[0].device)
         dist.all_reduce(flag, dist.ReduceOp.MIN, group=self._process_group)
         return bool(flag)
 
-    def _with_gradient(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+    def _find_accelerators(self) -> set[torch.device]:
+        return {p.device for p in self._parameters() if p.device.type != "cpu"}
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.base_optimizer.param_groups for p in group["params"]]
 
     def _gradients(self) -> list[Tensor]:
-        return cast("list[Tensor]", [p.grad for p in self._with_gradient()])
+        return [p.grad for p in self._parameters() if p.grad is not None]
 
     def _has_gradient(self) -> bool:
         # zero_grad(set_to_none=False) leaves zeros behind, which are no gradient either.
@@ -555,7 +559,7 @@ class WASAM(Optimizer):
             RuntimeError: while the weights are perturbed or swapped.
         """
         self._require_clean("update_swa")
-        self._average.update([p for group in self.param_groups for p in group["params"]])
+        self._average.update(self._parameters())
 
     def swap_swa_sgd(self) -> None:
         """Exchange the weights for their average; the next call puts them back, bit for bit.
@@ -570,9 +574,8 @@ class WASAM(Optimizer):
             self._average.swap_out()
             return
         self._require_clean("swap_swa_sgd")
-        parameters = [p for group in self.param_groups for p in group["params"]]
         buffers = [] if self.model is None else list(self.model.buffers())
-        self._average.swap_in(parameters, buffers)
+        self._average.swap_in(self._parameters(), buffers)
 
     @contextmanager
     def average_parameters(self) -> Iterator[None]:
@@ -626,7 +629,7 @@ class WASAM(Optimizer):
             "attempts": self._attempts,
             "cost": self.cost.state_dict(),
             "average": self._average.state_dict(),
-            "rng": capture_rng(self._devices),
+            "rng": capture_rng(self._accelerators),
         }
         return state
 
@@ -650,9 +653,8 @@ class WASAM(Optimizer):
             return
         self._attempts = own["attempts"]
         self.cost.load_state_dict(own["cost"])
-        parameters = [p for group in self.param_groups for p in group["params"]]
-        self._average.load_state_dict(own["average"], parameters)
-        here = {"cpu", *map(str, self._devices)}
+        self._average.load_state_dict(own["average"], self._parameters())
+        here = {"cpu", *map(str, self._accelerators)}
         restore_rng({name: value for name, value in own["rng"].items() if name in here})
 
 

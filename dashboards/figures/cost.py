@@ -104,8 +104,7 @@ def figure_of(options: tuple[Option, ...], baseline: str) -> tuple[go.Figure, Ar
                 **anchors(panel),
             )
         )
-        for option, x in positions(here, baseline):
-            traces += _traces(option, x, low, panel)
+        traces += _traces(positions(here, baseline), low, panel)
         axes[axis("x", panel)] = {
             "title": {"text": "gradients, × base"},
             "tickvals": [1, 2] if most < 2.5 else None,
@@ -133,34 +132,52 @@ def _ends(options: tuple[Option, ...], cell: str) -> tuple[float, float]:
     return min(foot(values), *(option.mean for option in here)), max(values)
 
 
-def _traces(option: Option, x: float, floor: float, panel: int) -> tuple[go.Scatter, go.Scatter]:
-    style = theme.style_of(option.method)
+def _traces(placed: list[tuple[Option, float]], floor: float, panel: int) -> tuple[go.Scatter, go.Scatter]:
+    colors = [theme.style_of(option.method).color for option, _ in placed]
     seeds = go.Scatter(
-        x=[round(x, 4)] * len(option.accuracies),
-        y=theme.rounded([theme.in_points(max(floor, v)) for v in option.accuracies]),
+        x=theme.rounded([x for option, x in placed for _ in option.accuracies]),
+        y=theme.rounded([theme.in_points(max(floor, v)) for option, _ in placed for v in option.accuracies]),
         mode="markers",
-        marker={"symbol": "line-ew", "size": 7, "line": {"color": theme.faded(style.color, 0.4), "width": 1.5}},
+        marker={
+            "symbol": "line-ew",
+            "size": 7,
+            "line": {
+                "color": [
+                    theme.faded(color, 0.4)
+                    for color, (option, _) in zip(colors, placed, strict=True)
+                    for _ in option.accuracies
+                ],
+                "width": 1.5,
+            },
+        },
         hoverinfo="skip",
         **anchors(panel),
     )
-    mean = go.Scatter(
-        x=[round(x, 4)],
-        y=theme.rounded([theme.in_points(option.mean)]),
+    means = go.Scatter(
+        x=theme.rounded([x for _, x in placed]),
+        y=theme.rounded([theme.in_points(option.mean) for option, _ in placed]),
         mode="markers",
         marker={
-            "symbol": style.symbol,
+            "symbol": [theme.style_of(option.method).symbol for option, _ in placed],
             "size": 10,
-            "color": style.color if option.epochs_factor == 1 else theme.PAPER,
-            "line": {"color": style.color, "width": 2},
+            "color": [
+                color if option.epochs_factor == 1 else theme.PAPER
+                for color, (option, _) in zip(colors, placed, strict=True)
+            ],
+            "line": {"color": colors, "width": 2},
         },
         hoverinfo="text",
-        hovertext=[
-            f"<b>{theme.plot_text(option.name)}</b><br>{theme.percent(option.mean)}, n = {len(option.accuracies)}"
-            f"<br>{theme.large(option.gradient_evaluations)} gradient evaluations, {theme.ratio(option.relative)}"
-        ],
+        hovertext=[_hover(option) for option, _ in placed],
         **anchors(panel),
     )
-    return seeds, mean
+    return seeds, means
+
+
+def _hover(option: Option) -> str:
+    return (
+        f"<b>{theme.plot_text(option.name)}</b><br>{theme.percent(option.mean)}, n = {len(option.accuracies)}"
+        f"<br>{theme.large(option.gradient_evaluations)} gradient evaluations, {theme.ratio(option.relative)}"
+    )
 
 
 def table_of(options: tuple[Option, ...]) -> Table:

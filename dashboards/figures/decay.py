@@ -75,17 +75,15 @@ def figure_of(decay: Decay) -> tuple[go.Figure, Arrangement]:
     axes: Axes = {}
     heights = {row: len(decay.rows) - 1 - index for index, row in enumerate(decay.rows)}
     for panel, group in enumerate(decay.groups):
-        for entry in decay.entries:
-            if entry.group == group:
-                traces.append(_dumbbell(entry, heights[row_of(entry)], panel))
+        here = [entry for entry in decay.entries if entry.group == group]
+        for family in sorted({entry.family for entry in here}):
+            traces.append(_dumbbells([entry for entry in here if entry.family == family], heights, panel))
         low, high = _ends(decay.entries, group)
-        centre = (low + high) / 2
+        # Room for the labels on the right, but no further past 100 % than they need.
+        right = max(high + 0.3 * decay.span, min((low + high) / 2 + 0.86 * decay.span, 1.02))
         axes[axis("x", panel)] = {
             "title": {"text": "test accuracy, %"},
-            "range": [
-                theme.in_points(centre - 0.60 * decay.span),
-                theme.in_points(centre + 0.86 * decay.span),
-            ],
+            "range": [theme.in_points(right - 1.46 * decay.span), theme.in_points(right)],
             "nticks": 6,
         }
         axes[axis("y", panel)] = {
@@ -102,36 +100,41 @@ def figure_of(decay: Decay) -> tuple[go.Figure, Arrangement]:
     return lay_out(traces, [theme.wrapped(group, 44) for group in decay.groups], grid, axes)
 
 
-def _dumbbell(entry: DecayByAveraging, height: float, panel: int) -> go.Scatter:
-    last = theme.style_of(last_method(entry.family))
-    averaged = theme.style_of(averaged_method(entry.family))
-    x = theme.rounded([theme.in_points(entry.last), theme.in_points(entry.averaged)])
-    to_the_right = entry.averaged >= entry.last
-    hover = (
-        f"<b>{theme.plot_text(row_of(entry))}</b><br>last {theme.percent(entry.last)}, "
-        f"averaged {theme.percent(entry.averaged)}<br>"
-        f"{theme.gain(entry.gain)} points, 95 % CI {theme.interval(entry.gain_ci95)}, n = {entry.n}"
-    )
-    label = theme.gain(entry.gain)
+def _dumbbells(entries: list[DecayByAveraging], heights: Mapping[str, int], panel: int) -> go.Scatter:
+    last = theme.style_of(last_method(entries[0].family))
+    averaged = theme.style_of(averaged_method(entries[0].family))
+    labels, hovers = [], []
+    for entry in entries:
+        label = theme.gain(entry.gain)
+        labels += [label if entry.averaged < entry.last else "", label if entry.averaged >= entry.last else "", ""]
+        hovers += [_hover(entry)] * 3
     return go.Scatter(
-        x=x,
-        y=[height, height],
+        x=[x for e in entries for x in (*theme.rounded([theme.in_points(e.last), theme.in_points(e.averaged)]), None)],
+        y=[y for e in entries for y in (heights[row_of(e)], heights[row_of(e)], None)],
         mode="lines+markers+text",
-        text=["" if to_the_right else label, label if to_the_right else ""],
+        text=labels,
         textposition="middle right",
         textfont={"color": theme.INK, "size": 12},
         line={"color": theme.faded(averaged.color, 0.5), "width": 3},
         marker={
-            "symbol": [last.symbol, averaged.symbol],
-            "color": [theme.PAPER, averaged.color],
-            "line": {"color": [last.color, averaged.color], "width": 2},
+            "symbol": [last.symbol, averaged.symbol, averaged.symbol] * len(entries),
+            "color": [theme.PAPER, averaged.color, averaged.color] * len(entries),
+            "line": {"color": [last.color, averaged.color, averaged.color] * len(entries), "width": 2},
             "size": 11,
             "opacity": 1,
         },
         cliponaxis=False,
         hoverinfo="text",
-        hovertext=[hover, hover],
+        hovertext=hovers,
         **anchors(panel),
+    )
+
+
+def _hover(entry: DecayByAveraging) -> str:
+    return (
+        f"<b>{theme.plot_text(row_of(entry))}</b><br>last {theme.percent(entry.last)}, "
+        f"averaged {theme.percent(entry.averaged)}<br>"
+        f"{theme.gain(entry.gain)} points, 95 % CI {theme.interval(entry.gain_ci95)}, n = {entry.n}"
     )
 
 

@@ -20,7 +20,8 @@ class Grid:
     """How panels are laid out; sizes in pixels.
 
     ``columns`` on a wide and on a narrow screen; ``row`` is the height of a panel's plot area, ``gap`` the room
-    between rows, ``left`` the room for y labels. ``y_labels`` "first": only in the first column, as panels share
+    between rows, ``left`` the room for y labels. A wide screen is divided into ``at_least`` columns, so that a single
+    panel is not stretched across it. ``y_labels`` "first": only in the first column, as panels share
     their y axis.
     """
 
@@ -33,6 +34,7 @@ class Grid:
     gap: int
     x_gap: float
     y_labels: str
+    at_least: int = 1
     top: int = 48
     bottom: int = 46
     right: int = 14
@@ -42,7 +44,7 @@ def grid_of_cells(cells: int) -> Grid:
     """Return the grid of the charts that have one panel a cell, each with its own y labels."""
     return Grid(
         columns=4 if cells >= 4 else 3, narrow_columns=2, row=200, narrow_row=165, left=58, narrow_left=50, gap=104,
-        x_gap=0.065, y_labels="all",
+        x_gap=0.065, y_labels="all", at_least=2,
     )  # fmt: skip
 
 
@@ -78,7 +80,7 @@ def window(low: float, high: float, span: float) -> list[float]:
 
 def arrange(panels: int, grid: Grid, *, narrow: bool) -> Arrangement:
     """Return the arrangement of ``panels`` panels, filled row by row."""
-    columns = min(panels, grid.narrow_columns if narrow else grid.columns)
+    columns = min(panels, grid.narrow_columns) if narrow else max(min(panels, grid.columns), grid.at_least)
     row = grid.narrow_row if narrow else grid.row
     rows = -(-panels // columns)
     plot = rows * row + (rows - 1) * grid.gap

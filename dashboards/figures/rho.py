@@ -13,6 +13,7 @@ from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 
 BINS = 5
+MOST_DRAWN = 300  # markers a panel
 _SERIES = (("last", "SAM"), ("averaged", "WASAM"))
 
 
@@ -20,7 +21,7 @@ _SERIES = (("last", "SAM"), ("averaged", "WASAM"))
 class Response:
     """One cell's tune runs of the sam family; accuracies are fractions.
 
-    ``best_last`` and ``best_averaged`` join the best run of each fifth of the log range of rho (only fifths that
+    All runs are held; ``drawn_every`` is the step at which they are drawn, 1 up to 300 of them. ``best_last`` and ``best_averaged`` join the best run of each fifth of the log range of rho (only fifths that
     hold a run); ``floor`` is the lowest accuracy drawn: runs below stand at the foot of the panel.
     """
 
@@ -34,6 +35,7 @@ class Response:
     base_best: float
     selected_rho: float | None
     floor: float
+    drawn_every: int
 
 
 def responses_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Response, ...]:
@@ -49,6 +51,7 @@ def responses_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Respons
             best_averaged=best_of_bins(r.rho, r.averaged),
             base_best=r.base_best,
             selected_rho=r.selected_rho,
+            drawn_every=-(-len(r.rho) // MOST_DRAWN),
             floor=foot([v for v in (*r.last, *r.averaged, r.base_best) if theme.known(v)] or [0.0]),
         )
         for r in findings.rho_responses
@@ -125,10 +128,9 @@ def _traces(response: Response, panel: int, at_zero: float) -> list[go.Scatter]:
     for (name, method), best in zip(_SERIES, (response.best_last, response.best_averaged), strict=True):
         style = theme.style_of(method)
         values = response.last if name == "last" else response.averaged
-        runs = [
-            (rho, lr, v) for rho, lr, v in zip(response.rho, response.learning_rate, values, strict=True)
-            if theme.known(v)
-        ]  # fmt: skip
+        runs = [run for run in zip(response.rho, response.learning_rate, values, strict=True) if theme.known(run[2])][
+            :: response.drawn_every
+        ]
         traces.append(
             go.Scatter(
                 x=theme.rounded([math.log10(rho) if rho > 0 else at_zero for rho, _, _ in runs]),

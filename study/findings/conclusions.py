@@ -139,7 +139,7 @@ def _averaging_effect(evidence: Evidence, cell: Cell, method: str, arm: Arm) -> 
     diverged = arm.statuses()["diverged"]
     return compare(
         Contrast(cell.name, cell.task, cell.factors, "within-run", method, last, "E", PRIMARY_METRIC),
-        arm.values(PRIMARY_METRIC, average),
+        arm.values(PRIMARY_METRIC, average) if average else {},
         arm.values(PRIMARY_METRIC, "last"),
         planned=evidence.spec.confirm_seeds,
         alpha=evidence.spec.alpha,

@@ -7,7 +7,7 @@ which conclusions need the last one only.
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from study.findings.content import FindingsError
@@ -31,23 +31,27 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What the confirm stage measured of one selected configuration; no runs while nothing is."""
+    """What the confirm stage measured of one selected configuration; empty while nothing is selected.
 
-    selection: Selection | None = None
-    runs: tuple[RunRecord, ...] = ()
+    ``finals`` holds the measurements at the last epoch by seed and weights; failed runs have none.
+    """
+
+    selection: Selection | None
+    runs: Sequence[RunRecord]
+    finals: Mapping[int, Mapping[str, Measurement]]
 
     def selected(self, metric: str) -> dict[int, float]:
-        """Return a metric of the selected weights by seed."""
-        return self.values(metric, self.selection.weights if self.selection else None)
+        """Return a final metric of the selected weights by seed."""
+        return self.values(metric, self.selection.weights) if self.selection else {}
 
-    def values(self, metric: str, weights: str | None) -> dict[int, float]:
-        """Return a final metric of some weights by seed. Failed runs have none."""
-        return {
-            run.job.seed: getattr(measurement, metric)
-            for run in self.runs
-            for measurement in final_measurements(run)
-            if measurement.weights == weights and getattr(measurement, metric) is not None
+    def values(self, metric: str, weights: str) -> dict[int, float]:
+        """Return a final metric of some weights by seed."""
+        found = {
+            seed: getattr(by_weights[weights], metric)
+            for seed, by_weights in self.finals.items()
+            if weights in by_weights
         }
+        return {seed: value for seed, value in found.items() if value is not None}
 
     def statuses(self) -> Counter[str]:
         """Count its runs by status."""
@@ -75,7 +79,7 @@ class Evidence:
 
     def arm(self, cell: str, method: str, epochs_factor: int = 1) -> Arm:
         """Return the arm of a method, an empty one where nothing is selected yet."""
-        return self.arms.get((cell, method, epochs_factor), Arm())
+        return self.arms.get((cell, method, epochs_factor), Arm(None, (), {}))
 
     def tune_records(self, cell: str, method: str, epochs_factor: int = 1) -> list[RunRecord]:
         """Return the tune records that serve a method."""
@@ -98,13 +102,22 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
                 if chosen is not None:
                     trial = next(record for record in group if record.job.trial == chosen.trial)
                     runs = confirmed.get(_configuration(trial), [])
-                    arms[cell.name, method, factor] = Arm(chosen, tuple(runs))
+                    arms[cell.name, method, factor] = Arm(chosen, runs, _finals(runs))
     return Evidence(spec, cells, tuned, arms)
 
 
 def _search_of(spec: StudySpec, method: str) -> str:
     """Return the name of the search that serves a method: its family's when trajectories are shared."""
     return METHODS[method].family if spec.search.sampler == "qmc" else method
+
+
+def _finals(runs: Iterable[RunRecord]) -> dict[int, dict[str, Measurement]]:
+    """Return the measurements at the runs' last epochs by seed and weights."""
+    return {
+        run.job.seed: {m.weights: m for m in run.measurements if m.epoch == epochs}
+        for run in runs
+        for epochs in [run.job.epochs]
+    }
 
 
 def epochs_factors(spec: StudySpec, method: str) -> list[int]:
@@ -164,11 +177,6 @@ def _tuned(records: Iterable[RunRecord]) -> dict[Key, list[RunRecord]]:
         if job.stage == "tune":
             tuned.setdefault((job.cell, job.search, job.epochs_factor), []).append(record)
     return tuned
-
-
-def final_measurements(run: RunRecord) -> list[Measurement]:
-    """Return the measurements at a run's last epoch."""
-    return [measurement for measurement in run.measurements if measurement.epoch == run.job.epochs]
 
 
 def best_average(method: str, run: RunRecord) -> Measurement | None:

@@ -125,7 +125,7 @@ def test_what_would_change_the_answer_stands_beside_it(findings) -> None:
     assert said[1:] == [
         "Only if compute is free (at equal epochs), SAM helps in 2 more.",
         "2 of 8 verdicts would change at half or twice δ, or under the other budget.",
-        "2 of 40 runs diverged and 1 failed.",
+        "Of 40 runs 2 diverged and 1 failed.",
     ]
 
 
