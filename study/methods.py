@@ -104,10 +104,20 @@ def is_baseline(method: str) -> bool:
     return METHODS[method].baseline == method
 
 
+def last_of(family: str) -> str:
+    """Return the method that reads the last weights of a family's trajectory."""
+    return next(name for name, method in METHODS.items() if (method.family, method.weights) == (family, "last"))
+
+
 def epochs_factor_of_baseline(method: str, budget: str) -> float:
     """Return how many times the epochs the baseline gets when it is held against ``method``.
 
     Budget ``E`` (equal epochs): 1. Budget ``G`` (equal gradient evaluations): the passes that ``method`` makes per
     step of its baseline: 1 for SWA (its two budgets coincide), 2 for SAM and WASAM, 1.2 for SAM in the last fifth.
     """
-    return METHODS[method].passes / METHODS[METHODS[method].baseline].passes if budget == "G" else 1.0
+    return relative_passes(method) if budget == "G" else 1.0
+
+
+def relative_passes(method: str) -> float:
+    """Return the passes per step of a method, in those of its baseline."""
+    return METHODS[method].passes / METHODS[METHODS[method].baseline].passes

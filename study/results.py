@@ -63,7 +63,7 @@ def planned_runs(spec: StudySpec, records: Iterable[RunRecord]) -> int:
 
     Read off the records alone, without asking a sampler anything, so that reading a study needs no Optuna.
     """
-    tuned: dict[tuple[str, str, int], list[RunRecord]] = defaultdict(list)
+    tuned: dict[tuple[str, str, float], list[RunRecord]] = defaultdict(list)
     for record in records:
         if record.job.stage == "tune":
             tuned[record.job.cell, record.job.search, record.job.epochs_factor].append(record)

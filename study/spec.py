@@ -247,7 +247,7 @@ class StudySpec(_Strict):
         for name in methods:
             if METHODS[name].baseline not in methods:
                 raise ValueError(
-                    f"{list(methods)} was given; {name} is held against {METHODS[name].baseline!r}, so that must be there"
+                    f"{list(methods)} was given; {name} is held against {METHODS[name].baseline!r}: add that too"
                 )
         if all(METHODS[name].baseline == name for name in methods):
             raise ValueError(f"{list(methods)} was given; at least one method beside the baseline is needed")
@@ -265,11 +265,12 @@ class StudySpec(_Strict):
             for name in (hypothesis.method, hypothesis.other):
                 if name not in (*self.methods, "", "baseline"):
                     raise ValueError(
-                        f"hypotheses {hypothesis.id!r} names {name!r}; the study's methods are {list(self.methods)}"
+                        f"hypotheses {hypothesis.id!r} names {name!r}; the study has {', '.join(self.methods)}"
                     )
             if hypothesis.budget not in self.budgets:
                 raise ValueError(
-                    f"hypotheses {hypothesis.id!r} has budget = {hypothesis.budget!r}; the study's are {list(self.budgets)}"
+                    f"hypotheses {hypothesis.id!r} has budget = {hypothesis.budget!r}; "
+                    f"the study has {', '.join(self.budgets)}"
                 )
         if len({hypothesis.id for hypothesis in self.hypotheses}) < len(self.hypotheses):
             raise ValueError("two hypotheses have the same id; each needs its own")

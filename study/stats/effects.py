@@ -147,7 +147,7 @@ class DecayByAveraging:
 
     group: str
     schedule: str
-    family: Literal["base", "sam"]
+    family: str
     n: int
     last: Number
     averaged: Number

@@ -21,7 +21,8 @@ from study.trial import average_names, evaluate, run
 JOB = Job(
     stage="confirm", cell="digits", task="digits",
     factors=default_factors("digits") | {"train_size": 300, "epochs": 4, "label_noise": 0.3},
-    family="base", epochs_factor=1, learning_rate=0.05, rho=0.0, average_start=0.3, average_starts=(0.5, 0.75), seed=1000,
+    family="base", epochs_factor=1, learning_rate=0.05, rho=0.0,
+    average_start=0.3, average_starts=(0.5, 0.75), seed=1000,
 )  # fmt: skip
 
 
