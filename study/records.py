@@ -97,6 +97,43 @@ class Measurement(_Frozen):
     test_accuracy: float | None = None
 
 
+class Probe(_Frozen):
+    """One probe of one set of weights, at the end of a confirm run; it describes, and decides nothing.
+
+    ``name`` is one of `PROBES`; ``low`` and ``high`` are the ends of its 95 % interval where it is estimated.
+    """
+
+    weights: str
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class LineRecord(_Frozen):
+    """The loss along the straight line between the weights of two methods, one seed, BatchNorm recalibrated.
+
+    ``alphas`` run from 0 (``start``'s weights) to 1 (``end``'s); losses are mean cross-entropies in nats.
+    """
+
+    cell: str
+    seed: int
+    start: str
+    end: str
+    alphas: tuple[float, ...]
+    train_losses: tuple[float, ...]
+    test_losses: tuple[float, ...]
+    test_errors: tuple[float, ...]
+
+
+PROBES = {
+    "top_eigenvalue": "largest eigenvalue of the Hessian of the training loss",
+    "trace": "trace of the Hessian of the training loss",
+    "worst_case_rise": "largest rise of the training loss found within rho",
+    "average_case_rise": "mean rise of the training loss under random perturbations of size rho",
+}
+
+
 class RunRecord(_Frozen):
     """What one run measured and what it cost.
 
@@ -113,6 +150,7 @@ class RunRecord(_Frozen):
     status: Literal["completed", "diverged", "failed"]
     error: str | None = None
     measurements: tuple[Measurement, ...] = ()
+    probes: tuple[Probe, ...] = ()
     gradient_evaluations: int = Field(default=0, ge=0)
     forward_evaluations: int = Field(default=0, ge=0)
     skipped_steps: int = Field(default=0, ge=0)
