@@ -5,6 +5,7 @@ A *family* is the trajectory that is trained. Averaging reads a trajectory witho
 answers for its last and for all of its averaged weights.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,13 +110,25 @@ def last_of(family: str) -> str:
     return next(name for name, method in METHODS.items() if (method.family, method.weights) == (family, "last"))
 
 
-def epochs_factor_of_baseline(method: str, budget: str) -> float:
+def epochs_factor_of_baseline(method: str, budget: str, reference_times: Mapping[str, float]) -> float:
     """Return how many times the epochs the baseline gets when it is held against ``method``.
 
     Budget ``E`` (equal epochs): 1. Budget ``G`` (equal gradient evaluations): the passes that ``method`` makes per
     step of its baseline: 1 for SWA (its two budgets coincide), 2 for SAM and WASAM, 1.2 for SAM in the last fifth.
+    Budget ``T`` (equal reference time): the time of its step, in that of its baseline's step, both measured alone.
+
+    Args:
+        method: Name of the method.
+        budget: ``E``, ``G`` or ``T``.
+        reference_times: Time of a step by family; read for ``T`` only. A family that is not named counts its passes.
     """
-    return relative_passes(method) if budget == "G" else 1.0
+    if budget == "G":
+        return relative_passes(method)
+    if budget == "T":
+        own, base = (METHODS[name].family for name in (method, METHODS[method].baseline))
+        ratio = reference_times.get(own, FAMILIES[own].passes) / reference_times.get(base, FAMILIES[base].passes)
+        return max(1.0, round(ratio, 2))
+    return 1.0
 
 
 def relative_passes(method: str) -> float:

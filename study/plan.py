@@ -96,7 +96,8 @@ def _searches_of(cell: Cell, spec: StudySpec) -> list[Search]:
 def epochs_factors(spec: StudySpec, method: str) -> list[float]:
     """Return the multiples of the cell's epochs that a method is tuned at: 1, and for a baseline what others need."""
     held_against = [other for other in spec.methods if METHODS[other].baseline == method]
-    return sorted({1.0, *(epochs_factor_of_baseline(m, budget) for m in held_against for budget in spec.budgets)})
+    needed = (epochs_factor_of_baseline(m, b, spec.reference_times) for m in held_against for b in spec.budgets)
+    return sorted({1.0, *needed})
 
 
 def tune_job(spec: StudySpec, search: Search, trial: int, proposal: Proposal) -> Job:

@@ -69,8 +69,9 @@ class Job(_Frozen):
 
     @property
     def run_id(self) -> str:
-        """Hash of the whole job: 16 hexadecimal digits."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Hash of all but the cell's name, which is a label that can change when a study grows: 16 hex digits."""
+        content = self.model_dump(mode="json", exclude={"cell"})
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property

@@ -24,7 +24,11 @@ class SpecError(ValueError):
 
 
 class StudySpec(Strict):
-    """One study. See the README's chapter on writing a spec for an annotated example."""
+    """One study. See the README's chapter on writing a spec for an annotated example.
+
+    ``reference_times`` are the times of a step of each family, in those of the ``base`` family, for budget ``T``. They
+    are measured before the first run unless the spec gives them, and frozen with the spec; the hash leaves them out.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
     question: str = Field(min_length=1, max_length=300)
@@ -40,6 +44,8 @@ class StudySpec(Strict):
     search: SearchSpace
     problems: tuple[Problem, ...] = Field(min_length=1)
     hypotheses: tuple[Hypothesis, ...] = ()
+    probes: bool = False
+    reference_times: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
 
     @field_validator("methods")
     @classmethod
@@ -82,8 +88,29 @@ class StudySpec(Strict):
     @property
     def hash(self) -> str:
         """SHA-256 of the specification's content (not of its layout or comments): 64 hexadecimal digits."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        content = self.model_dump(mode="json", exclude={"reference_times"})
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def extends(new: StudySpec, old: StudySpec) -> bool:
+    """Tell whether ``new`` is ``old`` with trials, confirm seeds or problems added, and nothing else changed.
+
+    All that the old study measured is then part of the new one: proposals of a QMC design come in a fixed order, and
+    seeds are counted up.
+    """
+    if new.search.sampler != "qmc" or new.search.trials < old.search.trials or new.confirm_seeds < old.confirm_seeds:
+        return False
+    if new.problems[: len(old.problems)] != old.problems:
+        return False
+    search = new.search.model_copy(update={"trials": old.search.trials})
+    update = {"search": search, "confirm_seeds": old.confirm_seeds, "problems": old.problems}
+    return new.model_copy(update=update).hash == old.hash
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a spec, for editors that check TOML as it is written."""
+    return StudySpec.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
 
 
 def parse_spec(text: str, source: str) -> StudySpec:

@@ -68,14 +68,16 @@ def train(
             batch = permutation[step * batch_size : (step + 1) * batch_size]
             examples = augmented(inputs[batch], augmentation, draws)
             skipped = optimizer.cost.skipped
-            total += _step(model, optimizer, examples, labels[batch])
+            total += take_step(model, optimizer, examples, labels[batch])
             if optimizer.cost.skipped == skipped:
                 averages.update_step()
         averages.update(epoch)
         yield EpochResult(epoch, (total / steps).item())
 
 
-def _step(model: nn.Module, optimizer: WASAM, inputs: Tensor, labels: Tensor) -> Tensor:
+def take_step(model: nn.Module, optimizer: WASAM, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Take one step on one batch and return its clean mean loss."""
+
     def closure(some_inputs: Tensor, some_labels: Tensor) -> Tensor:
         loss = functional.cross_entropy(model(some_inputs), some_labels)
         loss.backward()

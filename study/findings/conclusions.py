@@ -109,7 +109,9 @@ def _tuned_effects(evidence: Evidence, budget: Budget) -> tuple[Effect, ...]:
 def _tuned_effect(evidence: Evidence, cell: Cell, method: str, budget: Budget, metric: str) -> Effect:
     arm = evidence.arm(cell.name, method)
     baseline = METHODS[method].baseline
-    held_against = evidence.arm(cell.name, baseline, epochs_factor_of_baseline(method, budget))
+    held_against = evidence.arm(
+        cell.name, baseline, epochs_factor_of_baseline(method, budget, evidence.spec.reference_times)
+    )
     return compare(
         Contrast(cell.name, cell.task, cell.factors, "tuned", method, baseline, budget, metric),
         arm.selected(metric),
@@ -166,7 +168,7 @@ def _summary(spec: StudySpec, method: str, effects: Sequence[Effect]) -> MethodS
     for cell, by_budget in verdicts.items():
         cells[_place(spec, method, by_budget)].append(cell)
     primary = [e for e in effects if e.method == method and e.budget == spec.primary_budget]
-    epochs_factor = epochs_factor_of_baseline(method, spec.primary_budget)
+    epochs_factor = epochs_factor_of_baseline(method, spec.primary_budget, spec.reference_times)
     return MethodSummary(
         method=method,
         mean_gain=mean_known(effect.mean for effect in primary),

@@ -31,7 +31,7 @@ class Contrast:
     kind: Literal["tuned", "within-run"]
     method: str
     baseline: str
-    budget: Literal["E", "G"]
+    budget: Literal["E", "G", "T"]
     metric: str
 
 
@@ -73,7 +73,7 @@ class Effect:
     kind: Literal["tuned", "within-run"]
     method: str
     baseline: str
-    budget: Literal["E", "G"]
+    budget: Literal["E", "G", "T"]
     metric: str
     seeds: tuple[int, ...]
     method_values: tuple[float, ...]

@@ -86,8 +86,8 @@ def test_perturbed_families_differ_from_each_other(digits: Pool) -> None:
     ("method", "factor"), [("SWA", 1), ("SAM", 2), ("WASAM", 2), ("late SAM", 1.2), ("AdamW+SAM", 2), ("EMA", 1)]
 )
 def test_equal_gradient_evaluations_stretch_the_baseline(method: str, factor: float) -> None:
-    assert epochs_factor_of_baseline(method, "G") == pytest.approx(factor)
-    assert epochs_factor_of_baseline(method, "E") == 1
+    assert epochs_factor_of_baseline(method, "G", {}) == pytest.approx(factor)
+    assert epochs_factor_of_baseline(method, "E", {}) == 1
     spec = spec_of(METHODS[method].baseline, method)
     own = first_job(spec, METHODS[method].family)
     agenda = Agenda(spec)
