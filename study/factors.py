@@ -46,6 +46,21 @@ FACTORS: dict[str, Factor] = {
         "learning-rate schedule", str, '"cosine" (to 0) or "constant"',
         lambda value: value in ("cosine", "constant"),
     ),
+    "augmentation": Factor(
+        "strength of random shifts and noise on training inputs", float, "a number from 0 to 1",
+        lambda value: 0 <= float(value) <= 1,
+    ),
+    "norm": Factor(
+        "normalization of the conv net", str, '"batch", "group" or "none"',
+        lambda value: value in ("batch", "group", "none"),
+    ),
+    "width": Factor(
+        "multiple of the network's channels or hidden units", float, "a number from 0.25 to 16",
+        lambda value: 0.25 <= float(value) <= 16,
+    ),
+    "ascent_batch": Factor(
+        "examples of an ascent micro-batch (m) for m-SAM", int, "a whole number from 2", lambda value: int(value) >= 2
+    ),
     "train_size": Factor("training examples", int, "a whole number from 10", lambda value: int(value) >= 10),
     "epochs": Factor("passes over the training set", int, "a whole number from 1", lambda value: int(value) >= 1),
     "batch_size": Factor("examples a step", int, "a whole number from 2", lambda value: int(value) >= 2),
@@ -81,6 +96,10 @@ TASKS: dict[str, TaskLimits] = {
 _DEFAULTS: dict[str, FactorValue] = {
     "label_noise": 0.0,
     "schedule": "cosine",
+    "augmentation": 0.0,
+    "norm": "batch",
+    "width": 1.0,
+    "ascent_batch": 25,
     "batch_size": 100,
     "momentum": 0.9,
     "weight_decay": 5e-4,

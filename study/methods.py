@@ -1,48 +1,136 @@
-"""The methods: which gradient × which weights, one literal table.
+"""The methods: which gradient × which weights, two literal tables.
 
-SGD, SWA, SAM and WASAM are the four corners of a 2×2. A *family* is the trajectory that is trained: the
-``base`` family follows the plain gradient, the ``sam`` family the sharpness-aware one. Averaging reads a
-trajectory without changing it, so one run of a family answers for its last and for all of its averaged weights.
+SGD, SWA, SAM and WASAM are the four corners of a 2×2; everything else is another setting of the same two switches.
+A *family* is the trajectory that is trained. Averaging reads a trajectory without changing it, so one run of a family
+answers for its last and for all of its averaged weights.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Family = Literal["base", "sam"]
-Weights = Literal["last", "averaged"]
+WeightsKind = Literal["last", "swa", "ema", "lawa"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One kind of trajectory: the base optimizer and how its gradient is perturbed.
+
+    Attributes:
+        base: The base optimizer: ``sgd`` (with momentum) or ``adamw``.
+        rule: Perturbation of `wasam_core`: ``sam``, ``asam`` (the authors' rule); None for the plain gradient.
+        norm_layers_only: Perturb the parameters of normalization layers alone (SAM-ON).
+        micro_batches: Take the ascent on micro-batches of the cell's ``ascent_batch`` examples (m-sharpness).
+        perturb_from: Share of the steps that pass before the first perturbed one.
+        learning_rate_scale, rho_scale: The searched ranges are multiplied by these, because the scales of AdamW's
+            rate and of ASAM's or a part's radius differ from SGD's and SAM's.
+        source: Where it was published.
+    """
+
+    base: Literal["sgd", "adamw"]
+    rule: Literal["sam", "asam"] | None = None
+    norm_layers_only: bool = False
+    micro_batches: bool = False
+    perturb_from: float = 0.0
+    learning_rate_scale: float = 1.0
+    rho_scale: float = 1.0
+    source: str = ""
+
+    @property
+    def passes(self) -> float:
+        """Forward-backward passes per optimizer step, on average over the run."""
+        return 1.0 if self.rule is None else 2.0 - self.perturb_from
+
+
+FAMILIES: dict[str, Family] = {
+    "base": Family("sgd"),
+    "sam": Family("sgd", "sam", source="Foret et al. 2021, arXiv 2010.01412"),
+    "asam": Family("sgd", "asam", rho_scale=10, source="Kwon et al. 2021, arXiv 2102.11600"),
+    "sam-on": Family("sgd", "sam", norm_layers_only=True, rho_scale=5, source="Müller et al. 2023, arXiv 2306.04226"),
+    "m-sam": Family("sgd", "sam", micro_batches=True, source="Foret et al. 2021, section 4.1"),
+    "late-sam": Family("sgd", "sam", perturb_from=0.8, source="Zhou et al. 2025, arXiv 2410.10373"),
+    "adamw": Family("adamw", learning_rate_scale=0.04, source="Loshchilov & Hutter 2019, arXiv 1711.05101"),
+    "adamw-sam": Family("adamw", "sam", learning_rate_scale=0.04, source="Foret et al. 2021"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One corner of the 2×2.
+    """A trajectory and the weights that are read from it.
 
     Attributes:
-        name: The field's name for it.
-        family: The trajectory it reads.
-        weights: ``last``: the final iterate. ``averaged``: validation chooses among all averages *and* the
+        family: Name in `FAMILIES`.
+        weights: ``last``: the final iterate. Otherwise validation chooses among all averages of that kind *and* the
             final iterate, so that "no averaging" lies inside the space of every averaging method.
-        gradients_per_step: Forward-backward passes per optimizer step.
+        baseline: The method it is held against: the plain gradient's last weights, under the same base optimizer.
     """
 
-    name: str
-    family: Family
-    weights: Weights
-    gradients_per_step: int
+    family: str
+    weights: WeightsKind
+    baseline: str
+
+    @property
+    def passes(self) -> float:
+        """Forward-backward passes per optimizer step."""
+        return FAMILIES[self.family].passes
 
 
 METHODS: dict[str, Method] = {
-    "SGD": Method("SGD", "base", "last", 1),
-    "SWA": Method("SWA", "base", "averaged", 1),
-    "SAM": Method("SAM", "sam", "last", 2),
-    "WASAM": Method("WASAM", "sam", "averaged", 2),
+    "SGD": Method("base", "last", "SGD"),
+    "SWA": Method("base", "swa", "SGD"),
+    "EMA": Method("base", "ema", "SGD"),
+    "LAWA": Method("base", "lawa", "SGD"),
+    "SAM": Method("sam", "last", "SGD"),
+    "WASAM": Method("sam", "swa", "SGD"),
+    "SAM+EMA": Method("sam", "ema", "SGD"),
+    "SAM+LAWA": Method("sam", "lawa", "SGD"),
+    "ASAM": Method("asam", "last", "SGD"),
+    "ASAM+SWA": Method("asam", "swa", "SGD"),
+    "SAM-ON": Method("sam-on", "last", "SGD"),
+    "SAM-ON+SWA": Method("sam-on", "swa", "SGD"),
+    "m-SAM": Method("m-sam", "last", "SGD"),
+    "m-SAM+SWA": Method("m-sam", "swa", "SGD"),
+    "late SAM": Method("late-sam", "last", "SGD"),
+    "late SAM+SWA": Method("late-sam", "swa", "SGD"),
+    "AdamW": Method("adamw", "last", "AdamW"),
+    "AdamW+SWA": Method("adamw", "swa", "AdamW"),
+    "AdamW+EMA": Method("adamw", "ema", "AdamW"),
+    "AdamW+SAM": Method("adamw-sam", "last", "AdamW"),
+    "AdamW+WASAM": Method("adamw-sam", "swa", "AdamW"),
 }
-BASELINE = "SGD"
 
 
-def epochs_factor_of_baseline(method: str, budget: str) -> int:
+def is_baseline(method: str) -> bool:
+    """Tell whether a method is what others are held against."""
+    return METHODS[method].baseline == method
+
+
+def last_of(family: str) -> str:
+    """Return the method that reads the last weights of a family's trajectory."""
+    return next(name for name, method in METHODS.items() if (method.family, method.weights) == (family, "last"))
+
+
+def epochs_factor_of_baseline(method: str, budget: str, reference_times: Mapping[str, float]) -> float:
     """Return how many times the epochs the baseline gets when it is held against ``method``.
 
-    Budget ``E`` (equal epochs): 1. Budget ``G`` (equal gradient evaluations): the number of forward-backward
-    passes that ``method`` makes per step, so 1 for SWA (its two budgets coincide) and 2 for SAM and WASAM.
+    Budget ``E`` (equal epochs): 1. Budget ``G`` (equal gradient evaluations): the passes that ``method`` makes per
+    step of its baseline: 1 for SWA (its two budgets coincide), 2 for SAM and WASAM, 1.2 for SAM in the last fifth.
+    Budget ``T`` (equal reference time): the time of its step, in that of its baseline's step, both measured alone.
+
+    Args:
+        method: Name of the method.
+        budget: ``E``, ``G`` or ``T``.
+        reference_times: Time of a step by family; read for ``T`` only. A family that is not named counts its passes.
     """
-    return METHODS[method].gradients_per_step if budget == "G" else 1
+    if budget == "G":
+        return relative_passes(method)
+    if budget == "T":
+        own, base = (METHODS[name].family for name in (method, METHODS[method].baseline))
+        ratio = reference_times.get(own, FAMILIES[own].passes) / reference_times.get(base, FAMILIES[base].passes)
+        return max(1.0, round(ratio, 2))
+    return 1.0
+
+
+def relative_passes(method: str) -> float:
+    """Return the passes per step of a method, in those of its baseline."""
+    return METHODS[method].passes / METHODS[METHODS[method].baseline].passes

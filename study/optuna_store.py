@@ -52,7 +52,7 @@ class OptunaStore:
 
     def _study(self, search: Search, method: str) -> optuna.Study:
         name = f"{search.cell.name} | {method}" + (
-            f" {search.epochs_factor}x epochs" if search.epochs_factor > 1 else ""
+            f" {search.epochs_factor:g}x epochs" if search.epochs_factor > 1 else ""
         )
         if name not in self._studies:
             self._studies[name] = quiet_study(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from study.methods import BASELINE, METHODS, Family
+from study.methods import FAMILIES, METHODS, epochs_factor_of_baseline
 from study.records import FactorValue, Job
 from study.selection import Selection
 from study.spec import StudySpec, cell_factors
@@ -30,20 +30,20 @@ class Search:
     """One search for hyper-parameters in one cell: whose proposals they are and which methods they serve.
 
     With QMC the proposals do not depend on results, so a family's runs are shared: one base run answers for SGD
-    and SWA. With TPE every method steers its own search. ``epochs_factor`` 2 is the baseline's search under equal
-    gradient evaluations.
+    and SWA. With TPE every method steers its own search. With an ``epochs_factor`` above 1 it is the baseline's
+    search under equal gradient evaluations.
     """
 
     cell: Cell
     name: str
-    family: Family
-    epochs_factor: int
+    family: str
+    epochs_factor: float
     methods: tuple[str, ...]
 
     @property
     def key(self) -> str:
         """Unique name within the study; also names its Optuna studies."""
-        longer = f" {self.epochs_factor}x epochs" if self.epochs_factor > 1 else ""
+        longer = f" {self.epochs_factor:g}x epochs" if self.epochs_factor > 1 else ""
         return f"{self.cell.name} | {self.name}{longer}"
 
 
@@ -81,25 +81,23 @@ def searches(spec: StudySpec) -> list[Search]:
 
 
 def _searches_of(cell: Cell, spec: StudySpec) -> list[Search]:
-    needs_longer_baseline = "G" in spec.budgets and any(METHODS[name].gradients_per_step == 2 for name in spec.methods)
-    found = (
-        [Search(cell, name, METHODS[name].family, 1, (name,)) for name in spec.methods]
-        if spec.search.sampler == "tpe"
-        else _shared_searches(cell, spec)
-    )
-    if needs_longer_baseline:
-        family = METHODS[BASELINE].family
-        name = BASELINE if spec.search.sampler == "tpe" else family
-        found.append(Search(cell, name, family, 2, (BASELINE,)))
-    return found
-
-
-def _shared_searches(cell: Cell, spec: StudySpec) -> list[Search]:
-    families = dict.fromkeys(METHODS[name].family for name in spec.methods)
+    """Group the methods by the search that serves them: their family's with QMC, their own with TPE."""
+    served: dict[tuple[float, str], list[str]] = {}
+    for method in spec.methods:
+        name = METHODS[method].family if spec.search.sampler == "qmc" else method
+        for factor in epochs_factors(spec, method):
+            served.setdefault((factor, name), []).append(method)
     return [
-        Search(cell, family, family, 1, tuple(m for m in spec.methods if METHODS[m].family == family))
-        for family in families
+        Search(cell, name, METHODS[methods[0]].family, factor, tuple(methods))
+        for (factor, name), methods in sorted(served.items(), key=lambda item: item[0][0])
     ]
+
+
+def epochs_factors(spec: StudySpec, method: str) -> list[float]:
+    """Return the multiples of the cell's epochs that a method is tuned at: 1, and for a baseline what others need."""
+    held_against = [other for other in spec.methods if METHODS[other].baseline == method]
+    needed = (epochs_factor_of_baseline(m, b, spec.reference_times) for m in held_against for b in spec.budgets)
+    return sorted({1.0, *needed})
 
 
 def tune_job(spec: StudySpec, search: Search, trial: int, proposal: Proposal) -> Job:
@@ -123,7 +121,8 @@ def confirm_jobs(spec: StudySpec, search: Search, selections: Iterable[Selection
     ]
 
 
-def _job(spec: StudySpec, cell: Cell, family: Family, epochs_factor: int, proposal: Proposal) -> Job:
+def _job(spec: StudySpec, cell: Cell, family: str, epochs_factor: float, proposal: Proposal) -> Job:
+    kinds = {METHODS[method].weights for method in spec.methods}
     return Job(
         stage="confirm",
         cell=cell.name,
@@ -135,16 +134,27 @@ def _job(spec: StudySpec, cell: Cell, family: Family, epochs_factor: int, propos
         rho=proposal.rho,
         average_start=proposal.average_start,
         average_starts=spec.average_starts,
+        ema_decays=spec.ema_decays if "ema" in kinds else (),
+        lawa_windows=spec.lawa_windows if "lawa" in kinds else (),
         seed=FIRST_CONFIRM_SEED,
     )
 
 
 def gradient_evaluations(job: Job) -> int:
     """Return the gradient evaluations of a job's training, in examples: what it costs, known before it runs."""
-    batch = int(job.factors["batch_size"])
-    steps = int(job.factors["train_size"]) // batch * job.epochs
-    passes = 2 if job.rho > 0 else 1
-    return steps * batch * passes
+    steps = steps_per_epoch(job) * job.epochs
+    perturbed = steps - first_perturbed_step(job) if job.rho > 0 else 0
+    return (steps + perturbed) * int(job.factors["batch_size"])
+
+
+def steps_per_epoch(job: Job) -> int:
+    """Return the optimizer steps of an epoch; the last, smaller batch is left out."""
+    return int(job.factors["train_size"]) // int(job.factors["batch_size"])
+
+
+def first_perturbed_step(job: Job) -> int:
+    """Return the step, from 0, at which a job's family begins to perturb."""
+    return int(FAMILIES[job.family].perturb_from * steps_per_epoch(job) * job.epochs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +175,7 @@ def sizes(spec: StudySpec) -> list[StageSize]:
     """
     found = []
     for search in searches(spec):
-        rho = spec.search.rho.low if search.family == "sam" else 0.0
+        rho = spec.search.rho.low if FAMILIES[search.family].rule else 0.0
         job = _job(
             spec,
             search.cell,

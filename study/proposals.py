@@ -16,7 +16,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from scipy.stats import qmc
 
-from study.methods import Family
+from study.methods import FAMILIES
 from study.plan import Proposal, Search
 from study.records import RunRecord
 from study.selection import best_measurement
@@ -51,32 +51,39 @@ def propose(space: SearchSpace, search: Search, trial: int, history: Sequence[Ou
         history: The outcomes of the first `needed_outcomes` trials, in order.
     """
     if space.sampler == "qmc":
-        return qmc_design(space, search.family)[trial]
+        return _qmc_proposal(space, search.family, trial)
     return _tpe_proposal(space, search, trial, history)
 
 
-@functools.cache
-def qmc_design(space: SearchSpace, family: Family) -> tuple[Proposal, ...]:
-    """Return all proposals of a family's searches: a scrambled Sobol design over learning rate, rho and average start.
+def qmc_design(space: SearchSpace, family: str) -> tuple[Proposal, ...]:
+    """Return all proposals of a family's searches: a scrambled Sobol design over rate, rho and average start."""
+    return tuple(_qmc_proposal(space, family, trial) for trial in range(space.trials))
 
-    Source: Sobol 1967, scrambled after Owen 1998 / Matoušek 1998, as in ``scipy.stats.qmc.Sobol``.
-    """
-    exponent = max(space.trials - 1, 1).bit_length()
-    points = qmc.Sobol(d=3, scramble=True, rng=torch_seed(0, "qmc design")).random_base2(exponent)
-    return tuple(
-        Proposal(
-            learning_rate=space.learning_rate.at(float(rate)),
-            rho=_rho_at(space, float(radius)) if family == "sam" else 0.0,
-            average_start=round(space.average_start.at(float(start)), _START_DECIMALS),
-        )
-        for rate, radius, start in points[: space.trials]
+
+def _qmc_proposal(space: SearchSpace, family: str, trial: int) -> Proposal:
+    rate, radius, start = _sobol_points(space.trials)[trial]
+    return Proposal(
+        learning_rate=space.range_of("learning_rate", family).at(rate),
+        rho=_rho_at(space, family, radius) if FAMILIES[family].rule else 0.0,
+        average_start=round(space.average_start.at(start), _START_DECIMALS),
     )
 
 
-def _rho_at(space: SearchSpace, unit: float) -> float:
+@functools.cache
+def _sobol_points(count: int) -> tuple[tuple[float, float, float], ...]:
+    """Return points of the unit cube; a longer design begins with the shorter one's points.
+
+    Source: Sobol 1967, scrambled after Matoušek 1998, as in ``scipy.stats.qmc.Sobol``.
+    """
+    exponent = max(count - 1, 1).bit_length()
+    points = qmc.Sobol(d=3, scramble=True, rng=torch_seed(0, "qmc design")).random_base2(exponent)
+    return tuple((float(rate), float(radius), float(start)) for rate, radius, start in points[:count])
+
+
+def _rho_at(space: SearchSpace, family: str, unit: float) -> float:
     """Map [0, 1) to a radius; the lowest ``unperturbed_share`` is exactly 0: the base step lies in the space."""
     share = space.unperturbed_share
-    return 0.0 if unit < share else space.rho.at((unit - share) / (1 - share))
+    return 0.0 if unit < share else space.range_of("rho", family).at((unit - share) / (1 - share))
 
 
 def _tpe_proposal(space: SearchSpace, search: Search, trial: int, history: Sequence[Outcome]) -> Proposal:
@@ -84,10 +91,10 @@ def _tpe_proposal(space: SearchSpace, search: Search, trial: int, history: Seque
     study = quiet_study(sampler=sampler, direction="maximize")
     study.add_trials([trial_of(space, search, outcome) for outcome in history])
     asked = study.ask()
-    rate = _suggest(asked, "learning_rate", space.learning_rate)
+    rate = _suggest(asked, "learning_rate", space.range_of("learning_rate", search.family))
     rho = 0.0
-    if search.family == "sam" and asked.suggest_categorical("perturb", [True, False]):
-        rho = _suggest(asked, "rho", space.rho)
+    if FAMILIES[search.family].rule and asked.suggest_categorical("perturb", [True, False]):
+        rho = _suggest(asked, "rho", space.range_of("rho", search.family))
     start = _suggest(asked, "average_start", space.average_start)
     return Proposal(rate, rho, round(start, _START_DECIMALS))
 
@@ -125,9 +132,9 @@ def _parameters(
     distributions: dict[str, BaseDistribution] = {
         name: FloatDistribution(searched.low, searched.high, log=searched.log)
         for name in _HYPERPARAMETERS
-        for searched in [space.range_of(name)]
+        for searched in [space.range_of(name, search.family)]
     }
-    if search.family == "sam":
+    if FAMILIES[search.family].rule:
         params["perturb"] = proposal.rho > 0
         distributions["perturb"] = CategoricalDistribution([True, False])
     if proposal.rho == 0:

@@ -36,13 +36,15 @@ class Job(_Frozen):
         cell: The cell's readable name, unique within a study.
         task: Name in the task table.
         factors: Every factor of the cell, resolved, by name.
-        family: The trajectory: ``base`` or ``sam``.
-        epochs_factor: 1, or 2 for the baseline under equal gradient evaluations; multiplies ``factors["epochs"]``
-            and stretches the schedule.
+        family: The trajectory, a name in `study.methods.FAMILIES`.
+        epochs_factor: 1, or more for the baseline under equal gradient evaluations or time, such as 2; multiplies
+            ``factors["epochs"]`` and stretches the schedule.
         learning_rate: > 0.
         rho: Radius of the perturbation, ≥ 0; 0 makes the step the base step.
         average_start: The proposed start of averaging, as a fraction of the epochs, in (0, 1).
         average_starts: The fixed grid of starts that are averaged beside it.
+        ema_decays: Decays per step of exponential moving averages, in [0, 1); empty unless a method reads them.
+        lawa_windows: Epochs in the windows of latest-weights averages; empty unless a method reads them.
         seed: Root of every named random stream of the run.
         trial: Position of the proposal in its search, from 0; None in ``confirm``.
         search: Which search proposed it (a family when trajectories are shared, a method otherwise); "" in
@@ -53,26 +55,29 @@ class Job(_Frozen):
     cell: str
     task: str
     factors: dict[str, FactorValue]
-    family: Literal["base", "sam"]
-    epochs_factor: int = Field(ge=1)
+    family: str
+    epochs_factor: float = Field(ge=1)
     learning_rate: float = Field(gt=0)
     rho: float = Field(ge=0)
     average_start: float = Field(gt=0, lt=1)
-    average_starts: tuple[float, ...]
+    average_starts: tuple[float, ...] = ()
+    ema_decays: tuple[float, ...] = ()
+    lawa_windows: tuple[int, ...] = ()
     seed: int = Field(ge=0)
     trial: int | None = None
     search: str = ""
 
     @property
     def run_id(self) -> str:
-        """Hash of the whole job: 16 hexadecimal digits."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Hash of all but the cell's name, which is a label that can change when a study grows: 16 hex digits."""
+        content = self.model_dump(mode="json", exclude={"cell"})
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
     def epochs(self) -> int:
         """Epochs that this run trains: the cell's, times ``epochs_factor``."""
-        return int(self.factors["epochs"]) * self.epochs_factor
+        return round(int(self.factors["epochs"]) * self.epochs_factor)
 
 
 class Measurement(_Frozen):
@@ -93,6 +98,43 @@ class Measurement(_Frozen):
     test_accuracy: float | None = None
 
 
+class Probe(_Frozen):
+    """One probe of one set of weights, at the end of a confirm run; it describes, and decides nothing.
+
+    ``name`` is one of `PROBES`; ``low`` and ``high`` are the ends of its 95 % interval where it is estimated.
+    """
+
+    weights: str
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class LineRecord(_Frozen):
+    """The loss along the straight line between the weights of two methods, one seed, BatchNorm recalibrated.
+
+    ``alphas`` run from 0 (``start``'s weights) to 1 (``end``'s); losses are mean cross-entropies in nats.
+    """
+
+    cell: str
+    seed: int
+    start: str
+    end: str
+    alphas: tuple[float, ...]
+    train_losses: tuple[float, ...]
+    test_losses: tuple[float, ...]
+    test_errors: tuple[float, ...]
+
+
+PROBES = {
+    "top_eigenvalue": "largest eigenvalue of the Hessian of the training loss",
+    "trace": "trace of the Hessian of the training loss",
+    "worst_case_rise": "largest rise of the training loss found within rho",
+    "average_case_rise": "mean rise of the training loss under random perturbations of size rho",
+}
+
+
 class RunRecord(_Frozen):
     """What one run measured and what it cost.
 
@@ -109,6 +151,7 @@ class RunRecord(_Frozen):
     status: Literal["completed", "diverged", "failed"]
     error: str | None = None
     measurements: tuple[Measurement, ...] = ()
+    probes: tuple[Probe, ...] = ()
     gradient_evaluations: int = Field(default=0, ge=0)
     forward_evaluations: int = Field(default=0, ge=0)
     skipped_steps: int = Field(default=0, ge=0)

@@ -13,12 +13,13 @@ from pathlib import Path
 import pandas as pd
 
 from study.findings import Findings, find, write_findings
-from study.plan import confirm_jobs, searches
+from study.plan import cells, confirm_jobs, searches
 from study.records import RunRecord, frame_of, read_records, write_atomically
 from study.selection import select
 from study.spec import StudySpec, parse_spec
 
 _HASH_LINE = "# spec hash: "
+_EXTENDS_LINE = "# extends: "
 
 
 class ResultsError(ValueError):
@@ -53,9 +54,26 @@ def load(folder: Path | str) -> Study:
             f"{folder} was given as a results folder; it has no spec.toml; "
             "give a folder that `python -m study.run` has written."
         )
-    # A record of another spec is somebody else's: it is left where it is, and out of this study.
-    records = tuple(record for record in read_records(folder).values() if record.spec_hash == spec.hash)
+    records = records_of(folder, spec)
     return Study(folder, spec, records, frame_of(records), find(spec, records, planned_runs(spec, records)))
+
+
+def records_of(folder: Path, spec: StudySpec) -> tuple[RunRecord, ...]:
+    """Read the records that belong to a spec or to one that it extends, under the spec's own names of cells.
+
+    A record of another spec is somebody else's: it is left where it is, and out of this study.
+    """
+    ours = {spec.hash, *_header(folder, _EXTENDS_LINE)}
+    names = {(cell.task, repr(cell.factors)): cell.name for cell in cells(spec)}
+    found = (record for record in read_records(folder).values() if record.spec_hash in ours)
+    return tuple(_renamed(record, names[record.job.task, repr(record.job.factors)]) for record in found)
+
+
+def _renamed(record: RunRecord, cell: str) -> RunRecord:
+    """Return the record under a cell's present name: names list what varies, and that changes when a study grows."""
+    if record.job.cell == cell:
+        return record
+    return record.model_copy(update={"job": record.job.model_copy(update={"cell": cell})})
 
 
 def planned_runs(spec: StudySpec, records: Iterable[RunRecord]) -> int:
@@ -63,7 +81,7 @@ def planned_runs(spec: StudySpec, records: Iterable[RunRecord]) -> int:
 
     Read off the records alone, without asking a sampler anything, so that reading a study needs no Optuna.
     """
-    tuned: dict[tuple[str, str, int], list[RunRecord]] = defaultdict(list)
+    tuned: dict[tuple[str, str, float], list[RunRecord]] = defaultdict(list)
     for record in records:
         if record.job.stage == "tune":
             tuned[record.job.cell, record.job.search, record.job.epochs_factor].append(record)
@@ -86,8 +104,17 @@ def write_views(study: Study) -> None:
 
 
 def freeze_spec(folder: Path, spec: StudySpec, text: str) -> None:
-    """Write the spec's own text to ``spec.toml`` under a line with its hash."""
-    write_atomically(folder / "spec.toml", f"{_HASH_LINE}{spec.hash}\n{text}")
+    """Write the spec's own text to ``spec.toml`` under a line with its hash, and those of the specs it extends."""
+    earlier = [*_header(folder, _EXTENDS_LINE), *_header(folder, _HASH_LINE)]
+    lineage = "".join(f"{_EXTENDS_LINE}{found}\n" for found in earlier)
+    write_atomically(folder / "spec.toml", f"{_HASH_LINE}{spec.hash}\n{lineage}{text}")
+
+
+def _header(folder: Path, key: str) -> list[str]:
+    """Return the hashes that stand in ``spec.toml`` after a key."""
+    path = folder / "spec.toml"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return re.findall(f"^{re.escape(key)}([0-9a-f]{{64}})$", text, re.MULTILINE)
 
 
 def frozen_spec(folder: Path) -> StudySpec | None:
@@ -100,12 +127,11 @@ def frozen_spec(folder: Path) -> StudySpec | None:
     path = folder / "spec.toml"
     if not path.is_file():
         return None
-    text = path.read_text(encoding="utf-8")
-    spec = parse_spec(text, str(path))
-    stamped = re.match(re.escape(_HASH_LINE) + "([0-9a-f]{64})\n", text)
-    if not stamped or stamped[1] != spec.hash:
+    spec = parse_spec(path.read_text(encoding="utf-8"), str(path))
+    stamped = _header(folder, _HASH_LINE)
+    if stamped != [spec.hash]:
         raise ResultsError(
-            f"{path} was changed after the study had started; its hash must be {stamped[1] if stamped else 'line 1'}; "
+            f"{path} was changed after the study had started; its hash must be {stamped[0] if stamped else 'line 1'}; "
             "undo the change, or start the changed spec with another --out."
         )
     return spec

@@ -1,10 +1,11 @@
 """``python -m study.run``: run a study from its spec to its report."""
 
 import argparse
+import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,9 +15,18 @@ from study.agenda import Agenda
 from study.findings import FindingsError
 from study.plan import cells, sizes
 from study.progress import Display, format_duration
-from study.records import RecordError, RunRecord, read_records, write_record
-from study.results import ResultsError, Study, freeze_spec, fresh_folder_name, frozen_spec, load, write_views
-from study.spec import SpecError, StudySpec, builtin_specs, load_spec, parse_spec
+from study.records import RecordError, RunRecord, write_record
+from study.results import (
+    ResultsError,
+    Study,
+    freeze_spec,
+    fresh_folder_name,
+    frozen_spec,
+    load,
+    records_of,
+    write_views,
+)
+from study.spec import SpecError, StudySpec, builtin_specs, extends, json_schema, load_spec, parse_spec
 from study.summary import averaging_table, format_table, verdict_table
 
 EXIT_DONE, EXIT_USAGE, EXIT_FAILED_RUNS, EXIT_INTERRUPTED = 0, 2, 3, 130
@@ -42,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.list:
             return _list(console)
+        if options.schema:
+            print(json.dumps(json_schema(), indent=1))
+            return EXIT_DONE
         spec, text, folder = _what_to_run(options)
         if options.dry_run:
             return _dry_run(console, spec, folder)
@@ -154,7 +167,7 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path) -> int:
         console.print(f"cell {escape(cell.name)}", style="bold")
         for size in planned:
             if size.search.cell.name == cell.name:
-                longer = f", {size.search.epochs_factor}x epochs" if size.search.epochs_factor > 1 else ""
+                longer = f", {size.search.epochs_factor:g}x epochs" if size.search.epochs_factor > 1 else ""
                 console.print(
                     f"  {size.stage:8} {size.search.name}{longer} (serves {', '.join(size.search.methods)}): "
                     f"{_range(*size.runs)} runs, {_range(*size.gradient_evaluations)} gradient evaluations"
@@ -184,13 +197,21 @@ def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: ar
             raise ResultsError(
                 f"{folder} holds files but no study; give an empty or new folder with --out, or --fresh."
             )
+        spec, text = _with_reference_times(spec, text)
         freeze_spec(folder, spec, text)
-    elif folder_spec.hash != spec.hash:
+    elif folder_spec.hash == spec.hash:
+        spec = folder_spec
+    elif extends(spec, folder_spec):
+        _say(console, options, f"{folder} holds a smaller version of this study: all that it measured is kept.")
+        spec = spec.model_copy(update={"reference_times": folder_spec.reference_times})
+        freeze_spec(folder, spec, _with_times(text, spec.reference_times))
+    else:
         raise ResultsError(
-            f"{folder} holds another study (spec hash {folder_spec.hash[:12]}, this one has {spec.hash[:12]}); "
-            "choose another folder with --out, or --fresh to rename the old one."
+            f"{folder} holds another study (spec hash {folder_spec.hash[:12]}, this one has {spec.hash[:12]}), and "
+            "more than trials, seeds or problems was changed; choose another folder with --out, "
+            "or --fresh to rename the old one."
         )
-    agenda = Agenda(spec, read_records(folder).values())
+    agenda = Agenda(spec, records_of(folder, spec))
     if folder_spec is not None and agenda.finished:
         _say(console, options, f"{folder} is finished: nothing to train.")
         return _finish(console, folder, options)
@@ -205,6 +226,24 @@ def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: ar
         )
         return EXIT_INTERRUPTED
     return _finish(console, folder, options)
+
+
+def _with_reference_times(spec: StudySpec, text: str) -> tuple[StudySpec, str]:
+    """Measure what budget T needs, unless the spec gives it, and add it to the text that is frozen."""
+    if "T" not in spec.budgets or spec.reference_times:
+        return spec, text
+    from study.estimate import reference_times  # noqa: PLC0415  # needs torch
+
+    measured = reference_times(spec)
+    return spec.model_copy(update={"reference_times": measured}), _with_times(text, measured)
+
+
+def _with_times(text: str, times: Mapping[str, float]) -> str:
+    """Return a spec's text with its reference times as the last table, unless there are none or it has one."""
+    if not times or "[reference_times]" in text:
+        return text
+    lines = "".join(f"{json.dumps(family)} = {time}\n" for family, time in times.items())
+    return f"{text.rstrip()}\n\n[reference_times]\n{lines}"
 
 
 def _train(console: Console, spec: StudySpec, folder: Path, agenda: Agenda, options: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from study.methods import METHODS
+from study.methods import FAMILIES, METHODS
 from study.records import Measurement, RunRecord
 from study.spec import SearchSpace
 
@@ -15,7 +15,7 @@ class Selection:
     Attributes:
         cell: The cell's name.
         method: The method's name.
-        epochs_factor: 1, or 2 for the baseline under equal gradient evaluations.
+        epochs_factor: 1, or more for the baseline under equal gradient evaluations.
         trial: Position of the winning proposal in its search.
         learning_rate, rho, average_start: Its hyper-parameters.
         weights: The weights that validation picked: ``last`` or an average such as ``swa@0.75``.
@@ -26,7 +26,7 @@ class Selection:
 
     cell: str
     method: str
-    epochs_factor: int
+    epochs_factor: float
     trial: int
     learning_rate: float
     rho: float
@@ -65,16 +65,16 @@ def select(method: str, records: Iterable[RunRecord], space: SearchSpace) -> Sel
         weights=best.weights,
         val_accuracy=best.val_accuracy or 0.0,
         trials=len(usable),
-        at_edge=_edges(method, record, best.weights, space),
+        at_edge=_edges(record, best.weights, space),
     )
 
 
 def best_measurement(method: str, record: RunRecord) -> Measurement | None:
     """Return the final measurement that validation prefers among the weights a method may use; None without any."""
     final = [m for m in record.measurements if m.epoch == record.job.epochs]
-    if METHODS[method].weights == "last":
-        final = [m for m in final if m.weights == "last"]
-    return min(final, key=_rank, default=None)
+    kind = METHODS[method].weights
+    allowed = [m for m in final if m.weights == "last" or m.weights.startswith(f"{kind}@")]
+    return min(allowed, key=_rank, default=None)
 
 
 def _rank(measurement: Measurement) -> tuple[float, float, bool, str]:
@@ -87,10 +87,11 @@ def _rank(measurement: Measurement) -> tuple[float, float, bool, str]:
     )
 
 
-def _edges(method: str, record: RunRecord, weights: str, space: SearchSpace) -> tuple[str, ...]:
-    values = {"learning_rate": record.job.learning_rate}
-    if METHODS[method].family == "sam" and record.job.rho > 0:
-        values["rho"] = record.job.rho
-    if weights == f"swa@{record.job.average_start:g}":
-        values["average_start"] = record.job.average_start
-    return tuple(name for name, value in values.items() if space.range_of(name).at_edge(value))
+def _edges(record: RunRecord, weights: str, space: SearchSpace) -> tuple[str, ...]:
+    job = record.job
+    values = {"learning_rate": job.learning_rate}
+    if FAMILIES[job.family].rule and job.rho > 0:
+        values["rho"] = job.rho
+    if weights == f"swa@{job.average_start:g}":
+        values["average_start"] = job.average_start
+    return tuple(name for name, value in values.items() if space.range_of(name, job.family).at_edge(value))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from study.augment import augmented
 from study.streams import stream
 from wasam_core import WASAM, WeightAverages
 
@@ -35,6 +36,7 @@ def train(
     epochs: int,
     batch_size: int,
     schedule: str,
+    augmentation: float,
     seed: int,
 ) -> Iterator[EpochResult]:
     """Train in place and yield after every epoch.
@@ -49,9 +51,10 @@ def train(
         inputs: ``(n, …)`` on the model's device. labels: ``(n,)`` classes.
         epochs, batch_size: At least 1; ``batch_size`` ≤ n.
         schedule: Name in `SCHEDULES`: the factor on the learning rate against the share of steps done.
-        seed: Root seed of the run; the data order is a stream of its own.
+        augmentation: Strength of `augmented`, in [0, 1].
+        seed: Root seed of the run; data order and augmentation are streams of their own.
     """
-    order = stream(seed, "data order")
+    order, draws = stream(seed, "data order"), stream(seed, "augmentation")
     steps = len(labels) // batch_size
     peak_rates = [group["lr"] for group in optimizer.param_groups]
     for epoch in range(1, epochs + 1):
@@ -63,17 +66,23 @@ def train(
             for group, rate in zip(optimizer.param_groups, peak_rates, strict=True):
                 group["lr"] = rate * factor
             batch = permutation[step * batch_size : (step + 1) * batch_size]
-            total += _step(model, optimizer, inputs[batch], labels[batch])
+            examples = augmented(inputs[batch], augmentation, draws)
+            skipped = optimizer.cost.skipped
+            total += take_step(model, optimizer, examples, labels[batch])
+            if optimizer.cost.skipped == skipped:
+                averages.update_step()
         averages.update(epoch)
         yield EpochResult(epoch, (total / steps).item())
 
 
-def _step(model: nn.Module, optimizer: WASAM, inputs: Tensor, labels: Tensor) -> Tensor:
-    def closure() -> Tensor:
-        loss = functional.cross_entropy(model(inputs), labels)
+def take_step(model: nn.Module, optimizer: WASAM, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Take one step on one batch and return its clean mean loss."""
+
+    def closure(some_inputs: Tensor, some_labels: Tensor) -> Tensor:
+        loss = functional.cross_entropy(model(some_inputs), some_labels)
         loss.backward()
         return loss
 
-    loss = optimizer.step(closure, examples=len(labels))
+    loss = optimizer.step(closure, batch=(inputs, labels))
     assert loss is not None  # a step with a closure returns its clean loss
     return loss.detach()

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from study.methods import FAMILIES
 from study.models import build_model
+from study.plan import first_perturbed_step
 from study.records import Job, Measurement, RunRecord
 from study.streams import torch_seed
 from study.tasks import Pool, draw_split
 from study.train import train
-from wasam_core import WASAM, Cost, WeightAverages, recalibrate_batchnorm
+from wasam_core import WASAM, Cost, WeightAverages, norm_layer_groups, recalibrate_batchnorm
 
 _CURVE_POINTS = 10  # epochs at which the last weights are measured on validation, for the learning curve
 _EVALUATION_BATCH = 1000
@@ -84,9 +86,35 @@ def run(job: Job, pool: Pool, device: str, spec_hash: str) -> RunRecord:
     )
 
 
+def build_optimizer(job: Job, model: nn.Module) -> WASAM:
+    """Return the optimizer of a job's family over a model's parameters."""
+    family = FAMILIES[job.family]
+    weight_decay = float(job.factors["weight_decay"])
+    base: dict[str, dict[str, object]] = {
+        "sgd": {"base_optimizer": torch.optim.SGD, "momentum": float(job.factors["momentum"])},
+        "adamw": {"base_optimizer": torch.optim.AdamW},
+    }
+    named = list(model.named_parameters())
+    return WASAM(
+        norm_layer_groups(model, job.rho) if family.norm_layers_only else named,
+        rho=job.rho,
+        variant=family.rule or "sam",
+        model=model,
+        m=int(job.factors["ascent_batch"]) if family.micro_batches else None,
+        start_step=first_perturbed_step(job),
+        lr=job.learning_rate,
+        weight_decay=weight_decay,
+        **base[family.base],  # type: ignore[arg-type]  # a class and its own options
+    )
+
+
 def average_names(job: Job) -> tuple[str, ...]:
-    """Return the names of a run's averages: the fixed grid of starts and the proposed one, each once."""
-    return tuple(dict.fromkeys(f"swa@{start:g}" for start in (*job.average_starts, job.average_start)))
+    """Return the names of a run's averages: SWA at the grid of starts and the proposed one, then EMA, then LAWA."""
+    return (
+        *dict.fromkeys(f"swa@{start:g}" for start in (*job.average_starts, job.average_start)),
+        *(f"ema@{decay:g}" for decay in job.ema_decays),
+        *(f"lawa@{window}" for window in job.lawa_windows),
+    )
 
 
 def _train_and_measure(job: Job, pool: Pool, device: torch.device, cost: Cost, meter: _Meter) -> None:
@@ -94,19 +122,17 @@ def _train_and_measure(job: Job, pool: Pool, device: torch.device, cost: Cost, m
     split = draw_split(pool, job.factors, job.seed)
     train_set = _on(device, split.train_inputs, split.train_labels)
     val_set = _on(device, split.val_inputs, split.val_labels)
-    model = build_model(str(job.factors["model"]), pool.inputs.shape[1:], pool.classes, job.seed).to(device)
-    optimizer = WASAM(
-        model.parameters(),
-        torch.optim.SGD,
-        rho=job.rho,
-        model=model,
-        lr=job.learning_rate,
-        momentum=float(job.factors["momentum"]),
-        weight_decay=float(job.factors["weight_decay"]),
-    )
+    model = build_model(job.factors, pool.inputs.shape[1:], pool.classes, job.seed).to(device)
+    optimizer = build_optimizer(job, model)
     optimizer.cost = cost
     starts = tuple(dict.fromkeys((*job.average_starts, job.average_start)))
-    averages = WeightAverages(model, swa_starts=starts, max_epochs=job.epochs)
+    averages = WeightAverages(
+        model,
+        swa_starts=starts,
+        max_epochs=job.epochs,
+        ema_decays=job.ema_decays,
+        lawa_windows=job.lawa_windows,
+    )
     curve = _curve_epochs(job.epochs)
     for result in train(
         model,
@@ -116,6 +142,7 @@ def _train_and_measure(job: Job, pool: Pool, device: torch.device, cost: Cost, m
         epochs=job.epochs,
         batch_size=int(job.factors["batch_size"]),
         schedule=str(job.factors["schedule"]),
+        augmentation=float(job.factors["augmentation"]),
         seed=job.seed,
     ):
         if not math.isfinite(result.train_loss):

@@ -223,6 +223,6 @@ def _accuracy(job: Job, weights: str) -> float:
 
 def _planted(job: Job, weights: str, gains: Mapping[str, float]) -> float:
     """Return 0.8 plus the gain of the method that this family and these weights stand for."""
-    kind = "last" if weights == "last" else "averaged"
-    method = next(m.name for m in METHODS.values() if (m.family, m.weights) == (job.family, kind))
+    kind = weights.partition("@")[0]
+    method = next(name for name, m in METHODS.items() if (m.family, m.weights) == (job.family, kind))
     return 0.8 + gains.get(method, 0.0)

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from study.findings.content import Caveat, DeltaStrip, RunCounts
-from study.findings.evidence import Arm, Evidence, epochs_factors
-from study.methods import METHODS
+from study.findings.evidence import Arm, Evidence
+from study.methods import METHODS, relative_passes
+from study.plan import epochs_factors
 from study.stats import Effect
 
 _BUDGETS = {"E": "equal epochs", "G": "equal gradient evaluations"}
@@ -59,8 +60,7 @@ def _depending_on_budget(effects: Iterable[Effect]) -> Iterable[Caveat]:
     """Compare budgets where they differ and both have enough data."""
     by_budget: dict[tuple[str, str], dict[str, str]] = {}
     for effect in effects:
-        costs_more = METHODS[effect.method].gradients_per_step > METHODS[effect.baseline].gradients_per_step
-        if costs_more and effect.verdict != "insufficient data":
+        if relative_passes(effect.method) > 1 and effect.verdict != "insufficient data":
             by_budget.setdefault((effect.cell, effect.method), {})[effect.budget] = effect.verdict
     for (cell, method), verdicts in by_budget.items():
         if len(set(verdicts.values())) > 1:
@@ -85,8 +85,8 @@ def _at_edge(evidence: Evidence, arm: Arm) -> Iterable[Caveat]:
     if chosen is None:
         return
     for name in chosen.at_edge:
-        searched = evidence.spec.search.range_of(name)
-        longer = f" at {chosen.epochs_factor} times the epochs" if chosen.epochs_factor > 1 else ""
+        searched = evidence.spec.search.range_of(name, METHODS[chosen.method].family)
+        longer = f" at {chosen.epochs_factor:g} times the epochs" if chosen.epochs_factor > 1 else ""
         detail = (
             f"Validation picked {name} = {getattr(chosen, name):.3g} for {chosen.method} in {chosen.cell}"
             f"{longer}, at the edge of the searched range from {searched.low:g} to {searched.high:g}; "

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from study.findings.caveats import caveats_of
 from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
 from study.findings.evidence import Arm, Cell, Evidence, average_of, best_average, gather, mean_known, ratio
-from study.methods import BASELINE, METHODS, epochs_factor_of_baseline
+from study.methods import METHODS, epochs_factor_of_baseline, is_baseline, last_of, relative_passes
 from study.records import RunRecord
 from study.selection import best_measurement
 from study.spec import Budget, StudySpec
@@ -24,6 +24,7 @@ from study.stats import (
 )
 
 PRIMARY_METRIC = "test_accuracy"
+CORNERS = ("SGD", "SWA", "SAM", "WASAM")  # of the 2×2 whose interaction is reported
 DESCRIPTIVE_METRIC = "test_loss"
 DELTA_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
@@ -57,7 +58,7 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int) -> Finding
         primary_budget=spec.primary_budget,
         metric=PRIMARY_METRIC,
         methods=spec.methods,
-        baseline=BASELINE,
+        baseline=next(filter(is_baseline, spec.methods)),
         counts=counts,
         summaries=tuple(_summary(spec, method, effects) for method in _others(spec)),
         effects=effects,
@@ -80,7 +81,7 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int) -> Finding
 
 
 def _others(spec: StudySpec) -> list[str]:
-    return [method for method in spec.methods if method != BASELINE]
+    return [method for method in spec.methods if not is_baseline(method)]
 
 
 def _counts(records: Iterable[RunRecord], planned: int) -> RunCounts:
@@ -107,9 +108,12 @@ def _tuned_effects(evidence: Evidence, budget: Budget) -> tuple[Effect, ...]:
 
 def _tuned_effect(evidence: Evidence, cell: Cell, method: str, budget: Budget, metric: str) -> Effect:
     arm = evidence.arm(cell.name, method)
-    held_against = evidence.arm(cell.name, BASELINE, epochs_factor_of_baseline(method, budget))
+    baseline = METHODS[method].baseline
+    held_against = evidence.arm(
+        cell.name, baseline, epochs_factor_of_baseline(method, budget, evidence.spec.reference_times)
+    )
     return compare(
-        Contrast(cell.name, cell.task, cell.factors, "tuned", method, BASELINE, budget, metric),
+        Contrast(cell.name, cell.task, cell.factors, "tuned", method, baseline, budget, metric),
         arm.selected(metric),
         held_against.selected(metric),
         planned=evidence.spec.confirm_seeds,
@@ -122,7 +126,7 @@ def _tuned_effect(evidence: Evidence, cell: Cell, method: str, budget: Budget, m
 def _averaging_effects(evidence: Evidence) -> tuple[Effect, ...]:
     """Return averaged − last within the runs of each averaging method; their own Holm family."""
     spec = evidence.spec
-    averaging = [name for name in spec.methods if METHODS[name].weights == "averaged"]
+    averaging = [name for name in spec.methods if METHODS[name].weights != "last"]
     family = [
         _averaging_effect(evidence, cell, method, evidence.arm(cell.name, method))
         for cell in evidence.cells
@@ -132,8 +136,7 @@ def _averaging_effects(evidence: Evidence) -> tuple[Effect, ...]:
 
 
 def _averaging_effect(evidence: Evidence, cell: Cell, method: str, arm: Arm) -> Effect:
-    family = METHODS[method].family
-    last = next(m.name for m in METHODS.values() if (m.family, m.weights) == (family, "last"))
+    last = last_of(METHODS[method].family)
     chosen = arm.selection
     average = average_of(chosen, evidence.tune_records(cell.name, method)) if chosen else None
     diverged = arm.statuses()["diverged"]
@@ -165,7 +168,7 @@ def _summary(spec: StudySpec, method: str, effects: Sequence[Effect]) -> MethodS
     for cell, by_budget in verdicts.items():
         cells[_place(spec, method, by_budget)].append(cell)
     primary = [e for e in effects if e.method == method and e.budget == spec.primary_budget]
-    epochs_factor = epochs_factor_of_baseline(method, spec.primary_budget)
+    epochs_factor = epochs_factor_of_baseline(method, spec.primary_budget, spec.reference_times)
     return MethodSummary(
         method=method,
         mean_gain=mean_known(effect.mean for effect in primary),
@@ -177,7 +180,7 @@ def _summary(spec: StudySpec, method: str, effects: Sequence[Effect]) -> MethodS
 def _place(spec: StudySpec, method: str, verdicts: Mapping[str, str]) -> str:
     """Return the list that a cell belongs to, from its verdicts by budget."""
     primary = verdicts[spec.primary_budget]
-    coincide = METHODS[method].gradients_per_step == METHODS[BASELINE].gradients_per_step
+    coincide = relative_passes(method) == 1
     judged = {primary} if coincide else set(verdicts.values())
     if judged == {"helps"} and (coincide or "G" in verdicts):
         return "helps"
@@ -189,12 +192,12 @@ def _place(spec: StudySpec, method: str, verdicts: Mapping[str, str]) -> str:
 
 
 def _interactions(evidence: Evidence) -> tuple[Interaction, ...]:
-    if not set(METHODS) <= set(evidence.spec.methods):
+    if not set(CORNERS) <= set(evidence.spec.methods):
         return ()
     return tuple(
         interaction(
             cell.name,
-            {method: evidence.arm(cell.name, method).selected(PRIMARY_METRIC) for method in METHODS},
+            {method: evidence.arm(cell.name, method).selected(PRIMARY_METRIC) for method in CORNERS},
         )
         for cell in evidence.cells
     )
@@ -225,7 +228,7 @@ def _rho_responses(evidence: Evidence) -> tuple[RhoResponse, ...]:
 def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> RhoResponse:
     runs = {run.run_id: run for method in perturbing for run in evidence.tune_records(cell, method)}
     points = sorted(point for run in runs.values() for point in _rho_point(run))
-    base, sam = evidence.arm(cell, BASELINE).selection, evidence.arm(cell, "SAM").selection
+    base, sam = evidence.arm(cell, METHODS["SAM"].baseline).selection, evidence.arm(cell, "SAM").selection
     return RhoResponse(
         cell=cell,
         rho=tuple(rho for rho, _, _, _ in points),

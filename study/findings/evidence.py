@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from study.findings.content import FindingsError
-from study.methods import BASELINE, METHODS, epochs_factor_of_baseline
+from study.methods import METHODS
+from study.plan import epochs_factors
 from study.records import FactorValue, Measurement, RunRecord
 from study.selection import Selection, best_measurement, select
 from study.spec import StudySpec, cell_factors
 
-Key = tuple[str, str, int]  # (cell, method or search, epochs_factor)
-Configuration = tuple[str, str, int, float, float, float]
+Key = tuple[str, str, float]  # (cell, method or search, epochs_factor)
+Configuration = tuple[str, str, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,11 @@ class Evidence:
     tuned: dict[Key, list[RunRecord]]
     arms: dict[Key, Arm]
 
-    def arm(self, cell: str, method: str, epochs_factor: int = 1) -> Arm:
+    def arm(self, cell: str, method: str, epochs_factor: float = 1) -> Arm:
         """Return the arm of a method, an empty one where nothing is selected yet."""
         return self.arms.get((cell, method, epochs_factor), Arm(None, (), {}))
 
-    def tune_records(self, cell: str, method: str, epochs_factor: int = 1) -> list[RunRecord]:
+    def tune_records(self, cell: str, method: str, epochs_factor: float = 1) -> list[RunRecord]:
         """Return the tune records that serve a method."""
         return self.tuned.get((cell, _search_of(self.spec, method), epochs_factor), [])
 
@@ -118,15 +119,6 @@ def _finals(runs: Iterable[RunRecord]) -> dict[int, dict[str, Measurement]]:
         for run in runs
         for epochs in [run.job.epochs]
     }
-
-
-def epochs_factors(spec: StudySpec, method: str) -> list[int]:
-    """Return the multiples of the cell's epochs that a method is tuned at: 1, for the baseline maybe more."""
-    if method != BASELINE:
-        return [1]
-    others = [other for other in spec.methods if other != BASELINE]
-    wanted = {epochs_factor_of_baseline(other, budget) for other in others for budget in spec.budgets}
-    return sorted({1} | wanted)
 
 
 def _configuration(record: RunRecord) -> Configuration:

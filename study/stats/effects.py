@@ -31,7 +31,7 @@ class Contrast:
     kind: Literal["tuned", "within-run"]
     method: str
     baseline: str
-    budget: Literal["E", "G"]
+    budget: Literal["E", "G", "T"]
     metric: str
 
 
@@ -73,7 +73,7 @@ class Effect:
     kind: Literal["tuned", "within-run"]
     method: str
     baseline: str
-    budget: Literal["E", "G"]
+    budget: Literal["E", "G", "T"]
     metric: str
     seeds: tuple[int, ...]
     method_values: tuple[float, ...]
@@ -147,7 +147,7 @@ class DecayByAveraging:
 
     group: str
     schedule: str
-    family: Literal["base", "sam"]
+    family: str
     n: int
     last: Number
     averaged: Number

@@ -87,7 +87,7 @@ def test_effects_hold_the_right_runs_against_each_other(study: Study, findings: 
         arms[chosen.cell, chosen.method, chosen.epochs_factor] = rows.set_index("seed").sort_index()
     for effect in (*findings.effects, *findings.descriptive):
         method = arms[effect.cell, effect.method, 1][effect.metric]
-        baseline = arms[effect.cell, "SGD", epochs_factor_of_baseline(effect.method, effect.budget)][effect.metric]
+        baseline = arms[effect.cell, "SGD", epochs_factor_of_baseline(effect.method, effect.budget, {})][effect.metric]
         sign = -1 if effect.metric == "test_loss" else 1
         assert effect.seeds == tuple(method.index)
         assert effect.n == effect.planned == 6

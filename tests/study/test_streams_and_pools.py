@@ -110,7 +110,9 @@ def test_signals_match_the_published_generator() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_initial_weights_belong_to_the_seed_and_leave_the_global_state_alone(name: str) -> None:
     before = torch.get_rng_state()
-    first, again, other = (build_model(name, (1, 8, 8), 10, seed) for seed in (0, 0, 1))
+    first, again, other = (
+        build_model(default_factors("digits") | {"model": name}, (1, 8, 8), 10, seed) for seed in (0, 0, 1)
+    )
     assert torch.equal(torch.get_rng_state(), before)
     for a, b, c in zip(first.parameters(), again.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)

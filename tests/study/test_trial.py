@@ -21,7 +21,8 @@ from study.trial import average_names, evaluate, run
 JOB = Job(
     stage="confirm", cell="digits", task="digits",
     factors=default_factors("digits") | {"train_size": 300, "epochs": 4, "label_noise": 0.3},
-    family="base", epochs_factor=1, learning_rate=0.05, rho=0.0, average_start=0.3, average_starts=(0.5, 0.75), seed=1000,
+    family="base", epochs_factor=1, learning_rate=0.05, rho=0.0,
+    average_start=0.3, average_starts=(0.5, 0.75), seed=1000,
 )  # fmt: skip
 
 
@@ -53,16 +54,14 @@ def test_a_run_repeats_itself_bit_by_bit_whatever_ran_before(digits: Pool, chang
 
 
 def test_without_perturbation_the_sam_family_is_the_base_family(digits: Pool) -> None:
-    assert (
-        run(job(family="sam"), digits, "cpu", "0").measurements == run(JOB, digits, "cpu", "0").measurements
-    )
+    assert run(job(family="sam"), digits, "cpu", "0").measurements == run(JOB, digits, "cpu", "0").measurements
 
 
 def twin(pool: Pool, rho: float) -> dict[str, tuple[float, float]]:
     """Train the job once more with torch alone, textbook SAM, float64 averages, one big BatchNorm batch."""
     split = draw_split(pool, JOB.factors, JOB.seed)
     x, y = torch.from_numpy(split.train_inputs), torch.from_numpy(split.train_labels)
-    model = build_model("conv", (1, 8, 8), 10, JOB.seed).train()
+    model = build_model(JOB.factors, (1, 8, 8), 10, JOB.seed).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=JOB.learning_rate, momentum=0.9, weight_decay=5e-4)
     parameters, order = list(model.parameters()), stream(JOB.seed, "data order")
     snapshots = []

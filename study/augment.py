@@ -1,0 +1,32 @@
+"""Augmentation of training inputs, in batches on the trial's device."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_MAX_SHIFT_SHARE = 0.25  # of each spatial side, at strength 1
+_MAX_NOISE = 0.5  # standard deviations of the (standardized) inputs, at strength 1
+
+
+def augmented(inputs: Tensor, strength: float, draws: np.random.Generator) -> Tensor:
+    """Return inputs that are shifted (with wrap-around) and noisy, each example by its own draw.
+
+    Both passes of a step see the same augmented batch, and every method of a seed sees the same draws.
+
+    Args:
+        inputs: ``(n, channels, *shape)``, standardized.
+        strength: In [0, 1]; 0 returns the inputs as they are and draws nothing.
+        draws: The stream of augmentation.
+    """
+    if strength == 0:
+        return inputs
+    shifted = inputs
+    for dim in range(2, inputs.dim()):
+        side = inputs.shape[dim]
+        most = round(strength * _MAX_SHIFT_SHARE * side)
+        offsets = torch.from_numpy(draws.integers(-most, most + 1, size=len(inputs))).to(inputs.device)
+        positions = (torch.arange(side, device=inputs.device)[None, :] - offsets[:, None]) % side
+        index = positions.reshape(len(inputs), *(side if d == dim else 1 for d in range(1, inputs.dim())))
+        shifted = shifted.gather(dim, index.expand_as(shifted))
+    noise = torch.from_numpy(draws.standard_normal(inputs.shape, dtype=np.float32)).to(inputs.device)
+    return shifted + strength * _MAX_NOISE * noise

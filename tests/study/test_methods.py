@@ -1,0 +1,126 @@
+"""Every method in the table trains, costs what it says, and differs from its neighbours in its own switch alone."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from study.agenda import Agenda
+from study.augment import augmented
+from study.factors import default_factors
+from study.methods import FAMILIES, METHODS, epochs_factor_of_baseline
+from study.models import NORMS, build_model
+from study.plan import gradient_evaluations
+from study.records import Job
+from study.spec import StudySpec, parse_spec
+from study.tasks import POOLS, Pool
+from study.trial import average_names, run
+
+SPEC = """
+name = "all"
+question = "?"
+methods = {methods}
+confirm_seeds = 1
+average_starts = [0.5]
+[search]
+trials = 1
+unperturbed_share = 0.0
+[[problems]]
+task = "digits"
+factors.train_size = 200
+factors.epochs = 5
+"""
+
+
+@pytest.fixture(scope="module")
+def digits() -> Pool:
+    torch.set_num_threads(1)
+    return POOLS["digits"]()
+
+
+def spec_of(*methods: str) -> StudySpec:
+    return parse_spec(SPEC.format(methods=list(methods)), "all")
+
+
+def first_job(spec: StudySpec, family: str) -> Job:
+    agenda = Agenda(spec)
+    while job := agenda.next_job():
+        if job.family == family and job.epochs_factor == 1:
+            return job
+    raise AssertionError(family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_and_costs_what_the_plan_says(family: str, digits: Pool) -> None:
+    job = first_job(spec_of(*METHODS), family)
+    record = run(job, digits, "cpu", "0")
+    assert record.status == "completed", record.error
+    assert record.gradient_evaluations == gradient_evaluations(job) == round(1000 * FAMILIES[family].passes)
+    assert {m.weights for m in record.measurements} == {"last", *average_names(job)}
+
+
+def test_every_method_has_a_family_and_an_unperturbed_baseline() -> None:
+    for name, method in METHODS.items():
+        baseline = METHODS[method.baseline]
+        assert baseline.weights == "last"
+        assert FAMILIES[baseline.family].rule is None
+        assert FAMILIES[baseline.family].base == FAMILIES[method.family].base, name
+
+
+def test_families_of_one_base_agree_without_perturbation(digits: Pool) -> None:
+    jobs = {family: first_job(spec_of(*METHODS), family) for family in FAMILIES}
+    base = jobs["base"]
+    for family, settings in FAMILIES.items():
+        if settings.base == "sgd":
+            same = base.model_copy(update={"family": family, "rho": 0.0})
+            assert run(same, digits, "cpu", "0").measurements == run(base, digits, "cpu", "0").measurements, family
+
+
+def test_perturbed_families_differ_from_each_other(digits: Pool) -> None:
+    spec = spec_of(*METHODS)
+    losses = {family: run(first_job(spec, family), digits, "cpu", "0").measurements[-1].val_loss for family in FAMILIES}
+    assert len(set(losses.values())) == len(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("method", "factor"), [("SWA", 1), ("SAM", 2), ("WASAM", 2), ("late SAM", 1.2), ("AdamW+SAM", 2), ("EMA", 1)]
+)
+def test_equal_gradient_evaluations_stretch_the_baseline(method: str, factor: float) -> None:
+    assert epochs_factor_of_baseline(method, "G", {}) == pytest.approx(factor)
+    assert epochs_factor_of_baseline(method, "E", {}) == 1
+    spec = spec_of(METHODS[method].baseline, method)
+    own = first_job(spec, METHODS[method].family)
+    agenda = Agenda(spec)
+    longest = max((job for job in iter(agenda.next_job, None)), key=lambda job: job.epochs_factor)
+    assert gradient_evaluations(longest) == pytest.approx(gradient_evaluations(own), rel=0.01)
+
+
+def test_averages_nobody_reads_are_not_kept() -> None:
+    assert average_names(first_job(spec_of("SGD", "SAM"), "sam"))[0] == "swa@0.5"
+    assert not any(name.startswith("ema") for name in average_names(first_job(spec_of("SGD", "SAM"), "sam")))
+    assert any(name.startswith("lawa") for name in average_names(first_job(spec_of("SGD", "LAWA"), "base")))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 40)])
+def test_norm_and_width_shape_the_conv_net(norm: str, shape: tuple[int, ...]) -> None:
+    factors = default_factors("digits") | {"norm": norm, "width": 2.0}
+    model = build_model(factors, shape, 10, 0)
+    assert model(torch.zeros(2, *shape)).shape == (2, 10)
+    assert any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()) == (norm == "batch")
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d)]
+    assert [c.out_channels for c in convolutions] == [32, 64, 128]
+
+
+def test_augmentation_shifts_and_adds_noise_and_draws_nothing_at_zero() -> None:
+    inputs = torch.zeros(500, 1, 8, 8)
+    inputs[:, :, 4, 4] = 100.0
+    draws = np.random.default_rng(0)
+    assert augmented(inputs, 0.0, draws) is inputs
+    assert draws.random() == np.random.default_rng(0).random()
+    out = augmented(inputs, 1.0, draws)
+    peaks = out.flatten(1).argmax(1)
+    assert {int(p) for p in peaks // 8} == {int(p) for p in peaks % 8} == set(range(2, 7))
+    rest = out[out < 50]
+    assert rest.std().item() == pytest.approx(0.5, rel=0.02)
+    assert torch.equal(inputs.sum(), torch.tensor(50_000.0))
