@@ -9,7 +9,7 @@ from study.findings import Findings
 from study.records import FactorValue
 
 _FIRST_FACTOR_AFTER, _LAST_FACTOR_BEFORE = "search", "weights"  # where the frame keeps its factor columns
-BUDGET_WORDS = {"E": "equal epochs", "G": "equal gradient evaluations"}
+BUDGET_WORDS = {"E": "equal epochs", "G": "equal gradient evaluations", "T": "equal reference time"}
 METRIC_WORDS = {"test_accuracy": "test accuracy", "val_accuracy": "validation accuracy"}
 
 

@@ -11,7 +11,7 @@ from dashboards.figures.chart import Chart, Key
 from dashboards.figures.confirmed import Confirmed, confirmed_runs
 from dashboards.tables import Table, capped
 from study.findings import Findings
-from study.methods import METHODS
+from study.methods import METHODS, last_of
 
 MOST_TABLE_ROWS = 400
 
@@ -117,7 +117,7 @@ def _decay(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
             key
             for family in families
             for key in (
-                Key(f"{decay.last_method(family)}: last", decay.last_method(family), "open"),
+                Key(f"{last_of(family)}: last", last_of(family), "open"),
                 Key(f"{decay.averaged_method(family)}: averaged", decay.averaged_method(family)),
             )
         ),

@@ -112,7 +112,7 @@ def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell]) 
             (
                 Entry(cells[s.cell].label if s.cell in cells else s.cell),
                 Entry(s.method, method=s.method),
-                Entry(f"{s.epochs_factor}×", s.epochs_factor),
+                Entry(f"{s.epochs_factor:g}×", s.epochs_factor),
                 Entry(theme.number(s.learning_rate), s.learning_rate),
                 Entry(theme.number(s.rho), s.rho),
                 Entry(weights_in_words(s.weights), s.weights),

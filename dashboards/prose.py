@@ -26,7 +26,8 @@ def answer(findings: Findings, cells: Mapping[str, Cell]) -> str:
     clauses = [_clause(methods, "help", names, problems, cells) for names, methods in helping]
     if idle:
         clauses.append(_clause(idle, "help", (), problems, cells))
-    clauses += [_clause(methods, "hurt", names, problems, cells) for names, methods in hurting]
+    at = "" if len(_budgets(findings)) == 1 else f"at {BUDGET_WORDS[findings.primary_budget]} "
+    clauses += [f"{at}{_clause(methods, 'hurt', names, problems, cells)}" for names, methods in hurting]
     if helping and not hurting:
         clauses.append("no method hurts in any")
     null = "" if helping or hurting else f" ({_null_clause(findings)})"
@@ -73,10 +74,13 @@ def _tested(summary: MethodSummary) -> tuple[str, ...]:
 
 
 def _budget_clause(findings: Findings) -> str:
-    budgets = {effect.budget for effect in findings.effects}
-    if "G" in budgets and findings.primary_budget == "G":
-        return "At equal gradient evaluations"
-    return f"At {BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)}"
+    """Name every budget of the study, because "helps" without a qualifier needs them all."""
+    alike = " alike" if len(_budgets(findings)) > 1 else ""
+    return f"At {listed([BUDGET_WORDS[budget] for budget in _budgets(findings)])}{alike}"
+
+
+def _budgets(findings: Findings) -> list[str]:
+    return list(dict.fromkeys(effect.budget for effect in findings.effects))
 
 
 def no_verdict(findings: Findings) -> str:

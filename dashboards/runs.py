@@ -76,7 +76,7 @@ def _rows(
                 Entry(str(run["stage"])),
                 Entry(cells[run["cell"]].label),
                 Entry(str(run["family"])),
-                Entry(f"{run['epochs_factor']}×", int(run["epochs_factor"])),
+                Entry(f"{run['epochs_factor']:g}×", float(run["epochs_factor"])),
                 Entry(theme.number(run["learning_rate"]), run["learning_rate"]),
                 Entry(theme.number(run["rho"]), run["rho"]),
                 Entry(str(run["seed"]), int(run["seed"])),

@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="print the plan, its cost and estimated time; start nothing"
     )
     parser.add_argument("--list", action="store_true", help="list the built-in studies")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of a spec, for editors")
     parser.add_argument(
         "--address", metavar="ADDR", help='join a Ray cluster ("auto", or host:port) instead of starting one'
     )

@@ -101,16 +101,16 @@ class LossSurface:
         """
         batches = self.batches if batches is None else batches
         leaves = weights if create_graph else [w.detach().requires_grad_() for w in weights]
-        total = 0.0
+        losses: list[float] = []
         gradient: list[Tensor] = []
         with torch.enable_grad(), eval_mode(self._model):
             for share, batch in zip(_shares(batches), batches, strict=True):
-                loss = share * self._batch_loss(leaves, batch)
-                part = torch.autograd.grad(loss, leaves, create_graph=create_graph, materialize_grads=True)
+                loss = self._batch_loss(leaves, batch)
+                part = torch.autograd.grad(share * loss, leaves, create_graph=create_graph, materialize_grads=True)
                 gradient = [a + b for a, b in zip(gradient, part, strict=True)] if gradient else list(part)
-                total += loss.item()
+                losses.append(share * loss.item())
         self.cost.bill_gradients(count_examples(batches))
-        return total, gradient
+        return math.fsum(losses), gradient
 
     def _batch_loss(self, weights: Sequence[Tensor], batch: Batch) -> Tensor:
         inputs, targets = batch

@@ -24,7 +24,7 @@ class Option:
 
     cell: str
     method: str
-    epochs_factor: int
+    epochs_factor: float
     gradient_evaluations: float
     relative: float
     accuracies: tuple[float, ...]
@@ -34,7 +34,7 @@ class Option:
     @property
     def name(self) -> str:
         """Method, and how many times the epochs where that is more than one."""
-        return self.method if self.epochs_factor == 1 else f"{self.method}, {self.epochs_factor}× epochs"
+        return self.method if self.epochs_factor == 1 else f"{self.method}, {self.epochs_factor:g}× epochs"
 
 
 def options_of(runs: Iterable[Confirmed], baseline: str, cells: Mapping[str, Cell]) -> tuple[Option, ...]:

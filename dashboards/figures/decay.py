@@ -10,7 +10,7 @@ from dashboards.cells import Cell, words_of
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchors, axis, lay_out
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
-from study.methods import METHODS
+from study.methods import METHODS, last_of
 from study.stats import DecayByAveraging, Effect
 
 
@@ -47,21 +47,16 @@ def group_words(effects: Iterable[Effect], cells: Mapping[str, Cell]) -> dict[st
 
 def row_of(entry: DecayByAveraging) -> str:
     """Name a row: which trajectory, under which schedule."""
-    return f"{last_method(entry.family)}, {words_of('schedule', entry.schedule)}"
+    return f"{last_of(entry.family)}, {words_of('schedule', entry.schedule)}"
 
 
 def _family_order(row: str, entries: tuple[DecayByAveraging, ...]) -> str:
     return next(entry.family for entry in entries if row_of(entry) == row)
 
 
-def last_method(family: str) -> str:
-    """Return the method that a family's last weights are, ``averaged_method`` the one of its averages."""
-    return next(m.name for m in METHODS.values() if (m.family, m.weights) == (family, "last"))
-
-
 def averaged_method(family: str) -> str:
-    """Return the method that a family's averaged weights are."""
-    return next(m.name for m in METHODS.values() if (m.family, m.weights) == (family, "averaged"))
+    """Return the first method in the table that averages a family's weights."""
+    return next(name for name, m in METHODS.items() if m.family == family and m.weights != "last")
 
 
 def _ends(entries: tuple[DecayByAveraging, ...], group: str) -> tuple[float, float]:
@@ -101,7 +96,7 @@ def figure_of(decay: Decay) -> tuple[go.Figure, Arrangement]:
 
 
 def _dumbbells(entries: list[DecayByAveraging], heights: Mapping[str, int], panel: int) -> go.Scatter:
-    last = theme.style_of(last_method(entries[0].family))
+    last = theme.style_of(last_of(entries[0].family))
     averaged = theme.style_of(averaged_method(entries[0].family))
     labels, hovers = [], []
     for entry in entries:
@@ -157,7 +152,7 @@ def table_of(decay: Decay) -> Table:
         tuple(
             (
                 Entry(entry.group),
-                Entry(last_method(entry.family), entry.family, method=last_method(entry.family)),
+                Entry(last_of(entry.family), entry.family, method=last_of(entry.family)),
                 Entry(words_of("schedule", entry.schedule), entry.schedule),
                 Entry(theme.percent(entry.last), entry.last),
                 Entry(theme.percent(entry.averaged), entry.averaged),

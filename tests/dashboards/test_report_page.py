@@ -202,7 +202,7 @@ def test_a_study_that_is_hostile_throughout_gives_a_page(make) -> None:
     assert_unharmed(build_report(made.findings, made.frame))
 
 
-ALL_DIVERGED = "At equal gradient evaluations, SWA, SAM and WASAM help in none of the 2 problems (of 6 comparisons: "
+ALL_DIVERGED = "At equal epochs and equal gradient evaluations alike, SWA, SAM and WASAM help in none of the 2 problems (of 6 comparisons: "
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ ALL_DIVERGED = "At equal gradient evaluations, SWA, SAM and WASAM help in none o
         ({"diverged": 1.0}, ALL_DIVERGED),
         ({"factors": {}, "gains": {}}, "help in none of the one problem"),
         ({"methods": ["SGD", "SWA"], "budgets": ["E"], "primary_budget": "E"}, "At equal epochs, SWA helps in"),
-        ({"sampler": "tpe"}, "At equal gradient evaluations"),
+        ({"sampler": "tpe"}, "At equal epochs and equal gradient evaluations alike"),
     ],
 )
 def test_every_study_has_an_honest_page(make, settings: dict, sentence: str) -> None:
