@@ -3,30 +3,22 @@
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
-from study.agenda import Agenda
+from study.conduct import Say, Wishes, conclude, engine, open_folder, train
 from study.findings import FindingsError
 from study.plan import cells, sizes
-from study.progress import Display, format_duration
-from study.records import RecordError, RunRecord, write_record
-from study.results import (
-    ResultsError,
-    Study,
-    freeze_spec,
-    fresh_folder_name,
-    frozen_spec,
-    load,
-    records_of,
-    write_views,
-)
-from study.spec import SpecError, StudySpec, builtin_specs, extends, json_schema, load_spec, parse_spec
+from study.progress import format_duration
+from study.records import RecordError
+from study.results import ResultsError, Study, frozen_spec
+from study.spec import SpecError, StudySpec, builtin_specs, json_schema, load_spec, parse_spec
 from study.summary import averaging_table, format_table, verdict_table
 
 EXIT_DONE, EXIT_USAGE, EXIT_FAILED_RUNS, EXIT_INTERRUPTED = 0, 2, 3, 130
@@ -188,136 +180,40 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path) -> int:
 
 
 def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: argparse.Namespace) -> int:
-    folder_spec = None if options.fresh else frozen_spec(folder)
-    if options.fresh and folder.exists():
-        renamed = fresh_folder_name(folder)
-        folder.rename(renamed)
-        _say(console, options, f"the old study was moved to {renamed}")
-    if folder_spec is None:
-        if folder.exists() and any(folder.iterdir()):
-            raise ResultsError(
-                f"{folder} holds files but no study; give an empty or new folder with --out, or --fresh."
-            )
-        spec, text = _with_reference_times(spec, text)
-        freeze_spec(folder, spec, text)
-    elif folder_spec.hash == spec.hash:
-        spec = folder_spec
-    elif extends(spec, folder_spec):
-        _say(console, options, f"{folder} holds a smaller version of this study: all that it measured is kept.")
-        spec = spec.model_copy(update={"reference_times": folder_spec.reference_times})
-        freeze_spec(folder, spec, _with_times(text, spec.reference_times))
-    else:
-        raise ResultsError(
-            f"{folder} holds another study (spec hash {folder_spec.hash[:12]}, this one has {spec.hash[:12]}), and "
-            "more than trials, seeds or problems was changed; choose another folder with --out, "
-            "or --fresh to rename the old one."
-        )
-    agenda = Agenda(spec, records_of(folder, spec))
-    if folder_spec is not None and agenda.finished:
-        _say(console, options, f"{folder} is finished: nothing to train.")
-        return _finish(console, folder, options)
-    if folder_spec is not None:
-        _say(console, options, f"{folder} is unfinished: going on after {len(agenda.records)} finished runs.")
+    say = _speaker(console, options)
+    spec, agenda = open_folder(spec, text, folder, fresh=options.fresh, say=say)
     try:
-        _train(console, spec, folder, agenda, options)
+        if not agenda.finished:
+            with engine(_wishes(options), say) as slots:
+                train(spec, folder, agenda, slots, console=console, quiet=options.quiet)
     except KeyboardInterrupt:
-        console.print(
-            f"\ninterrupted; every finished run is kept. Resume with: python -m study.run --resume {folder}",
-            markup=False,
-        )
+        resume = f"python -m study.run --resume {shlex.quote(str(folder))}"
+        console.print(f"\ninterrupted; every finished run is kept. Resume with: {resume}", markup=False)
         return EXIT_INTERRUPTED
-    return _finish(console, folder, options)
-
-
-def _with_reference_times(spec: StudySpec, text: str) -> tuple[StudySpec, str]:
-    """Measure what budget T needs, unless the spec gives it, and add it to the text that is frozen."""
-    if "T" not in spec.budgets or spec.reference_times:
-        return spec, text
-    from study.estimate import reference_times  # noqa: PLC0415  # needs torch
-
-    measured = reference_times(spec)
-    return spec.model_copy(update={"reference_times": measured}), _with_times(text, measured)
-
-
-def _with_times(text: str, times: Mapping[str, float]) -> str:
-    """Return a spec's text with its reference times as the last table, unless there are none or it has one."""
-    if not times or "[reference_times]" in text:
-        return text
-    lines = "".join(f"{json.dumps(family)} = {time}\n" for family, time in times.items())
-    return f"{text.rstrip()}\n\n[reference_times]\n{lines}"
-
-
-def _train(console: Console, spec: StudySpec, folder: Path, agenda: Agenda, options: argparse.Namespace) -> None:
-    """Run what the agenda still holds."""
-    # Ray and Optuna take seconds to import, and listing, planning and reading need neither.
-    from study import search  # noqa: PLC0415
-    from study.optuna_store import OptunaStore  # noqa: PLC0415
-
-    try:
-        with search.cluster(options.address) as cluster:
-            slots = search.plan_slots(
-                cluster.resources, options.cpus_per_trial, options.gpus_per_trial, options.max_concurrent
-            )
-            _say(console, options, _where(cluster.dashboard_url, slots.concurrent, slots.gpus))
-            store = OptunaStore(folder / "optuna.db", spec.search, agenda)
-
-            def take(record: RunRecord) -> None:
-                write_record(folder, record)
-                agenda.complete(record)
-                store.add(record, agenda.search_of(record))
-                display.finished(record)
-
-            with Display(console, agenda, slots.concurrent, options.quiet) as display:
-                search.run_agenda(
-                    agenda, name=spec.name, spec_hash=spec.hash, slots=slots,
-                    storage=folder / "ray", take=take, listener=display,
-                )  # fmt: skip
-            store.close()
-    except search.EngineError as error:
-        raise ResultsError(str(error)) from error
-
-
-def _where(dashboard_url: str, concurrent: int, gpus: float) -> str:
-    device = f"{gpus:g} GPU each" if gpus else "on CPUs"
-    watch = (
-        f"Ray dashboard: {dashboard_url} (if it asks for a token, `ray get-auth-token` prints it)"
-        if dashboard_url
-        else "this Ray cluster has no dashboard"
-    )
-    return f"{concurrent} runs side by side, {device}. {watch}"
-
-
-def _finish(console: Console, folder: Path, options: argparse.Namespace) -> int:
-    """Write the views, print the tables and the report's path; the records alone decide."""
-    study = load(folder)
-    write_views(study)
-    _say(
-        console,
-        options,
-        f"\nLast against averaged test accuracy, same runs:\n{format_table(averaging_table(study.findings))}",
-    )
-    _say(
-        console,
-        options,
-        f"\nVerdicts, tuned against tuned {study.findings.baseline}:\n{format_table(verdict_table(study.findings))}\n",
-    )
+    study = conclude(folder)
+    findings = study.findings
+    say(f"\nLast against averaged test accuracy, same runs:\n{format_table(averaging_table(findings))}")
+    say(f"\nVerdicts, tuned against tuned {findings.baseline}:\n{format_table(verdict_table(findings))}\n")
+    if findings.counts.failed:
+        print(f"{findings.counts.failed} runs failed; their messages stand in {folder / 'records'}.", file=sys.stderr)
     if not options.no_report:
-        from dashboards.report import write_report  # noqa: PLC0415  # the one place where study asks for the report
-
-        print(write_report(study, folder / "report.html"))
-    return _exit_code(study)
+        _report(study)
+    return EXIT_FAILED_RUNS if findings.counts.failed else EXIT_DONE
 
 
-def _exit_code(study: Study) -> int:
-    failed = study.findings.counts.failed
-    if failed:
-        print(f"{failed} runs failed; their messages stand in {study.folder / 'records'}.", file=sys.stderr)
-    return EXIT_FAILED_RUNS if failed else EXIT_DONE
+def _wishes(options: argparse.Namespace) -> Wishes:
+    return Wishes(options.address, options.cpus_per_trial, options.gpus_per_trial, options.max_concurrent)
 
 
-def _say(console: Console, options: argparse.Namespace, text: str) -> None:
-    if not options.quiet:
-        console.print(text, markup=False)
+def _speaker(console: Console, options: argparse.Namespace) -> Say:
+    """Return what prints a line for the user, or nothing when they asked for quiet."""
+    return (lambda text: None) if options.quiet else (lambda text: console.print(text, markup=False))
+
+
+def _report(study: Study) -> None:
+    from dashboards.report import write_report  # noqa: PLC0415  # the one place where study asks for the report
+
+    print(write_report(study, study.folder / "report.html"))
 
 
 def _usage_error(error: Exception) -> int:

@@ -1,6 +1,7 @@
 """BatchNorm statistics: keep them during a pass that must not count, or compute them exactly."""
 
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -47,35 +48,44 @@ class BufferGuard:
         self._buffers: list[Tensor] = []
         self._copies: list[Tensor] = []
         self._seen: set[nn.Module] = set()
-        self._hook: RemovableHandle | None = None
+        self._unhook: weakref.finalize[..., BufferGuard] | None = None
 
     def hold(self) -> None:
         """Copy the buffers away."""
         self.release()
         if self._tables is None:
-            self._hook = register_module_forward_pre_hook(self._hold_layer)
+            this = weakref.ref(self)
+            handle = register_module_forward_pre_hook(lambda layer, _: _hold_layer(this(), layer))
+            # Runs at release(), or when the guard is dropped without it, so that no hook stays behind.
+            self._unhook = weakref.finalize(self, handle.remove)
         else:
             self._keep(b for table in self._tables for b in table.values())
 
     def release(self) -> None:
         """Copy them back; nothing happens without a `hold` before."""
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        if self._unhook is not None:
+            self._unhook()
+            self._unhook = None
             self._seen.clear()
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._copies)
             self._buffers, self._copies = [], []
 
-    def _hold_layer(self, module: nn.Module, _: object) -> None:
-        if isinstance(module, _NormBase) and module not in self._seen:
-            self._seen.add(module)
-            self._keep(module._buffers.values())
+    def hold_layer(self, layer: nn.Module) -> None:
+        """Copy one layer's buffers away, unless that has been done."""
+        if layer not in self._seen:
+            self._seen.add(layer)
+            self._keep(layer._buffers.values())
 
     def _keep(self, buffers: Iterable[Tensor | None]) -> None:
         present = [b.detach() for b in buffers if b is not None]
         self._buffers += present
         self._copies += [b.clone() for b in present]
+
+
+def _hold_layer(guard: BufferGuard | None, layer: nn.Module) -> None:
+    if guard is not None and isinstance(layer, _NormBase):
+        guard.hold_layer(layer)
 
 
 @contextmanager

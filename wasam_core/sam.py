@@ -390,26 +390,28 @@ class WASAM(Optimizer):
         total = len(batch[0])
         self.zero_grad()
         losses: list[Tensor] = []
-        gradients: dict[Tensor, Tensor] = {}
+        sums: dict[Tensor, Tensor] = {}
         finite = True
         for part in zip(*(torch.split(t, cast(int, self.m)) for t in batch), strict=True):
             share = len(part[0]) / total
             before = capture_rng(self._accelerators)
             losses.append(self._clean_pass(closure, part).detach() * share)
             self._attempts = attempt
-            self._ascend(True, True, len(part[0]))
+            moved = self._ascend(True, True, len(part[0]))
             finite = finite and self._finite
-            self._perturbed_pass(closure, part, before)
-            self._bill(len(part[0]))
+            # Other processes wait in the second backward, whatever happened in this one.
+            if moved or self._process_group is not None:
+                self._perturbed_pass(closure, part, before)
+                self._bill(len(part[0]))
+            # The gradients of a clean pass that failed make the sum fail, for a GradScaler to see.
+            pairs = self._set_aside or [(p, p.grad) for p in self._parameters() if p.grad is not None]
             self.restore()
-            for p in self._parameters():
-                if p.grad is None:
-                    continue
-                grad = p.grad if share == 1.0 else p.grad.mul_(share)
-                gradients[p] = gradients[p].add_(grad) if p in gradients else grad
+            for p, grad in pairs:
+                part_grad = grad if share == 1.0 else grad * share
+                sums[p] = sums[p].add_(part_grad) if p in sums else part_grad
                 p.grad = None
-        for p, grad in gradients.items():
-            p.grad = grad
+        for p, total_grad in sums.items():
+            p.grad = total_grad
         self._finite = finite
         self._update(scaler)
         return torch.stack(losses).sum()

@@ -255,7 +255,7 @@ def test_the_base_step_shows_in_a_profile(toys):
 
 
 def test_weights_of_16_bits_are_moved_by_rho_whatever_the_size_of_the_gradient():
-    for dtype, size in ((torch.float16, 1e-6), (torch.bfloat16, 1e-20), (torch.bfloat16, 1e20)):
+    for dtype, size in ((torch.float16, 1e-6), (torch.bfloat16, 1e-10), (torch.bfloat16, 1e20)):
         w = nn.Parameter(torch.zeros(10_000, dtype=dtype))
         w.grad = torch.full_like(w, size)
         with perturbed([w], rho=0.5):
