@@ -11,7 +11,7 @@ from rich.console import Console
 
 from study.agenda import Agenda
 from study.progress import Display
-from study.records import RunRecord, write_record
+from study.records import RunRecord, write_atomically, write_record
 from study.results import (
     ResultsError,
     Study,
@@ -135,7 +135,9 @@ def train(spec: StudySpec, folder: Path, agenda: Agenda, slots: "Slots", *, cons
 
     store = OptunaStore(folder / "optuna.db", spec.search, agenda)
 
-    def take(record: RunRecord) -> None:
+    def take(record: RunRecord, weights: bytes) -> None:
+        if weights:
+            write_atomically(folder / "weights" / f"{record.run_id}.safetensors", weights)
         write_record(folder, record)
         agenda.complete(record)
         store.add(record, agenda.search_of(record))
@@ -156,8 +158,12 @@ def train(spec: StudySpec, folder: Path, agenda: Agenda, slots: "Slots", *, cons
         store.close()
 
 
-def conclude(folder: Path) -> Study:
-    """Read the records, write the frame and the findings, and return the study; the records alone decide."""
+def conclude(folder: Path, agenda: Agenda) -> Study:
+    """Measure the lines that the spec asks for, write the frame and the findings, and return the study."""
+    if any(record.job.probed for record in agenda.records):
+        from study.lines import measure_lines  # noqa: PLC0415  # needs torch
+
+        measure_lines(folder, agenda)
     study = load(folder)
     write_views(study)
     return study

@@ -22,15 +22,21 @@ class Hypothesis(Strict):
     - ``contrast``: gain of ``method`` at the second value of ``factor`` minus that at the first.
     - ``averaging``: like ``contrast``, for the within-run gain of averaging on ``method``'s trajectory.
     - ``budget``: gain of ``method`` at equal epochs minus that at equal gradient evaluations.
+    - ``worse``, ``better``: gain of ``method`` minus the smaller, or the larger, of the gains of SWA and SAM.
     - ``sharpness``: log of ``measure`` on ``method``'s weights minus that on ``other``'s.
     - ``barrier``: loss barrier on the line between ``method``'s weights and ``other``'s.
+    - ``minimizers``: how the gain of ``method`` moves with the distance between the train and the test minimizer on the
+      line from ``other``'s weights to ``method``'s, over cells.
 
     ``expected``: ``+`` above 0, ``-`` below 0, ``0`` no material difference (within ±δ), ``>=`` not materially below.
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
     claim: str = Field(min_length=1, max_length=300)
-    kind: Literal["gain", "slope", "difference", "contrast", "averaging", "budget", "sharpness", "barrier"]
+    kind: Literal[
+        "gain", "slope", "difference", "contrast", "averaging", "budget", "worse", "better",
+        "sharpness", "barrier", "minimizers",
+    ]  # fmt: skip
     method: str
     other: str = ""
     factor: str = ""
@@ -49,6 +55,6 @@ class Hypothesis(Strict):
             raise ValueError(
                 f"factor = {self.factor!r} was given; kind {self.kind!r} needs one of {', '.join(FACTORS)}"
             )
-        if self.kind in ("difference", "sharpness", "barrier") and not self.other:
+        if self.kind in ("difference", "sharpness", "barrier", "minimizers") and not self.other:
             raise ValueError(f"other is missing; kind {self.kind!r} compares two methods")
         return self

@@ -108,15 +108,22 @@ def tune_job(spec: StudySpec, search: Search, trial: int, proposal: Proposal) ->
 
 
 def confirm_jobs(spec: StudySpec, search: Search, selections: Iterable[Selection]) -> list[Job]:
-    """Return the jobs that re-train the selected configurations on fresh seeds; methods that agree share them."""
-    configurations = dict.fromkeys(
-        Proposal(chosen.learning_rate, chosen.rho, chosen.average_start) for chosen in selections
-    )
+    """Return the jobs that re-train the selected configurations on fresh seeds; methods that agree share them.
+
+    With probes, a run also says how sharp the weights are that stand for its methods.
+    """
+    probed: dict[Proposal, list[str]] = {}
+    for chosen in selections:
+        configuration = Proposal(chosen.learning_rate, chosen.rho, chosen.average_start)
+        probed.setdefault(configuration, []).append(chosen.average or "last")
     return [
         _job(spec, search.cell, search.family, search.epochs_factor, configuration).model_copy(
-            update={"seed": FIRST_CONFIRM_SEED + index}
+            update={
+                "seed": FIRST_CONFIRM_SEED + index,
+                "probed": tuple(dict.fromkeys(weights)) if spec.probes and search.epochs_factor == 1 else (),
+            }
         )
-        for configuration in configurations
+        for configuration, weights in probed.items()
         for index in range(spec.confirm_seeds)
     ]
 

@@ -45,6 +45,7 @@ class Job(_Frozen):
         average_starts: The fixed grid of starts that are averaged beside it.
         ema_decays: Decays per step of exponential moving averages, in [0, 1); empty unless a method reads them.
         lawa_windows: Epochs in the windows of latest-weights averages; empty unless a method reads them.
+        probed: Weights whose sharpness is measured at the end, and that are kept for lines between runs.
         seed: Root of every named random stream of the run.
         trial: Position of the proposal in its search, from 0; None in ``confirm``.
         search: Which search proposed it (a family when trajectories are shared, a method otherwise); "" in
@@ -63,6 +64,7 @@ class Job(_Frozen):
     average_starts: tuple[float, ...] = ()
     ema_decays: tuple[float, ...] = ()
     lawa_windows: tuple[int, ...] = ()
+    probed: tuple[str, ...] = ()
     seed: int = Field(ge=0)
     trial: int | None = None
     search: str = ""
@@ -208,6 +210,13 @@ def read_records(folder: Path) -> dict[str, RunRecord]:
             )
         records[record.run_id] = record
     return records
+
+
+def read_lines(folder: Path) -> tuple[LineRecord, ...]:
+    """Read the lines of a results folder, in the order of their names."""
+    return tuple(
+        LineRecord.model_validate_json(path.read_bytes()) for path in sorted((folder / "lines").glob("*.json"))
+    )
 
 
 _RUN_COLUMNS = ("status", "error", "gradient_evaluations", "forward_evaluations", "skipped_steps")

@@ -14,7 +14,7 @@ import pandas as pd
 
 from study.findings import Findings, find, write_findings
 from study.plan import cells, confirm_jobs, searches
-from study.records import RunRecord, frame_of, read_records, write_atomically
+from study.records import RunRecord, frame_of, read_lines, read_records, write_atomically
 from study.selection import select
 from study.spec import StudySpec, parse_spec
 
@@ -55,7 +55,9 @@ def load(folder: Path | str) -> Study:
             "give a folder that `python -m study.run` has written."
         )
     records = records_of(folder, spec)
-    return Study(folder, spec, records, frame_of(records), find(spec, records, planned_runs(spec, records)))
+    return Study(
+        folder, spec, records, frame_of(records), find(spec, records, planned_runs(spec, records), read_lines(folder))
+    )
 
 
 def records_of(folder: Path, spec: StudySpec) -> tuple[RunRecord, ...]:

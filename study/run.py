@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from study.claims import SUITE, claim_specs, outcome_table, run_claims
 from study.conduct import Say, Wishes, conclude, engine, open_folder, train
 from study.findings import FindingsError
 from study.plan import cells, sizes
@@ -29,6 +30,7 @@ examples:
   python -m study.run my_study.toml --dry-run  what it would run and how long that would take
   python -m study.run --resume results/quick   go on where an interrupted study stopped
   python -m study.run quick --fresh            start again; the old folder is renamed, not deleted
+  python -m study.run claims                   twelve published claims, one small study each, and their outcomes
   python -m study.run my_study.toml --address auto --gpus-per-trial 0.5
                                                on the Ray cluster of this machine, two runs a GPU
 
@@ -47,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.schema:
             print(json.dumps(json_schema(), indent=1))
             return EXIT_DONE
+        if options.spec == SUITE:
+            return _run_claims(console, options)
         spec, text, folder = _what_to_run(options)
         if options.dry_run:
             return _dry_run(console, spec, folder)
@@ -78,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gpus-per-trial", type=_share_of_gpus, metavar="X",
         help="GPUs of each run, may be a fraction; default 1 where the cluster has GPUs, else 0",
+    )  # fmt: skip
+    parser.add_argument(
+        "--scale", type=_positive_number, default=1.0, metavar="X",
+        help="of the suite \"claims\": multiply trials and seeds, for bigger machines; default 1",
     )  # fmt: skip
     parser.add_argument("--max-concurrent", type=_positive_int, metavar="N", help="at most N runs side by side")
     parser.add_argument(
@@ -190,7 +198,7 @@ def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: ar
         resume = f"python -m study.run --resume {shlex.quote(str(folder))}"
         console.print(f"\ninterrupted; every finished run is kept. Resume with: {resume}", markup=False)
         return EXIT_INTERRUPTED
-    study = conclude(folder)
+    study = conclude(folder, agenda)
     findings = study.findings
     say(f"\nLast against averaged test accuracy, same runs:\n{format_table(averaging_table(findings))}")
     say(f"\nVerdicts, tuned against tuned {findings.baseline}:\n{format_table(verdict_table(findings))}\n")
@@ -199,6 +207,36 @@ def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: ar
     if not options.no_report:
         _report(study)
     return EXIT_FAILED_RUNS if findings.counts.failed else EXIT_DONE
+
+
+def _run_claims(console: Console, options: argparse.Namespace) -> int:
+    """Run the suite of published claims, or print its size."""
+    if options.resume:
+        raise ResultsError("--resume was given with the suite 'claims'; run it again with the same --out to go on.")
+    say = _speaker(console, options)
+    if options.dry_run:
+        for name, (spec, _) in claim_specs(options.scale).items():
+            runs = _range(*map(sum, zip(*(size.runs for size in sizes(spec)), strict=True)))
+            console.print(f"{name:20} {len(cells(spec))} cells, {runs} runs. {spec.question}", markup=False)
+        return EXIT_DONE
+    try:
+        studies = run_claims(
+            options.out or Path("results") / SUITE,
+            _wishes(options),
+            scale=options.scale,
+            fresh=options.fresh,
+            console=console,
+            quiet=options.quiet,
+            say=say,
+        )
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; every finished run is kept. Run the same command again to go on.", markup=False)
+        return EXIT_INTERRUPTED
+    say(f"\nPublished claims, held against this machine's runs:\n{format_table(outcome_table(studies))}\n")
+    if not options.no_report:
+        for study in studies:
+            _report(study)
+    return EXIT_FAILED_RUNS if any(study.findings.counts.failed for study in studies) else EXIT_DONE
 
 
 def _wishes(options: argparse.Namespace) -> Wishes:

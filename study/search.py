@@ -6,6 +6,7 @@ a record, and a resumed study is a new Tuner on what is left. Tune's own restore
 it aborts on trials that had finished, and it does not restore what our agenda knows.
 """
 
+import base64
 import logging
 import os
 import time
@@ -32,6 +33,9 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a user's task mean what they say
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+
+Take = Callable[[RunRecord, bytes], None]
 
 
 class EngineError(ValueError):
@@ -158,8 +162,10 @@ class StudyRun(tune.Trainable):
 
         # The assigned resources decide, not torch: a trial without a GPU still sees all of the node's.
         device = "cuda:0" if ray.get_gpu_ids() else "cpu"
-        record = run(self._job, self._pools[self._job.task], device, self._spec_hash)
-        return {"record": record.model_dump_json(), "done": True}
+        kept: list[bytes] = []
+        record = run(self._job, self._pools[self._job.task], device, self._spec_hash, kept.append)
+        weights = base64.b64encode(kept[0]).decode() if kept else ""
+        return {"record": record.model_dump_json(), "weights": weights, "done": True}
 
 
 class _StaysInTheDriver:
@@ -201,9 +207,7 @@ class _AgendaSearcher(_StaysInTheDriver, Searcher):
 class _Recorder(_StaysInTheDriver, tune.Callback):
     """Turns what Tune reports into records: exactly one for every run, whatever its end."""
 
-    def __init__(
-        self, searcher: _AgendaSearcher, take: Callable[[RunRecord], None], listener: Listener, spec_hash: str
-    ) -> None:
+    def __init__(self, searcher: _AgendaSearcher, take: Take, listener: Listener, spec_hash: str) -> None:
         self._searcher, self._take, self._listener, self._spec_hash = searcher, take, listener, spec_hash
         self._broken: Exception | None = None
 
@@ -213,7 +217,8 @@ class _Recorder(_StaysInTheDriver, tune.Callback):
         self._listener.tick()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._hand_over(trial, RunRecord.model_validate_json(trial.last_result["record"]))
+        result = trial.last_result
+        self._hand_over(trial, RunRecord.model_validate_json(result["record"]), base64.b64decode(result["weights"]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         job = self._searcher.jobs[trial.trial_id]
@@ -229,11 +234,11 @@ class _Recorder(_StaysInTheDriver, tune.Callback):
             ),
         )
 
-    def _hand_over(self, trial: Any, record: RunRecord) -> None:
+    def _hand_over(self, trial: Any, record: RunRecord, weights: bytes = b"") -> None:
         """Pass a record on. Tune would take an error here for one of the trial's, so it is kept for the next step."""
         self._searcher.jobs.pop(trial.trial_id)
         try:
-            self._take(record)
+            self._take(record, weights)
         except Exception as error:  # whatever it is, it is the driver's and must end the study
             self._broken = error
 
@@ -245,7 +250,7 @@ def run_agenda(
     spec_hash: str,
     slots: Slots,
     storage: Path,
-    take: Callable[[RunRecord], None],
+    take: Take,
     listener: Listener,
 ) -> None:
     """Run everything that the agenda holds, and return when it is finished.
@@ -256,7 +261,8 @@ def run_agenda(
         spec_hash: Goes into every record.
         slots: What each run gets.
         storage: Folder for Ray's own files.
-        take: Called with each record as its run ends; it must write it and complete the agenda.
+        take: Called with each record as its run ends, and with the weights that it keeps (safetensors; empty without
+            probes); it must write both and complete the agenda.
         listener: Told of starts, ends and the passing of time.
     """
     if agenda.finished:

@@ -19,6 +19,8 @@ class Selection:
         trial: Position of the winning proposal in its search.
         learning_rate, rho, average_start: Its hyper-parameters.
         weights: The weights that validation picked: ``last`` or an average such as ``swa@0.75``.
+        average: The average that stands for averaging, whatever validation picked: its best average of the winning
+            trial; None for methods that read the last weights.
         val_accuracy: Its validation accuracy in the tune stage: optimistic, never a result.
         trials: Proposals that were compared (diverged ones count, at chance level; failed ones do not).
         at_edge: Names of the hyper-parameters whose value lies in the outer 5 % of the searched range.
@@ -32,6 +34,7 @@ class Selection:
     rho: float
     average_start: float
     weights: str
+    average: str | None
     val_accuracy: float
     trials: int
     at_edge: tuple[str, ...]
@@ -63,10 +66,17 @@ def select(method: str, records: Iterable[RunRecord], space: SearchSpace) -> Sel
         rho=job.rho,
         average_start=job.average_start,
         weights=best.weights,
+        average=_best_average(method, record),
         val_accuracy=best.val_accuracy or 0.0,
         trials=len(usable),
         at_edge=_edges(record, best.weights, space),
     )
+
+
+def _best_average(method: str, record: RunRecord) -> str | None:
+    averages = tuple(m for m in record.measurements if m.weights != "last")
+    best = best_measurement(method, record.model_copy(update={"measurements": averages}))
+    return best.weights if best else None
 
 
 def best_measurement(method: str, record: RunRecord) -> Measurement | None:

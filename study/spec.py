@@ -4,6 +4,7 @@ import hashlib
 import json
 import tomllib
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -143,10 +144,14 @@ def _sentence(error: ValidationError) -> str:
 
 
 def builtin_specs() -> dict[str, str]:
-    """Return the TOML texts of the built-in specs, by name."""
+    """Return the TOML texts of the built-in specs, by name; those of a suite as ``suite/name``."""
     folder = resources.files("study") / "specs"
+    return _specs_in(folder, "") | _specs_in(folder / "claims", "claims/")
+
+
+def _specs_in(folder: Traversable, prefix: str) -> dict[str, str]:
     return {
-        entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+        prefix + entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
         if entry.name.endswith(".toml")
     }

@@ -7,27 +7,30 @@ numbers as a new process.
 import math
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
 from study.methods import FAMILIES
 from study.models import build_model
 from study.plan import first_perturbed_step
-from study.records import Job, Measurement, RunRecord
+from study.records import Job, Measurement, Probe, RunRecord
 from study.streams import torch_seed
 from study.tasks import Pool, draw_split
 from study.train import train
 from wasam_core import WASAM, Cost, WeightAverages, norm_layer_groups, recalibrate_batchnorm
+from wasam_core.sharpness import measure_sharpness
 
 _CURVE_POINTS = 10  # epochs at which the last weights are measured on validation, for the learning curve
 _EVALUATION_BATCH = 1000
 _TRAIN_METRICS_SIZE = 500  # training metrics describe, they decide nothing: a fixed subset is enough
+PROBE_RHO = 0.05  # radius of the probed rises; one for all methods, so that they can be compared
 _PACKAGES = ("torch", "numpy", "ray", "optuna", "wasam-study")
 
 Examples = tuple[Tensor, Tensor]
@@ -35,9 +38,11 @@ Examples = tuple[Tensor, Tensor]
 
 @dataclass(slots=True)
 class _Meter:
-    """What one run has measured so far, and the time that measuring took."""
+    """What one run has measured so far, the weights that it keeps, and the time that measuring took."""
 
     measurements: list[Measurement] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
+    weights: dict[str, Tensor] = field(default_factory=dict)
     evaluate_s: float = 0.0
 
 
@@ -45,7 +50,7 @@ class _DivergedError(Exception):
     """The training loss is not finite."""
 
 
-def run(job: Job, pool: Pool, device: str, spec_hash: str) -> RunRecord:
+def run(job: Job, pool: Pool, device: str, spec_hash: str, keep: Callable[[bytes], None] | None = None) -> RunRecord:
     """Train and measure one job; an exception becomes a failed record that carries the traceback.
 
     Args:
@@ -53,6 +58,7 @@ def run(job: Job, pool: Pool, device: str, spec_hash: str) -> RunRecord:
         pool: Its task's data; the test part is opened in the confirm stage only.
         device: A torch device, such as ``cpu`` or ``cuda:0``.
         spec_hash: Goes into the record.
+        keep: Called with the probed weights in safetensors format, under names such as ``swa@0.75/0.weight``.
     """
     began = time.perf_counter()
     cost, meter = Cost(), _Meter()
@@ -65,6 +71,8 @@ def run(job: Job, pool: Pool, device: str, spec_hash: str) -> RunRecord:
     except Exception:  # any error of a task or a model is the run's result, not the study's end
         status, error = "failed", traceback.format_exc(limit=-8)
         meter.measurements = []
+    if keep and status == "completed" and meter.weights:
+        keep(save(meter.weights))
     wall_s = time.perf_counter() - began
     return RunRecord.model_validate(
         {
@@ -74,6 +82,7 @@ def run(job: Job, pool: Pool, device: str, spec_hash: str) -> RunRecord:
             "status": status,
             "error": error,
             "measurements": meter.measurements,
+            "probes": meter.probes if status == "completed" else [],
             "gradient_evaluations": cost.gradient_evaluations,
             "forward_evaluations": cost.forward_evaluations,
             "skipped_steps": cost.skipped,
@@ -153,9 +162,9 @@ def _train_and_measure(job: Job, pool: Pool, device: torch.device, cost: Cost, m
     sets = {"train": (train_set[0][:_TRAIN_METRICS_SIZE], train_set[1][:_TRAIN_METRICS_SIZE]), "val": val_set}
     if job.stage == "confirm":
         sets["test"] = _on(device, *pool.open_test(job.stage))
+    batches = train_set[0].split(_EVALUATION_BATCH)
     with _timed(meter):
-        batches = train_set[0].split(_EVALUATION_BATCH)
-        meter.measurements += _final_measurements(job, model, averages, batches, sets, cost)
+        _measure_final(job, model, averages, batches, sets, cost, meter)
 
 
 def _on(device: torch.device, inputs: object, labels: object) -> Examples:
@@ -167,20 +176,44 @@ def _curve_epochs(epochs: int) -> frozenset[int]:
     return frozenset(math.ceil(epochs * point / _CURVE_POINTS) for point in range(1, _CURVE_POINTS + 1))
 
 
-def _final_measurements(
+def _measure_final(
     job: Job,
     model: nn.Module,
     averages: WeightAverages,
     batches: Sequence[Tensor],
     sets: Mapping[str, Examples],
     cost: Cost,
-) -> Iterator[Measurement]:
-    """Measure the last weights, then every average under BatchNorm statistics of its own."""
-    yield _measure("last", job.epochs, sets, model, cost)
-    for name in average_names(job):
-        with averages.average_parameters(name):
-            cost.bill_forwards(recalibrate_batchnorm(model, batches))
-            yield _measure(name, job.epochs, sets, model, cost)
+    meter: _Meter,
+) -> None:
+    """Measure and probe the last weights, then every average under BatchNorm statistics of its own."""
+    for name in ("last", *average_names(job)):
+        with averages.average_parameters(name) if name != "last" else nullcontext():
+            if name != "last":
+                cost.bill_forwards(recalibrate_batchnorm(model, batches))
+            meter.measurements.append(_measure(name, job.epochs, sets, model, cost))
+            if name in job.probed:
+                meter.probes += probe(name, model, sets["train"], job.seed)
+                meter.weights |= {f"{name}/{key}": p.detach().cpu().clone() for key, p in model.named_parameters()}
+
+
+def probe(weights: str, model: nn.Module, examples: Examples, seed: int) -> list[Probe]:
+    """Return the sharpness of the weights that the model holds, on the examples of its training metrics.
+
+    Its cost is not billed to the run: it describes the result and is no part of getting it.
+    """
+    generator = torch.Generator(examples[0].device).manual_seed(torch_seed(seed, "probes"))
+    found = measure_sharpness(model.eval(), functional.cross_entropy, [examples], rho=PROBE_RHO, generator=generator)
+    values = {
+        "top_eigenvalue": (found.eigenvalues.values[0], None, None),
+        "trace": (found.trace.value, found.trace.low, found.trace.high),
+        "worst_case_rise": (found.worst_case.rise, None, None),
+        "average_case_rise": (found.average_case.rise, None, None),
+    }
+    return [
+        Probe(weights=weights, name=name, value=value, low=low, high=high)
+        for name, (value, low, high) in values.items()
+        if math.isfinite(value)  # an eigenvalue that was not found is not reported
+    ]
 
 
 def _measure(weights: str, epoch: int, sets: Mapping[str, Examples], model: nn.Module, cost: Cost) -> Measurement:

@@ -7,171 +7,16 @@ nothing is lost to rounding.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wasam_core.running_mean import RunningMean, WeightSwap, accumulator_dtype
+
 FORMAT = 1
-
-
-class RunningMean:
-    """Average lists of tensors one after the other: plainly, or with exponential forgetting.
-
-    The mean after update n is a_n = a_{n-1} + c_n (w_n - a_{n-1}) with
-        c_n = 1 / n                    without a decay (arithmetic mean), or
-        c_n = (1 - d) / (1 - d^n)      with decay d,
-    and the latter is the exponential moving average started at zero and divided by 1 - d^n: the
-    first value is w_1, and no later value leans on the start. Sums are kept in float32 at least.
-
-    Args:
-        like: the tensors whose shapes, memory layouts and devices the mean takes.
-        decay: d in [0, 1); None for the arithmetic mean.
-        device: where to keep the mean; None keeps each tensor beside its original.
-
-    Example:
-        >>> mean = RunningMean([torch.zeros(1)])
-        >>> for value in (1.0, 2.0, 6.0):
-        ...     mean.update([torch.tensor([value])])
-        >>> mean.values
-        [tensor([3.])]
-    """
-
-    def __init__(
-        self,
-        like: Sequence[Tensor],
-        decay: float | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        self.decay = decay
-        self.count = 0
-        self.values = [
-            torch.zeros_like(t, dtype=accumulator_dtype(t), device=device, requires_grad=False) for t in like
-        ]
-
-    @torch.no_grad()
-    def update(self, tensors: Sequence[Tensor]) -> None:
-        """Take in one list of tensors, of the dtype and on the device of the mean."""
-        self.count += 1
-        d, n = self.decay, self.count
-        share = 1.0 / n if d is None else (1.0 - d) / (1.0 - d**n)
-        torch._foreach_lerp_(self.values, list(tensors), share)
-
-
-def accumulator_dtype(tensor: Tensor) -> torch.dtype:
-    """Return the dtype in which `tensor` is averaged: float32, or its own if that is wider."""
-    return torch.promote_types(tensor.dtype, torch.float32)
-
-
-class WeightSwap:
-    """Exchange weights in place and put the old ones back, buffers included, bit for bit.
-
-    Args:
-        parameters: the tensors to exchange.
-        buffers: tensors whose values are kept and put back, whatever happens to them in between.
-    """
-
-    def __init__(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
-        self._parameters = list(parameters)
-        self._buffers = list(buffers)
-        with torch.no_grad():
-            self._copies = [t.clone() for t in (*self._parameters, *self._buffers)]
-        self._versions: list[int] = []
-
-    @torch.no_grad()
-    def put(self, values: Sequence[Tensor]) -> None:
-        """Write `values` into the parameters, in the parameters' dtype and storage."""
-        if values:
-            torch._foreach_copy_(self._parameters, list(values))
-        self._versions = [p._version for p in self._parameters]
-
-    @torch.no_grad()
-    def add_buffers(self, buffers: Iterable[Tensor]) -> None:
-        """Keep the present values of further buffers, if they are not kept already."""
-        kept = {id(b) for b in self._buffers}
-        for buffer in buffers:
-            if id(buffer) not in kept:
-                self._buffers.append(buffer)
-                self._copies.append(buffer.clone())
-
-    @torch.no_grad()
-    def undo(self) -> bool:
-        """Put everything back; return whether the parameters were changed since `put`."""
-        changed = self._versions != [p._version for p in self._parameters]
-        torch._foreach_copy_([*self._parameters, *self._buffers], self._copies)
-        return changed
-
-
-class OwnAverage:
-    """The one average that `WASAM` keeps: take weights in, swap them, put them back, save."""
-
-    def __init__(self) -> None:
-        self._mean: RunningMean | None = None
-        self._swap: WeightSwap | None = None
-
-    @property
-    def count(self) -> int:
-        """How many sets of weights it holds."""
-        return 0 if self._mean is None else self._mean.count
-
-    @property
-    def swapped(self) -> bool:
-        """Whether the model holds the average now."""
-        return self._swap is not None
-
-    def update(self, parameters: Sequence[Tensor]) -> None:
-        """Take in the weights."""
-        if self._mean is None:
-            self._mean = RunningMean(parameters)
-        if len(parameters) != len(self._mean.values):
-            raise RuntimeError(
-                f"The average holds {len(self._mean.values)} parameters and the optimizer "
-                f"{len(parameters)}: add parameter groups before the first update_swa()."
-            )
-        self._mean.update(_matched(list(parameters), self._mean.values))
-
-    def swap_in(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
-        """Put the average into the parameters; nothing moves while it is empty."""
-        values = [] if self._mean is None else self._mean.values
-        self._swap = WeightSwap(parameters if values else [], buffers)
-        self._swap.put(values)
-
-    def swap_out(self) -> None:
-        """Put parameters and buffers back."""
-        assert self._swap is not None
-        changed = self._swap.undo()
-        self._swap = None
-        if changed:
-            raise RuntimeError(
-                "The parameters were changed while the average was swapped in. The change is "
-                "undone: train only after swapping back."
-            )
-
-    def keep_buffers(self, buffers: Iterable[Tensor]) -> None:
-        """While swapped, let these buffers return with the weights."""
-        if self._swap is not None:
-            self._swap.add_buffers(buffers)
-
-    def refuse_swapped(self, call: str) -> None:
-        """Raise if the model holds the average."""
-        if self._swap is not None:
-            raise RuntimeError(
-                f"{call}() while the average is swapped in: call swap_swa_sgd() again first, or "
-                "leave the average_parameters() block."
-            )
-
-    def state_dict(self) -> dict[str, Any] | None:
-        """Return the average, or None while it is empty."""
-        return None if self._mean is None else _pack(self._mean)
-
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Any] | None, parameters: Sequence[Tensor]) -> None:
-        """Take over what `state_dict` returned."""
-        self._mean = None if state is None else RunningMean(parameters)
-        if self._mean is not None and state is not None:
-            _unpack(self._mean, state)
 
 
 class WeightAverages:
@@ -308,7 +153,7 @@ class WeightAverages:
         begun = [start for start in self._segments if start <= epoch]
         if begun:
             segment = self._segments[max(begun)]
-            segment.update(_matched(tensors, segment.values))
+            segment.update(segment.matched(tensors))
         if self._windows:
             self._snapshots.append([t.detach().to(self._device, copy=True) for t in tensors])
 
@@ -328,7 +173,7 @@ class WeightAverages:
         if self.steps % self.ema_every:
             return
         emas = list(self._emas.values())
-        tensors = _matched(self._tensors(), emas[0].values)
+        tensors = emas[0].matched(self._tensors())
         for ema in emas:
             ema.update(tensors)
 
@@ -400,8 +245,8 @@ class WeightAverages:
             "layout": list(self._layout),
             "last_epoch": self.last_epoch,
             "steps": self.steps,
-            "segments": {str(e): _pack(segment) for e, segment in self._segments.items()},
-            "emas": {name: _pack(ema) for name, ema in self._emas.items()},
+            "segments": {str(e): segment.state_dict() for e, segment in self._segments.items()},
+            "emas": {name: ema.state_dict() for name, ema in self._emas.items()},
             "snapshots": [list(snapshot) for snapshot in self._snapshots],
         }
 
@@ -426,9 +271,9 @@ class WeightAverages:
                     f"{here}. Build it with the settings of the saved run."
                 )
         for key, packed in state["segments"].items():
-            _unpack(mine[key], packed)
+            mine[key].load_state_dict(packed)
         for name, packed in state["emas"].items():
-            _unpack(self._emas[name], packed)
+            self._emas[name].load_state_dict(packed)
         self._snapshots.clear()
         for snapshot in state["snapshots"]:
             self._snapshots.append([t.clone() for t in snapshot])
@@ -456,19 +301,6 @@ class WeightAverages:
                 f"{call}() inside average_parameters(): the model holds an average, not the run's "
                 "weights. Leave the block first."
             )
-
-
-def _matched(tensors: list[Tensor], like: list[Tensor]) -> list[Tensor]:
-    return [t.to(a) for t, a in zip(tensors, like, strict=True)]
-
-
-def _pack(mean: RunningMean) -> dict[str, Any]:
-    return {"count": mean.count, "values": mean.values}
-
-
-def _unpack(mean: RunningMean, packed: dict[str, Any]) -> None:
-    torch._foreach_copy_(mean.values, packed["values"])
-    mean.count = packed["count"]
 
 
 def _start_epoch(start: float, max_epochs: int | None) -> int:

@@ -48,7 +48,8 @@ def classification_error(outputs: Any, targets: Tensor) -> Tensor:
         >>> classification_error(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0]))
         tensor(0.5000)
     """
-    return (outputs.argmax(1) != targets).float().mean()
+    wrong: Tensor = outputs.argmax(1) != targets
+    return wrong.float().mean()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Line:
     def barrier(self, split: str, of: Measure = "loss") -> float:
         """Return the highest rise over the straight interpolation of the ends, for 0 ≤ alpha ≤ 1; ≥ 0.
 
-        Source: Entezari et al. 2022 (arXiv 2110.06296), definition 1.
+        Source: Entezari et al. 2022 (arXiv 2110.06296): the loss barrier.
         """
         values = self._values(split, of)
         start, end = values[self.alphas.index(0.0)], values[self.alphas.index(1.0)]
@@ -156,8 +157,8 @@ def line(
         TypeError: If batches are no lists of pairs of tensors.
         ValueError: If weights do not fit, for arguments out of range, or BatchNorm without `recalibrate_with`.
 
-    Source: Goodfellow et al. 2015 (arXiv 1412.6544), section 2; BatchNorm as in Izmailov et al. 2018 (arXiv
-        1803.05407), section 3.2.
+    Source: Goodfellow et al. 2015 (arXiv 1412.6544) for the line; Izmailov et al. 2018 (arXiv 1803.05407) for the
+        recalibration of BatchNorm.
 
     Example:
         >>> model = nn.Linear(1, 1, bias=False)
@@ -215,8 +216,8 @@ def plane(
         TypeError: If batches are no lists of pairs of tensors.
         ValueError: If the corners lie on one line, and as in `line`.
 
-    Source: Garipov et al. 2018 (arXiv 1802.10026), appendix A.1; the share of variance as in Li et al. 2018 (arXiv
-        1712.09913), section 7.
+    Source: Garipov et al. 2018 (arXiv 1802.10026) for the plane through three sets of weights; Li et al. 2018 (arXiv
+        1712.09913) for projected trajectories and the share of their variance.
 
     Differs from: Li et al., who take the basis from the trajectory's principal components, so that it captures most
         of the variance by construction.

@@ -6,45 +6,20 @@ instead would change the last bits of nearly half of them over a thousand steps.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from operator import is_
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from wasam_core.batchnorm import BufferGuard
 from wasam_core.norms import global_norm
-from wasam_core.rng import RngState, capture_rng, restore_rng
-
-Variant = Literal["sam", "asam", "asam-common"]
+from wasam_core.rules import find_rule
 
 # Keeps the division by the norm of a zero gradient finite; far below any norm that matters.
 NORM_FLOOR = 1e-12
 
 LOW_PRECISION = {torch.float16, torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Say which parameters are rescaled by their own size before the ascent step.
-
-    With T = |w| + eta for rescaled parameters and T = 1 for the others, the perturbation is
-    rho * T² g / ||T g||, and the norm runs over all perturbed parameters together.
-    """
-
-    rescales: Callable[[str], bool] | None
-    eta: float
-    source: str
-
-
-RULES: dict[str, Rule] = {
-    "sam": Rule(None, 0.0, "Foret 2021, eq. 2"),
-    "asam": Rule(lambda name: "weight" in name, 0.01, "Kwon 2021, eq. 10; the authors' code"),
-    "asam-common": Rule(lambda name: True, 0.0, "Kwon 2021 without eta and on every parameter"),
-}
 
 
 class grad_off:
@@ -82,13 +57,6 @@ class _Piece(NamedTuple):
     scale: list[Tensor] | None
     ascent: list[Tensor]
     rho: float
-
-
-def find_rule(variant: str) -> Rule:
-    """Return the rule called `variant`, or say which ones exist."""
-    if variant not in RULES:
-        raise ValueError(f"variant = {variant!r}: choose one of {', '.join(map(repr, RULES))}.")
-    return RULES[variant]
 
 
 def check_rho(rho: float) -> float:
@@ -222,94 +190,3 @@ def _wide(tensors: list[Tensor]) -> list[Tensor]:
 
 def _grads(params: list[Tensor]) -> list[Tensor]:
     return cast("list[Tensor]", [p.grad for p in params])
-
-
-Parameters = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
-
-
-@contextmanager
-def perturbed(
-    params: Parameters,
-    rho: float = 0.05,
-    *,
-    variant: Variant = "sam",
-    eta: float | None = None,
-    model: nn.Module | None = None,
-    rng: RngState | None = None,
-    zero_grad: bool = True,
-) -> Iterator[Ascent]:
-    """Run the block at the worst-case weights of the gradients that are present.
-
-    The weights move to w + rho * T² g / ||T g|| (T = 1 for "sam"), the block computes the gradient
-    there, and the weights return bit for bit, also if the block raises. Then any optimizer steps.
-
-    Args:
-        params: a model, or parameters, or (name, parameter) pairs, with gradients from the clean
-            pass. Parameters without one stay where they are.
-        rho: radius, ≥ 0, in the units of the weights ("sam") or as a share of them ("asam").
-        variant: "sam", "asam" or "asam-common"; see `Perturbation`.
-        eta: the offset of "asam"; None takes 0.01.
-        model: the model, if `params` is not one: its buffers (BatchNorm statistics) keep the
-            values of the clean pass.
-        rng: what `capture_rng()` returned before the clean pass: the block sees the same random
-            numbers, so that dropout masks agree, and afterwards the generator goes on as after
-            the clean pass.
-        zero_grad: set the clean gradients to None on entry, so that the block's backward does not
-            add to them.
-
-    Yields:
-        The `Ascent`: norm, and whether it was finite. If it was not, the weights have not moved.
-
-    Raises:
-        ValueError: for a negative rho, an unknown variant, or "asam" without names.
-
-    Source: Foret et al. 2021 (arXiv 2010.01412), eq. 2 and Algorithm 1; Kwon et al. 2021 (arXiv
-        2102.11600), eq. 10.
-
-    Example:
-        >>> model = nn.Linear(2, 1)
-        >>> optimizer = torch.optim.Adam(model.parameters())
-        >>> x = torch.ones(4, 2)
-        >>> model(x).square().mean().backward()
-        >>> with perturbed(model, rho=0.05):
-        ...     model(x).square().mean().backward()
-        >>> optimizer.step()
-    """
-    if isinstance(params, nn.Module):
-        model = params if model is None else model
-        params = params.named_parameters()
-    target = as_target(params, check_rho(rho))
-    devices = {p.device for p in target.params}
-    perturbation = Perturbation(variant, eta)
-    with torch.no_grad():
-        ascent = perturbation.apply([target])
-    guard = BufferGuard(model)
-    after = capture_rng(devices)
-    try:
-        if zero_grad:
-            for p in target.params:
-                p.grad = None
-        guard.hold()
-        if rng is not None:
-            restore_rng(rng)
-        yield ascent
-    finally:
-        with torch.no_grad():
-            perturbation.undo()
-        guard.release()
-        if rng is not None:
-            restore_rng(after)
-
-
-def as_target(params: Iterable[Tensor] | Iterable[tuple[str, Tensor]], rho: float) -> Target:
-    """Split parameters, or (name, parameter) pairs, into a `Target`.
-
-    Example:
-        >>> as_target(nn.Linear(2, 1).named_parameters(), 0.1).names
-        ['weight', 'bias']
-    """
-    items = list(params)
-    if items and isinstance(items[0], tuple):
-        pairs = cast("list[tuple[str, Tensor]]", items)
-        return Target([p for _, p in pairs], [name for name, _ in pairs], rho)
-    return Target(cast("list[Tensor]", items), None, rho)

@@ -1,13 +1,10 @@
 """WASAM: sharpness-aware steps round any torch optimizer, and an average of the weights.
 
-A step takes the gradient twice: at the weights (the *clean* pass), and at the weights moved uphill
-by rho (the *perturbed* pass). The second gradient drives the base optimizer. Between the passes
-nothing but the weights differs: the same random numbers, the same BatchNorm statistics.
+A step takes the gradient twice: at the weights (the *clean* pass), and at the weights moved uphill by rho (the
+*perturbed* pass). The second gradient drives the base optimizer.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from enum import Enum
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,31 +12,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
-from wasam_core.averaging import OwnAverage
-from wasam_core.base_step import bare_step, take_step
-from wasam_core.batchnorm import BufferGuard, ForwardFn, recalibrate_batchnorm
 from wasam_core.cost import Cost
-from wasam_core.groups import BaseOptimizer, Group, Params, as_groups, build_base, merge_into
+from wasam_core.groups import BaseOptimizer, Group, Params
 from wasam_core.norms import FiniteCheck, global_norm
-from wasam_core.perturbation import Perturbation, Target, Variant, check_rho, grad_off
-from wasam_core.replay import ForwardReplay
-from wasam_core.rng import RngState, capture_rng, restore_rng
-
-Closure = Callable[..., Tensor]
-
-
-class _Phase(Enum):
-    """Where a step stands."""
-
-    CLEAN = "before a step"
-    ASCENDED = "between first_step() and second_step()"
-    READY = "before the final update"
+from wasam_core.own_average import OwnAverage
+from wasam_core.perturbation import Perturbation, Target, check_rho
+from wasam_core.rng import capture_rng, restore_rng
+from wasam_core.rules import Variant
+from wasam_core.shared_groups import SharedGroups
+from wasam_core.swa_face import SwaFace
+from wasam_core.two_pass import Closure, Phase, TwoPass
 
 
-class WASAM(Optimizer):
+class WASAM(SwaFace, SharedGroups):
     """Minimize the loss at the worst point within rho of the weights, and average the weights.
 
     With g = gradient of the loss L at the weights w, one step is
@@ -104,8 +90,6 @@ class WASAM(Optimizer):
         (1, 2)
     """
 
-    base_optimizer: Optimizer
-
     def __init__(
         self,
         params: Params,
@@ -130,17 +114,8 @@ class WASAM(Optimizer):
         _check(start_step >= 0, f"start_step = {start_step}: steps count from 0.")
         _check(m is None or m >= 1, f"m = {m}: a micro-batch holds at least one example.")
         _check(clip_norm is None or clip_norm > 0, f"clip_norm = {clip_norm}: must be above 0.")
-        self._perturbation = Perturbation(variant or ("asam-common" if adaptive else "sam"), eta)
-        groups = as_groups(params)
-        if isinstance(base_optimizer, Optimizer):
-            merge_into(base_optimizer, groups, base_kwargs)
-            groups = base_optimizer.param_groups
-        self._groups_in_the_making: list[Group] = []
-        super().__init__(groups, {"rho": check_rho(rho)})
-        base = build_base(base_optimizer, self._groups_in_the_making, base_kwargs)
-        self.defaults = {**base.defaults, **self.defaults}
-        self.base_optimizer = base
-        self._bare_step = bare_step(base)
+        perturbation = Perturbation(variant or ("asam-common" if adaptive else "sam"), eta)
+        super().__init__(params, base_optimizer, {"rho": check_rho(rho)}, base_kwargs)
         for group in self.param_groups:
             check_rho(group["rho"])
         self.model = model
@@ -149,82 +124,26 @@ class WASAM(Optimizer):
         self.start_step = start_step
         self.rho_schedule = rho_schedule
         self.clip_norm = clip_norm
-        self.local_ascent = local_ascent
         self.cost = Cost()
-        self._names = {} if model is None else {id(p): n for n, p in model.named_parameters()}
-        self._accelerators = self._find_accelerators()
-        self._guard = BufferGuard(model)
-        self._replay = None if model is None else ForwardReplay(model, self._accelerators)
-        is_ddp = isinstance(model, DistributedDataParallel)
-        self._process_group = cast(DistributedDataParallel, model).process_group if is_ddp else None
+        self._attempts = 0
+        self._examples: int | None = None
+        self._names = {} if model is None else {id(p): name for name, p in model.named_parameters()}
+        self._accelerators = {p.device for p in self.parameters() if p.device.type != "cpu"}
+        self._passes = TwoPass(perturbation, model, self._accelerators, local_ascent)
+        self._process_group = model.process_group if isinstance(model, DistributedDataParallel) else None
         self._all_finite = FiniteCheck()
         self._average = OwnAverage()
-        self._phase = _Phase.CLEAN
-        self._attempts = 0
-        self._finite = True
-        self._examples: int | None = None
-        self._set_aside: list[tuple[Tensor, Tensor]] = []
-        self._rng_after: RngState | None = None
-
-    # One set of groups and one state: the base optimizer's.
-
-    @property
-    def param_groups(self) -> list[Group]:
-        """The parameter groups: the base optimizer's own dicts."""
-        try:
-            return self.base_optimizer.param_groups
-        except AttributeError:
-            return self._groups_in_the_making
-
-    @param_groups.setter
-    def param_groups(self, groups: list[Group]) -> None:
-        base = self.__dict__.get("base_optimizer")
-        if base is None:
-            self._groups_in_the_making = groups
-        else:
-            base.param_groups = groups
-
-    @property
-    def state(self) -> Any:
-        """The state of each parameter: the base optimizer's own."""
-        base = self.__dict__.get("base_optimizer")
-        return {} if base is None else base.state
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        base = self.__dict__.get("base_optimizer")
-        if base is not None:
-            base.state = state
 
     def add_param_group(self, param_group: Group) -> None:
-        """Add a group to the base optimizer; without a `rho` of its own it gets the default.
+        """Add a group to the base optimizer; options that it lacks, `rho` among them, get their defaults.
 
         Raises:
-            ValueError: for a negative rho, or from the base optimizer.
+            ValueError: for a rho out of range, or from the base optimizer.
         """
-        base = self.__dict__.get("base_optimizer")
-        if base is None:
-            super().add_param_group(param_group)
-            return
-        param_group.setdefault("rho", self.defaults["rho"])
-        check_rho(param_group["rho"])
-        base.add_param_group(param_group)
-        self._accelerators |= self._find_accelerators()
-
-    def _patch_step_function(self) -> None:
-        # The base optimizer's step is profiled and runs the hooks; once is enough.
-        pass
-
-    def register_step_pre_hook(self, hook: Any) -> RemovableHandle:
-        """Run `hook` just before the base optimizer's step, when the final gradient is present.
-
-        It is called as `hook(base_optimizer, args, kwargs)`: the place to clip or to log.
-        """
-        return self.base_optimizer.register_step_pre_hook(hook)
-
-    def register_step_post_hook(self, hook: Any) -> RemovableHandle:
-        """Run `hook(base_optimizer, args, kwargs)` just after the base optimizer's step."""
-        return self.base_optimizer.register_step_post_hook(hook)
+        check_rho(param_group.get("rho", 0.0))
+        super().add_param_group(param_group)
+        if "base_optimizer" in self.__dict__:
+            self._accelerators |= {p.device for p in self.param_groups[-1]["params"] if p.device.type != "cpu"}
 
     @property
     def will_perturb(self) -> bool:
@@ -236,14 +155,13 @@ class WASAM(Optimizer):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients."""
-        if self._phase is _Phase.CLEAN and self._replay is not None:
-            self._replay.reset()
-        if not set_to_none:
-            self.base_optimizer.zero_grad(set_to_none=False)
-            return
-        for group in self.base_optimizer.param_groups:
-            for p in group["params"]:
+        if self._passes.phase is Phase.CLEAN:
+            self._passes.forget()
+        if set_to_none:
+            for p in self.parameters():
                 p.grad = None
+        else:
+            self.base_optimizer.zero_grad(set_to_none=False)
 
     def first_step(self, zero_grad: bool = False, *, examples: int | None = None) -> bool:
         """Move the weights uphill along the gradients of the clean pass.
@@ -261,7 +179,7 @@ class WASAM(Optimizer):
             RuntimeError: between the two steps, or while the weights are swapped.
         """
         self._require_clean("first_step")
-        return self._ascend(self.will_perturb, zero_grad, examples)
+        return self._ascend(self.will_perturb, examples, zero_grad=zero_grad)
 
     def second_step(
         self,
@@ -284,10 +202,10 @@ class WASAM(Optimizer):
         Raises:
             RuntimeError: without a `first_step` before, or if there is no gradient at all.
         """
-        if self._phase is not _Phase.ASCENDED:
+        if self._passes.phase is not Phase.ASCENDED:
             raise RuntimeError(
-                "second_step() without first_step(): run backward at the weights, first_step(), "
-                "backward again, second_step()."
+                "second_step() without first_step(): run backward at the weights, first_step(), backward again, "
+                "second_step()."
             )
         updated = self._settle(scaler, self._examples if examples is None else examples)
         if zero_grad:
@@ -297,21 +215,10 @@ class WASAM(Optimizer):
     def restore(self) -> None:
         """Take `first_step` back without an update; nothing happens if there was none.
 
-        Weights and buffers are what they were at the end of the clean pass, bit for bit. Call it
-        if the second pass fails and the loop goes on.
+        Weights and buffers are what they were at the end of the clean pass, bit for bit. Call it if the second pass
+        fails and the loop goes on.
         """
-        if self._phase is _Phase.CLEAN:
-            return
-        with grad_off():
-            self._perturbation.undo()
-        self._guard.release()
-        if self._rng_after is not None:
-            restore_rng(self._rng_after)
-            self._rng_after = None
-        if self._replay is not None:
-            self._replay.reset()
-        self._set_aside = []
-        self._phase = _Phase.CLEAN
+        self._passes.restore()
 
     def step(  # type: ignore[override]
         self,
@@ -354,8 +261,9 @@ class WASAM(Optimizer):
             return self._step_whole(closure, batch, scaler, examples, perturb)
         finally:
             # Also after an exception: half a step must not count as gradients of the next.
-            self.restore()
-            self.zero_grad()
+            self._passes.restore()
+            for p in self.parameters():
+                p.grad = None
 
     def _step_whole(
         self,
@@ -365,97 +273,68 @@ class WASAM(Optimizer):
         examples: int | None,
         perturb: bool,
     ) -> Tensor | None:
-        loss = None
-        before = None
-        if not self._has_gradient():
-            before = capture_rng(self._accelerators)
-            loss = self._clean_pass(closure, batch)
+        # zero_grad(set_to_none=False) leaves zeros behind, which are no gradient either.
+        given = any(grad.any() for grad in self.gradients())
+        loss = None if given else self._passes.clean_pass(closure, batch)
         if not perturb:
             self._bill(examples)
             self._attempts += 1
-            self._finite = True
+            self._passes.finite = True
             self._update(scaler)
             return loss
-        moved = self._ascend(True, True, examples)
+        moved = self._ascend(True, examples, zero_grad=True)
         # Other processes wait in the second backward, whatever happened in this one.
         if moved or self._process_group is not None:
-            self._perturbed_pass(closure, batch, before)
+            self._passes.perturbed_pass(closure, batch)
         self._settle(scaler, examples)
         return loss
 
     def _step_in_parts(self, closure: Closure, batch: Sequence[Tensor], scaler: GradScaler | None) -> Tensor:
         """Average the perturbed gradients of micro-batches of m examples, and update once."""
         _check(bool(batch), f"m = {self.m} splits the batch: call step(closure, batch=(x, y)).")
-        attempt = self._attempts
-        total = len(batch[0])
-        self.zero_grad()
+        attempt, total, finite = self._attempts, len(batch[0]), True
         losses: list[Tensor] = []
         sums: dict[Tensor, Tensor] = {}
-        finite = True
+        self.zero_grad()
         for part in zip(*(torch.split(t, cast(int, self.m)) for t in batch), strict=True):
             share = len(part[0]) / total
-            before = capture_rng(self._accelerators)
-            losses.append(self._clean_pass(closure, part).detach() * share)
+            losses.append(self._passes.clean_pass(closure, part).detach() * share)
             self._attempts = attempt
-            moved = self._ascend(True, True, len(part[0]))
-            finite = finite and self._finite
+            moved = self._ascend(True, len(part[0]), zero_grad=True)
+            finite = finite and self._passes.finite
             # Other processes wait in the second backward, whatever happened in this one.
             if moved or self._process_group is not None:
-                self._perturbed_pass(closure, part, before)
+                self._passes.perturbed_pass(closure, part)
                 self._bill(len(part[0]))
             # The gradients of a clean pass that failed make the sum fail, for a GradScaler to see.
-            pairs = self._set_aside or [(p, p.grad) for p in self._parameters() if p.grad is not None]
-            self.restore()
+            pairs = self._passes.set_aside or [(p, p.grad) for p in self.parameters() if p.grad is not None]
+            self._passes.restore()
             for p, grad in pairs:
-                part_grad = grad if share == 1.0 else grad * share
-                sums[p] = sums[p].add_(part_grad) if p in sums else part_grad
+                weighted = grad if share == 1.0 else grad * share
+                sums[p] = sums[p].add_(weighted) if p in sums else weighted
                 p.grad = None
-        for p, total_grad in sums.items():
-            p.grad = total_grad
-        self._finite = finite
+        for p, grad in sums.items():
+            p.grad = grad
+        self._passes.finite = finite
         self._update(scaler)
         return torch.stack(losses).sum()
 
-    def _clean_pass(self, closure: Closure, batch: Sequence[Tensor]) -> Tensor:
-        if self._replay is not None:
-            # The generator is set before the whole perturbed pass, not before each forward.
-            self._replay.pause()
-        if self.local_ascent and isinstance(self.model, DistributedDataParallel):
-            with self.model.no_sync():
-                return _with_grad(closure, batch)
-        return _with_grad(closure, batch)
-
-    def _perturbed_pass(self, closure: Closure, batch: Sequence[Tensor], rng: RngState | None) -> None:
-        if rng is not None:
-            restore_rng(rng)
-        _with_grad(closure, batch)
-
-    def _ascend(self, perturb: bool, zero_grad: bool, examples: int | None) -> bool:
-        self._bill(examples)
-        self._examples = examples
-        with grad_off():
-            ascent = self._perturbation.apply(self._targets() if perturb else ())
+    def _ascend(self, perturb: bool, examples: int | None, *, zero_grad: bool) -> bool:
+        targets = self._targets() if perturb else ()
+        moved = self._passes.ascend(targets, self.parameters(), zero_grad=zero_grad)
         self._attempts += 1
-        self._finite = ascent.finite
-        self._phase = _Phase.ASCENDED
-        moved = perturb and ascent.finite
-        if not moved:
-            self._set_aside = [(p, p.grad) for p in self._parameters() if p.grad is not None]
-        if zero_grad:
-            self.zero_grad()
-        self._guard.hold()
-        if self._replay is not None and not self._replay.paused:
-            self._rng_after = capture_rng(self._accelerators)
-            self._replay.start()
+        self._examples = examples
+        self._bill(examples)
         return moved
 
     def _settle(self, scaler: GradScaler | None, examples: int | None) -> bool:
-        aside = self._set_aside
-        self.restore()
-        second_pass = not aside or any(p.grad is not None for p in self._parameters())
+        """Leave the perturbed weights, and update with the gradients present, or with those set aside."""
+        aside = self._passes.set_aside
+        self._passes.restore()
+        second_pass = not aside or any(p.grad is not None for p in self.parameters())
         if second_pass:
             self._bill(examples)
-        if not (second_pass and self._finite):
+        if not (second_pass and self._passes.finite):
             # A first pass that failed has failed the step, and a GradScaler must see why.
             for p, grad in aside:
                 p.grad = grad
@@ -467,7 +346,7 @@ class WASAM(Optimizer):
         return [Target(g["params"], self._names_of(g), check_rho(g["rho"] * factor)) for g in groups]
 
     def _names_of(self, group: Group) -> list[str] | None:
-        if self._perturbation.variant != "asam":
+        if self._passes.perturbation.variant != "asam":
             return None
         if "param_names" in group:
             return cast("list[str]", group["param_names"])
@@ -478,7 +357,7 @@ class WASAM(Optimizer):
 
     def _update(self, scaler: GradScaler | None) -> bool:
         """Let the base optimizer step with the gradients present; count what happened."""
-        self._phase = _Phase.READY
+        self._passes.phase = Phase.READY
         done = self.cost.steps
         try:
             if scaler is None:
@@ -487,7 +366,7 @@ class WASAM(Optimizer):
                 # Calls step() without a closure, unless it finds an overflow.
                 scaler.step(self)
         finally:
-            self._phase = _Phase.CLEAN
+            self._passes.phase = Phase.CLEAN
         updated = self.cost.steps > done
         self.cost.skipped += not updated
         # What a learning-rate scheduler looks for, to warn if it steps before the optimizer.
@@ -495,53 +374,40 @@ class WASAM(Optimizer):
         return updated
 
     def _descend(self) -> None:
-        gradients = self._gradients()
+        gradients = self.gradients()
         if not gradients:
             raise RuntimeError(
-                "There is no gradient to step with: neither pass left one. Call backward() on the "
-                "loss in the closure, or before first_step() and before second_step()."
+                "There is no gradient to step with: neither pass left one. Call backward() on the loss in the "
+                "closure, or before first_step() and before second_step()."
             )
-        if not self._agreed(self._finite and self._all_finite(gradients)):
+        if not self._agreed(self._passes.finite and self._all_finite(gradients)):
             return
         if self.clip_norm is not None:
             norm = global_norm(gradients)
             if norm > self.clip_norm:
                 torch._foreach_mul_(gradients, self.clip_norm / norm)
-        take_step(self.base_optimizer, self._bare_step)
+        self.take_base_step()
         self.cost.steps += 1
 
     def _finish(self) -> None:
-        if self._phase is _Phase.READY:
+        if self._passes.phase is Phase.READY:
             self._descend()
-        elif self._phase is _Phase.ASCENDED:
+        elif self._passes.phase is Phase.ASCENDED:
             self.second_step()
         else:
             raise RuntimeError(
-                "step() needs a closure that computes the loss, calls backward and returns the "
-                "loss, because a sharpness-aware step takes the gradient twice. Without a closure: "
-                "first_step(), backward again, second_step()."
+                "step() needs a closure that computes the loss, calls backward and returns the loss, because a "
+                "sharpness-aware step takes the gradient twice. Without a closure: first_step(), backward again, "
+                "second_step()."
             )
 
     def _agreed(self, finite: bool) -> bool:
         """Skip in all processes if one of them must, so that their weights stay the same."""
         if self._process_group is None:
             return finite
-        flag = torch.tensor(float(finite), device=self._parameters()[0].device)
+        flag = torch.tensor(float(finite), device=self.parameters()[0].device)
         dist.all_reduce(flag, dist.ReduceOp.MIN, group=self._process_group)
         return bool(flag)
-
-    def _find_accelerators(self) -> set[torch.device]:
-        return {p.device for p in self._parameters() if p.device.type != "cpu"}
-
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self.base_optimizer.param_groups for p in group["params"]]
-
-    def _gradients(self) -> list[Tensor]:
-        return [p.grad for p in self._parameters() if p.grad is not None]
-
-    def _has_gradient(self) -> bool:
-        # zero_grad(set_to_none=False) leaves zeros behind, which are no gradient either.
-        return any(bool(grad.any()) for grad in self._gradients())
 
     def _bill(self, examples: int | None) -> None:
         self.cost.gradient_passes += 1
@@ -550,91 +416,17 @@ class WASAM(Optimizer):
 
     def _require_clean(self, call: str) -> None:
         self._average.refuse_swapped(call)
-        if self._phase is not _Phase.CLEAN:
+        if self._passes.phase is not Phase.CLEAN:
             raise RuntimeError(
-                f"{call}() {self._phase.value}: the weights are perturbed. Finish the step with "
-                "second_step(), or take it back with restore()."
+                f"{call}() {self._passes.phase.value}: the weights are perturbed. Finish the step with second_step(), "
+                "or take it back with restore()."
             )
-
-    # The average of the weights.
-
-    def update_swa(self) -> None:
-        """Take the present weights into the average, a plain mean kept in float32.
-
-        Raises:
-            RuntimeError: while the weights are perturbed or swapped.
-        """
-        self._require_clean("update_swa")
-        self._average.update(self._parameters())
-
-    def swap_swa_sgd(self) -> None:
-        """Exchange the weights for their average; the next call puts them back, bit for bit.
-
-        Buffers return too: the model's, and those of any model that `bn_update` has changed in
-        between. Before the first `update_swa` there is no average, and the weights stay.
-
-        Raises:
-            RuntimeError: while the weights are perturbed, or if they were changed while swapped.
-        """
-        if self._average.swapped:
-            self._average.swap_out()
-            return
-        self._require_clean("swap_swa_sgd")
-        buffers = [] if self.model is None else list(self.model.buffers())
-        self._average.swap_in(self._parameters(), buffers)
-
-    @contextmanager
-    def average_parameters(self) -> Iterator[None]:
-        """Put the average into the model for the length of the block.
-
-        Raises:
-            RuntimeError: before the first `update_swa`, while perturbed or swapped, or if the
-                block changed the parameters (the change is undone).
-        """
-        self._require_clean("average_parameters")
-        if not self._average.count:
-            raise RuntimeError("The average is empty: call update_swa() at the end of an epoch.")
-        self.swap_swa_sgd()
-        try:
-            yield
-        finally:
-            self.swap_swa_sgd()
-
-    def bn_update(
-        self,
-        loader: Any,
-        model: nn.Module,
-        device: torch.device | str | None = None,
-        *,
-        forward_fn: ForwardFn | None = None,
-        limit: int | None = None,
-    ) -> None:
-        """Set the BatchNorm statistics of `model` to the population's over `loader`.
-
-        While swapped, the statistics of the trained weights are kept and return with them. See
-        `recalibrate_batchnorm` for the arguments.
-        """
-        self._average.keep_buffers(model.buffers())
-        examples = recalibrate_batchnorm(model, loader, forward_fn=forward_fn, limit=limit, device=device)
-        self.cost.bill_forwards(examples)
-
-    # Saving and copying.
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to one process and one model object."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("step", "_replay", "_bare_step")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make what `__getstate__` left out anew, for the copy's own model."""
-        self.__dict__.update(state)
-        self._bare_step = bare_step(self.base_optimizer)
-        self._replay = None if self.model is None else ForwardReplay(self.model, self._accelerators)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a run needs to go on with identical bits.
 
-        The base optimizer's state dict, and under "wasam" the average, the counters and the
-        generators of random numbers. `torch.load(weights_only=True)` can read it.
+        The base optimizer's state dict, and under "wasam" the average, the counters and the generators of random
+        numbers. `torch.load(weights_only=True)` can read it.
 
         Raises:
             RuntimeError: while the weights are perturbed or swapped.
@@ -652,16 +444,15 @@ class WASAM(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` returned, the generators of random numbers included.
 
-        A state dict of the base optimizer alone is understood as well; the average and the
-        counters are left as they are then.
+        A state dict of the base optimizer alone is understood as well; the average and the counters are left as they
+        are then.
 
         Raises:
             RuntimeError: while the weights are perturbed or swapped.
             ValueError: from the base optimizer, if the groups differ.
         """
         self._require_clean("load_state_dict")
-        base = {key: value for key, value in state_dict.items() if key != "wasam"}
-        self.base_optimizer.load_state_dict(base)
+        self.base_optimizer.load_state_dict({key: value for key, value in state_dict.items() if key != "wasam"})
         for group in self.param_groups:
             group.setdefault("rho", self.defaults["rho"])
         own = state_dict.get("wasam")
@@ -669,16 +460,9 @@ class WASAM(Optimizer):
             return
         self._attempts = own["attempts"]
         self.cost.load_state_dict(own["cost"])
-        self._average.load_state_dict(own["average"], self._parameters())
+        self._average.load_state_dict(own["average"], self.parameters())
         here = {"cpu", *map(str, self._accelerators)}
         restore_rng({name: value for name, value in own["rng"].items() if name in here})
-
-
-def _with_grad(closure: Closure, batch: Sequence[Tensor]) -> Tensor:
-    if torch.is_grad_enabled():
-        return closure(*batch)
-    with torch.enable_grad():
-        return closure(*batch)
 
 
 def _check(condition: bool, message: str) -> None:

@@ -24,7 +24,8 @@ from wasam_core.curvature import (
     mean_and_standard_error,
     top_eigenvalues,
 )
-from wasam_core.perturbation import check_rho, global_norm
+from wasam_core.norms import global_norm
+from wasam_core.perturbation import check_rho
 from wasam_core.surface import Batch, LossFn, LossSurface, check_whole, count_examples
 
 
@@ -151,8 +152,8 @@ def worst_case_rise(
     Raises:
         ValueError: For arguments out of range.
 
-    Source: Foret et al. 2021 (arXiv 2010.01412), eq. 1 and section 4.2 (m-sharpness); Kwon et al. 2021 (arXiv
-        2102.11600), eq. 3 (adaptive); Andriushchenko et al. 2023 (arXiv 2302.07011), eq. 2.
+    Source: Foret et al. 2021 (arXiv 2010.01412): the definition of sharpness, and m-sharpness; Kwon et al. 2021 (arXiv
+        2102.11600): adaptive sharpness; Andriushchenko et al. 2023 (arXiv 2302.07011): both, in one notation.
 
     Differs from: Andriushchenko et al., who search by Auto-PGD, whose steps are shorter; and Kwon et al., whose offset
         of |w| is 0 here.
@@ -205,7 +206,7 @@ def average_case_rise(
     Raises:
         ValueError: For arguments out of range.
 
-    Source: Andriushchenko et al. 2023 (arXiv 2302.07011), eq. 1.
+    Source: Andriushchenko et al. 2023 (arXiv 2302.07011): average-case sharpness.
 
     Differs from: the paper, where e = rho * T z: its rho is ours divided by sqrt(d).
 

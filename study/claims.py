@@ -1,0 +1,74 @@
+"""The claims suite: one small study per published claim, and one table of what became of them.
+
+Each claim is a built-in spec with its hypotheses named before its first run; the suite runs them one after the other
+in one Ray session, each in its own folder, so that it resumes like any study.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from study.conduct import Say, Wishes, conclude, engine, open_folder, train
+from study.records import write_atomically
+from study.results import Study
+from study.spec import StudySpec, builtin_specs, parse_spec
+
+SUITE = "claims"
+
+
+def claim_specs(scale: float = 1.0) -> dict[str, tuple[StudySpec, str]]:
+    """Return the specs of all claims with their texts, by name.
+
+    Args:
+        scale: Multiplies trials and confirm seeds (rounded, at least 1) for bigger machines; part of the spec's hash.
+    """
+    texts = {name.removeprefix(f"{SUITE}/"): text for name, text in builtin_specs().items() if name.startswith(SUITE)}
+    return {name: _scaled(parse_spec(text, name), text, scale) for name, text in texts.items()}
+
+
+def _scaled(spec: StudySpec, text: str, scale: float) -> tuple[StudySpec, str]:
+    """Return the spec with scaled numbers, in its text too, since the text is what a folder freezes."""
+    for key, value in (("trials", spec.search.trials), ("confirm_seeds", spec.confirm_seeds)):
+        text = text.replace(f"{key} = {value}", f"{key} = {max(1, round(value * scale))}")
+    return parse_spec(text, spec.name), text
+
+
+def run_claims(
+    folder: Path, wishes: Wishes, *, scale: float, fresh: bool, console: Console, quiet: bool, say: Say
+) -> list[Study]:
+    """Run every claim that is not finished, write ``claims.csv`` and return the studies in order."""
+    opened = {
+        name: (*open_folder(spec, text, folder / name, fresh=fresh, say=lambda _: None), folder / name)
+        for name, (spec, text) in claim_specs(scale).items()
+    }
+    if not all(agenda.finished for _, agenda, _ in opened.values()):
+        with engine(wishes, say) as slots:
+            for name, (spec, agenda, home) in opened.items():
+                if not agenda.finished:
+                    say(f"claim {name}: {spec.question}")
+                    train(spec, home, agenda, slots, console=console, quiet=quiet)
+    studies = [conclude(home, agenda) for _, agenda, home in opened.values()]
+    write_atomically(folder / "claims.csv", outcome_table(studies).to_csv(index=False))
+    return studies
+
+
+def outcome_table(studies: Iterable[Study]) -> pd.DataFrame:
+    """Return one row per hypothesis: claim, what was expected, what was found, and at what cost."""
+    return pd.DataFrame(
+        [
+            {
+                "study": study.spec.name.removeprefix("claim-"),
+                "claim": result.claim,
+                "expected": result.expected,
+                "outcome": result.outcome,
+                "estimate": result.estimate,
+                "95% interval": f"[{result.ci95[0]:+.4f}, {result.ci95[1]:+.4f}]",
+                "n": result.n,
+                "gradient evaluations": sum(record.gradient_evaluations for record in study.records),
+            }
+            for study in studies
+            for result in study.findings.hypotheses
+        ]
+    )

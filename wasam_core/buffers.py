@@ -1,0 +1,108 @@
+"""Buffers of a model: give them back the values they had before a pass that must not count."""
+
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+
+class BufferGuard:
+    """Give every buffer of a model the value back that it had at `hold`.
+
+    With a model, all its buffers are copied: running statistics, and whatever else a forward pass
+    in training mode may change. Without one, the running statistics of each normalization layer
+    that runs between `hold` and `release` are copied just before it first runs; a hook on all
+    modules, present only in between, finds them.
+
+    Args:
+        model: the model, or None.
+
+    Example:
+        >>> layer = nn.BatchNorm1d(1)
+        >>> guard = BufferGuard(layer)
+        >>> guard.hold()
+        >>> _ = layer(torch.tensor([[4.0], [6.0]]))
+        >>> guard.release()
+        >>> layer.running_mean
+        tensor([0.])
+    """
+
+    def __init__(self, model: nn.Module | None) -> None:
+        # The dicts outlive model.to(device), which replaces the tensors in them.
+        self._tables = None if model is None else [m._buffers for m in model.modules()]
+        self._buffers: list[Tensor] = []
+        self._copies: list[Tensor] = []
+        self._seen: set[nn.Module] = set()
+        self._unhook: weakref.finalize[..., BufferGuard] | None = None
+
+    def hold(self) -> None:
+        """Copy the buffers away."""
+        self.release()
+        if self._tables is None:
+            this = weakref.ref(self)
+            handle = register_module_forward_pre_hook(lambda layer, _: _hold_layer(this(), layer))
+            # Runs at release(), or when the guard is dropped without it, so that no hook stays behind.
+            self._unhook = weakref.finalize(self, handle.remove)
+        else:
+            self._keep(b for table in self._tables for b in table.values())
+
+    def release(self) -> None:
+        """Copy them back; nothing happens without a `hold` before."""
+        if self._unhook is not None:
+            self._unhook()
+            self._unhook = None
+            self._seen.clear()
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._copies)
+            self._buffers, self._copies = [], []
+
+    def hold_layer(self, layer: nn.Module) -> None:
+        """Copy one layer's buffers away, unless that has been done."""
+        if layer not in self._seen:
+            self._seen.add(layer)
+            self._keep(layer._buffers.values())
+
+    def _keep(self, buffers: Iterable[Tensor | None]) -> None:
+        present = [b.detach() for b in buffers if b is not None]
+        self._buffers += present
+        self._copies += [b.clone() for b in present]
+
+
+def _hold_layer(guard: BufferGuard | None, layer: nn.Module) -> None:
+    if guard is not None and isinstance(layer, _NormBase):
+        guard.hold_layer(layer)
+
+
+@contextmanager
+def frozen_batchnorm_statistics(model: nn.Module | None = None) -> Iterator[None]:
+    """Let passes inside the block leave no trace in the model's buffers.
+
+    BatchNorm still normalizes by the batch, so the gradients are those of training mode; the
+    running statistics (and every other buffer) get their old values back at the end of the block,
+    also if it raises.
+
+    Args:
+        model: the model, compiled or wrapped as it may be. None protects the running statistics
+            of every normalization layer that runs in the block; it cannot see inside a compiled
+            model.
+
+    Differs from: the common `disable_running_stats`, which sets the momentum to 0 and loses it
+        for good when it is called twice; here no attribute of any layer is touched.
+
+    Example:
+        >>> layer = nn.BatchNorm1d(1)
+        >>> with frozen_batchnorm_statistics(layer):
+        ...     _ = layer(torch.tensor([[4.0], [6.0]]))
+        >>> layer.running_mean, layer.num_batches_tracked
+        (tensor([0.]), tensor(0))
+    """
+    guard = BufferGuard(model)
+    guard.hold()
+    try:
+        yield
+    finally:
+        guard.release()

@@ -1,0 +1,110 @@
+"""An optimizer round another one: the same parameter groups, the same state, the same hooks."""
+
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from wasam_core.base_step import bare_step, take_step
+from wasam_core.groups import BaseOptimizer, Group, Params, as_groups, build_base, merge_into
+
+
+class SharedGroups(Optimizer):
+    """Wrap a base optimizer such that everything a loop may ask of an optimizer is the base optimizer's own.
+
+    Args:
+        params: parameters, (name, parameter) pairs, or groups of either.
+        base_optimizer: a built optimizer over the same parameters, or a class (or callable).
+        defaults: options that every group has, beside the base optimizer's.
+        base_kwargs: options for a class.
+    """
+
+    base_optimizer: Optimizer
+
+    def __init__(
+        self, params: Params, base_optimizer: BaseOptimizer, defaults: dict[str, Any], base_kwargs: dict[str, Any]
+    ) -> None:
+        groups = as_groups(params)
+        if isinstance(base_optimizer, Optimizer):
+            merge_into(base_optimizer, groups, base_kwargs)
+            groups = base_optimizer.param_groups
+        self._groups_in_the_making: list[Group] = []
+        super().__init__(groups, dict(defaults))
+        self.base_optimizer = build_base(base_optimizer, self._groups_in_the_making, base_kwargs)
+        self._bare_step = bare_step(self.base_optimizer)
+        self.defaults = {**self.base_optimizer.defaults, **self.defaults}
+
+    @property
+    def param_groups(self) -> list[Group]:
+        """The parameter groups: the base optimizer's own dicts."""
+        try:
+            return self.base_optimizer.param_groups
+        except AttributeError:
+            return self._groups_in_the_making
+
+    @param_groups.setter
+    def param_groups(self, groups: list[Group]) -> None:
+        if "base_optimizer" in self.__dict__:
+            self.base_optimizer.param_groups = groups
+        else:
+            self._groups_in_the_making = groups
+
+    @property
+    def state(self) -> Any:
+        """The state of each parameter: the base optimizer's own."""
+        return self.base_optimizer.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        if "base_optimizer" in self.__dict__:
+            self.base_optimizer.state = state
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group to the base optimizer; options that it lacks get their defaults.
+
+        Raises:
+            ValueError: from the base optimizer.
+        """
+        if "base_optimizer" in self.__dict__:
+            for key, value in self.defaults.items():
+                param_group.setdefault(key, value)
+            self.base_optimizer.add_param_group(param_group)
+        else:
+            super().add_param_group(param_group)
+
+    def register_step_pre_hook(self, hook: Any) -> RemovableHandle:
+        """Run `hook` just before the base optimizer's step, when the final gradient is present.
+
+        It is called as `hook(base_optimizer, args, kwargs)`: the place to clip or to log.
+        """
+        return self.base_optimizer.register_step_pre_hook(hook)
+
+    def register_step_post_hook(self, hook: Any) -> RemovableHandle:
+        """Run `hook(base_optimizer, args, kwargs)` just after the base optimizer's step."""
+        return self.base_optimizer.register_step_post_hook(hook)
+
+    def parameters(self) -> list[Tensor]:
+        """Return the parameters of all groups, in order."""
+        return [p for group in self.base_optimizer.param_groups for p in group["params"]]
+
+    def gradients(self) -> list[Tensor]:
+        """Return the gradients that are present."""
+        return [p.grad for p in self.parameters() if p.grad is not None]
+
+    def take_base_step(self) -> None:
+        """Let the base optimizer step."""
+        take_step(self.base_optimizer, self._bare_step)
+
+    def _patch_step_function(self) -> None:
+        # The base optimizer's step is profiled and runs the hooks; once is enough.
+        pass
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to one process: a patched `step`, and a function that has no name."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("step", "_bare_step")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Find anew what `__getstate__` left out."""
+        self.__dict__.update(state)
+        self._bare_step = bare_step(self.base_optimizer)
