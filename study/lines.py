@@ -93,7 +93,7 @@ def _name(start: _End, end: _End) -> str:
 
 def _read(path: Path, weights: str) -> dict[str, Tensor]:
     prefix = f"{weights}/"
-    with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]  # no types are shipped
+    with safe_open(path, framework="pt") as file:
         return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
 
 

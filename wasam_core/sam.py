@@ -20,12 +20,11 @@ from wasam_core.own_average import OwnAverage
 from wasam_core.perturbation import Perturbation, Target, check_rho
 from wasam_core.rng import capture_rng, restore_rng
 from wasam_core.rules import Variant
-from wasam_core.shared_groups import SharedGroups
 from wasam_core.swa_face import SwaFace
 from wasam_core.two_pass import Closure, Phase, TwoPass
 
 
-class WASAM(SwaFace, SharedGroups):
+class WASAM(SwaFace):
     """Minimize the loss at the worst point within rho of the weights, and average the weights.
 
     With g = gradient of the loss L at the weights w, one step is
@@ -415,7 +414,7 @@ class WASAM(SwaFace, SharedGroups):
             self.cost.bill_gradients(examples)
 
     def _require_clean(self, call: str) -> None:
-        self._average.refuse_swapped(call)
+        super()._require_clean(call)
         if self._passes.phase is not Phase.CLEAN:
             raise RuntimeError(
                 f"{call}() {self._passes.phase.value}: the weights are perturbed. Finish the step with second_step(), "

@@ -5,26 +5,24 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wasam_core.batchnorm import ForwardFn, recalibrate_batchnorm
 from wasam_core.cost import Cost
 from wasam_core.own_average import OwnAverage
+from wasam_core.shared_groups import SharedGroups
 
 
-class SwaFace:
-    """Average the parameters of an optimizer; a part of `WASAM`."""
+class SwaFace(SharedGroups):
+    """An optimizer that also averages its parameters; `WASAM` builds on it."""
 
     model: nn.Module | None
     cost: Cost
     _average: OwnAverage
 
-    def parameters(self) -> list[Tensor]:
-        """Return the parameters that are averaged."""
-        raise NotImplementedError
-
     def _require_clean(self, call: str) -> None:
-        raise NotImplementedError
+        """Refuse `call` unless the parameters hold the trained weights."""
+        self._average.refuse_swapped(call)
 
     def update_swa(self) -> None:
         """Take the present weights into the average, a plain mean kept in float32.

@@ -256,10 +256,9 @@ def main() -> None:
         ema, swa, averages = averaging_share(problem, args.ema_every)
         print(f"  3 decays every {args.ema_every} steps {ema:8.2%} of a step")
         print(f"  4 starts every epoch  {swa:8.2%} of a step (epochs of 50 steps)")
-        parameters = sum(p.numel() * p.element_size() for p in averages.model.parameters())
-        print(
-            f"  averages             {averages.nbytes / parameters:8.2f} x the weights' memory ({parameters / 1e6:.2f} MB)"
-        )
+        weights = sum(p.numel() * p.element_size() for p in averages.model.parameters())
+        share = averages.nbytes / weights
+        print(f"  averages             {share:8.2f} x the weights' memory ({weights / 1e6:.2f} MB)")
 
 
 if __name__ == "__main__":
