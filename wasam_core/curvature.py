@@ -75,8 +75,8 @@ class Hessian:
 
     Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
 
-    Differs from: ``curvlinops.HessianLinearOperator``, with which it agrees, in keeping the graph, which takes a third
-        to an eighth of its time, and in taking any loss function.
+    Differs from: ``curvlinops.HessianLinearOperator``, with which it agrees, in keeping the graph, which takes a
+        third to a sixth of its time, and in taking any loss function.
 
     Example:
         >>> model = torch.nn.Linear(2, 1, bias=False)

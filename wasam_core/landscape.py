@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wasam_core.batchnorm import BufferGuard, recalibrate_batchnorm
+from wasam_core.batchnorm import recalibrate_batchnorm
+from wasam_core.buffers import BufferGuard
 from wasam_core.cost import Cost
 from wasam_core.surface import (
     Batch,

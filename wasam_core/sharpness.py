@@ -194,7 +194,8 @@ def average_case_rise(
     so that E||e / T||² = rho², and the rise compares with the worst one at the same rho. Each direction is taken forth
     and back, which removes the slope from the noise.
 
-    Costs 2 * draws * n forward evaluations.
+    Costs 2 * draws * n forward evaluations. In float32 a loss resolves about 1e-7 of itself: choose rho so large that
+    the rise is well above that, or use a float64 model.
 
     Args:
         surface: The loss and the weights.
@@ -257,7 +258,8 @@ def measure_sharpness(
         model: The model, BatchNorm recalibrated if the weights are an average. Its mode, parameters, buffers and
             gradients stay as they are.
         loss_fn: Called as ``loss_fn(outputs, targets)``; returns the mean over the batch.
-        batches: A list of (inputs, targets); 256 to 1,000 examples in all are enough for small nets.
+        batches: A list of (inputs, targets). With 256 examples, a convolutional net of 8,600 weights takes 0.3 s on one
+            thread and an MLP of 15,000 takes 0.06 s; the time grows with the examples.
         rho: Radius of the rises, ≥ 0.
         adaptive_rho: Radius of the adaptive rises, ≥ 0, as a share of the weights; None leaves them out.
         steps, restarts, micro_batch: See `worst_case_rise`.
