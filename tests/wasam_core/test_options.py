@@ -350,12 +350,15 @@ def test_a_copied_optimizer_works_on_its_own_model(toys, copier):
     toys.assert_same_bits(model, clone.model)
 
 
-def test_a_copied_model_carries_no_live_hook(toys):
-    model = toys.net()
-    optimizer = WASAM(model.parameters(), torch.optim.SGD, model=model, **SGD)
+def test_passes_through_a_copy_of_the_model_are_not_taken_for_passes_of_a_step(toys):
+    model, batch = toys.net(), toys.batches(1)[0]
+    optimizer = WASAM(model.parameters(), torch.optim.SGD, rho=0.0, model=model, **SGD)
     twin = pickle.loads(pickle.dumps(copy.deepcopy(model)))
-    twin(toys.batches(1)[0][0])
-    assert not optimizer._replay._states
+    twin(batch[0])  # draws a mask, before the model does
+    clean = toys.loss(model, batch)
+    clean.backward()
+    optimizer.first_step(zero_grad=True)
+    assert torch.equal(toys.loss(model, batch), clean)
 
 
 # Guards.

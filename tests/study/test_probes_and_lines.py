@@ -1,0 +1,126 @@
+"""Probed runs say how sharp their weights are and keep them; lines between runs are measured once."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from study.agenda import Agenda
+from study.lines import measure_lines
+from study.models import build_model
+from study.records import PROBES, LineRecord, RunRecord, read_lines, write_atomically
+from study.spec import parse_spec
+from study.tasks import POOLS, Pool
+from study.trial import run
+
+SPEC = parse_spec(
+    """
+name = "probed"
+question = "?"
+methods = ["SGD", "SWA", "SAM"]
+budgets = ["E"]
+primary_budget = "E"
+confirm_seeds = 2
+average_starts = [0.5]
+probes = true
+[search]
+trials = 1
+unperturbed_share = 0.0
+[[problems]]
+task = "digits"
+factors.train_size = 200
+factors.epochs = 3
+factors.schedule = "constant"
+""",
+    "probed",
+)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Pool:
+    torch.set_num_threads(1)
+    return POOLS["digits"]()
+
+
+@pytest.fixture(scope="module")
+def finished(digits: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Agenda]:
+    folder = tmp_path_factory.mktemp("probed")
+    agenda = Agenda(SPEC)
+    while job := agenda.next_job():
+        record = run(
+            job, digits, "cpu", SPEC.hash,
+            lambda kept, name=job.run_id: write_atomically(folder / "weights" / f"{name}.safetensors", kept),
+        )  # fmt: skip
+        agenda.complete(record)
+    measure_lines(folder, agenda)
+    return folder, agenda
+
+
+def confirmed(agenda: Agenda) -> list[RunRecord]:
+    return [record for record in agenda.records if record.job.stage == "confirm"]
+
+
+def test_every_probe_is_measured_for_the_weights_that_stand_for_a_method(finished: tuple[Path, Agenda]) -> None:
+    for record in confirmed(finished[1]):
+        assert record.error is None
+        assert {(p.weights, p.name) for p in record.probes} <= {(w, n) for w in record.job.probed for n in PROBES}
+        assert {p.name for p in record.probes if p.weights == "last"} == set(PROBES)
+    base = next(record for record in confirmed(finished[1]) if record.job.family == "base")
+    assert len(base.job.probed) == 2
+    assert base.job.probed[0] == "last"
+
+
+def test_tune_runs_are_not_probed(finished: tuple[Path, Agenda]) -> None:
+    assert not any(record.probes for record in finished[1].records if record.job.stage == "tune")
+
+
+def test_kept_weights_are_those_that_were_measured(finished: tuple[Path, Agenda], digits: Pool) -> None:
+    folder, agenda = finished
+    record = next(r for r in confirmed(agenda) if r.job.family == "sam")
+    kept = load((folder / "weights" / f"{record.run_id}.safetensors").read_bytes())
+    again: list[bytes] = []
+    run(record.job, digits, "cpu", SPEC.hash, again.append)
+    assert all(torch.equal(value, load(again[0])[name]) for name, value in kept.items())
+    model = build_model(record.job.factors, (1, 8, 8), 10, record.job.seed)
+    assert {name.removeprefix("last/") for name in kept} == dict(model.named_parameters()).keys()
+
+
+def test_a_line_begins_and_ends_at_the_weights_of_its_methods(finished: tuple[Path, Agenda], digits: Pool) -> None:
+    folder, agenda = finished
+    lines = read_lines(folder)
+    assert {(line.start, line.end) for line in lines} == {("SGD", "SWA"), ("SGD", "SAM")}
+    assert len(lines) == 2 * SPEC.confirm_seeds
+    by_end = {(line.seed, line.end): line for line in lines}
+    for record in confirmed(agenda):
+        if record.job.family == "base":
+            line, average = by_end[record.job.seed, "SWA"], record.job.probed[1]
+            # Averages are measured under the population's BatchNorm statistics, and so is every point of a line.
+            measured = next(m for m in record.measurements if m.weights == average)
+            assert (line.alphas[0], line.alphas[-1]) == (0, 1)
+            assert line.test_errors[-1] == pytest.approx(1 - (measured.test_accuracy or 0), abs=1.5 / 397)
+            assert line.test_losses[-1] == pytest.approx(measured.test_loss, rel=1e-3)
+
+
+def test_lines_are_measured_once(finished: tuple[Path, Agenda]) -> None:
+    folder, agenda = finished
+    before = {path: path.stat().st_mtime_ns for path in (folder / "lines").iterdir()}
+    measure_lines(folder, agenda)
+    assert {path: path.stat().st_mtime_ns for path in (folder / "lines").iterdir()} == before
+
+
+def test_a_line_whose_weights_are_gone_is_left_out(finished: tuple[Path, Agenda], tmp_path: Path) -> None:
+    measure_lines(tmp_path, finished[1])
+    assert read_lines(tmp_path) == ()
+
+
+def test_line_files_hold_nothing_but_the_record(finished: tuple[Path, Agenda]) -> None:
+    for path in (finished[0] / "lines").iterdir():
+        assert set(json.loads(path.read_text())) == set(LineRecord.model_fields)
+
+
+def test_probing_changes_no_measurement(digits: Pool, finished: tuple[Path, Agenda]) -> None:
+    record = confirmed(finished[1])[0]
+    plain = run(record.job.model_copy(update={"probed": ()}), digits, "cpu", SPEC.hash)
+    assert plain.measurements == record.measurements
