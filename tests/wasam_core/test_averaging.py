@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from wasam_core import WeightAverages, recalibrate_batchnorm
+from wasam_core import WASAM, WeightAverages, recalibrate_batchnorm
 
 
 def make_model(dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -95,3 +95,149 @@ def test_the_block_swaps_weights_and_buffers_and_restores_both():
     for name, t in model.state_dict().items():
         assert t.data_ptr() == before[name][0]
         assert torch.equal(t, before[name][1]), name
+
+
+def test_names_counts_and_readiness():
+    model = make_model()
+    averages = WeightAverages(
+        model, swa_starts={0.75, 0.5}, max_epochs=8, ema_decays=(0.9,), ema_every=2, lawa_windows=(2,)
+    )
+    assert averages.names == ("swa@0.5", "swa@0.75", "ema@0.9", "lawa@2")
+    assert averages.ready == ()
+    averages.update_step()
+    assert averages.ready == ()
+    averages.update_step()
+    for epoch in range(1, 5):
+        averages.update(epoch)
+    assert averages.ready == ("swa@0.5", "ema@0.9", "lawa@2")
+    assert [averages.count(name) for name in averages.names] == [1, 0, 1, 2]
+    assert averages.start_epoch("swa@0.75") == 6
+
+
+def test_integer_buffers_are_copied_and_floating_ones_averaged_on_request():
+    model = make_model()
+    averages = WeightAverages(model, swa_starts=(0.0,), max_epochs=3, average_buffers=True)
+    plain = WeightAverages(model, swa_starts=(0.0,), max_epochs=3)
+    means = []
+    for epoch in range(1, 4):
+        model(torch.randn(8, 4) + epoch)
+        means.append(model[1].running_mean.clone())
+        averages.update(epoch)
+        plain.update(epoch)
+    with averages.average_parameters("swa@0.0"):
+        torch.testing.assert_close(model[1].running_mean, torch.stack(means).mean(0))
+        assert model[1].num_batches_tracked == 3
+    with plain.average_parameters("swa@0.0"):
+        assert torch.equal(model[1].running_mean, means[-1])
+    assert torch.equal(model[1].running_mean, means[-1])
+
+
+def test_mistakes_are_answered_with_what_to_do():
+    model = make_model()
+    averages = WeightAverages(model, swa_starts=(0.5,), max_epochs=4, ema_decays=(0.9,))
+    for block, error, message in (
+        (lambda: averages.average_parameters("swa@0.5").__enter__(), RuntimeError, "empty until epoch 2"),
+        (lambda: averages.average_parameters("ema@0.9").__enter__(), RuntimeError, "`ready`"),
+        (lambda: averages.average_parameters("swa").__enter__(), KeyError, r"swa@0\.5, ema@0\.9"),
+        (lambda: averages.update(0), ValueError, "1, 2, 3"),
+        (lambda: WeightAverages(model, swa_starts=(0.5,)), ValueError, "max_epochs"),
+        (lambda: WeightAverages(model, swa_starts=(75,), max_epochs=4), ValueError, "between 0 and 1"),
+        (lambda: WeightAverages(model, swa_starts=(0.5,), max_epochs=0), ValueError, "max_epochs = 0"),
+        (lambda: WeightAverages(model, ema_decays=(1.0,)), ValueError, r"\[0, 1\)"),
+        (lambda: WeightAverages(model, lawa_windows=(0,)), ValueError, "lawa_windows = 0"),
+    ):
+        with pytest.raises(error, match=message):
+            block()
+    averages.update(2)
+    with pytest.raises(ValueError, match="once at the end of each epoch"):
+        averages.update(2)
+
+
+def test_nothing_else_may_happen_inside_the_block():
+    model = make_model()
+    averages = WeightAverages(model, swa_starts=(0.0,), max_epochs=4, ema_decays=(0.9,))
+    averages.update(1)
+    averages.update_step()
+    with averages.average_parameters("swa@0.0"):
+        for call in (
+            lambda: averages.update(2),
+            averages.update_step,
+            averages.state_dict,
+            lambda: averages.load_state_dict({}),
+            lambda: averages.average_parameters("ema@0.9").__enter__(),
+        ):
+            with pytest.raises(RuntimeError, match="Leave the block first"):
+                call()
+    averages.update(2)
+
+
+@pytest.mark.parametrize("spelling", ["WeightAverages", "WASAM"])
+def test_training_inside_the_block_is_undone_and_reported(spelling):
+    model = make_model()
+    averages = WeightAverages(model, ema_decays=(0.9,))
+    optimizer = WASAM(model.parameters(), torch.optim.SGD, lr=0.1)
+    averages.update_step()
+    optimizer.update_swa()
+    before = [p.detach().clone() for p in model.parameters()]
+    block = averages.average_parameters("ema@0.9") if spelling == "WeightAverages" else optimizer.average_parameters()
+
+    def train_inside():
+        with block, torch.no_grad():
+            model[0].weight.add_(1.0)
+
+    with pytest.raises(RuntimeError, match="undone"):
+        train_inside()
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+    averages.update_step()
+    optimizer.update_swa()
+
+
+def test_states_of_other_settings_are_refused_and_change_nothing():
+    model = make_model()
+    settings = {"swa_starts": (0.5,), "max_epochs": 4, "ema_decays": (0.9,)}
+    averages = WeightAverages(model, **settings)
+    for epoch, _ in wander(model, 3):
+        averages.update(epoch)
+        averages.update_step()
+    state = averages.state_dict()
+    for change in ({"max_epochs": 40}, {"ema_decays": (0.99,)}, {"average_buffers": True}):
+        other = WeightAverages(model, **{**settings, **change})
+        with pytest.raises(ValueError, match="settings of the saved run"):
+            other.load_state_dict(state)
+        assert other.ready == ()
+
+
+def test_averages_may_live_on_another_device_than_the_weights():
+    model = make_model()
+    averages = WeightAverages(model, swa_starts=(0.0,), max_epochs=2, lawa_windows=(2,), device="meta")
+    averages.update(1)
+    assert {t.device.type for t in averages.read("swa@0.0")} == {"meta"}
+
+
+def test_weights_in_channels_last_keep_their_layout_in_the_average():
+    model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    averages = WeightAverages(model, swa_starts=(0.0,), max_epochs=2)
+    averages.update(1)
+    assert averages.read("swa@0.0")[0].stride() == model.weight.stride()
+
+
+def test_tied_and_frozen_weights_are_averaged_once():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    model[1].bias.requires_grad_(False)
+    averages = WeightAverages(model, swa_starts=(0.0,), max_epochs=2)
+    assert averages.nbytes == (9 + 3 + 3) * 4
+    averages.update(1)
+    with averages.average_parameters("swa@0.0"):
+        assert model[1].weight is model[0].weight
+
+
+def test_groups_added_after_averaging_began_are_refused():
+    model, extra = make_model(), nn.Parameter(torch.zeros(1))
+    optimizer = WASAM(model.parameters(), torch.optim.SGD, lr=0.1)
+    optimizer.update_swa()
+    optimizer.add_param_group({"params": [extra]})
+    with pytest.raises(RuntimeError, match="before the first update_swa"):
+        optimizer.update_swa()
+    with pytest.raises(RuntimeError, match="empty"):
+        WASAM(model.parameters(), torch.optim.SGD, lr=0.1).average_parameters().__enter__()

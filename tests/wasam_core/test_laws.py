@@ -335,20 +335,26 @@ def run(parts, epochs):
 def state(parts):
     return [part.state_dict() for part in parts]
 
-torch.set_num_threads(1)
-base = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam}[sys.argv[2]]
-parts = build(base)
-if sys.argv[1] == "whole":
-    run(parts, range(1, 7))
-    torch.save(state(parts), sys.argv[3])
-    run(parts, range(7, 11))
-    torch.save(state(parts), sys.argv[4])
-else:
-    torch.manual_seed(12345)
-    for part, saved in reversed(list(zip(parts, torch.load(sys.argv[3], weights_only=True)))):
-        part.load_state_dict(saved)
-    run(parts, range(7, 11))
-    torch.save(state(parts), sys.argv[4])
+def interrupted(folder, bases):
+    for base in bases:
+        parts = build(base)
+        run(parts, range(1, 7))
+        torch.save(state(parts), f"{folder}/{base.__name__} half.pt")
+        run(parts, range(7, 11))
+        torch.save(state(parts), f"{folder}/{base.__name__} whole.pt")
+
+def resumed(folder, bases):
+    torch.set_num_threads(1)
+    for base in bases:
+        parts = build(base)
+        torch.manual_seed(12345)
+        saved = torch.load(f"{folder}/{base.__name__} half.pt", weights_only=True)
+        for part, its_state in zip(parts[::-1], saved[::-1]):
+            part.load_state_dict(its_state)
+        run(parts, range(7, 11))
+        torch.save(state(parts), f"{folder}/{base.__name__} resumed.pt")
+
+BASES = (torch.optim.SGD, torch.optim.Adam)
 """
 
 
@@ -368,12 +374,14 @@ def assert_equal_nested(a, b, path=""):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", ["SGD", "Adam"])
-def test_law_5_a_new_process_goes_on_with_the_same_bits(tmp_path, base):
-    half, whole, resumed = (str(tmp_path / name) for name in ("half.pt", "whole.pt", "resumed.pt"))
-    for mode, target in (("whole", whole), ("resumed", resumed)):
-        subprocess.run([sys.executable, "-c", RESUME, mode, base, half, target], check=True)
-    assert_equal_nested(torch.load(whole, weights_only=True), torch.load(resumed, weights_only=True))
+def test_law_5_a_new_process_goes_on_with_the_same_bits(tmp_path):
+    here: dict = {}
+    exec(RESUME, here)
+    here["interrupted"](tmp_path, here["BASES"])
+    subprocess.run([sys.executable, "-c", RESUME + "resumed(sys.argv[1], BASES)", str(tmp_path)], check=True)
+    for base in here["BASES"]:
+        whole, resumed = (torch.load(tmp_path / f"{base.__name__} {name}.pt") for name in ("whole", "resumed"))
+        assert_equal_nested(whole, resumed)
 
 
 def test_law_5_saving_while_perturbed_or_swapped_is_refused(toys):

@@ -1,0 +1,144 @@
+"""Two processes on the CPU: they take the same steps, average what they should, and skip together."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from wasam_core import WASAM
+
+SCRIPT = """
+import sys
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from wasam_core import WASAM, recalibrate_batchnorm
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+
+
+def build(**options):
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).double()
+    model = DistributedDataParallel(net)
+    return net, model, WASAM(model.parameters(), torch.optim.SGD, rho=0.3, lr=0.1, momentum=0.9, model=model, **options)
+
+
+def batches():
+    torch.manual_seed(2)
+    return [torch.randn(8, 4, dtype=torch.float64)[rank * 4 : rank * 4 + 4] for _ in range(3)]
+
+
+def run(flow, spoil=None):
+    net, model, optimizer = build(local_ascent=flow == "local")
+    passes = 0
+
+    def closure(x):
+        nonlocal passes
+        loss = model(x).square().mean()
+        loss.backward()
+        passes += 1
+        if spoil is not None and rank == 1 and passes == spoil:
+            net[0].weight.grad[0, 0] = torch.inf
+        return loss
+
+    for x in batches():
+        if flow == "local, two steps":
+            with model.no_sync():
+                closure(x)
+            optimizer.first_step(zero_grad=True)
+            closure(x)
+            optimizer.second_step(zero_grad=True)
+        else:
+            optimizer.step(lambda: closure(x))
+    return {"weights": [p.detach() for p in net.parameters()], "skipped": optimizer.cost.skipped}
+
+
+results = {flow: run(flow) for flow in ("synchronous", "local", "local, two steps")}
+results |= {f"spoilt {flow} {spoil}": run(flow, spoil) for flow in ("synchronous", "local") for spoil in (3, 4)}
+
+norm = DistributedDataParallel(nn.Sequential(nn.BatchNorm1d(2)))
+torch.manual_seed(3)
+x = torch.randn(30, 2) * 3 + torch.arange(30)[:, None]
+mine = x[:20].split(7) if rank == 0 else x[20:].split(10)
+recalibrate_batchnorm(norm, mine)
+results["norm"] = [norm.module[0].running_mean.clone(), norm.module[0].running_var.clone()]
+only_first = [x[:5]] if rank == 0 else []
+recalibrate_batchnorm(norm, only_first)
+results["norm, one rank empty"] = [norm.module[0].running_mean.clone(), norm.module[0].running_var.clone()]
+try:
+    recalibrate_batchnorm(norm, [])
+except ValueError as error:
+    results["norm, both empty"] = str(error)
+torch.save(results, f"{folder}/{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("ranks"))
+    processes = [subprocess.Popen([sys.executable, "-c", SCRIPT, str(rank), folder]) for rank in range(2)]
+    assert [p.wait(timeout=120) for p in processes] == [0, 0]
+    return [torch.load(f"{folder}/{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def one_process(**options):
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).double()
+    optimizer = WASAM(net.parameters(), torch.optim.SGD, rho=0.3, lr=0.1, momentum=0.9, **options)
+
+    def closure(x):
+        loss = net(x).square().mean()
+        loss.backward()
+        return loss
+
+    torch.manual_seed(2)
+    for x in [torch.randn(8, 4, dtype=torch.float64) for _ in range(3)]:
+        optimizer.step(closure, batch=(x,))
+    return list(net.parameters())
+
+
+@pytest.mark.slow
+def test_processes_keep_the_same_bits(ranks):
+    for flow in ("synchronous", "local", "local, two steps"):
+        for a, b in zip(ranks[0][flow]["weights"], ranks[1][flow]["weights"], strict=True):
+            assert torch.equal(a, b), flow
+
+
+@pytest.mark.slow
+def test_synchronous_ascent_is_the_step_of_the_whole_batch(ranks):
+    for a, b in zip(ranks[0]["synchronous"]["weights"], one_process(), strict=True):
+        torch.testing.assert_close(a, b.detach())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flow", ["local", "local, two steps"])
+def test_local_ascent_is_m_sharpness_with_one_micro_batch_per_process(ranks, flow):
+    for a, b in zip(ranks[0][flow]["weights"], one_process(m=4), strict=True):
+        torch.testing.assert_close(a, b.detach())
+
+
+@pytest.mark.slow
+def test_all_processes_skip_if_one_of_them_must(ranks):
+    for name in (f"spoilt {flow} {spoil}" for flow in ("synchronous", "local") for spoil in (3, 4)):
+        assert [rank[name]["skipped"] for rank in ranks] == [1, 1], name
+        for a, b in zip(ranks[0][name]["weights"], ranks[1][name]["weights"], strict=True):
+            assert torch.equal(a, b), name
+
+
+@pytest.mark.slow
+def test_batchnorm_statistics_are_those_of_all_processes_together(ranks):
+    torch.manual_seed(3)
+    x = torch.randn(30, 2) * 3 + torch.arange(30)[:, None]
+    for rank in ranks:
+        torch.testing.assert_close(rank["norm"][0], x.mean(0))
+        torch.testing.assert_close(rank["norm"][1], x.var(0, correction=0))
+        torch.testing.assert_close(rank["norm, one rank empty"][0], x[:5].mean(0))
+        torch.testing.assert_close(rank["norm, one rank empty"][1], x[:5].var(0, correction=0))
+        assert "no batch" in rank["norm, both empty"]
