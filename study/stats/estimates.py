@@ -9,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 from scipy.optimize import brentq
 from scipy.stats import nct, t
 from statsmodels.stats.proportion import proportion_confint
@@ -23,7 +23,7 @@ def _null_is_nan(value: object) -> object:
     return math.nan if value is None else value
 
 
-Number = Annotated[float, BeforeValidator(_null_is_nan)]
+Number = Annotated[float, BeforeValidator(_null_is_nan), WithJsonSchema({"type": ["number", "null"]})]
 """A float that may be NaN. JSON has no NaN: it is written as null and read back as NaN."""
 
 
