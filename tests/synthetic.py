@@ -18,7 +18,7 @@ from study.agenda import Agenda
 from study.factors import TASKS
 from study.methods import METHODS
 from study.plan import gradient_evaluations
-from study.records import Job, Measurement, RunRecord, write_record
+from study.records import Job, LineRecord, Measurement, Probe, RunRecord, write_record
 from study.results import freeze_spec
 from study.spec import StudySpec
 
@@ -120,6 +120,32 @@ def renamed(records: Iterable[RunRecord], suffix: str = HOSTILE) -> list[RunReco
     return found
 
 
+def synthetic_lines(
+    records: Iterable[RunRecord], barriers: Mapping[tuple[str, str], float], noise: float = 0.01
+) -> list[LineRecord]:
+    """Make the lines between pairs of methods, one per cell × confirm seed, with barriers of given heights (nats)."""
+    confirmed = sorted({(r.job.cell, r.job.seed) for r in records if r.job.stage == "confirm"})
+    rng, alphas = np.random.default_rng(0), tuple(k / 10 for k in range(11))
+    lines = []
+    for cell, seed in confirmed:
+        for (start, end), height in barriers.items():
+            peak = abs(height + noise * rng.normal())
+            losses = tuple(0.2 + 0.1 * a + 4 * peak * a * (1 - a) for a in alphas)
+            lines.append(
+                LineRecord(
+                    cell=cell,
+                    seed=seed,
+                    start=start,
+                    end=end,
+                    alphas=alphas,
+                    train_losses=losses,
+                    test_losses=losses,
+                    test_errors=tuple(loss / 4 for loss in losses),
+                )
+            )
+    return lines
+
+
 def failed_run(record: RunRecord, error: str = "RuntimeError: the worker died") -> RunRecord:
     """Return ``record`` as it would stand had its run failed: a reason and no measurements."""
     return record.model_copy(update={"status": "failed", "error": error, "measurements": (), "gradient_evaluations": 0})
@@ -168,6 +194,7 @@ class _Trainer:
         measurements = []
         for epoch in epochs:
             averages = [f"swa@{start:g}" for start in starts if start < epoch / job.epochs]
+            averages += [*(f"ema@{d:g}" for d in job.ema_decays), *(f"lawa@{w}" for w in job.lawa_windows)]
             measurements += [self._measure(job, name, epoch, shared) for name in ("last", *averages)]
         gradients = gradient_evaluations(job)
         return RunRecord(
@@ -176,6 +203,7 @@ class _Trainer:
             job=job,
             status="completed",
             measurements=tuple(measurements),
+            probes=_probes(job, tuple(m.weights for m in measurements if m.epoch == job.epochs)),
             gradient_evaluations=gradients,
             forward_evaluations=5_000 * len(measurements),
             train_s=gradients * 2e-5,
@@ -216,9 +244,23 @@ def _accuracy(job: Job, weights: str) -> float:
         value += (0.002 + 0.12 * wrong_labels + 0.004 * constant) * flat
     if weights != "last":
         height = 0.012 + 0.1 * wrong_labels if constant else 0.03 * wrong_labels
-        start = float(weights.partition("@")[2])
+        kind, _, setting = weights.partition("@")
+        start = float(setting) if kind == "swa" else 0.6
         value += height * (1 - 0.6 * flat) * (1 - 2 * (start - 0.6) ** 2)
     return value
+
+
+def _probes(job: Job, weights: Iterable[str]) -> tuple[Probe, ...]:
+    """Return the curvature of the final weights of a confirm run: halved by perturbing, halved by averaging."""
+    if job.stage == "tune":
+        return ()
+    rng = np.random.default_rng(int(job.run_id, 16))
+    level = 40.0 / (1 + (job.rho > 0))
+    values = {name: level / (1 + (name != "last")) * math.exp(0.1 * rng.normal()) for name in weights}
+    return tuple(
+        Probe(weights=name, name="top_eigenvalue", value=value, low=0.9 * value, high=1.1 * value)
+        for name, value in values.items()
+    )
 
 
 def _planted(job: Job, weights: str, gains: Mapping[str, float]) -> float:

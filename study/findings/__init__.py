@@ -1,7 +1,8 @@
 """Findings: what the measurements mean, as plain dataclasses and as ``findings.json``.
 
 `evidence` picks out of the records what each tuned method measured, `conclusions` compares it and judges,
-`caveats` names what could change the answer, `content` holds the result and its file.
+`hypotheses` evaluates the claims of the spec, `across` looks across cells, `caveats` names what could change the
+answer, `content` holds the result and its file.
 """
 
 from study.findings.conclusions import find
@@ -11,6 +12,7 @@ from study.findings.content import (
     DeltaStrip,
     Findings,
     FindingsError,
+    HypothesisResult,
     MethodSummary,
     RunCounts,
     read_findings,
@@ -23,6 +25,7 @@ __all__ = [
     "DeltaStrip",
     "Findings",
     "FindingsError",
+    "HypothesisResult",
     "MethodSummary",
     "RunCounts",
     "find",

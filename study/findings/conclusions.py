@@ -4,11 +4,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from study.findings.across import moderators_of, rules_of, syntheses_of
 from study.findings.caveats import caveats_of
 from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
-from study.findings.evidence import Arm, Cell, Evidence, average_of, best_average, gather, mean_known, ratio
+from study.findings.evidence import Arm, Cell, Evidence, best_average, gather, mean_known, ratio
+from study.findings.hypotheses import evaluate
 from study.methods import METHODS, epochs_factor_of_baseline, is_baseline, last_of, relative_passes
-from study.records import RunRecord
+from study.records import LineRecord, RunRecord
 from study.selection import best_measurement
 from study.spec import Budget, StudySpec
 from study.stats import (
@@ -29,13 +31,14 @@ DESCRIPTIVE_METRIC = "test_loss"
 DELTA_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-def find(spec: StudySpec, records: Iterable[RunRecord], planned: int) -> Findings:
+def find(spec: StudySpec, records: Iterable[RunRecord], planned: int, lines: Iterable[LineRecord] = ()) -> Findings:
     """Return what a study found. Pure: equal records, in whatever order, give equal findings.
 
     Args:
         spec: The study.
         records: What is measured so far, all of this spec. Cells without a record do not appear.
         planned: Runs that the plan holds.
+        lines: Losses along lines between methods' weights, as far as measured.
 
     Raises:
         FindingsError: records of a cell that the spec does not hold.
@@ -77,6 +80,10 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int) -> Finding
             for cell in evidence.cells
             for method in _others(spec)
         ),
+        hypotheses=evaluate(evidence, effects, averaging, tuple(lines)),
+        syntheses=syntheses_of(spec, effects),
+        moderators=moderators_of(evidence, effects),
+        rules=rules_of(spec, effects),
     )
 
 
@@ -138,7 +145,7 @@ def _averaging_effects(evidence: Evidence) -> tuple[Effect, ...]:
 def _averaging_effect(evidence: Evidence, cell: Cell, method: str, arm: Arm) -> Effect:
     last = last_of(METHODS[method].family)
     chosen = arm.selection
-    average = average_of(chosen, evidence.tune_records(cell.name, method)) if chosen else None
+    average = chosen.average if chosen else None
     diverged = arm.statuses()["diverged"]
     return compare(
         Contrast(cell.name, cell.task, cell.factors, "within-run", method, last, "E", PRIMARY_METRIC),

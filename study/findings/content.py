@@ -3,15 +3,25 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from study.records import write_atomically
 from study.selection import Selection
-from study.stats import DecayByAveraging, Effect, Interaction, RhoResponse
+from study.stats import (
+    DecayByAveraging,
+    Effect,
+    Interaction,
+    Moderator,
+    ModeratorRule,
+    RhoResponse,
+    Synthesis,
+)
 from study.stats.estimates import Number
 
 FINDINGS_VERSION = 1
+Outcome = Literal["reproduced", "contradicted", "inconclusive"]
 
 
 class FindingsError(ValueError):
@@ -92,6 +102,44 @@ class DeltaStrip:
 
 
 @dataclass(frozen=True, slots=True)
+class HypothesisResult:
+    """What a named claim came to.
+
+    Attributes:
+        id, claim, kind, method, other, factor, budget, expected, source: As in the spec.
+        estimate: Mean over ``n`` of the quantity that the kind names: a gain or difference of gains as a fraction,
+            a gain per unit of the factor (``slope``), a log ratio (``sharpness``) or nats (``barrier``).
+        ci95, ci90: Student-t intervals of it. NaN below n = 2.
+        margin: What counts as no material difference, in the unit of ``estimate``.
+        n: How many of ``unit`` the interval is over.
+        cells: Cells that the quantity is combined over.
+        outcome: By the rules of `study.findings.hypotheses`.
+        gradient_evaluations: What all runs cost that it rests on, tuning included, in examples.
+        note: Plain sentences on what limits it or checks it; may be empty.
+    """
+
+    id: str
+    claim: str
+    kind: str
+    method: str
+    other: str
+    factor: str
+    budget: str
+    expected: str
+    source: str
+    estimate: Number
+    ci95: tuple[Number, Number]
+    ci90: tuple[Number, Number]
+    margin: Number
+    n: int
+    unit: Literal["seeds", "cells", "pairs"]
+    cells: int
+    outcome: Outcome
+    gradient_evaluations: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """All that a study found. Field by field the content of ``findings.json``; fractions, never points.
 
@@ -100,6 +148,9 @@ class Findings:
     budget, one Holm family a budget; ``averaging`` the within-run ones, one per cell × family (averaged −
     last, in the confirm stage), a Holm family of their own; ``descriptive`` the twins of ``effects`` on the
     test loss, in nats, which no verdict is drawn from.
+
+    ``hypotheses`` are the spec's, in its order. ``syntheses`` (one per method × budget) and ``moderators`` look across
+    cells, ``rules`` do so under the primary budget.
     """
 
     version: int
@@ -126,6 +177,10 @@ class Findings:
     versions: dict[str, str]
     devices: tuple[str, ...]
     descriptive: tuple[Effect, ...] = ()
+    hypotheses: tuple[HypothesisResult, ...] = ()
+    syntheses: tuple[Synthesis, ...] = ()
+    moderators: tuple[Moderator, ...] = ()
+    rules: tuple[ModeratorRule, ...] = ()
 
 
 _FINDINGS = TypeAdapter(Findings)

@@ -54,6 +54,16 @@ class Arm:
         }
         return {seed: value for seed, value in found.items() if value is not None}
 
+    def probed(self, name: str) -> dict[int, float]:
+        """Return a probe by seed, of the weights that stand for the method: its average, if it averages."""
+        weights = (self.selection.average or "last") if self.selection else ""
+        return {
+            run.job.seed: probe.value
+            for run in self.runs
+            for probe in run.probes
+            if (probe.weights, probe.name) == (weights, name)
+        }
+
     def statuses(self) -> Counter[str]:
         """Count its runs by status."""
         return Counter(run.status for run in self.runs)
@@ -175,23 +185,6 @@ def best_average(method: str, run: RunRecord) -> Measurement | None:
     """Return the final average of a run that validation prefers for an averaging method; None without."""
     averages = tuple(m for m in run.measurements if m.weights != "last")
     return best_measurement(method, run.model_copy(update={"measurements": averages}))
-
-
-def average_of(selection: Selection, records: Iterable[RunRecord]) -> str | None:
-    """Return the average that stands for averaging within the confirm runs of an averaging method.
-
-    It is what validation selected, if that is an average; if it preferred the last weights, the average that
-    it liked best in the selected trial. Test numbers have no say. None when that trial has no average.
-
-    Args:
-        selection: What validation froze for the averaging method.
-        records: The tune records that it was selected from.
-    """
-    if selection.weights != "last":
-        return selection.weights
-    trial = next(record for record in records if record.job.trial == selection.trial)
-    best = best_average(selection.method, trial)
-    return best.weights if best else None
 
 
 def ratio(numerator: Arm, denominator: Arm) -> float:

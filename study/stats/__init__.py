@@ -1,9 +1,11 @@
-"""Statistics: small functions from numbers to a frozen dataclass, each checked against SciPy or statsmodels.
+"""Statistics: small functions from numbers to a frozen dataclass, each checked against SciPy or another oracle.
 
 All metrics are fractions; every gain is sign-corrected, so positive is better. `estimates` knows numbers
-only, `effects` knows what is held against what and which verdict that supports.
+only, `effects` knows what is held against what and which verdict that supports; `synthesis` and `moderators`
+look across cells, by way of `designs`; `tuning` looks at the search that came before.
 """
 
+from study.stats.designs import Column, Slope, columns, isolated, robust_slopes
 from study.stats.effects import (
     Contrast,
     DecayByAveraging,
@@ -25,23 +27,48 @@ from study.stats.estimates import (
     share_better,
     sign_flip_p,
 )
+from study.stats.moderators import (
+    Moderator,
+    ModeratorRule,
+    RuleLeaf,
+    measured_moderator,
+    moderator_rule,
+    moderators,
+)
+from study.stats.synthesis import RandomEffects, Synthesis, random_effects, signed_rank, synthesize
 
 __all__ = [
+    "Column",
     "Contrast",
     "DecayByAveraging",
     "Effect",
     "Estimate",
     "Interaction",
+    "Moderator",
+    "ModeratorRule",
+    "RandomEffects",
     "RhoResponse",
+    "RuleLeaf",
+    "Slope",
+    "Synthesis",
     "Verdict",
+    "columns",
     "compare",
     "correlation",
     "estimate",
     "holm",
     "interaction",
+    "isolated",
     "judge",
+    "measured_moderator",
     "minimum_detectable_effect",
+    "moderator_rule",
+    "moderators",
+    "random_effects",
+    "robust_slopes",
     "share_better",
     "sign_flip_p",
+    "signed_rank",
+    "synthesize",
     "verdict",
 ]

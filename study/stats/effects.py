@@ -210,7 +210,7 @@ def compare(
         correlation=correlation(method, baseline),
         cost_ratio=cost_ratio,
         clear=False,
-        verdict="insufficient data" if _insufficient(len(seeds), planned) else "inconclusive",
+        verdict="insufficient data" if insufficient(len(seeds), planned) else "inconclusive",
     )
 
 
@@ -246,7 +246,7 @@ def verdict(effect: Effect, delta: float, alpha: float) -> Verdict:
 
     Source: rule 3 is the two one-sided tests procedure at level .05: Schuirmann 1987, Lakens 2017.
     """
-    if _insufficient(effect.n, effect.planned):
+    if insufficient(effect.n, effect.planned):
         return "insufficient data"
     low, high = effect.ci95
     significant = effect.p_holm is not None and effect.p_holm < alpha
@@ -257,7 +257,8 @@ def verdict(effect: Effect, delta: float, alpha: float) -> Verdict:
     return "inconclusive"
 
 
-def _insufficient(n: int, planned: int) -> bool:
+def insufficient(n: int, planned: int) -> bool:
+    """Tell whether complete pairs are too few for any verdict: fewer than 5, or more than 20 % incomplete."""
     return n < MIN_PAIRS or MAX_INCOMPLETE * (planned - n) > planned
 
 
