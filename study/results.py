@@ -56,7 +56,7 @@ def load(folder: Path | str) -> Study:
         )
     records = records_of(folder, spec)
     return Study(
-        folder, spec, records, frame_of(records), find(spec, records, planned_runs(spec, records))
+        folder, spec, records, frame_of(records), find(spec, records, planned_runs(spec, records), read_lines(folder))
     )
 
 

@@ -148,9 +148,8 @@ class WASAM(SwaFace):
     def will_perturb(self) -> bool:
         """Whether the coming step perturbs the weights and so needs a second pass."""
         late = self._attempts - self.start_step
-        if late < 0 or late % self.interval or self._rho_factor() == 0.0:
-            return False
-        return any(group["rho"] for group in self.base_optimizer.param_groups)
+        due = late >= 0 and late % self.interval == 0 and self._rho_factor() != 0.0
+        return due and any(group["rho"] for group in self.base_optimizer.param_groups)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients."""
@@ -253,11 +252,10 @@ class WASAM(SwaFace):
         self._require_clean("step")
         if examples is None and batch:
             examples = len(batch[0])
-        perturb = self.will_perturb
         try:
-            if perturb and self.m is not None:
+            if self.m is not None and self.will_perturb:
                 return self._step_in_parts(closure, batch, scaler)
-            return self._step_whole(closure, batch, scaler, examples, perturb)
+            return self._step_whole(closure, batch, scaler, examples)
         finally:
             # Also after an exception: half a step must not count as gradients of the next.
             self._passes.restore()
@@ -265,17 +263,12 @@ class WASAM(SwaFace):
                 p.grad = None
 
     def _step_whole(
-        self,
-        closure: Closure,
-        batch: Sequence[Tensor],
-        scaler: GradScaler | None,
-        examples: int | None,
-        perturb: bool,
+        self, closure: Closure, batch: Sequence[Tensor], scaler: GradScaler | None, examples: int | None
     ) -> Tensor | None:
         # zero_grad(set_to_none=False) leaves zeros behind, which are no gradient either.
-        given = any(grad.any() for grad in self.gradients())
+        given = any(p.grad is not None and p.grad.any() for p in self.parameters())
         loss = None if given else self._passes.clean_pass(closure, batch)
-        if not perturb:
+        if not self.will_perturb:
             self._bill(examples)
             self._attempts += 1
             self._passes.finite = True
