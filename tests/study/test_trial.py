@@ -17,6 +17,7 @@ from study.spec import load_spec
 from study.streams import stream
 from study.tasks import POOLS, Pool, SealedTestError, draw_split
 from study.trial import average_names, evaluate, run
+from wasam_core import WASAM
 
 JOB = Job(
     stage="confirm", cell="digits", task="digits",
@@ -55,6 +56,21 @@ def test_a_run_repeats_itself_bit_by_bit_whatever_ran_before(digits: Pool, chang
 
 def test_without_perturbation_the_sam_family_is_the_base_family(digits: Pool) -> None:
     assert run(job(family="sam"), digits, "cpu", "0").measurements == run(JOB, digits, "cpu", "0").measurements
+
+
+def test_a_method_that_draws_more_random_numbers_shifts_nobody(digits: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its split, noise, initial weights, data order and augmentation are those of every other method of the seed."""
+    augmented_job = job(factors=JOB.factors | {"augmentation": 0.5})
+    reference = run(augmented_job, digits, "cpu", "0").measurements
+    original = WASAM.step
+
+    def greedy(self: WASAM, *arguments: object, **options: object) -> object:
+        torch.rand(1000)
+        np.random.default_rng(0).random(1000)
+        return original(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(WASAM, "step", greedy)
+    assert run(augmented_job, digits, "cpu", "0").measurements == reference
 
 
 def twin(pool: Pool, rho: float) -> dict[str, tuple[float, float]]:
