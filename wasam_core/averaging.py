@@ -88,7 +88,10 @@ class WeightAverages:
         self.steps = 0
         self._device = device
         self._swap: WeightSwap | None = None
-        self._layout = [name for name, _ in self._named_tensors()]
+        self._parameters = list(model.parameters())
+        self._layout = [name for name, _ in model.named_parameters()]
+        if average_buffers:
+            self._layout += [name for name, b in model.named_buffers() if b.is_floating_point()]
         tensors = self._tensors()
         self._starts = {f"swa@{start!r}": _start_epoch(start, max_epochs) for start in sorted(map(float, swa_starts))}
         self._segments = {epoch: RunningMean(tensors, device=device) for epoch in sorted(set(self._starts.values()))}
@@ -283,13 +286,11 @@ class WeightAverages:
     def _segments_of(self, name: str) -> list[RunningMean]:
         return [s for epoch, s in self._segments.items() if epoch >= self._starts[name]]
 
-    def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        yield from self.model.named_parameters()
-        if self.average_buffers:
-            yield from ((n, b) for n, b in self.model.named_buffers() if b.is_floating_point())
-
     def _tensors(self) -> list[Tensor]:
-        return [t for _, t in self._named_tensors()]
+        # Buffers are looked up every time, because model.to(device) replaces them.
+        if not self.average_buffers:
+            return self._parameters
+        return [*self._parameters, *(b for b in self.model.buffers() if b.is_floating_point())]
 
     def _other_buffers(self) -> list[Tensor]:
         averaged = self.average_buffers

@@ -5,24 +5,18 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 Group: TypeAlias = dict[str, Any]
 Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Group]
 BaseOptimizer: TypeAlias = Optimizer | Callable[..., Optimizer]
 
-NORM_LAYERS: tuple[type[nn.Module], ...] = (
-    _NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    nn.LocalResponseNorm,
-)
-
 
 def norm_layer_groups(model: nn.Module, rho: float = 0.05) -> list[Group]:
     """Build parameter groups that perturb the normalization layers only.
+
+    A module is a normalization layer if its class has "norm" in its name; only the parameters that it holds itself
+    count, not those of modules inside it.
 
     Args:
         model: the model.
@@ -42,7 +36,8 @@ def norm_layer_groups(model: nn.Module, rho: float = 0.05) -> list[Group]:
         >>> [(g["rho"], [n for n, _ in g["params"]]) for g in norm_layer_groups(model, rho=0.5)]
         [(0.5, ['1.weight', '1.bias']), (0.0, ['0.weight', '0.bias'])]
     """
-    inside = {id(p) for m in model.modules() if isinstance(m, NORM_LAYERS) for p in m.parameters()}
+    layers = [m for m in model.modules() if "norm" in type(m).__name__.lower()]
+    inside = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
     named = list(model.named_parameters())
     norm = [(name, p) for name, p in named if id(p) in inside]
     rest = [(name, p) for name, p in named if id(p) not in inside]

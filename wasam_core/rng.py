@@ -29,7 +29,7 @@ def capture_rng(devices: Iterable[torch.device] = ()) -> RngState:
     state = {"cpu": _CPU.get_state()}
     for device in devices:
         if device.type != "cpu":
-            state[str(device)] = torch.get_device_module(device).get_rng_state(device)
+            state[str(device)] = torch.get_device_module(device).get_rng_state(*_which(device))
     return state
 
 
@@ -50,4 +50,9 @@ def restore_rng(state: RngState) -> None:
             _CPU.set_state(value)
         else:
             device = torch.device(name)
-            torch.get_device_module(device).set_rng_state(value.cpu(), device)
+            torch.get_device_module(device).set_rng_state(value.cpu(), *_which(device))
+
+
+def _which(device: torch.device) -> tuple[torch.device, ...]:
+    # There is one MPS device, and its functions take no argument for it.
+    return () if device.type == "mps" else (device,)
