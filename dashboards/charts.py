@@ -6,23 +6,32 @@ import pandas as pd
 
 from dashboards import prose
 from dashboards.cells import BUDGET_WORDS, Cell, words_of
-from dashboards.figures import cost, curves, decay, forest, rho, slopes
+from dashboards.figures import cost, curves, decay, forest, pooled, rho, slopes
 from dashboards.figures.chart import Chart, Key
 from dashboards.figures.confirmed import Confirmed, confirmed_runs
 from dashboards.tables import Table, capped
+from dashboards.why import why_charts
 from study.findings import Findings
 from study.methods import METHODS, last_of
+from study.records import LineRecord, RunRecord
 
 MOST_TABLE_ROWS = 400
 
 
-def charts_of(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]) -> dict[str, Chart]:
+def charts_of(
+    findings: Findings,
+    frame: pd.DataFrame,
+    cells: Mapping[str, Cell],
+    records: Iterable[RunRecord] = (),
+    lines: Iterable[LineRecord] = (),
+) -> dict[str, Chart]:
     """Return every chart that has data, by id."""
     runs = confirmed_runs(frame, findings.selections, {name: method.family for name, method in METHODS.items()})
     made = (
         _forest(findings, cells),
         _slopes(findings, cells),
         _decay(findings, cells),
+        *why_charts(findings, records, lines, cells),
         _curves(runs, cells),
         _rho(findings, cells),
         _cost(runs, findings, cells),
@@ -32,11 +41,6 @@ def charts_of(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]
 
 def _shown(table: Table) -> Table:
     return capped(table, MOST_TABLE_ROWS, "all of them are in runs.parquet.")
-
-
-def _seeds(counts: Iterable[int]) -> str:
-    known = sorted(set(counts))
-    return f"n = {known[0]}" if len(known) == 1 else f"n = {known[0]} to {known[-1]}"
 
 
 def _forest(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
@@ -61,7 +65,8 @@ def _forest(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         reading=reading,
         caption=(
             f"Mean paired gain with its 95 % Student-t interval, not adjusted for the number of comparisons; "
-            f"{_seeds(len(mark.gains) for mark in data.marks)} seeds, each a small tick."
+            f"{prose.seeds(len(mark.gains) for mark in data.marks)} seeds, each a small tick."
+            f"{pooled.caption_of(data.summaries)}"
         ),
         keys=(*keys, Key("one seed", "", "tick"), Key("±δ, no material effect", "", "band")),
         figure=figure,
@@ -84,7 +89,7 @@ def _slopes(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
             "number of points, so equal slopes are equal gains."
         ),
         caption=(
-            f"Thick line: mean over {_seeds(len(pair.seeds) for pair in data.pairs)} seeds; every run is drawn, at the "
+            f"Thick line: mean over {prose.seeds(len(pair.seeds) for pair in data.pairs)} seeds; every run is drawn, at the "
             "foot of its panel if it lies far below. 95 % Student-t intervals are in the hover text; the "
             "heading counts verdicts, Holm-adjusted among these comparisons. Within-run: the mechanism, not the answer."
         ),
@@ -109,7 +114,7 @@ def _decay(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         heading=prose.decay_heading(gains),
         reading="From the open marker (last weights) to the filled one (their average); the number is the gain.",
         caption=(
-            f"Means over {_seeds(entry.n for entry in data.entries)} seeds of the confirm stage; 95 % Student-t "
+            f"Means over {prose.seeds(entry.n for entry in data.entries)} seeds of the confirm stage; 95 % Student-t "
             "intervals of the paired gain are in the hover text and the table. Every panel spans the same number of "
             "points."
         ),
@@ -142,7 +147,7 @@ def _curves(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> Chart | Non
         heading=prose.curves_heading(higher, len(both), other, base),
         reading="One line a trajectory, with its last weights; the band is the interval of the mean.",
         caption=(
-            f"Mean over {_seeds(n for curve in data for n in curve.n)} confirm seeds with its 95 % Student-t interval. "
+            f"Mean over {prose.seeds(n for curve in data for n in curve.n)} confirm seeds with its 95 % Student-t interval. "
             f"A panel shows at most {curves.SHOWN_BELOW_BEST * 100:.0f} points below its best."
         ),
         keys=tuple(Key(method, method, "both") for method in methods),
@@ -165,7 +170,7 @@ def _rho(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
             f"the best run in each of {rho.BINS} equal parts of the log range; open markers at the foot lie below."
         ),
         caption=(
-            f"{_seeds(len(response.rho) for response in data)} runs a panel, one seed each, hence no interval. "
+            f"{prose.seeds(len(response.rho) for response in data)} runs a panel, one seed each, hence no interval. "
             f"Validation accuracy, optimistic by selection.{_thinned(response.drawn_every for response in data)}"
         ),
         keys=(
@@ -202,7 +207,7 @@ def _cost(runs: Iterable[Confirmed], findings: Findings, cells: Mapping[str, Cel
             "above it at its own cost is worth its compute."
         ),
         caption=(
-            f"Mean test accuracy over {_seeds(len(option.accuracies) for option in data)} confirm seeds, each a small "
+            f"Mean test accuracy over {prose.seeds(len(option.accuracies) for option in data)} confirm seeds, each a small "
             "tick; no interval is drawn here, as paired gains with theirs are in the forest plot. Cost counts forward "
             "and backward passes of training; markers at the same cost stand side by side."
         ),

@@ -244,6 +244,12 @@ def things(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def seeds(counts: Iterable[int]) -> str:
+    """Say how many: "n = 6", "n = 5 to 6"."""
+    known = sorted(set(counts))
+    return f"n = {known[0]}" if len(known) == 1 else f"n = {known[0]} to {known[-1]}"
+
+
 def share(number: int, total: int) -> str:
     """Say a share of the problems: "3 of 4 problems", "all of the 4 problems", "the one problem"."""
     if total == 1:

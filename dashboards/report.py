@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,21 +12,24 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from dashboards import evidence, payload, prose, runs, theme, verdicts, words
+from dashboards import claims, evidence, payload, prose, runs, theme, verdicts, words
 from dashboards.cells import BUDGET_WORDS, METRIC_WORDS, Cell, cells_of
 from dashboards.charts import charts_of
+from dashboards.figures.chart import Chart
 from dashboards.provenance import spec_toml
 from dashboards.tables import Table
 from study.findings import Findings
-from study.records import write_atomically
+from study.records import LineRecord, RunRecord, read_lines, write_atomically
 
 if TYPE_CHECKING:
     from study.results import Study
 
 SECTIONS: tuple[tuple[str, str], ...] = (
+    ("claims", "Claims"),
     ("verdicts", "Verdicts"),
     ("caveats", "What would change this conclusion"),
     ("when", "When it helps"),
+    ("why", "Why (descriptive)"),
     ("training", "How training went"),
     ("tuning", "Tuning"),
     ("cost", "Cost"),
@@ -43,6 +46,7 @@ class Page:
 
     title: str
     study: str
+    claims: str
     answer: str
     decided: bool
     unfinished: str
@@ -51,24 +55,34 @@ class Page:
     tiles: Mapping[str, tuple[str, str, str, str]]
 
 
-def build_report(findings: Findings, frame: pd.DataFrame, *, built: datetime | None = None) -> str:
+def build_report(
+    findings: Findings,
+    frame: pd.DataFrame,
+    *,
+    records: Iterable[RunRecord] = (),
+    lines: Iterable[LineRecord] = (),
+    built: datetime | None = None,
+) -> str:
     """Return the report's HTML. Equal arguments give equal bytes.
 
     Args:
         findings: What the study found.
         frame: The tidy frame of `study.records.frame_of`.
+        records: The runs; their probes are described.
+        lines: Losses along lines between methods' weights.
         built: Printed as the date of the report; None prints no date.
     """
     cells = cells_of(findings, frame)
-    charts = charts_of(findings, frame, cells)
+    charts = charts_of(findings, frame, cells, records, lines)
     script = payload.part("report.js")
     return _template().render(
         page=_page(findings, cells, frame),
-        sections=SECTIONS,
+        sections=_sections(findings, charts),
         matrix=verdicts.matrix_of(findings, cells),
         charts=charts,
         tables=_tables(findings, frame, cells),
         headings=_headings(findings),
+        claims_reading=claims.reading_of(findings),
         caveats=_caveats(findings, cells),
         methods=[(name, words.method_in_words(name)) for name in findings.methods],
         verdict_words=words.VERDICTS_IN_WORDS,
@@ -81,6 +95,14 @@ def build_report(findings: Findings, frame: pd.DataFrame, *, built: datetime | N
         data=Markup(payload.figures_json(charts.values())),  # escaped for a script element
         plotly=Markup(payload.packed_plotly() if charts else ""),  # base64
     )
+
+
+def _sections(findings: Findings, charts: Mapping[str, Chart]) -> list[tuple[str, str]]:
+    """Return the sections of the page; those that only some studies have are left out of the others."""
+    absent = {"claims"} if not findings.hypotheses else set()
+    if not charts.keys() & {"sharpness", "lines"}:
+        absent.add("why")
+    return [(name, title) for name, title in SECTIONS if name not in absent]
 
 
 @functools.cache
@@ -101,7 +123,8 @@ def write_report(study: "Study", path: Path | None = None) -> Path:
     path = path or study.folder / "report.html"
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     built = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else None
-    write_atomically(path, build_report(study.findings, study.frame, built=built))
+    text = build_report(study.findings, study.frame, records=study.records, lines=read_lines(study.folder), built=built)
+    write_atomically(path, text)
     return path
 
 
@@ -115,6 +138,7 @@ def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame) ->
     return Page(
         title=findings.question,
         study=findings.study,
+        claims=claims.claims_sentence(findings),
         answer=prose.answer(findings, cells),
         decided=prose.has_verdict(findings),
         unfinished="" if counts.finished else f"So far {counts.ended:,} of {counts.planned:,} planned runs are done.",
@@ -138,6 +162,7 @@ def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame) ->
 
 def _tables(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]) -> dict[str, Table]:
     return {
+        "claims": claims.claims_table(findings),
         "verdicts": verdicts.verdict_table(findings, cells),
         "deltas": evidence.delta_table(findings, cells),
         "interactions": evidence.interaction_table(findings.interactions, findings.delta, cells),
@@ -150,6 +175,7 @@ def _headings(findings: Findings) -> dict[str, str]:
     known = [(i.mean, i.ci95) for i in findings.interactions if i.n]
     flagged = sum(bool(selection.at_edge) for selection in findings.selections)
     return {
+        "claims": claims.claims_sentence(findings),
         "deltas": prose.deltas_heading(*evidence.delta_counts(findings)),
         "interactions": prose.interaction_heading(known),
         "selections": prose.selections_heading(flagged, len(findings.selections)),

@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its heading, whether numbers are aligned to the right, and the CSV's name of it.
+    """One column: its heading, the CSV's name of it, and whether it holds numbers (to the right) or prose (wraps).
 
     A column with ``csv`` "" is a drawing of another one and stays out of the download.
     """
@@ -48,6 +48,7 @@ class Column:
     title: str
     csv: str
     numeric: bool = False
+    prose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,11 @@ class Table:
 def numeric(title: str, csv: str) -> Column:
     """Return a column of numbers."""
     return Column(title, csv, numeric=True)
+
+
+def prose_column(title: str, csv: str) -> Column:
+    """Return a column of sentences."""
+    return Column(title, csv, prose=True)
 
 
 def capped(table: Table, limit: int, rest: str) -> Table:

@@ -39,13 +39,30 @@ class Style:
     dash: str
 
 
+# Averages lean to cool hues, last weights to warm ones; no two methods share a marker, so that any pick of them tells
+# apart without colour. Dashes repeat beyond the sixth method.
 STYLE: dict[str, Style] = {
     "SGD": Style("#333333", "circle", "solid"),
     "SWA": Style("#0072B2", "square", "dash"),
     "EMA": Style("#CC79A7", "hexagon", "dot"),
+    "LAWA": Style("#7A6FE0", "pentagon", "dashdot"),
     "SAM": Style("#D55E00", "triangle-up", "longdash"),
-    "ASAM": Style("#A66F00", "triangle-down", "dashdot"),
     "WASAM": Style("#009E73", "diamond", "longdashdot"),
+    "SAM+EMA": Style("#C2479B", "hourglass", "dot"),
+    "SAM+LAWA": Style("#9A5BC9", "bowtie", "dashdot"),
+    "ASAM": Style("#A66F00", "triangle-down", "dashdot"),
+    "ASAM+SWA": Style("#6F8A00", "cross", "longdashdot"),
+    "SAM-ON": Style("#E0485A", "x", "dash"),
+    "SAM-ON+SWA": Style("#0E8C98", "hexagram", "dot"),
+    "m-SAM": Style("#A5483C", "triangle-se", "solid"),
+    "m-SAM+SWA": Style("#4E8F3A", "diamond-wide", "dash"),
+    "late SAM": Style("#A8744F", "triangle-sw", "dot"),
+    "late SAM+SWA": Style("#3D84C6", "diamond-tall", "longdashdot"),
+    "AdamW": Style("#6B7785", "octagon", "longdash"),
+    "AdamW+SWA": Style("#5A7FA6", "star-square", "solid"),
+    "AdamW+EMA": Style("#B0718F", "hexagon2", "dash"),
+    "AdamW+SAM": Style("#BC7A3A", "triangle-nw", "dashdot"),
+    "AdamW+WASAM": Style("#3E8E7E", "star-diamond", "solid"),
 }
 _UNKNOWN_STYLE = Style(UNKNOWN, "star", "dot")
 
@@ -57,6 +74,7 @@ VERDICT_ICONS: dict[str, str] = {
     "inconclusive": "question",
     "insufficient data": "dots",
 }
+OUTCOME_ICONS: dict[str, str] = {"reproduced": "check", "contradicted": "cross", "inconclusive": "question"}
 STATUS_ICONS: dict[str, str] = {"completed": "", "diverged": "burst", "failed": "cross"}
 EDGE_ICON = "flag"
 
@@ -177,6 +195,13 @@ def p_value(p: float | None) -> str:
 def number(value: float | None) -> str:
     """Write a hyper-parameter with three significant digits."""
     return "–" if value is None or not known(value) else f"{value:.3g}"
+
+
+def signed(value: float | None) -> str:
+    """Write a number that is no gain with three significant digits, always with its sign: ``+0.0346``."""
+    if value is None or not known(value):
+        return "–"
+    return f"{value:+.3g}".replace("-", "−") if value else "0"
 
 
 def ratio(value: float | None) -> str:

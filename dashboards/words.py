@@ -2,8 +2,8 @@
 
 METHODS_IN_WORDS: dict[str, str] = {
     "SGD": (
-        "Stochastic gradient descent with momentum, and the weights it ends with. The baseline: every gain is "
-        "measured against it, tuned with the same number of trials."
+        "Stochastic gradient descent with momentum, and the weights it ends with. The baseline: gains are measured "
+        "against it, tuned with the same number of trials."
     ),
     "SWA": (
         "Stochastic weight averaging: the same training, but the network that is used is the mean of the weights "
@@ -15,6 +15,23 @@ METHODS_IN_WORDS: dict[str, str] = {
         "gradients a step."
     ),
     "WASAM": "Both at once: train with SAM, use the average of the later weights. Two gradients a step, as SAM.",
+    "EMA": "Plain training, read through an exponential moving average of the weights: recent steps count most.",
+    "LAWA": "Plain training; the network that is used is the mean of the last few epochs' weights, a sliding window.",
+    "SAM+EMA": "Train with SAM, read the weights through an exponential moving average.",
+    "SAM+LAWA": "Train with SAM, use the mean of the last few epochs' weights.",
+    "ASAM": "SAM with a step uphill scaled by the size of each weight, so that rescaling a layer changes nothing.",
+    "ASAM+SWA": "Train with ASAM, use the average of the later weights.",
+    "SAM-ON": "SAM that moves only the normalization layers' parameters uphill; all parameters learn.",
+    "SAM-ON+SWA": "Train with SAM-ON, use the average of the later weights.",
+    "m-SAM": "SAM whose step uphill is taken on small parts of the batch, one by one, instead of the whole batch.",
+    "m-SAM+SWA": "Train with m-SAM, use the average of the later weights.",
+    "late SAM": "Plain training for four fifths of the steps, SAM for the last fifth: a fifth more gradients.",
+    "late SAM+SWA": "Train as late SAM does, use the average of the later weights.",
+    "AdamW": "Adam with decoupled weight decay, and the weights it ends with; the baseline of the methods built on it.",
+    "AdamW+SWA": "Train with AdamW, use the average of the later weights.",
+    "AdamW+EMA": "Train with AdamW, read the weights through an exponential moving average.",
+    "AdamW+SAM": "SAM around AdamW: the gradient uphill is handed to AdamW's step. Two gradients a step.",
+    "AdamW+WASAM": "SAM around AdamW, and the average of the later weights. Two gradients a step.",
 }
 
 VERDICTS_IN_WORDS: tuple[tuple[str, str], ...] = (

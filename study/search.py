@@ -271,8 +271,10 @@ def run_agenda(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     pools = {task: POOLS[task]() for task in agenda.tasks}
     searcher = _AgendaSearcher(agenda, slots, listener)
+    trainable = tune.with_parameters(StudyRun, pools=pools, spec_hash=spec_hash)
+    trainable.__qualname__ = StudyRun.__qualname__  # the dashboard and `ps` show it
     tuner = tune.Tuner(
-        tune.with_parameters(StudyRun, pools=pools, spec_hash=spec_hash),
+        trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,

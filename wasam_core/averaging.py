@@ -88,15 +88,14 @@ class WeightAverages:
         self.steps = 0
         self._device = device
         self._swap: WeightSwap | None = None
-        self._parameters = list(model.parameters())
+        self._parameters: list[Tensor] = list(model.parameters())
         self._layout = [name for name, _ in model.named_parameters()]
         if average_buffers:
             self._layout += [name for name, b in model.named_buffers() if b.is_floating_point()]
-        tensors = self._tensors()
         self._starts = {f"swa@{start!r}": _start_epoch(start, max_epochs) for start in sorted(map(float, swa_starts))}
-        self._segments = {epoch: RunningMean(tensors, device=device) for epoch in sorted(set(self._starts.values()))}
+        self._segments = {epoch: RunningMean(device=device) for epoch in sorted(set(self._starts.values()))}
         self._emas = {
-            f"ema@{decay!r}": RunningMean(tensors, _decay(decay) ** self.ema_every, device)
+            f"ema@{decay!r}": RunningMean(_decay(decay) ** self.ema_every, device)
             for decay in sorted(map(float, ema_decays))
         }
         self._windows = {f"lawa@{window}": _at_least_one("lawa_windows", window) for window in sorted(lawa_windows)}
@@ -164,7 +163,8 @@ class WeightAverages:
     def update_step(self) -> None:
         """Take in the weights after an optimizer step: EMA, every `ema_every` calls.
 
-        Leave it out for a skipped step, so that the average does not move either.
+        Leave it out for a skipped step, so that the average does not move either, or let the optimizer call it:
+        `optimizer.register_step_post_hook(lambda *_: averages.update_step())`.
 
         Raises:
             RuntimeError: inside `average_parameters`.
@@ -210,7 +210,7 @@ class WeightAverages:
 
     @torch.no_grad()
     def read(self, name: str) -> list[Tensor]:
-        """Return the average `name`, one tensor per parameter, in accumulator precision.
+        """Return the average `name`, one tensor per parameter, in float32 at least; do not write to them.
 
         Raises:
             KeyError: if there is no average of that name.
@@ -228,8 +228,8 @@ class WeightAverages:
             parts = [(1, w) for w in list(self._snapshots)[-self._windows[name] :]]
         else:
             parts = [(s.count, s.values) for s in self._segments_of(name) if s.count]
-        if len(parts) == 1:
-            return parts[0][1]
+            if len(parts) == 1:
+                return parts[0][1]
         total = sum(count for count, _ in parts)
         result = [torch.zeros_like(t, dtype=accumulator_dtype(t)) for t in parts[0][1]]
         for count, values in parts:
@@ -246,6 +246,7 @@ class WeightAverages:
         return {
             "format": FORMAT,
             "layout": list(self._layout),
+            "ema_every": self.ema_every,
             "last_epoch": self.last_epoch,
             "steps": self.steps,
             "segments": {str(e): segment.state_dict() for e, segment in self._segments.items()},
@@ -264,22 +265,25 @@ class WeightAverages:
         self._refuse_swapped("load_state_dict")
         mine = {str(epoch): segment for epoch, segment in self._segments.items()}
         for what, saved, here in (
+            ("format", state["format"], FORMAT),
             ("parameters", state["layout"], self._layout),
+            ("ema_every", state["ema_every"], self.ema_every),
             ("start epochs", list(state["segments"]), list(mine)),
             ("decays", list(state["emas"]), list(self._emas)),
         ):
             if saved != here:
                 raise ValueError(
-                    f"The saved averages have other {what} than this object: {saved} against "
-                    f"{here}. Build it with the settings of the saved run."
+                    f"The saved averages have other {what} than this object: {saved} against {here}. Build it with "
+                    "the settings of the saved run."
                 )
         for key, packed in state["segments"].items():
-            mine[key].load_state_dict(packed)
+            mine[key].load_state_dict(packed, self._tensors())
         for name, packed in state["emas"].items():
-            self._emas[name].load_state_dict(packed)
+            self._emas[name].load_state_dict(packed, self._tensors())
         self._snapshots.clear()
         for snapshot in state["snapshots"]:
-            self._snapshots.append([t.clone() for t in snapshot])
+            pairs = zip(snapshot, self._tensors(), strict=True)
+            self._snapshots.append([t.to(self._device or here.device, copy=True) for t, here in pairs])
         self.last_epoch = state["last_epoch"]
         self.steps = state["steps"]
 

@@ -12,13 +12,13 @@ class OwnAverage:
     """The one average that `WASAM` keeps: take weights in, swap them, put them back, save."""
 
     def __init__(self) -> None:
-        self._mean: RunningMean | None = None
+        self._mean = RunningMean()
         self._swap: WeightSwap | None = None
 
     @property
     def count(self) -> int:
         """How many sets of weights it holds."""
-        return 0 if self._mean is None else self._mean.count
+        return self._mean.count
 
     @property
     def swapped(self) -> bool:
@@ -27,18 +27,16 @@ class OwnAverage:
 
     def update(self, parameters: Sequence[Tensor]) -> None:
         """Take in the weights."""
-        if self._mean is None:
-            self._mean = RunningMean(parameters)
-        if len(parameters) != len(self._mean.values):
+        if self.count and len(parameters) != len(self._mean.values):
             raise RuntimeError(
-                f"The average holds {len(self._mean.values)} parameters and the optimizer "
-                f"{len(parameters)}: add parameter groups before the first update_swa()."
+                f"The average holds {len(self._mean.values)} parameters and the optimizer {len(parameters)}: add "
+                "parameter groups before the first update_swa()."
             )
         self._mean.update(self._mean.matched(parameters))
 
     def swap_in(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
         """Put the average into the parameters; nothing moves while it is empty."""
-        values = [] if self._mean is None else self._mean.values
+        values = self._mean.values
         self._swap = WeightSwap(parameters if values else [], buffers)
         self._swap.put(values)
 
@@ -66,12 +64,10 @@ class OwnAverage:
                 "leave the average_parameters() block."
             )
 
-    def state_dict(self) -> dict[str, Any] | None:
-        """Return the average, or None while it is empty."""
-        return None if self._mean is None else self._mean.state_dict()
+    def state_dict(self) -> dict[str, Any]:
+        """Return the average."""
+        return self._mean.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any] | None, parameters: Sequence[Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Any], parameters: Sequence[Tensor]) -> None:
         """Take over what `state_dict` returned."""
-        self._mean = None if state is None else RunningMean(parameters)
-        if self._mean is not None and state is not None:
-            self._mean.load_state_dict(state)
+        self._mean.load_state_dict(state, parameters)

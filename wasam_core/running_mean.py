@@ -16,51 +16,51 @@ class RunningMean:
     and the latter is the exponential moving average started at zero and divided by 1 - d^n: the
     first value is w_1, and no later value leans on the start. Sums are kept in float32 at least.
 
+    Memory is taken at the first update: one copy of the tensors.
+
     Args:
-        like: the tensors whose shapes, memory layouts and devices the mean takes.
         decay: d in [0, 1); None for the arithmetic mean.
         device: where to keep the mean; None keeps each tensor beside its original.
 
     Example:
-        >>> mean = RunningMean([torch.zeros(1)])
+        >>> mean = RunningMean()
         >>> for value in (1.0, 2.0, 6.0):
         ...     mean.update([torch.tensor([value])])
         >>> mean.values
         [tensor([3.])]
     """
 
-    def __init__(
-        self,
-        like: Sequence[Tensor],
-        decay: float | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
+    def __init__(self, decay: float | None = None, device: torch.device | str | None = None) -> None:
         self.decay = decay
         self.count = 0
-        self.values = [
-            torch.zeros_like(t, dtype=accumulator_dtype(t), device=device, requires_grad=False) for t in like
-        ]
+        self.values: list[Tensor] = []
+        self._device = device
 
     @torch.no_grad()
     def update(self, tensors: Sequence[Tensor]) -> None:
-        """Take in one list of tensors, of the dtype and on the device of the mean."""
+        """Take in one list of tensors, in the dtypes and on the devices of the mean; see `matched`."""
         self.count += 1
+        if self.count == 1:
+            self.values = [t.detach().clone() for t in tensors]
+            return
         d, n = self.decay, self.count
         share = 1.0 / n if d is None else (1.0 - d) / (1.0 - d**n)
         torch._foreach_lerp_(self.values, list(tensors), share)
 
     def matched(self, tensors: Iterable[Tensor]) -> list[Tensor]:
         """Return `tensors` in the dtypes and on the devices of the mean."""
-        return [t.to(a) for t, a in zip(tensors, self.values, strict=True)]
+        if self.values:
+            return [t.to(value) for t, value in zip(tensors, self.values, strict=True)]
+        return [t.to(device=self._device, dtype=accumulator_dtype(t)) for t in tensors]
 
     def state_dict(self) -> dict[str, Any]:
         """Return count and values."""
         return {"count": self.count, "values": self.values}
 
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-        torch._foreach_copy_(self.values, state["values"])
+    def load_state_dict(self, state: dict[str, Any], like: Sequence[Tensor]) -> None:
+        """Take over what `state_dict` returned, on the device of this mean, or on those of the tensors `like`."""
+        pairs = zip(state["values"], like, strict=True) if state["values"] else ()
+        self.values = [value.to(self._device or t.device, copy=True) for value, t in pairs]
         self.count = state["count"]
 
 

@@ -1,6 +1,6 @@
 """How did training go? Validation accuracy of the last weights over the epochs of the confirm runs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -67,9 +67,7 @@ def figure_of(curves: tuple[Curve, ...]) -> tuple[go.Figure, Arrangement]:
         here = [curve for curve in curves if curve.cell == name]
         for curve in here:
             traces += _traces(curve, panel)
-        values = [v for curve in here for v in (*curve.mean, *curve.low, *curve.high) if theme.known(v)]
-        top = max(values)
-        low = max(min(values), top - SHOWN_BELOW_BEST)
+        low, top = shown(here)
         room = 0.05 * max(top - low, 0.01)
         axes[axis("x", panel)] = {
             "title": {"text": "epoch"},
@@ -83,12 +81,26 @@ def figure_of(curves: tuple[Curve, ...]) -> tuple[go.Figure, Arrangement]:
     return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="validation accuracy, %")
 
 
+def shown(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Return the accuracies that a panel shows: all means, and bands as far as they reach less than that again.
+
+    With two seeds a Student-t band is many times wider than the curves are apart; it is cut at the axis.
+    """
+    means = [v for curve in curves for v in curve.mean]
+    top, floor = max(means), max(min(means), max(means) - SHOWN_BELOW_BEST)
+    room = max(top - floor, 0.05)
+    bands = [v for curve in curves for v in (*curve.low, *curve.high) if theme.known(v)]
+    low = max(min([floor, *bands]), floor - room, top - SHOWN_BELOW_BEST, 0.0)
+    return low, min(max([top, *bands]), top + room, 1.0)
+
+
 def _traces(curve: Curve, panel: int) -> list[go.Scatter]:
     style = theme.style_of(curve.method)
     known = [
-        (epoch, low, high) for epoch, low, high in zip(curve.epochs, curve.low, curve.high, strict=True)
+        (epoch, max(0.0, low), min(1.0, high))
+        for epoch, low, high in zip(curve.epochs, curve.low, curve.high, strict=True)
         if theme.known(low)
-    ]  # fmt: skip
+    ]
     band = go.Scatter(
         x=[epoch for epoch, _, _ in known] + [epoch for epoch, _, _ in reversed(known)],
         y=theme.rounded(

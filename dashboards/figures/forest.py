@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.effects import Distinct, distinct
+from dashboards.figures import pooled
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -43,6 +44,7 @@ class Forest:
     delta: float
     primary_budget: str
     marks: tuple[Mark, ...]
+    summaries: tuple[pooled.Summary, ...] = ()
 
 
 def forest_of(findings: Findings, cells: Mapping[str, Cell]) -> Forest:
@@ -59,6 +61,7 @@ def forest_of(findings: Findings, cells: Mapping[str, Cell]) -> Forest:
         marks=tuple(
             sorted(marks, key=lambda mark: (list(named).index(mark.cell), findings.methods.index(mark.method)))
         ),
+        summaries=pooled.summaries_of(findings),
     )
 
 
@@ -80,12 +83,14 @@ def _mark(found: Distinct, cells: Mapping[str, Cell]) -> Mark:
 
 def range_of(forest: Forest) -> tuple[float, float]:
     """Return the gains that the axes show: all means, ±2 δ, and all intervals and seeds without a diverged run.
+    Summary rows widen them by half at most on either side.
 
     A run at chance level makes an interval so wide that it would flatten all others; it is cut, with an arrow.
     """
     values = [mark.mean for mark in forest.marks]
     values += [v for mark in forest.marks if not mark.diverged for v in (*mark.gains, *mark.ci95) if theme.known(v)]
     low, high = min(*values, -2 * forest.delta), max(*values, 2 * forest.delta)
+    low, high = pooled.widened(forest.summaries, low, high)
     margin = 0.06 * (high - low)
     return low - margin, high + margin
 
@@ -104,22 +109,34 @@ def figure_of(forest: Forest) -> tuple[go.Figure, Arrangement]:
             ]
             if marks:
                 traces += _traces(forest, marks, panel, primary, offset=(0.17 if primary else -0.17) * both)
+            rows = [
+                summary
+                for summary in forest.summaries
+                if summary.method == method and (forest.primary_budget in summary.budgets) == primary
+            ]
+            for summary in rows:
+                height = pooled.ROW + (0.17 if primary else -0.17) * both
+                traces += pooled.traces(summary, height, range_of(forest), panel, filled=primary)
         axes[axis("x", panel)] = {
             "title": {"text": "gain, percentage points"},
             "range": [theme.in_points(end) for end in range_of(forest)],
             "nticks": 7,
         }
         axes[axis("y", panel)] = {
-            "tickvals": list(range(len(forest.cells))),
-            "ticktext": [theme.wrapped(cell, 24) for cell in reversed(forest.cells)],
-            "range": [-0.6, len(forest.cells) - 0.4],
+            "tickvals": [*([pooled.ROW] if forest.summaries else []), *range(len(forest.cells))],
+            "ticktext": [
+                *(["<b>all problems</b>"] if forest.summaries else []),
+                *(theme.wrapped(cell, 24) for cell in reversed(forest.cells)),
+            ],
+            "range": [pooled.ROW - 0.5 if forest.summaries else -0.6, len(forest.cells) - 0.4],
             "showgrid": False,
             "tickfont": {"color": theme.INK},
         }
-    row = max(150, 46 * len(forest.cells))
+    row = max(150, 46 * (len(forest.cells) + bool(forest.summaries)))
+    columns = 4 if len(forest.methods) in (4, 7, 8) or len(forest.methods) > 9 else 3  # few panels in the last row
     grid = Grid(
-        columns=max(3, len(forest.methods)), narrow_columns=1, row=row, narrow_row=row, left=150, narrow_left=142,
-        gap=92, x_gap=0.03, y_labels="first", top=30,
+        columns=columns, narrow_columns=1, row=row, narrow_row=row, left=150, narrow_left=142, gap=92, x_gap=0.03,
+        y_labels="first", top=30,
     )  # fmt: skip
     titles = [theme.plot_text(f"{method} against {forest.baseline}") for method in forest.methods]
     return lay_out(traces, titles, grid, axes, shapes=_backdrop(forest))
@@ -138,6 +155,11 @@ def _backdrop(forest: Forest) -> list[dict[str, object]]:
         shapes.append(
             where | {"type": "line", "x0": 0, "x1": 0, "line": {"color": theme.MUTED, "width": 1}, "layer": "below"}
         )
+        if forest.summaries:
+            shapes.append(
+                {"xref": f"{anchor('x', panel)} domain", "yref": anchor("y", panel), "type": "line", "layer": "below"}
+                | {"x0": 0, "x1": 1, "y0": -0.6, "y1": -0.6, "line": {"color": theme.GRID, "width": 1}}
+            )
     return shapes
 
 
@@ -228,6 +250,8 @@ def table_of(forest: Forest) -> Table:
             numeric("Gain, points", "gain"),
             numeric("95 % CI low", "ci95_low"),
             numeric("95 % CI high", "ci95_high"),
+            numeric("New problem low", "prediction95_low"),
+            numeric("New problem high", "prediction95_high"),
             numeric("n", "n"),
             numeric("p (Holm)", "p_holm"),
         ),
@@ -240,9 +264,12 @@ def table_of(forest: Forest) -> Table:
                 Entry(theme.gain(mark.mean), mark.mean),
                 Entry(theme.gain(mark.ci95[0]), mark.ci95[0]),
                 Entry(theme.gain(mark.ci95[1]), mark.ci95[1]),
+                Entry("", None),
+                Entry("", None),
                 Entry(str(len(mark.gains)), len(mark.gains)),
                 Entry(theme.p_value(mark.p_holm), mark.p_holm),
             )
             for mark in forest.marks
-        ),
+        )
+        + tuple(pooled.row_of(summary) for summary in forest.summaries),
     )

@@ -70,6 +70,7 @@ def test_lawa_is_the_mean_of_the_latest_epochs():
     for epoch, weights in wander(model, 5):
         history.append(weights)
         averages.update(epoch)
+    assert averages.nbytes == 5 * sum(p.numel() for p in model.parameters()) * 4
     for window in (1, 3, 6):
         assert averages.count(f"lawa@{window}") == min(window, 5)
         for got, want in zip(averages.read(f"lawa@{window}"), mean_of(history[-window:]), strict=True):
@@ -200,7 +201,9 @@ def test_states_of_other_settings_are_refused_and_change_nothing():
         averages.update(epoch)
         averages.update_step()
     state = averages.state_dict()
-    for change in ({"max_epochs": 40}, {"ema_decays": (0.99,)}, {"average_buffers": True}):
+    for change in (
+        {"max_epochs": 40}, {"ema_decays": (0.99,)}, {"average_buffers": True}, {"ema_every": 2},
+    ):  # fmt: skip
         other = WeightAverages(model, **{**settings, **change})
         with pytest.raises(ValueError, match="settings of the saved run"):
             other.load_state_dict(state)
@@ -226,8 +229,8 @@ def test_tied_and_frozen_weights_are_averaged_once():
     model[1].weight = model[0].weight
     model[1].bias.requires_grad_(False)
     averages = WeightAverages(model, swa_starts=(0.0,), max_epochs=2)
-    assert averages.nbytes == (9 + 3 + 3) * 4
     averages.update(1)
+    assert averages.nbytes == (9 + 3 + 3) * 4
     with averages.average_parameters("swa@0.0"):
         assert model[1].weight is model[0].weight
 
@@ -241,3 +244,19 @@ def test_groups_added_after_averaging_began_are_refused():
         optimizer.update_swa()
     with pytest.raises(RuntimeError, match="empty"):
         WASAM(model.parameters(), torch.optim.SGD, lr=0.1).average_parameters().__enter__()
+
+
+def test_a_step_hook_feeds_the_ema_after_steps_that_were_taken():
+    model = make_model()
+    averages = WeightAverages(model, ema_decays=(0.9,))
+    optimizer = WASAM(model.parameters(), torch.optim.SGD, lr=0.1)
+    optimizer.register_step_post_hook(lambda *_: averages.update_step())
+    for factor in (1.0, torch.nan, 1.0):
+
+        def closure(factor=factor):
+            loss = model(torch.randn(4, 4)).square().mean() * factor
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+    assert (averages.steps, optimizer.cost.skipped) == (2, 1)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from wasam_core import WASAM, WeightAverages, perturbed, recalibrate_batchnorm
+from wasam_core.running_mean import RunningMean
 
 SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 SEEDS = st.integers(0, 2**32 - 1)
@@ -543,8 +544,8 @@ def test_law_9_many_averages_cost_one_pass_over_the_weights(monkeypatch):
         model, swa_starts=(0.5, 0.6, 0.75, 0.9), max_epochs=20, ema_decays=(0.99, 0.998, 0.9995), ema_every=4
     )  # fmt: skip
     calls = []
-    lerp = torch._foreach_lerp_
-    monkeypatch.setattr(torch, "_foreach_lerp_", lambda *a: calls.append(1) or lerp(*a))
+    update = RunningMean.update
+    monkeypatch.setattr(RunningMean, "update", lambda *a: calls.append(1) or update(*a))
     for epoch in range(1, 21):
         calls.clear()
         averages.update(epoch)
@@ -554,7 +555,10 @@ def test_law_9_many_averages_cost_one_pass_over_the_weights(monkeypatch):
         averages.update_step()
     assert len(calls) == 3 * 8 / 4
     assert averages.nbytes == (4 + 3) * weights
-    assert WeightAverages(model, swa_starts=(0.5, 0.52), max_epochs=10).nbytes == weights
+    shared = WeightAverages(model, swa_starts=(0.5, 0.52), max_epochs=10)
+    assert shared.nbytes == 0
+    shared.update(6)
+    assert shared.nbytes == weights
 
 
 # 10. BatchNorm (more in test_batchnorm.py).

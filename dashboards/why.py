@@ -1,0 +1,90 @@
+"""The charts that describe why: sharpness of the weights, and the loss between them. No verdict rests on them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from dashboards import prose, theme
+from dashboards.cells import Cell
+from dashboards.figures import lines, sharpness
+from dashboards.figures.chart import Chart, Key
+from dashboards.tables import capped
+from study.findings import Findings
+from study.records import LineRecord, RunRecord
+
+MOST_TABLE_ROWS = 400
+_ELSEWHERE = {"sharpness": "all of them are in records/.", "lines": "all of them are in lines/."}
+
+
+def why_charts(
+    findings: Findings, records: Iterable[RunRecord], measured: Iterable[LineRecord], cells: Mapping[str, Cell]
+) -> list[Chart]:
+    """Return the descriptive charts that have data."""
+    made = (_sharpness(findings, records, cells), _lines(measured, cells))
+    return [chart for chart in made if chart is not None]
+
+
+def _sharpness(findings: Findings, records: Iterable[RunRecord], cells: Mapping[str, Cell]) -> Chart | None:
+    data = sharpness.sharpness_of(records, findings.selections, cells)
+    if not data:
+        return None
+    figure, narrow = sharpness.figure_of(data)
+    without = sum(not theme.known(s.mean) for s in data)
+    left_out = f" {prose.things(without, 'row')} with a value that is not above 0 get no mean." if without else ""
+    return Chart(
+        id="sharpness",
+        heading=_sharpness_heading(data),
+        reading=(
+            "Left is flatter, on a log axis. Rises are those of the training loss within a fixed distance of the "
+            "weights, the same for every method: the largest found, and the mean over random directions."
+        ),
+        caption=(
+            f"Geometric mean over {prose.seeds(len(s.values) for s in data)} confirm seeds, each a small tick, with its "
+            f"95 % Student-t interval on the log scale, cut at the axis.{left_out} Descriptive: flatter weights need "
+            "not be better ones, and measures of sharpness can disagree."
+        ),
+        keys=(*(Key(m, m) for m in dict.fromkeys(s.method for s in data)), Key("one seed", "", "tick")),
+        figure=figure,
+        narrow=narrow,
+        table=capped(sharpness.table_of(data), MOST_TABLE_ROWS, _ELSEWHERE["sharpness"]),
+    )
+
+
+def _sharpness_heading(data: Sequence[sharpness.Sharpness]) -> str:
+    for measure, words in sharpness.MEASURES.items():
+        found = sharpness.against_baseline(data, measure)
+        if found:
+            clauses = [f"{theme.ratio(times)} with {method}" for method, (times, _) in found.items()]
+            return f"The {words.removesuffix(', nats')} is, in the mean and against its baseline's, {prose.listed(clauses)}"
+    return "Sharpness of the weights that the confirm runs end with"
+
+
+def _lines(measured: Iterable[LineRecord], cells: Mapping[str, Cell]) -> Chart | None:
+    ways = lines.ways_of(measured, cells)
+    if not ways:
+        return None
+    figure, narrow = lines.figure_of(ways)
+    found = lines.barriers(ways)
+    told = [f"{_span(heights)} nats from {start} to {end}" for (start, end), heights in found.items()]
+    highest = [f"{theme.number(max(heights))} nats on the way to {end}" for (_, end), heights in found.items()]
+    cut = f" The first {lines.MOST_PANELS} of {len(ways)} panels are drawn." if len(ways) > lines.MOST_PANELS else ""
+    return Chart(
+        id="lines",
+        heading=f"The highest mean barrier in the training loss is {prose.listed(highest)}",
+        reading=(
+            "From the baseline's weights on the left to the method's on the right. A hump in the solid line is a "
+            "barrier: the two lie in different valleys."
+        ),
+        caption=(
+            f"Thick: mean over {prose.seeds(way.barrier.n for way in ways)} seeds; thin: every seed. Barrier, the "
+            f"highest rise above the straight line between the ends: {prose.listed(told)}; 95 % Student-t intervals are "
+            f"in the table.{cut} BatchNorm statistics are measured anew at every point. Descriptive."
+        ),
+        keys=(Key("training loss", "SGD", "line"), *(Key(end, end) for end in dict.fromkeys(w.end for w in ways))),
+        figure=figure,
+        narrow=narrow,
+        table=capped(lines.table_of(ways), MOST_TABLE_ROWS, _ELSEWHERE["lines"]),
+    )
+
+
+def _span(heights: Sequence[float]) -> str:
+    low, high = theme.number(min(heights)), theme.number(max(heights))
+    return low if low == high else f"{low} to {high}"
