@@ -9,6 +9,7 @@ from study.findings.caveats import caveats_of
 from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
 from study.findings.evidence import Arm, Cell, Evidence, best_average, gather, mean_known, ratio
 from study.findings.hypotheses import evaluate
+from study.findings.tuning import importances_of, optimism_of, rho_transfers_of, tuning_curves_of
 from study.methods import METHODS, epochs_factor_of_baseline, is_baseline, last_of, relative_passes
 from study.records import LineRecord, RunRecord
 from study.selection import best_measurement
@@ -84,6 +85,10 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int, lines: Ite
         syntheses=syntheses_of(spec, effects),
         moderators=moderators_of(evidence, effects),
         rules=rules_of(spec, effects),
+        tuning_curves=tuning_curves_of(evidence),
+        rho_transfers=rho_transfers_of(evidence),
+        importances=importances_of(evidence),
+        optimism=optimism_of(evidence),
     )
 
 

@@ -12,11 +12,15 @@ from study.selection import Selection
 from study.stats import (
     DecayByAveraging,
     Effect,
+    Importance,
     Interaction,
     Moderator,
     ModeratorRule,
+    Optimism,
     RhoResponse,
+    RhoTransfer,
     Synthesis,
+    TuningCurve,
 )
 from study.stats.estimates import Number
 
@@ -150,7 +154,9 @@ class Findings:
     test loss, in nats, which no verdict is drawn from.
 
     ``hypotheses`` are the spec's, in its order. ``syntheses`` (one per method × budget) and ``moderators`` look across
-    cells, ``rules`` do so under the primary budget.
+    cells, ``rules`` do so under the primary budget. ``tuning_curves`` (one per cell × method × multiple of the
+    epochs), ``rho_transfers`` and ``importances`` describe the search on validation; ``optimism`` says how much that
+    flatters.
     """
 
     version: int
@@ -181,6 +187,10 @@ class Findings:
     syntheses: tuple[Synthesis, ...] = ()
     moderators: tuple[Moderator, ...] = ()
     rules: tuple[ModeratorRule, ...] = ()
+    tuning_curves: tuple[TuningCurve, ...] = ()
+    rho_transfers: tuple[RhoTransfer, ...] = ()
+    importances: tuple[Importance, ...] = ()
+    optimism: tuple[Optimism, ...] = ()
 
 
 _FINDINGS = TypeAdapter(Findings)

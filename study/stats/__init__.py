@@ -36,6 +36,7 @@ from study.stats.moderators import (
     moderators,
 )
 from study.stats.synthesis import RandomEffects, Synthesis, random_effects, signed_rank, synthesize
+from study.stats.tuning import Importance, Optimism, RhoTransfer, TuningCurve, best_band, expected_best, importance
 
 __all__ = [
     "Column",
@@ -43,20 +44,27 @@ __all__ = [
     "DecayByAveraging",
     "Effect",
     "Estimate",
+    "Importance",
     "Interaction",
     "Moderator",
     "ModeratorRule",
+    "Optimism",
     "RandomEffects",
     "RhoResponse",
+    "RhoTransfer",
     "RuleLeaf",
     "Slope",
     "Synthesis",
+    "TuningCurve",
     "Verdict",
+    "best_band",
     "columns",
     "compare",
     "correlation",
     "estimate",
+    "expected_best",
     "holm",
+    "importance",
     "interaction",
     "isolated",
     "judge",

@@ -1,0 +1,138 @@
+"""Tuning, from the evidence of the tune stage: curves, what carries over, what matters, and what flatters."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from study.findings.evidence import Evidence
+from study.methods import FAMILIES, METHODS
+from study.records import Job, RunRecord
+from study.selection import best_measurement
+from study.stats import Importance, Optimism, RhoTransfer, TuningCurve
+from study.stats.tuning import (
+    best_band,
+    chance_regret,
+    curve_points,
+    expected_best,
+    importance,
+    optimism,
+    transfer_regret,
+)
+
+NEAR = 1e-12  # accuracies are compared with this much slack, far below their resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One tried configuration as one method reads it: its run and its validation accuracy."""
+
+    run: RunRecord
+    value: float
+
+
+def tuning_curves_of(evidence: Evidence) -> tuple[TuningCurve, ...]:
+    """Return one curve per method, cell and multiple of the epochs, as far as its search is over."""
+    return tuple(_curve(evidence, *key) for key in evidence.arms)
+
+
+def _curve(evidence: Evidence, cell: str, method: str, epochs_factor: float) -> TuningCurve:
+    found = _trials(evidence, cell, method, epochs_factor)
+    values, points = [trial.value for trial in found], curve_points(len(found))
+    low, high = best_band(values, points)
+    cost = statistics.fmean(trial.run.gradient_evaluations for trial in found)
+    near = sum(value >= max(values) - evidence.spec.delta - NEAR for value in values)
+    return TuningCurve(
+        cell=cell,
+        method=method,
+        epochs_factor=epochs_factor,
+        sampler=evidence.spec.search.sampler,
+        approximate=True,  # neither sampler draws independently
+        trials=tuple(points),
+        expected=tuple(expected_best(values, points).tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+        gradient_evaluations=tuple(k * cost for k in points),
+        within_delta=near / len(values),
+    )
+
+
+def _trials(evidence: Evidence, cell: str, method: str, epochs_factor: float = 1) -> list[Trial]:
+    """Return the trials of a search by position; diverged ones stand at chance level, failed ones are left out."""
+    runs = sorted(evidence.tune_records(cell, method, epochs_factor), key=lambda run: run.job.trial or 0)
+    bests = ((run, best_measurement(method, run)) for run in runs if run.status != "failed")
+    return [Trial(run, best.val_accuracy) for run, best in bests if best and best.val_accuracy is not None]
+
+
+def rho_transfers_of(evidence: Evidence) -> tuple[RhoTransfer, ...]:
+    """Return, for every perturbed method with at least two tuned cells, what its selected radii cost elsewhere."""
+    found = []
+    for method in evidence.spec.methods:
+        chosen = {cell.name: evidence.arm(cell.name, method).selection for cell in evidence.cells}
+        tuned = {cell: selection.rho for cell, selection in chosen.items() if selection}
+        if FAMILIES[METHODS[method].family].rule and len(tuned) > 1:
+            found.append(_transfer(evidence, method, tuned))
+    return tuple(found)
+
+
+def _transfer(evidence: Evidence, method: str, tuned: dict[str, float]) -> RhoTransfer:
+    trials = {cell: _trials(evidence, cell, method) for cell in tuned}
+    radii = {cell: [trial.run.job.rho for trial in found] for cell, found in trials.items()}
+    values = {cell: [trial.value for trial in found] for cell, found in trials.items()}
+    zero = evidence.spec.search.range_of("rho", METHODS[method].family).low / 2
+    return RhoTransfer(
+        method=method,
+        cells=tuple(tuned),
+        rho=tuple(tuned.values()),
+        regret=tuple(
+            tuple(transfer_regret(rho, radii[target], values[target], zero) for target in tuned)
+            for rho in tuned.values()
+        ),
+        chance=tuple(chance_regret(values[target]) for target in tuned),
+    )
+
+
+def optimism_of(evidence: Evidence) -> tuple[Optimism, ...]:
+    """Return, per method and multiple of the epochs, how much the tuned validation accuracy flatters."""
+    groups: dict[tuple[str, float], list[tuple[str, float]]] = {}
+    trials: dict[tuple[str, float], int] = {}
+    for (cell, method, epochs_factor), arm in evidence.arms.items():
+        confirmed = arm.selected("val_accuracy")
+        if arm.selection is None:
+            continue
+        gap = arm.selection.val_accuracy - statistics.fmean(confirmed.values()) if confirmed else math.nan
+        groups.setdefault((method, epochs_factor), []).append((cell, gap))
+        trials[method, epochs_factor] = evidence.spec.search.trials
+    return tuple(optimism(*key, trials[key], by_cell) for key, by_cell in groups.items())
+
+
+def importances_of(evidence: Evidence) -> tuple[Importance, ...]:
+    """Return which hyper-parameters decide, per method, over the cells whose search is over."""
+    found = []
+    for method in evidence.spec.methods:
+        tuned = [cell.name for cell in evidence.cells if evidence.arm(cell.name, method).selection]
+        if tuned:
+            found.append(_importance(evidence, method, tuned))
+    return tuple(found)
+
+
+def _importance(evidence: Evidence, method: str, cells: Sequence[str]) -> Importance:
+    """Gather the settings of a method's trials, rates and radii as log10; rho = 0 has no logarithm and is left out."""
+    perturbed = FAMILIES[METHODS[method].family].rule is not None
+    names = ["learning_rate"]
+    names += ["rho"] if perturbed else []
+    names += ["average_start"] if METHODS[method].weights == "swa" else []
+    trials = [(cell, trial) for cell in cells for trial in _trials(evidence, cell, method)]
+    trials = [(cell, trial) for cell, trial in trials if trial.run.job.rho > 0 or not perturbed]
+    return importance(
+        method,
+        names,
+        [tuple(_setting(trial.run.job, name) for name in names) for _, trial in trials],
+        [trial.value for _, trial in trials],
+        [cell for cell, _ in trials],
+    )
+
+
+def _setting(job: Job, name: str) -> float:
+    value = float(getattr(job, name))
+    return value if name == "average_start" else math.log10(value)

@@ -1,0 +1,250 @@
+"""Tuning: closed forms, brute force, opda and Optuna as oracles; then the same out of the records of a study."""
+
+import itertools
+import math
+import statistics
+
+import numpy as np
+import opda.nonparametric
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from synthetic import failed_run, planned_runs, synthetic_study
+
+from study.findings import Findings, find
+from study.methods import METHODS
+from study.records import RunRecord
+from study.spec import StudySpec
+from study.stats import best_band, expected_best, importance
+from study.stats.tuning import EVALUATOR, chance_regret, curve_points, optimism, transfer_regret
+
+accuracies = st.lists(st.integers(0, 1000).map(lambda k: k / 1000), min_size=1, max_size=9)
+
+
+@given(accuracies)
+def test_expected_best_is_the_mean_over_all_choices(values: list[float]) -> None:
+    points = range(1, len(values) + 1)
+    brute = [statistics.fmean(max(some) for some in itertools.combinations(values, k)) for k in points]
+    assert_allclose(expected_best(values, list(points)), brute, atol=1e-12)
+
+
+@given(accuracies)
+def test_expected_best_runs_from_the_mean_to_the_best(values: list[float]) -> None:
+    found = expected_best(values, range(1, len(values) + 1))
+    assert found[0] == pytest.approx(statistics.fmean(values))
+    assert found[-1] == pytest.approx(max(values))
+    assert (np.diff(found) >= -1e-12).all()
+
+
+def test_expected_best_is_unbiased() -> None:
+    """The expected best of k uniform draws is k / (k + 1)."""
+    rng = np.random.default_rng(0)
+    found = np.mean([expected_best(rng.random(12), [1, 4, 10]) for _ in range(4000)], axis=0)
+    assert_allclose(found, [1 / 2, 4 / 5, 10 / 11], atol=0.005)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 40))
+def test_the_band_is_that_of_opda(seed: int, n: int) -> None:
+    values, points = np.random.default_rng(seed).random(n), list(range(1, n + 1))
+    low_cdf, _, high_cdf = opda.nonparametric.EmpiricalDistribution.confidence_bands(values, 0.95, 0, 1, method="ks")
+    low, high = best_band(values.tolist(), points)
+    assert_allclose(low, high_cdf.average_tuning_curve(points), atol=1e-4)
+    assert_allclose(high, low_cdf.average_tuning_curve(points), atol=1e-4)
+
+
+def test_the_band_holds_for_all_k_at_once() -> None:
+    rng, points = np.random.default_rng(1), np.arange(1, 13)
+    bands = [best_band(rng.random(12).tolist(), points.tolist()) for _ in range(500)]
+    truth = points / (points + 1)
+    held = sum(bool(((low <= truth) & (truth <= high)).all()) for low, high in bands)
+    assert held >= 0.95 * 500 - 3 * math.sqrt(500 * 0.05 * 0.95)
+
+
+@given(accuracies)
+def test_the_band_stays_within_accuracies(values: list[float]) -> None:
+    low, high = best_band(values, range(1, len(values) + 1))
+    assert (low >= -1e-12).all()
+    assert (low <= high + 1e-12).all()
+    assert (high <= 1 + 1e-12).all()
+
+
+def test_long_curves_are_thinned() -> None:
+    assert curve_points(3) == [1, 2, 3]
+    assert curve_points(100) == list(range(1, 101))
+    points = curve_points(10_000)
+    assert (points[0], points[-1]) == (1, 10_000)
+    assert len(points) <= 100
+    assert np.isfinite(expected_best(np.random.default_rng(0).random(10_000).tolist(), points)).all()
+
+
+def test_transfer_regret_is_what_the_nearest_quarter_lacks() -> None:
+    rhos, values = [0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.5, 0.8], [0.5, 0.6, 0.7, 0.8, 0.9, 0.85, 0.6, 0.4]
+    assert transfer_regret(0.2, rhos, values, 0.005) == 0
+    assert transfer_regret(0.015, rhos, values, 0.005) == pytest.approx(0.3)
+    assert transfer_regret(0.0, rhos, values, 0.005) == pytest.approx(0.3)
+    assert transfer_regret(0.0, [0.0, *rhos[1:]], values, 0.005) == pytest.approx(0.3)
+    assert transfer_regret(0.6, rhos[:3], values[:3], 0.005) == 0
+    brute = statistics.fmean(max(some) for some in itertools.combinations(values, 2))
+    assert chance_regret(values) == pytest.approx(0.9 - brute)
+
+
+def test_optimism_is_averaged_over_cells() -> None:
+    found = optimism("SAM", 1.0, 8, [("a", 0.01), ("b", 0.03), ("c", math.nan)])
+    assert found.mean == pytest.approx(0.02)
+    assert found.ci95[0] < 0 < found.ci95[1]
+    assert len(found.by_cell) == 3
+    assert math.isnan(optimism("SAM", 1.0, 8, [("a", 0.01)]).ci95[0])
+    assert math.isnan(optimism("SAM", 1.0, 8, []).mean)
+
+
+def design(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((n, 3))
+
+
+def test_shares_of_a_sum_are_those_of_its_variance() -> None:
+    """Of a·x + b·y + c·z with independent uniform inputs the shares are a², b² and c² over their sum."""
+    x = design(400)
+    values = 0.5 + x @ np.array([0.3, 0.1, 0.0])
+    found = importance("SAM", ["a", "b", "c"], [tuple(row) for row in x.tolist()], values.tolist(), ["cell"] * 400)
+    assert dict(found.shares) == pytest.approx({"a": 0.9, "b": 0.1, "c": 0.0}, abs=0.03)
+    assert found.r2 > 0.97
+    assert (found.settings, found.cells, found.evaluator) == (400, 1, EVALUATOR)
+
+
+def test_the_ranking_is_that_of_fanova_in_log10() -> None:
+    rng = np.random.default_rng(2)
+    rates, radii = 10 ** rng.uniform(-2, 0, 60), 10 ** rng.uniform(-2, 0, 60)
+    values = 0.9 - 0.1 * np.log10(rates / 0.1) ** 2 - 0.03 * np.log10(radii / 0.1) ** 2
+    logs = np.log10([rates, radii]).T
+    found = importance("SAM", ["rate", "rho"], [tuple(row) for row in logs.tolist()], values.tolist(), ["cell"] * 60)
+    ranges = {name: optuna.distributions.FloatDistribution(-2, 0) for name in ("rate", "rho")}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(
+        [
+            optuna.trial.create_trial(params={"rate": a, "rho": b}, distributions=ranges, value=v)
+            for (a, b), v in zip(logs.tolist(), values.tolist(), strict=True)
+        ]
+    )
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    reference = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    assert dict(found.shares)["rate"] > 0.75
+    assert dict(found.shares)["rate"] == pytest.approx(reference["rate"], abs=0.15)
+
+
+def test_a_cliff_of_diverged_trials_and_cells_of_other_levels_do_not_bend_it() -> None:
+    x = design(40)
+    values = 0.8 + 0.1 * x[:, 0]
+    values[x[:, 1] > 0.9] = 0.1
+    rows = [tuple(row) for row in x.tolist()]
+    found = importance("SAM", ["a", "b", "c"], rows * 2, [*values, *(values / 2)], ["one"] * 40 + ["two"] * 40)
+    assert (found.settings, found.cells) == (40, 2)
+    assert found.r2 > 0.5
+    assert min(found.shares, key=lambda pair: pair[1])[0] == "c"
+
+
+@pytest.mark.parametrize("n", [0, 1, 15, 40])
+def test_nothing_is_said_without_a_reason(n: int) -> None:
+    rows = [tuple(row) for row in design(n).tolist()]
+    noise = np.random.default_rng(5).random(n).tolist()
+    found = importance("SAM", ["a", "b", "c"], rows, noise, ["cell"] * n)
+    assert all(math.isnan(share) for _, share in found.shares)
+    equal = importance("SAM", ["a", "b", "c"], rows, [0.5] * n, ["cell"] * n)
+    assert math.isnan(equal.r2)
+
+
+@pytest.fixture(scope="module")
+def study() -> tuple[StudySpec, list[RunRecord]]:
+    return synthetic_study(tasks=("digits",), trials=24, noise=0.0005)
+
+
+@pytest.fixture(scope="module")
+def found(study: tuple[StudySpec, list[RunRecord]]) -> Findings:
+    return find(*study, planned_runs(*study))
+
+
+def tuned_values(records: list[RunRecord], cell: str, method: str, factor: float) -> list[float]:
+    """Return a method's validation accuracy in every trial of one search, by position."""
+    kind = METHODS[method].weights
+    runs = [r for r in records if (r.job.stage, r.job.cell, r.job.epochs_factor) == ("tune", cell, factor)]
+    runs = sorted((r for r in runs if r.job.family == METHODS[method].family), key=lambda r: r.job.trial or 0)
+    return [
+        max(m.val_accuracy or 0 for m in r.measurements
+            if m.epoch == r.job.epochs and (m.weights == "last" or m.weights.startswith(f"{kind}@")))
+        for r in runs
+    ]  # fmt: skip
+
+
+def test_curves_are_those_of_the_tune_stage(study: tuple[StudySpec, list[RunRecord]], found: Findings) -> None:
+    assert len(found.tuning_curves) == len(found.selections) == 4 * 5
+    for curve, chosen in zip(found.tuning_curves, found.selections, strict=True):
+        values = tuned_values(study[1], curve.cell, curve.method, curve.epochs_factor)
+        assert curve.trials == tuple(range(1, 25))
+        assert curve.expected[-1] == pytest.approx(chosen.val_accuracy) == pytest.approx(max(values))
+        assert curve.expected[0] == pytest.approx(statistics.fmean(values))
+        assert curve.within_delta == sum(v >= max(values) - 0.005 - 1e-9 for v in values) / 24
+        assert (curve.sampler, curve.approximate) == ("qmc", True)
+    costs = {(c.method, c.epochs_factor): c.gradient_evaluations[-1] for c in found.tuning_curves}
+    assert costs["SGD", 2] == 2 * costs["SGD", 1] == 2 * costs["SWA", 1]
+    assert costs["SGD", 1] < costs["SAM", 1] <= 2 * costs["SGD", 1]
+
+
+def test_failed_trials_are_no_trials(study: tuple[StudySpec, list[RunRecord]]) -> None:
+    spoiled = [failed_run(r) if r.job.search == "sam" and r.job.trial == 3 else r for r in study[1]]
+    curves = find(study[0], spoiled, len(spoiled)).tuning_curves
+    assert {len(curve.trials) for curve in curves if curve.method == "SAM"} == {23}
+
+
+def test_a_radius_is_at_home_where_it_was_selected(found: Findings) -> None:
+    assert [transfer.method for transfer in found.rho_transfers] == ["SAM", "WASAM"]
+    for transfer in found.rho_transfers:
+        assert [transfer.regret[k][k] for k in range(4)] == [0.0] * 4
+        assert all(regret >= 0 for row in transfer.regret for regret in row)
+        assert len(transfer.chance) == len(transfer.rho) == len(transfer.cells) == 4
+    noisy = found.rho_transfers[0].cells.index("digits label_noise=0.3 schedule=cosine")
+    clean = found.rho_transfers[0].cells.index("digits label_noise=0.0 schedule=cosine")
+    assert found.rho_transfers[0].regret[clean][noisy] > 0.02  # the surface moves its best rho with the noise
+
+
+def test_the_winner_is_flattered(study: tuple[StudySpec, list[RunRecord]], found: Findings) -> None:
+    assert {(o.method, o.epochs_factor) for o in found.optimism} == {
+        (s.method, s.epochs_factor) for s in found.selections
+    }
+    (sam,) = (o for o in found.optimism if o.method == "SAM")
+    chosen = next(s for s in found.selections if s.method == "SAM")
+    confirmed = [
+        m.val_accuracy
+        for r in study[1]
+        if (r.job.stage, r.job.cell, r.job.rho) == ("confirm", chosen.cell, chosen.rho)
+        and (r.job.learning_rate, r.job.epochs_factor) == (chosen.learning_rate, 1)
+        for m in r.measurements
+        if (m.epoch, m.weights) == (r.job.epochs, chosen.weights)
+    ]
+    assert dict(sam.by_cell)[chosen.cell] == pytest.approx(chosen.val_accuracy - statistics.fmean(confirmed))  # type: ignore[arg-type]
+    assert sam.trials == 24
+    assert statistics.fmean(o.mean for o in found.optimism) > 0
+
+
+def test_importance_names_its_evaluator_and_knows_its_limits(found: Findings) -> None:
+    shares = {entry.method: dict(entry.shares) for entry in found.importances}
+    assert {method: tuple(names) for method, names in shares.items()} == {
+        "SGD": ("learning_rate",),
+        "SWA": ("learning_rate", "average_start"),
+        "SAM": ("learning_rate", "rho"),
+        "WASAM": ("learning_rate", "rho", "average_start"),
+    }
+    assert {entry.evaluator for entry in found.importances} == {EVALUATOR}
+    assert shares["SAM"]["rho"] > 0.2
+    small = synthetic_study(tasks=("digits",), trials=4)
+    assert all(math.isnan(entry.r2) for entry in find(*small, planned_runs(*small)).importances)
+
+
+def test_one_cell_has_nowhere_to_carry_a_radius() -> None:
+    alone = synthetic_study(tasks=("digits",), factors={}, trials=2)
+    assert find(*alone, planned_runs(*alone)).rho_transfers == ()
+    unfinished = synthetic_study(tasks=("digits",), factors={}, trials=4, runs=3)
+    empty = find(*unfinished, planned_runs(*unfinished))
+    assert (empty.tuning_curves, empty.rho_transfers, empty.importances, empty.optimism) == ((), (), (), ())
