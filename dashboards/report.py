@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from dashboards import claims, evidence, payload, prose, runs, theme, verdicts, words
+from dashboards import claims, evidence, losses, moderators, payload, prose, runs, theme, verdicts, words
 from dashboards.cells import BUDGET_WORDS, METRIC_WORDS, Cell, cells_of
 from dashboards.charts import charts_of
 from dashboards.figures.chart import Chart
@@ -82,7 +82,8 @@ def build_report(
         charts=charts,
         tables=_tables(findings, frame, cells),
         headings=_headings(findings),
-        claims_reading=claims.reading_of(findings),
+        readings={"hypotheses": claims.reading_of(findings), "moderators": moderators.slope_reading(findings)},
+        rules=moderators.rule_sentences(findings),
         caveats=_caveats(findings, cells),
         methods=[(name, words.method_in_words(name)) for name in findings.methods],
         verdict_words=words.VERDICTS_IN_WORDS,
@@ -162,9 +163,11 @@ def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame) ->
 
 def _tables(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]) -> dict[str, Table]:
     return {
-        "claims": claims.claims_table(findings),
+        "hypotheses": claims.claims_table(findings),
         "verdicts": verdicts.verdict_table(findings, cells),
         "deltas": evidence.delta_table(findings, cells),
+        "losses": losses.loss_table(findings, cells),
+        "moderators": moderators.slope_table(findings),
         "interactions": evidence.interaction_table(findings.interactions, findings.delta, cells),
         "selections": evidence.selection_table(findings.selections, cells),
         "runs": runs.run_table(frame, cells),
@@ -175,8 +178,10 @@ def _headings(findings: Findings) -> dict[str, str]:
     known = [(i.mean, i.ci95) for i in findings.interactions if i.n]
     flagged = sum(bool(selection.at_edge) for selection in findings.selections)
     return {
-        "claims": claims.claims_sentence(findings),
+        "hypotheses": claims.claims_sentence(findings),
         "deltas": prose.deltas_heading(*evidence.delta_counts(findings)),
+        "losses": losses.loss_heading(findings),
+        "moderators": moderators.slope_heading(findings),
         "interactions": prose.interaction_heading(known),
         "selections": prose.selections_heading(flagged, len(findings.selections)),
     }

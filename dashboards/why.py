@@ -37,8 +37,8 @@ def _sharpness(findings: Findings, records: Iterable[RunRecord], cells: Mapping[
             "weights, the same for every method: the largest found, and the mean over random directions."
         ),
         caption=(
-            f"Geometric mean over {prose.seeds(len(s.values) for s in data)} confirm seeds, each a small tick, with its "
-            f"95 % Student-t interval on the log scale, cut at the axis.{left_out} Descriptive: flatter weights need "
+            f"Geometric mean over {prose.seeds(len(s.values) for s in data)} confirm seeds, each a small tick, with "
+            f"its 95 % Student-t interval on the log scale, cut at the axis.{left_out} Descriptive: flatter weights need "
             "not be better ones, and measures of sharpness can disagree."
         ),
         keys=(*(Key(m, m) for m in dict.fromkeys(s.method for s in data)), Key("one seed", "", "tick")),
@@ -53,7 +53,8 @@ def _sharpness_heading(data: Sequence[sharpness.Sharpness]) -> str:
         found = sharpness.against_baseline(data, measure)
         if found:
             clauses = [f"{theme.ratio(times)} with {method}" for method, (times, _) in found.items()]
-            return f"The {words.removesuffix(', nats')} is, in the mean and against its baseline's, {prose.listed(clauses)}"
+            name = words.removesuffix(", nats")
+            return f"The {name} is, in the mean and against its baseline's, {prose.listed(clauses)}"
     return "Sharpness of the weights that the confirm runs end with"
 
 
@@ -75,8 +76,8 @@ def _lines(measured: Iterable[LineRecord], cells: Mapping[str, Cell]) -> Chart |
         ),
         caption=(
             f"Thick: mean over {prose.seeds(way.barrier.n for way in ways)} seeds; thin: every seed. Barrier, the "
-            f"highest rise above the straight line between the ends: {prose.listed(told)}; 95 % Student-t intervals are "
-            f"in the table.{cut} BatchNorm statistics are measured anew at every point. Descriptive."
+            f"highest rise above the straight line between the ends: {prose.listed(told)}; 95 % Student-t intervals "
+            f"are in the table.{cut} BatchNorm statistics are measured anew at every point. Descriptive."
         ),
         keys=(Key("training loss", "SGD", "line"), *(Key(end, end) for end in dict.fromkeys(w.end for w in ways))),
         figure=figure,

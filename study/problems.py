@@ -48,10 +48,10 @@ class Problem(Strict):
             if len({json.dumps(value) for value in values}) < len(values):
                 raise ValueError(f"factors.{name} = {values} was given; each value may stand once")
         varied = {name: values for name, values in self.factors.items() if isinstance(values, list) and len(values) > 1}
-        if self.design == "half" and (len(varied) < 2 or any(len(values) != 2 for values in varied.values())):
+        if self.design == "half" and (len(varied) < 3 or any(len(values) != 2 for values in varied.values())):
             raise ValueError(
-                f'design = "half" was given with {len(varied)} varied factors; it needs at least two factors of '
-                "exactly two values each"
+                f'design = "half" was given with {len(varied)} varied factors; it needs at least three factors of '
+                "exactly two values each, because the half of a 2×2 can't tell its two factors apart"
             )
         if self.centre and not any(_is_number(values[0]) for values in varied.values()):
             raise ValueError("centre = true was given; it needs a varied factor that is a number")

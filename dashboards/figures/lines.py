@@ -105,8 +105,8 @@ def _traces(way: Way, losses: Sequence[Sequence[float]], panel: int, part: str) 
             line={"color": color, "width": 2.4, "dash": dash},
             hoverinfo="text",
             hovertext=[
-                f"<b>{part} loss</b>, {alpha:.0%} of the way to {theme.plot_text(way.end)}<br>{theme.number(value)} nats, "
-                f"n = {len(losses)}"
+                f"<b>{part} loss</b>, {alpha:.0%} of the way to {theme.plot_text(way.end)}"
+                f"<br>{theme.number(value)} nats, n = {len(losses)}"
                 for alpha, value in zip(way.alphas, mean, strict=True)
             ],
             **anchors(panel),

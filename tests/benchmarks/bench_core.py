@@ -9,12 +9,14 @@ the median of the ratios within turns. The order rotates from turn to turn.
 
 import argparse
 import gc
+import platform
+import resource
 import statistics
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
@@ -97,49 +99,63 @@ def closure_of(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
     return closure
 
 
-def contenders(problem: Problem) -> dict[str, Step]:
-    """Build one step function per contender, each with a model of its own and the same batch."""
+def fresh(problem: Problem) -> tuple[nn.Module, Callable[[], Tensor]]:
+    """Return a model and the closure of its one batch, the same at every call."""
     torch.manual_seed(0)
     x, y = torch.randn(problem.shape), torch.randint(10, (problem.shape[0],))
-    options = {"lr": 1e-4, "momentum": 0.9}
+    model = problem.build()
+    return model, closure_of(model, x, y)
 
-    def fresh() -> tuple[nn.Module, Callable[[], Tensor]]:
-        torch.manual_seed(1)
-        model = problem.build()
-        return model, closure_of(model, x, y)
 
-    model, run = fresh()
-    sgd = torch.optim.SGD(model.parameters(), **options)
+def limit(problem: Problem) -> Step:
+    model, run = fresh(problem)
+    sgd = torch.optim.SGD(model.parameters(), **OPTIONS)
 
-    def limit() -> None:
+    def step() -> None:
         run()
         sgd.zero_grad()
         run()
         sgd.step()
         sgd.zero_grad()
 
-    ours_model, ours_run = fresh()
-    ours = WASAM(ours_model.parameters(), torch.optim.SGD, model=ours_model, **options)
+    return step
 
-    peer_run = fresh()
-    peer = PeerSAM(peer_run[0].parameters(), torch.optim.SGD, **options)
-    textbook_run = fresh()
-    textbook = TextbookSAM(textbook_run[0].parameters(), torch.optim.SGD, **options)
 
-    def two_pass(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> Step:
+def ours(problem: Problem) -> Step:
+    model, run = fresh(problem)
+    optimizer = WASAM(model.parameters(), torch.optim.SGD, model=model, **OPTIONS)
+    return lambda: optimizer.step(run)
+
+
+def gradients_first(make: Callable[..., torch.optim.Optimizer]) -> Callable[[Problem], Step]:
+    """Time an optimizer that expects the clean gradients to be there when its step begins."""
+
+    def build(problem: Problem) -> Step:
+        model, run = fresh(problem)
+        optimizer = make(model.parameters(), torch.optim.SGD, **OPTIONS)
+
         def step() -> None:
-            closure()
-            optimizer.step(closure)
+            run()
+            optimizer.step(run)
             optimizer.zero_grad()
 
         return step
 
-    return {
-        "limit": limit,
-        "wasam_core": lambda: ours.step(ours_run),
-        "pytorch_optimizer": two_pass(peer, peer_run[1]),
-        "textbook": two_pass(textbook, textbook_run[1]),
-    }
+    return build
+
+
+OPTIONS = {"lr": 1e-4, "momentum": 0.9}
+CONTENDERS: dict[str, Callable[[Problem], Step]] = {
+    "limit": limit,
+    "wasam_core": ours,
+    "pytorch_optimizer": gradients_first(PeerSAM),
+    "textbook": gradients_first(TextbookSAM),
+}
+
+
+def contenders(problem: Problem) -> dict[str, Step]:
+    """Build one step function per contender, each with a model of its own and the same batch."""
+    return {name: build(problem) for name, build in CONTENDERS.items()}
 
 
 def paired_seconds(steps: dict[str, Step], turns: int) -> dict[str, list[float]]:
@@ -172,50 +188,25 @@ def ratios(seconds: dict[str, list[float]], to: str) -> dict[str, float]:
     }
 
 
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
-
-
-def peak_bytes(step: Step) -> int:
-    """Return by how much resident memory rises above its start while `step` runs, sampled every 0.2 ms."""
-    gc.collect()
-    start = peak = resident_bytes()
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.is_set():
-            peak = max(peak, resident_bytes())
-            time.sleep(0.0002)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        for _ in range(5):
-            step()
-    finally:
-        done.set()
-        watcher.join()
-    return peak - start
+def peak_bytes(problem: str, contender: str) -> int:
+    """Return the highest resident memory of a process that takes five steps."""
+    command = [sys.executable, __file__, "--peak", problem, contender]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def averaging_share(problem: Problem, ema_every: int) -> tuple[float, float, WeightAverages]:
     """Return the cost of 3 decays per step and of 4 starts per epoch of 50 steps, in shares of a step."""
-    torch.manual_seed(0)
-    model = problem.build()
-    x, y = torch.randn(problem.shape), torch.randint(10, (problem.shape[0],))
-    optimizer = WASAM(model.parameters(), torch.optim.SGD, model=model, lr=1e-4, momentum=0.9)
+    model, run = fresh(problem)
+    optimizer = WASAM(model.parameters(), torch.optim.SGD, model=model, **OPTIONS)
     averages = WeightAverages(
         model, swa_starts=STARTS, max_epochs=10, ema_decays=DECAYS, ema_every=ema_every
     )  # fmt: skip
-    run = closure_of(model, x, y)
 
     def steps_with_updates() -> None:
         for _ in range(ema_every):
             averages.update_step()
 
-    epochs = iter(range(1, 10**6))
+    epochs = iter(range(5, 10**6))
     seconds = paired_seconds(
         {
             "step": lambda: optimizer.step(run),
@@ -239,26 +230,39 @@ def test_step(benchmark, name):
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=3, help="repeat each comparison, show the median")
-    parser.add_argument("--ema-every", type=int, default=1)
+    parser.add_argument("--peak", nargs=2, metavar=("PROBLEM", "CONTENDER"), help="only print one peak of memory")
     args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.peak:
+        step = CONTENDERS[args.peak[1]](PROBLEMS[args.peak[0]])
+        for _ in range(5):
+            step()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        return
+    print(f"torch {torch.__version__}, {platform.machine()}, one thread; seconds are CPU time of that thread")
     for name, problem in PROBLEMS.items():
         print(f"\n{name}")
         runs = [paired_seconds(contenders(problem), problem.turns) for _ in range(args.repeat)]
         tables = [ratios(seconds, "limit") for seconds in runs]
-        limit = statistics.median(statistics.median(seconds["limit"]) for seconds in runs)
-        print(f"  limit                {limit * 1e3:8.3f} ms")
+        base = statistics.median(statistics.median(seconds["limit"]) for seconds in runs)
+        base_peak = peak_bytes(name, "limit")
+        print(f"  {'limit':18s} {base * 1e3:8.3f} ms")
         for contender in tables[0]:
             values = sorted(table[contender] for table in tables)
-            print(f"  {contender:20s} {statistics.median(values):8.3f} x limit   ({values[0]:.3f} to {values[-1]:.3f})")
-        ema, swa, averages = averaging_share(problem, args.ema_every)
-        print(f"  3 decays every {args.ema_every} steps {ema:8.2%} of a step")
-        print(f"  4 starts every epoch  {swa:8.2%} of a step (epochs of 50 steps)")
+            extra = (peak_bytes(name, contender) - base_peak) / 1e6
+            middle = statistics.median(values)
+            print(
+                f"  {contender:18s} {middle:8.3f} x limit ({values[0]:.3f} to {values[-1]:.3f}), "
+                f"{extra:+.0f} MB at the peak"
+            )
+        for every in (1, 2, 4):
+            ema, swa, averages = averaging_share(problem, every)
+            print(f"  3 decays, ema_every={every}: {ema:.1%} of a step; 4 starts: {swa:.2%} (epochs of 50 steps)")
         weights = sum(p.numel() * p.element_size() for p in averages.model.parameters())
-        share = averages.nbytes / weights
-        print(f"  averages             {share:8.2f} x the weights' memory ({weights / 1e6:.2f} MB)")
+        held = averages.nbytes / weights
+        print(f"  4 starts and 3 decays hold {held:.2f} x the weights' {weights / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
