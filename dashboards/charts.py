@@ -89,8 +89,8 @@ def _slopes(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
             "number of points, so equal slopes are equal gains."
         ),
         caption=(
-            f"Thick line: mean over {prose.seeds(len(pair.seeds) for pair in data.pairs)} seeds; every run is drawn, at "
-            "the foot of its panel if it lies far below. 95 % Student-t intervals are in the hover text; the "
+            f"Thick line: mean over {prose.seeds(len(pair.seeds) for pair in data.pairs)} seeds; every run is drawn, "
+            "at the foot of its panel if it lies far below. 95 % Student-t intervals are in the hover text; the "
             "heading counts verdicts, Holm-adjusted among these comparisons. Within-run: the mechanism, not the answer."
         ),
         keys=tuple(Key(name, name) for name in methods),
@@ -148,7 +148,8 @@ def _curves(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> Chart | Non
         reading="One line a trajectory, with its last weights; the band is the interval of the mean.",
         caption=(
             f"Mean over {prose.seeds(n for curve in data for n in curve.n)} confirm seeds with its 95 % Student-t "
-            f"interval, cut at the axis. A panel shows at most {curves.SHOWN_BELOW_BEST * 100:.0f} points below its best."
+            f"interval, cut at the axis. A panel shows at most "
+            f"{curves.SHOWN_BELOW_BEST * 100:.0f} points below its best."
         ),
         keys=tuple(Key(method, method, "both") for method in methods),
         figure=figure,
@@ -208,8 +209,8 @@ def _cost(runs: Iterable[Confirmed], findings: Findings, cells: Mapping[str, Cel
         ),
         caption=(
             f"Mean test accuracy over {prose.seeds(len(option.accuracies) for option in data)} confirm seeds, each a "
-            "small tick; no interval is drawn here, as paired gains with theirs are in the forest plot. Cost counts forward "
-            "and backward passes of training; markers at the same cost stand side by side."
+            "small tick; no interval is drawn here, as paired gains with theirs are in the forest plot. Cost counts "
+            "forward and backward passes of training; markers at the same cost stand side by side."
         ),
         keys=tuple(Key(name, method, "filled" if factor == 1 else "open") for method, factor, name in names),
         figure=figure,

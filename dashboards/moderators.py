@@ -121,10 +121,11 @@ def slope_heading(findings: Findings) -> str:
 def slope_reading(findings: Findings) -> str:
     """Say how the table is read."""
     return (
-        f"Gains at {BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)}, one mean a problem. Above zero "
-        "the method gains more where the factor is higher (or at the named level rather than the first). Intervals are "
-        "HC3 with Student's t, unadjusted for the number of slopes; bars share one scale and show the change from the "
-        "lowest to the highest value. What was measured on the baseline comes from other seeds than the gain."
+        f"Gains at {BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)}, one mean a problem. Above "
+        "zero the method gains more where the factor is higher (or at the named level rather than the first). "
+        "Intervals are HC3 with Student's t, unadjusted for the number of slopes; bars share one scale and show the "
+        "change from the lowest to the highest value. What was measured on the baseline comes from other "
+        "seeds than the gain."
     )
 
 

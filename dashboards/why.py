@@ -38,8 +38,8 @@ def _sharpness(findings: Findings, records: Iterable[RunRecord], cells: Mapping[
         ),
         caption=(
             f"Geometric mean over {prose.seeds(len(s.values) for s in data)} confirm seeds, each a small tick, with "
-            f"its 95 % Student-t interval on the log scale, cut at the axis.{left_out} Descriptive: flatter weights need "
-            "not be better ones, and measures of sharpness can disagree."
+            f"its 95 % Student-t interval on the log scale, cut at the axis.{left_out} Descriptive: flatter weights "
+            "need not be better ones, and measures of sharpness can disagree."
         ),
         keys=(*(Key(m, m) for m in dict.fromkeys(s.method for s in data)), Key("one seed", "", "tick")),
         figure=figure,
@@ -66,20 +66,23 @@ def _lines(measured: Iterable[LineRecord], cells: Mapping[str, Cell]) -> Chart |
     found = lines.barriers(ways)
     told = [f"{_span(heights)} nats from {start} to {end}" for (start, end), heights in found.items()]
     highest = [f"{theme.number(max(heights))} nats on the way to {end}" for (_, end), heights in found.items()]
-    cut = f" The first {lines.MOST_PANELS} of {len(ways)} panels are drawn." if len(ways) > lines.MOST_PANELS else ""
     return Chart(
         id="lines",
         heading=f"The highest mean barrier in the training loss is {prose.listed(highest)}",
         reading=(
-            "From the baseline's weights on the left to the method's on the right. A hump in the solid line is a "
+            "From the baseline's weights on the left to each method's on the right. A hump in a solid line is a "
             "barrier: the two lie in different valleys."
         ),
         caption=(
             f"Thick: mean over {prose.seeds(way.barrier.n for way in ways)} seeds; thin: every seed. Barrier, the "
             f"highest rise above the straight line between the ends: {prose.listed(told)}; 95 % Student-t intervals "
-            f"are in the table.{cut} BatchNorm statistics are measured anew at every point. Descriptive."
+            f"are in the table. BatchNorm statistics are measured anew at every point. Descriptive."
         ),
-        keys=(Key("training loss", "SGD", "line"), *(Key(end, end) for end in dict.fromkeys(w.end for w in ways))),
+        keys=(
+            Key("training loss", "", "line"),
+            Key("test loss", "", "dashed"),
+            *(Key(end, end) for end in dict.fromkeys(w.end for w in ways)),
+        ),
         figure=figure,
         narrow=narrow,
         table=capped(lines.table_of(ways), MOST_TABLE_ROWS, _ELSEWHERE["lines"]),

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wasam_core.grad_mode import grad_off
 from wasam_core.running_mean import RunningMean, WeightSwap, accumulator_dtype
 
 FORMAT = 1
@@ -159,7 +160,6 @@ class WeightAverages:
         if self._windows:
             self._snapshots.append([t.detach().to(self._device, copy=True) for t in tensors])
 
-    @torch.no_grad()
     def update_step(self) -> None:
         """Take in the weights after an optimizer step: EMA, every `ema_every` calls.
 
@@ -176,9 +176,10 @@ class WeightAverages:
         if self.steps % self.ema_every:
             return
         emas = list(self._emas.values())
-        tensors = emas[0].matched(self._tensors())
-        for ema in emas:
-            ema.update(tensors)
+        with grad_off():
+            tensors = emas[0].matched(self._tensors())
+            for ema in emas:
+                ema.update(tensors)
 
     @contextmanager
     def average_parameters(self, name: str) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """Buffers of a model: give them back the values they had before a pass that must not count."""
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -47,8 +47,10 @@ class BufferGuard:
             handle = register_module_forward_pre_hook(lambda layer, _: _hold_layer(this(), layer))
             # Runs at release(), or when the guard is dropped without it, so that no hook stays behind.
             self._unhook = weakref.finalize(self, handle.remove)
-        else:
-            self._keep(b for table in self._tables for b in table.values())
+            return
+        buffers = [b for table in self._tables for b in table.values() if b is not None]
+        if buffers:
+            self._keep(buffers)
 
     def release(self) -> None:
         """Copy them back; nothing happens without a `hold` before."""
@@ -64,12 +66,11 @@ class BufferGuard:
         """Copy one layer's buffers away, unless that has been done."""
         if layer not in self._seen:
             self._seen.add(layer)
-            self._keep(layer._buffers.values())
+            self._keep([b for b in layer._buffers.values() if b is not None])
 
-    def _keep(self, buffers: Iterable[Tensor | None]) -> None:
-        present = [b.detach() for b in buffers if b is not None]
-        self._buffers += present
-        self._copies += [b.clone() for b in present]
+    def _keep(self, buffers: list[Tensor]) -> None:
+        self._buffers += [b.detach() for b in buffers]
+        self._copies += [b.detach().clone() for b in buffers]
 
 
 def _hold_layer(guard: BufferGuard | None, layer: nn.Module) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from wasam_core.grad_mode import grad_off
 from wasam_core.running_mean import RunningMean, WeightSwap
 
 
@@ -32,7 +33,8 @@ class OwnAverage:
                 f"The average holds {len(self._mean.values)} parameters and the optimizer {len(parameters)}: add "
                 "parameter groups before the first update_swa()."
             )
-        self._mean.update(self._mean.matched(parameters))
+        with grad_off():
+            self._mean.update(self._mean.matched(parameters))
 
     def swap_in(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
         """Put the average into the parameters; nothing moves while it is empty."""

@@ -22,19 +22,6 @@ NORM_FLOOR = 1e-12
 LOW_PRECISION = {torch.float16, torch.bfloat16}
 
 
-class grad_off:
-    """Do what `torch.no_grad` does in a quarter of its time, which small models notice."""
-
-    __slots__ = ("_before",)
-
-    def __enter__(self) -> None:
-        self._before = torch.is_grad_enabled()
-        torch._C._set_grad_enabled(False)
-
-    def __exit__(self, *_: object) -> None:
-        torch._C._set_grad_enabled(self._before)
-
-
 class Ascent(NamedTuple):
     """Report one ascent step: the norm it divided by, and whether that norm was finite."""
 

@@ -36,9 +36,11 @@ class RunningMean:
         self.values: list[Tensor] = []
         self._device = device
 
-    @torch.no_grad()
     def update(self, tensors: Sequence[Tensor]) -> None:
-        """Take in one list of tensors, in the dtypes and on the devices of the mean; see `matched`."""
+        """Take in one list of tensors, in the dtypes and on the devices of the mean; see `matched`.
+
+        Call it under `torch.no_grad()`.
+        """
         self.count += 1
         if self.count == 1:
             self.values = [t.detach().clone() for t in tensors]

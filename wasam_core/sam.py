@@ -28,12 +28,12 @@ class WASAM(SwaFace):
     """Minimize the loss at the worst point within rho of the weights, and average the weights.
 
     With g = gradient of the loss L at the weights w, one step is
-        e = rho * g / ||g||,    w <- base_optimizer(w, gradient of L at w + e).
-    See the `variant` for ASAM. Steps with rho = 0, and those that `interval` or `start_step` leave
-    unperturbed, are the base optimizer's, bit for bit, and cost one gradient.
+        e = rho * T² g / ||T g||,    w <- base_optimizer(w, gradient of L at w + e),
+    where T = 1 for SAM and the size of each weight for ASAM (see `variant`). Steps with rho = 0, and those that
+    `interval` or `start_step` leave unperturbed, are the base optimizer's, bit for bit, and cost one gradient.
 
-    The learning rate and all other options live in `param_groups`, which are the base optimizer's
-    own: a scheduler may be built on either.
+    The learning rate and all other options live in `param_groups`, which are the base optimizer's own: a scheduler
+    may be built on either. Memory beyond the base optimizer's: one copy of the perturbed parameters.
 
     Args:
         params: parameters, (name, parameter) pairs, or groups of either. A group may have its own
@@ -56,8 +56,8 @@ class WASAM(SwaFace):
         start_step: perturb from this step on (≥ 0, counting from 0).
         rho_schedule: called with the step number from 0; its value multiplies every group's rho.
             It is not part of the state dict.
-        clip_norm: clip the norm of the final gradient (> 0). For anything else that must happen to
-            it, use `base_optimizer.register_step_pre_hook`.
+        clip_norm: clip the norm of the final gradient (> 0). Anything else that must happen to it can be done in a
+            hook: `register_step_pre_hook`.
         local_ascent: with a DistributedDataParallel model, `step(closure)` takes each process's
             own clean gradient (`no_sync`), as in the paper. False: the average of all.
         **base_kwargs: options for a `base_optimizer` given as a class.
@@ -249,7 +249,8 @@ class WASAM(SwaFace):
         if closure is None:
             self._finish()
             return None
-        self._require_clean("step")
+        if self._passes.phase is not Phase.CLEAN or self._average.swapped:
+            self._require_clean("step")
         if examples is None and batch:
             examples = len(batch[0])
         try:

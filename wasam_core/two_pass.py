@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wasam_core.buffers import BufferGuard
-from wasam_core.perturbation import Perturbation, Target, grad_off
+from wasam_core.grad_mode import grad_off
+from wasam_core.perturbation import Perturbation, Target
 from wasam_core.replay import ForwardReplay
 from wasam_core.rng import RngState, capture_rng, restore_rng
 

@@ -13,13 +13,13 @@ from dashboards.tables import Table
 class Key:
     """One entry of the legend, which the page draws outside the figure so that it wraps on a phone.
 
-    ``look``: a filled or an ``open`` marker, a ``line`` with the method's dash, a dotted upright ``guide``, ``both``
-    marker and line, a ``tick`` (one seed), or the ``band`` of practical equivalence.
+    ``look``: a filled or an ``open`` marker, a ``line`` with the method's dash, a ``dashed`` one, a dotted
+    upright ``guide``, ``both`` marker and line, a ``tick`` (one seed), or the ``band`` of practical equivalence.
     """
 
     text: str
     method: str
-    look: Literal["filled", "open", "line", "guide", "both", "tick", "band"] = "filled"
+    look: Literal["filled", "open", "line", "dashed", "guide", "both", "tick", "band"] = "filled"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,6 @@ from study.methods import METHODS
 from study.records import LineRecord
 from study.stats import Estimate, estimate
 
-MOST_PANELS = 24
-
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -66,21 +64,25 @@ def mean_of(losses: Sequence[Sequence[float]]) -> tuple[float, ...]:
 
 
 def figure_of(ways: Sequence[Way]) -> tuple[go.Figure, Arrangement]:
-    """Draw one panel a cell and pair of methods: all seeds thin, their mean thick; test loss dashed."""
-    shown = ways[:MOST_PANELS]
+    """Draw one panel a cell and baseline: all seeds thin, their mean thick; test loss dashed."""
+    panels: dict[tuple[str, str], list[Way]] = {}
+    for way in ways:
+        panels.setdefault((way.cell, way.start), []).append(way)
     traces: list[go.Scatter] = []
     axes: Axes = {}
-    for panel, way in enumerate(shown):
-        traces += [*_traces(way, way.train, panel, "train"), *_traces(way, way.test, panel, "test")]
-        values = [v for losses in (*way.train, *way.test) for v in losses]
+    for panel, ((_, start), here) in enumerate(panels.items()):
+        for way in here:
+            traces += [*_traces(way, way.train, panel, "train"), *_traces(way, way.test, panel, "test")]
+        values = [v for way in here for losses in (*way.train, *way.test) for v in losses]
         room = 0.06 * max(max(values) - min(values), 0.05)
         axes[axis("x", panel)] = {
             "tickvals": [0, 1],
-            "ticktext": [theme.plot_text(way.start), theme.plot_text(way.end)],
+            "ticktext": [theme.plot_text(start), theme.plot_text(here[0].end) if len(here) == 1 else "method"],
             "range": [-0.12, 1.12],
         }
         axes[axis("y", panel)] = {"range": [max(0.0, min(values) - room), max(values) + room], "nticks": 5}
-    titles = [theme.wrapped(f"{way.end}: {way.cell}", 24) for way in shown]
+    several = len({start for _, start in panels}) > 1
+    titles = [theme.wrapped(f"{cell}, from {start}" if several else cell, 22) for cell, start in panels]
     return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="loss, nats")
 
 

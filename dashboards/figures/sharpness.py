@@ -108,8 +108,8 @@ def figure_of(data: Sequence[Sharpness]) -> tuple[go.Figure, Arrangement]:
         axes[axis("x", panel)] = {
             "type": "log",
             "range": [math.log10(low), math.log10(high)],
-            "nticks": 5,
-            "exponentformat": "power",
+            "tickvals": ticks(low, high),
+            "ticktext": [f"{value:g}" for value in ticks(low, high)],
         }
         axes[axis("y", panel)] = {
             "tickvals": list(range(len(names))),
@@ -133,6 +133,17 @@ def _range(data: Sequence[Sharpness]) -> tuple[float, float]:
     low = max(min([*positive, *ends]), min(positive) / 3)
     high = min(max([*positive, *ends]), max(positive) * 3)
     return low / 1.25, high * 1.25
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Return at most a handful of round numbers between two ends: plotly's own on a log axis read 2, 5 without 10."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        found = [float(f"{digit}e{power}") for power in powers for digit in digits]
+        inside = [value for value in found if low <= value <= high]
+        if len(inside) <= 5:
+            return inside
+    return inside[:: -(-len(inside) // 5)]
 
 
 def _traces(data: list[Sharpness], heights: list[float], span: tuple[float, float], panel: int) -> list[go.Scatter]:

@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_core.py
 
 The limit of a sharpness-aware step is two forward-backward passes and the base step; nothing can be faster. Contenders
-take turns, one step each, in one process on one thread, so that a busy machine slows all of them alike; the figure is
-the median of the ratios within turns. The order rotates from turn to turn.
+take turns, a few steps on end each, in one process on one thread, so that a busy machine slows all of them alike; the
+figure is the median of the ratios within turns. The order rotates from turn to turn.
 """
 
 import argparse
@@ -33,11 +33,12 @@ DECAYS = (0.99, 0.998, 0.9995)
 
 @dataclass(frozen=True)
 class Problem:
-    """A network, the shape of a batch, and how many turns are worth taking."""
+    """A network, the shape of a batch, how many turns are worth taking, and of how many steps each."""
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...]
     turns: int
+    steps: int
 
 
 def mlp() -> nn.Module:
@@ -57,9 +58,9 @@ def convnet() -> nn.Module:
 
 
 PROBLEMS = {
-    "MLP 64-100-100-10, batch 128": Problem(mlp, (128, 64), 1500),
-    "BN conv net 8x8, batch 128": Problem(convnet, (128, 1, 8, 8), 200),
-    "ResNet-18 32x32, batch 8": Problem(lambda: resnet18(num_classes=10), (8, 3, 32, 32), 40),
+    "MLP 64-100-100-10, batch 128": Problem(mlp, (128, 64), 200, 10),
+    "BN conv net 8x8, batch 128": Problem(convnet, (128, 1, 8, 8), 60, 2),
+    "ResNet-18 32x32, batch 8": Problem(lambda: resnet18(num_classes=10), (8, 3, 32, 32), 30, 1),
 }
 
 
@@ -158,8 +159,9 @@ def contenders(problem: Problem) -> dict[str, Step]:
     return {name: build(problem) for name, build in CONTENDERS.items()}
 
 
-def paired_seconds(steps: dict[str, Step], turns: int) -> dict[str, list[float]]:
-    """Time every step once a turn, in an order that rotates."""
+def paired_seconds(steps: dict[str, Step], problem: Problem) -> dict[str, list[float]]:
+    """Time every contender once a turn, in an order that rotates."""
+    turns = problem.turns
     names = list(steps)
     for name in names:
         for _ in range(max(3, turns // 20)):
@@ -172,7 +174,8 @@ def paired_seconds(steps: dict[str, Step], turns: int) -> dict[str, list[float]]
             shift = turn % len(names)
             for name in names[shift:] + names[:shift]:
                 begin = time.thread_time()
-                steps[name]()
+                for _ in range(problem.steps):
+                    steps[name]()
                 seconds[name].append(time.thread_time() - begin)
     finally:
         gc.enable()
@@ -213,7 +216,7 @@ def averaging_share(problem: Problem, ema_every: int) -> tuple[float, float, Wei
             "ema": steps_with_updates,
             "swa": lambda: averages.update(next(epochs)),
         },
-        problem.turns,
+        problem,
     )
     shares = ratios(seconds, "step")
     return shares["ema"] / ema_every, shares["swa"] / 50, averages
@@ -225,7 +228,7 @@ def test_step(benchmark, name):
     torch.set_num_threads(1)
     problem = PROBLEMS[name]
     steps = contenders(problem)
-    benchmark.extra_info.update(ratios(paired_seconds(steps, problem.turns), "limit"))
+    benchmark.extra_info.update(ratios(paired_seconds(steps, problem), "limit"))
     benchmark(steps["wasam_core"])
 
 
@@ -244,9 +247,9 @@ def main() -> None:
     print(f"torch {torch.__version__}, {platform.machine()}, one thread; seconds are CPU time of that thread")
     for name, problem in PROBLEMS.items():
         print(f"\n{name}")
-        runs = [paired_seconds(contenders(problem), problem.turns) for _ in range(args.repeat)]
+        runs = [paired_seconds(contenders(problem), problem) for _ in range(args.repeat)]
         tables = [ratios(seconds, "limit") for seconds in runs]
-        base = statistics.median(statistics.median(seconds["limit"]) for seconds in runs)
+        base = statistics.median(statistics.median(seconds["limit"]) for seconds in runs) / problem.steps
         base_peak = peak_bytes(name, "limit")
         print(f"  {'limit':18s} {base * 1e3:8.3f} ms")
         for contender in tables[0]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from synthetic import synthetic_study
+from synthetic import synthetic_lines, synthetic_study
 
 from dashboards.report import build_report
 from study.findings import find
@@ -40,13 +40,16 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    spec, records = synthetic_study(tasks=["digits"], trials=6, failed=0.02, diverged=0.02)
+    claim = {"id": "noise", "claim": "more noise, more gain <b>", "kind": "slope", "method": "SAM"}
+    hypotheses = [claim | {"factor": "label_noise", "expected": "+", "source": "Somebody 2020"}]
+    spec, records = synthetic_study(tasks=["digits"], trials=6, failed=0.02, diverged=0.02, hypotheses=hypotheses)
     findings = find(spec, records, len(records))
     hostile = replace(findings, question=f"{findings.question} <img src=x onerror=alert(1)>")
     frame = frame_of(records)
     frame.loc[frame["status"] == "failed", "error"] = '=cmd("x")'
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(build_report(hostile, frame), encoding="utf-8")
+    lines = synthetic_lines(records, {("SGD", "SWA"): 0.0, ("SGD", "SAM"): 0.6})
+    path.write_text(build_report(hostile, frame, records=records, lines=lines), encoding="utf-8")
     return path
 
 

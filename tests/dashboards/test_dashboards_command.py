@@ -62,3 +62,12 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "python -m dashboards results/quick" in capsys.readouterr().out
+
+
+def test_the_report_of_an_unfinished_study_says_so_far(tmp_path: Path) -> None:
+    spec, records = synthetic_study(tasks=["digits"], trials=3, runs=10)
+    folder = write_results(tmp_path / "unfinished", spec, records)
+    assert main([str(folder)]) == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "So far 10 of " in page
+    assert "No verdict yet" in page

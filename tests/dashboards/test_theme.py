@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from dashboards import theme
+from dashboards import payload, theme, words
+from study.methods import METHODS
 
 WHITE, BLACK = "#FFFFFF", "#121212"
 
@@ -33,10 +34,28 @@ def test_text_is_readable_on_both_papers(text: str) -> None:
 
 
 def test_colour_is_never_the_only_carrier() -> None:
-    for name in ("color", "symbol", "dash"):
+    for name in ("color", "symbol"):
         values = [getattr(style, name) for style in theme.STYLE.values()]
         assert len(set(values)) == len(values)
     assert len(set(theme.VERDICT_ICONS.values())) == len(theme.VERDICT_ICONS) == 5
+
+
+def test_every_method_of_the_table_has_a_style_and_a_sentence() -> None:
+    assert set(theme.STYLE) == set(METHODS) == set(words.METHODS_IN_WORDS)
+    for name in METHODS:
+        assert words.method_in_words(name).endswith(".")
+
+
+def test_every_marker_and_icon_is_in_the_sprite_of_the_page() -> None:
+    template = payload.part("template.html")
+    icons = {*theme.VERDICT_ICONS.values(), *theme.STATUS_ICONS.values(), *theme.OUTCOME_ICONS.values()} - {""}
+    wanted = {f"m-{style.symbol}" for style in theme.STYLE.values()} | {f"v-{icon}" for icon in icons}
+    assert {name for name in wanted if f'id="{name}"' not in template} == set()
+
+
+def test_every_dash_is_drawn_in_the_legend() -> None:
+    css = payload.part("report.css")
+    assert {s.dash for s in theme.STYLE.values() if f".stroke.{s.dash} " not in css} == {"solid"}
 
 
 def test_an_unknown_method_has_a_style_of_its_own() -> None:
@@ -62,6 +81,10 @@ def test_an_unknown_method_has_a_style_of_its_own() -> None:
         (theme.p_value, 1.0, "1.000"),
         (theme.p_value, None, "–"),
         (theme.number, 0.08391, "0.0839"),
+        (theme.signed, 0.034567, "+0.0346"),
+        (theme.signed, -2.5, "−2.5"),
+        (theme.signed, 0.0, "0"),
+        (theme.signed, math.nan, "–"),
         (theme.ratio, 2.0, "2.00×"),
         (theme.count, 12345.0, "12,345"),
         (theme.large, 240_000.0, "240\u202fk"),

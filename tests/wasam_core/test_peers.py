@@ -44,23 +44,17 @@ def test_groups_with_rho_zero_differ_on_purpose():
     assert radii["theirs"] == pytest.approx(0.3)
 
 
-def test_momentum_survives_saving_here_and_not_there(toys):
-    def moments(optimizer):
-        return [s for s in optimizer.state_dict()["state"].values() if s.get("momentum_buffer") is not None]
-
-    found = {}
-    for name, make in (("ours", WASAM), ("theirs", pytorch_optimizer.SAM)):
+def test_moments_and_groups_survive_saving_as_they_do_in_pytorch_optimizer(toys):
+    for make in (WASAM, pytorch_optimizer.SAM):
         model, batch = toys.net(0.0), toys.batches(1)[0]
         optimizer = make(model.parameters(), torch.optim.SGD, **SGD)
         toys.loss(model, batch).backward()
         optimizer.step(toys.closure(model, batch))
-        other = toys.net(0.0)
-        resumed = make(other.parameters(), torch.optim.SGD, **SGD)
+        resumed = make(toys.net(0.0).parameters(), torch.optim.SGD, **SGD)
         resumed.load_state_dict(optimizer.state_dict())
         inner = resumed.base_optimizer
-        shared = inner.param_groups is resumed.param_groups and inner.state is resumed.state
-        found[name] = (len(moments(resumed)), shared)
-    assert found["ours"] == (6, True)
+        assert inner.param_groups is resumed.param_groups
+        assert sum(s.get("momentum_buffer") is not None for s in inner.state.values()) == 6
 
 
 def test_means_agree_with_averaged_model(toys):

@@ -4,7 +4,6 @@ import copy
 import io
 
 import pytest
-import pytorch_optimizer
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
@@ -112,7 +111,7 @@ def test_weights_keep_their_storage_over_steps_and_swaps(toys):
     assert addresses == [p.data_ptr() for p in model.parameters()]
 
 
-# The common SAM port, in davda54/sam and pytorch_optimizer.
+# The common SAM port, davda54/sam, and what was made of it.
 
 
 def run_with_resume(toys, build, steps=10, resume_at=None):
@@ -125,15 +124,13 @@ def run_with_resume(toys, build, steps=10, resume_at=None):
             optimizer = build(model)
             model.load_state_dict(saved[0])
             optimizer.load_state_dict(saved[1])
-        closure = toys.closure(model, batch)
-        if isinstance(optimizer, pytorch_optimizer.SAM):
-            closure()
-        optimizer.step(closure)
-        optimizer.zero_grad()
+        optimizer.step(toys.closure(model, batch))
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 def test_the_base_optimizers_state_is_saved(toys):
+    """There, momentum begins anew after loading."""
+
     def ours(model):
         return WASAM(model.parameters(), torch.optim.SGD, model=model, **SGD)
 
@@ -154,7 +151,7 @@ def test_a_thousand_perturbations_change_no_bit():
         optimizer.first_step(zero_grad=True)
         optimizer.restore()
     assert torch.equal(p, w)
-    assert (subtracted != w).float().mean() > 0.2
+    assert (subtracted != w).float().mean() > 0.3
 
 
 # torch.optim.swa_utils.

@@ -1,0 +1,71 @@
+"""Across problems: the forest's summary rows, the slopes, the rule in words, and the loss beside the accuracy."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from dashboards import losses, moderators
+from dashboards.figures import curves, forest, pooled
+from study.stats import ModeratorRule
+
+
+def test_every_method_and_budget_has_its_summary_row(study) -> None:
+    data = forest.forest_of(study.findings, study.cells)
+    assert {s.method for s in data.summaries} == {"SWA", "SAM", "WASAM"}
+    synthesis = next(s for s in study.findings.syntheses if (s.method, s.budget) == ("SAM", "G"))
+    row = next(s for s in data.summaries if (s.method, s.budgets) == ("SAM", ("G",)))
+    assert (row.mean, row.ci95, row.prediction95) == (synthesis.mean, synthesis.ci95, synthesis.prediction95)
+    assert len(forest.table_of(data).rows) == len(data.marks) + len(data.summaries)
+
+
+def test_a_summary_without_an_interval_is_left_out(study) -> None:
+    nothing = (math.nan, math.nan)
+    unknown = tuple(replace(s, ci95=nothing, prediction95=nothing) for s in study.findings.syntheses)
+    data = forest.forest_of(replace(study.findings, syntheses=unknown), study.cells)
+    assert data.summaries == ()
+    assert pooled.caption_of(()) == ""
+
+
+def test_a_wide_prediction_does_not_flatten_the_forest() -> None:
+    summary = pooled.Summary("SAM", ("E",), 3, 0.01, (-0.5, 0.52), (-9.0, 9.0))
+    assert pooled.widened((summary,), -0.02, 0.02) == pytest.approx((-0.04, 0.04))
+    traces = pooled.traces(summary, -1.2, (-0.04, 0.04), 0, filled=True)
+    assert [list(trace.marker.size) for trace in traces[:2]] == [[8, 8], [8, 8]]
+    assert list(traces[0].x) == [-4.0, 4.0]
+
+
+def test_slopes_span_the_values_of_the_problems(study) -> None:
+    found = {(s.moderator.method, s.words): s for s in moderators.slopes_of(study.findings)}
+    assert found["SAM", "label noise"].span == 0.3
+    assert found["SAM", "schedule: constant"].span == 1
+    assert found["SAM", "label noise"].across == pytest.approx(0.3 * found["SAM", "label noise"].moderator.slope)
+    table = moderators.slope_table(study.findings)
+    assert len(table.rows) == len(found)
+    assert {row[6].text for row in table.rows} == {"8 cells"}
+    assert "SAM with label noise (up)" in moderators.slope_heading(study.findings)
+
+
+@pytest.mark.parametrize(("r2", "reason"), [(math.nan, "4 cells; 6 that differ are needed"), (-0.2, "no better")])
+def test_an_unreliable_rule_says_so(study, r2: float, reason: str) -> None:
+    rule = ModeratorRule("SAM", "E", 4, r2, ())
+    (sentence,) = moderators.rule_sentences(replace(study.findings, rules=(rule,)))
+    assert sentence.startswith("SAM: no reliable rule found")
+    assert reason in sentence
+
+
+def test_losses_stand_beside_accuracies(study) -> None:
+    table = losses.loss_table(study.findings, study.cells)
+    effect = next(e for e in study.findings.descriptive if e.n)
+    assert effect.mean in [row[3].value for row in table.rows]
+    assert all(row[4].text != "–" for row in table.rows)
+    assert "comparisons" in losses.loss_heading(study.findings)
+    assert losses.loss_table(replace(study.findings, descriptive=()), study.cells).rows == ()
+
+
+def test_a_band_of_two_seeds_does_not_blow_up_the_axis() -> None:
+    curve = curves.Curve("c", "SGD", (1, 2), (0.8, 0.9), (-3.0, -2.0), (4.6, 3.8), (2, 2))
+    assert curves.shown([curve]) == pytest.approx((0.7, 1.0))
+    figure, _ = curves.figure_of((curve,))
+    assert min(figure.data[0].y) >= 0
+    assert max(figure.data[0].y) <= 100
