@@ -148,10 +148,14 @@ def _what_to_run(options: argparse.Namespace) -> tuple[StudySpec, str, Path]:
 
 def _list(console: Console) -> int:
     for name, text in builtin_specs().items():
-        spec = parse_spec(text, name)
-        runs = _range(*map(sum, zip(*(size.runs for size in sizes(spec)), strict=True)))
-        console.print(f"{name:12} {len(cells(spec))} cells, {runs} runs. {escape(spec.question)}")
+        console.print(_one_line(name, parse_spec(text, name)), markup=False)
     return EXIT_DONE
+
+
+def _one_line(name: str, spec: StudySpec) -> str:
+    runs = _range(*map(sum, zip(*(size.runs for size in sizes(spec)), strict=True)))
+    count = len(cells(spec))
+    return f"{name:24} {count} {'cell' if count == 1 else 'cells'}, {runs} runs. {spec.question}"
 
 
 def _range(least: int, most: int) -> str:
@@ -216,8 +220,7 @@ def _run_claims(console: Console, options: argparse.Namespace) -> int:
     say = _speaker(console, options)
     if options.dry_run:
         for name, (spec, _) in claim_specs(options.scale).items():
-            runs = _range(*map(sum, zip(*(size.runs for size in sizes(spec)), strict=True)))
-            console.print(f"{name:20} {len(cells(spec))} cells, {runs} runs. {spec.question}", markup=False)
+            console.print(_one_line(f"{SUITE}/{name}", spec), markup=False)
         return EXIT_DONE
     try:
         studies = run_claims(
