@@ -28,10 +28,10 @@ _RETRIES = 2  # a run whose process dies is tried again this often before it cou
 _SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C must reach the driver, which knows how to resume
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records are ours; three more files a trial help nobody
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # about a restore that is not used
     "RAY_AIR_NEW_OUTPUT": "0",  # its banner ignores verbose=0
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a user's task mean what they say
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what later releases do; the device comes from the resources
 }
 
 
