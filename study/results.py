@@ -109,7 +109,9 @@ def freeze_spec(folder: Path, spec: StudySpec, text: str) -> None:
     """Write the spec's own text to ``spec.toml`` under a line with its hash, and those of the specs it extends."""
     earlier = [*_header(folder, _EXTENDS_LINE), *_header(folder, _HASH_LINE)]
     lineage = "".join(f"{_EXTENDS_LINE}{found}\n" for found in earlier)
-    write_atomically(folder / "spec.toml", f"{_HASH_LINE}{spec.hash}\n{lineage}{text}")
+    # A spec that was copied from another results folder brings that folder's lines along.
+    body = "".join(line for line in text.splitlines(keepends=True) if not line.startswith((_HASH_LINE, _EXTENDS_LINE)))
+    write_atomically(folder / "spec.toml", f"{_HASH_LINE}{spec.hash}\n{lineage}{body}")
 
 
 def _header(folder: Path, key: str) -> list[str]:

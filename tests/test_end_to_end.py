@@ -14,7 +14,6 @@ import optuna
 import pandas as pd
 import pytest
 
-from study.methods import METHODS
 from study.records import read_records
 from study.results import Study, load
 
@@ -77,7 +76,7 @@ def test_every_method_has_its_optuna_study(smoke: Study) -> None:
     storage = f"sqlite:///{smoke.folder / 'optuna.db'}"
     summaries = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(storage)}
     assert summaries == {
-        **{f"digits | {method}": smoke.spec.search.trials for method in METHODS},
+        **{f"digits | {method}": smoke.spec.search.trials for method in smoke.spec.methods},
         "digits | SGD 2x epochs": smoke.spec.search.trials,
     }
 
@@ -114,7 +113,9 @@ def test_the_report_is_rebuilt_from_records_alone_and_byte_by_byte(smoke: Study,
 
 def test_another_spec_is_refused_and_fresh_renames(smoke: Study, folder: Path) -> None:
     other = folder / "other.toml"
-    other.write_text((smoke.folder / "spec.toml").read_text().replace("confirm_seeds = 2", "confirm_seeds = 3"))
+    other.write_text(
+        (smoke.folder / "spec.toml").read_text().replace("confirm_seeds = 2", "confirm_seeds = 2\ndelta = 0.1")
+    )
     refused = run_study(other, cwd=folder)
     assert refused.returncode == 2
     assert "--out" in refused.stderr

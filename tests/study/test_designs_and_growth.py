@@ -118,6 +118,14 @@ def test_a_grown_study_keeps_all_runs_that_still_belong_to_it(change: tuple[str,
     assert {record.job.cell for record in records_of(folder, grown)} == {cell.name for cell in cells(grown)}
 
 
+def test_a_spec_copied_from_a_results_folder_starts_a_study_of_its_own(tmp_path: Path) -> None:
+    open_folder(*small(), tmp_path / "first", fresh=False, say=print)
+    copied = (tmp_path / "first" / "spec.toml").read_text()
+    open_folder(parse_spec(copied, "copied"), copied, tmp_path / "second", fresh=False, say=print)
+    assert frozen_spec(tmp_path / "second") == small()[0]
+    assert (tmp_path / "second" / "spec.toml").read_text().count("# spec hash") == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [

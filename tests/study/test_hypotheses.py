@@ -355,8 +355,8 @@ def test_an_unfinished_study_decides_nothing() -> None:
         ({"kind": "contrast", "factor": "width"}, {}, "width does not vary in this study."),
         (
             {"kind": "slope", "factor": "label_noise"},
-            {"problems": [{"task": "digits", "design": "half",
-                           "factors": {"label_noise": [0.0, 0.3], "momentum": [0.5, 0.9]}}]},
+            {"problems": [{"task": "digits", "factors": {"label_noise": noise, "momentum": momentum}}
+                          for noise, momentum in ((0.0, 0.5), (0.3, 0.9))]},
             "label_noise does not vary, apart from the other factors that differ between cells.",
         ),
     ],
