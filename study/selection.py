@@ -66,17 +66,17 @@ def select(method: str, records: Iterable[RunRecord], space: SearchSpace) -> Sel
         rho=job.rho,
         average_start=job.average_start,
         weights=best.weights,
-        average=_best_average(method, record),
+        average=average.weights if (average := best_average(method, record)) else None,
         val_accuracy=best.val_accuracy or 0.0,
         trials=len(usable),
         at_edge=_edges(record, best.weights, space),
     )
 
 
-def _best_average(method: str, record: RunRecord) -> str | None:
+def best_average(method: str, record: RunRecord) -> Measurement | None:
+    """Return the final average of a run that validation prefers for an averaging method; None without."""
     averages = tuple(m for m in record.measurements if m.weights != "last")
-    best = best_measurement(method, record.model_copy(update={"measurements": averages}))
-    return best.weights if best else None
+    return best_measurement(method, record.model_copy(update={"measurements": averages}))
 
 
 def best_measurement(method: str, record: RunRecord) -> Measurement | None:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from study.findings.across import moderators_of, rules_of, syntheses_of
 from study.findings.caveats import caveats_of
 from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
-from study.findings.evidence import Arm, Cell, Evidence, best_average, gather, mean_known, ratio
+from study.findings.evidence import Arm, Cell, Evidence, gather, mean_known, ratio
 from study.findings.hypotheses import evaluate
 from study.findings.tuning import importances_of, optimism_of, rho_transfers_of, tuning_curves_of
 from study.methods import METHODS, epochs_factor_of_baseline, is_baseline, last_of, relative_passes
 from study.records import LineRecord, RunRecord
-from study.selection import best_measurement
+from study.selection import best_average, best_measurement
 from study.spec import Budget, StudySpec
 from study.stats import (
     Contrast,

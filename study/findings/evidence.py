@@ -14,7 +14,7 @@ from study.findings.content import FindingsError
 from study.methods import METHODS
 from study.plan import epochs_factors
 from study.records import FactorValue, Measurement, RunRecord
-from study.selection import Selection, best_measurement, select
+from study.selection import Selection, select
 from study.spec import StudySpec, cell_factors
 
 Key = tuple[str, str, float]  # (cell, method or search, epochs_factor)
@@ -179,12 +179,6 @@ def _tuned(records: Iterable[RunRecord]) -> dict[Key, list[RunRecord]]:
         if job.stage == "tune":
             tuned.setdefault((job.cell, job.search, job.epochs_factor), []).append(record)
     return tuned
-
-
-def best_average(method: str, run: RunRecord) -> Measurement | None:
-    """Return the final average of a run that validation prefers for an averaging method; None without."""
-    averages = tuple(m for m in run.measurements if m.weights != "last")
-    return best_measurement(method, run.model_copy(update={"measurements": averages}))
 
 
 def ratio(numerator: Arm, denominator: Arm) -> float:

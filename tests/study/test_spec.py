@@ -123,5 +123,6 @@ def test_the_outer_twentieth_is_the_edge() -> None:
 
 def test_every_task_has_a_default_for_every_factor() -> None:
     for task in TASKS:
+        assert list(default_factors(task)) == list(FACTORS)
         for name, value in default_factors(task).items():
             FACTORS[name].check(name, value, task)
