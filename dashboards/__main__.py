@@ -1,42 +1,93 @@
-"""``python -m dashboards RESULTS``: rebuild a study's report from its records alone, without training."""
+"""``python -m dashboards FOLDER``: rebuild a study's report, or the index of many, from records alone."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
+from dashboards.index import write_index
 from dashboards.report import write_report
+from dashboards.studies import is_study, study_folders
+from dashboards.watch import EVERY_S, until_parent_exits, watch
 from study.records import RecordError
 from study.results import ResultsError, load
 from study.spec import SpecError
 
+EXIT_DONE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 2, 130
 _EXAMPLES = """examples:
   python -m dashboards results/quick                      writes results/quick/report.html
   python -m dashboards results/quick -o quick.html        writes quick.html
+  python -m dashboards results                            writes results/index.html over all studies in it
+  python -m dashboards --watch results/quick --every 30   rewrites the report while the study runs
   SOURCE_DATE_EPOCH=$(date +%s) python -m dashboards results/quick     prints the date in the report
+
+exit codes: 0 done; 2 the folder can't be used; 130 a watch was interrupted
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code: 0 done, 2 the folder can't be used."""
+    """Run the command and return its exit code."""
+    given = _parser().parse_args(arguments)
+    try:
+        if given.watch:
+            return _watch(given)
+        several = not is_study(given.results) and given.results.is_dir() and study_folders(given.results)
+        if several:
+            print(write_index(given.results, given.output))
+        else:
+            print(write_report(load(given.results), given.output))
+    except (ResultsError, RecordError, SpecError, OSError) as error:
+        print(f"python -m dashboards: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return EXIT_DONE
+
+
+def _watch(given: argparse.Namespace) -> int:
+    waiting = {"wait": until_parent_exits()} if given.with_parent else {}
+    try:
+        watch(given.results, given.output, every_s=given.every, say=lambda line: print(line, flush=True), **waiting)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dashboards",
-        description="Rebuild the report of a study from its records alone. Nothing is trained.",
+        description="Rebuild the report of a study, or the index of several, from records alone. Nothing is trained.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="folder that python -m study.run has written")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="where to write the page (default: RESULTS/report.html)"
+        "results",
+        type=Path,
+        metavar="FOLDER",
+        help="folder that python -m study.run has written, or one that holds several of them",
     )
-    given = parser.parse_args(arguments)
-    try:
-        path = write_report(load(given.results), given.output)
-    except (ResultsError, RecordError, SpecError, OSError) as error:
-        print(f"python -m dashboards: {error}", file=sys.stderr)
-        return 2
-    print(path)
-    return 0
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write the page (default: FOLDER/report.html, or FOLDER/index.html for several studies)",
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="rewrite the report whenever records have changed, until the study is done"
+    )
+    parser.add_argument(
+        "--every", type=_seconds, default=EVERY_S, metavar="S", help=f"with --watch: every S seconds; default {EVERY_S}"
+    )
+    parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)  # see `dashboards.watch`
+    return parser
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} was given; a whole number of seconds from 1 is needed")
+    return int(text)
 
 
 if __name__ == "__main__":
+    # A shell starts background jobs with SIGINT ignored; a watch must end on it there too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -10,7 +10,7 @@ from study.records import FactorValue
 
 _FIRST_FACTOR_AFTER, _LAST_FACTOR_BEFORE = "search", "weights"  # where the frame keeps its factor columns
 BUDGET_WORDS = {"E": "equal epochs", "G": "equal gradient evaluations", "T": "equal reference time"}
-METRIC_WORDS = {"test_accuracy": "test accuracy", "val_accuracy": "validation accuracy"}
+METRIC_WORDS = {"test_score": "test accuracy", "val_score": "validation accuracy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,11 @@ def cells_of(findings: Findings, frame: pd.DataFrame) -> dict[str, Cell]:
     for row in heads[["cell", "task", *factors]].to_dict("records"):
         given = {str(name): row[name] for name in factors if not pd.isna(row[name])}
         found.setdefault(str(row["cell"]), (str(row["task"]), given))
-    return _labelled(found)
+    return labelled(found)
 
 
-def _labelled(found: Mapping[str, tuple[str, dict[str, FactorValue]]]) -> dict[str, Cell]:
+def labelled(found: Mapping[str, tuple[str, dict[str, FactorValue]]]) -> dict[str, Cell]:
+    """Return cells under labels of the factors that differ between them, given task and factors by unique name."""
     names = sorted({name for _, factors in found.values() for name in factors})
     varying = [
         name

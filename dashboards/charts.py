@@ -4,12 +4,15 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from dashboards import prose
+from dashboards import prose, theme
+from dashboards.calibrated import calibration_charts
 from dashboards.cells import BUDGET_WORDS, Cell, words_of
-from dashboards.figures import cost, curves, decay, forest, pooled, rho, slopes
+from dashboards.figures import cost, curves, decay, forest, gain_map, pooled, slopes
 from dashboards.figures.chart import Chart, Key
 from dashboards.figures.confirmed import Confirmed, confirmed_runs
+from dashboards.searched import search_charts
 from dashboards.tables import Table, capped
+from dashboards.tuned import tuning_charts
 from dashboards.why import why_charts
 from study.findings import Findings
 from study.methods import METHODS, last_of
@@ -26,14 +29,18 @@ def charts_of(
     lines: Iterable[LineRecord] = (),
 ) -> dict[str, Chart]:
     """Return every chart that has data, by id."""
+    records = tuple(records)
     runs = confirmed_runs(frame, findings.selections, {name: method.family for name, method in METHODS.items()})
     made = (
         _forest(findings, cells),
+        _gain_map(findings, cells),
         _slopes(findings, cells),
         _decay(findings, cells),
         *why_charts(findings, records, lines, cells),
         _curves(runs, cells),
-        _rho(findings, cells),
+        *calibration_charts(findings, records, runs, cells),
+        *search_charts(findings, frame, cells),
+        *tuning_charts(findings, cells),
         _cost(runs, findings, cells),
     )
     return {chart.id: chart for chart in made if chart is not None}
@@ -72,6 +79,39 @@ def _forest(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         figure=figure,
         narrow=narrow,
         table=_shown(forest.table_of(data)),
+    )
+
+
+def _gain_map(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+    data = gain_map.gain_map_of(findings, cells)
+    if not data.gains:
+        return None
+    figure, narrow = gain_map.figure_of(data)
+    clauses = [f"{above} of {total} with {method}" for method, (above, total) in gain_map.above_zero(data).items()]
+    primary = BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)
+    across = (
+        f"{data.factor.replace('_', ' ')} across, all else down" if data.factor else "methods across, problems down"
+    )
+    return Chart(
+        id="gain-map",
+        heading=f"Problems where the 95 % interval of the gain lies above zero: {prose.listed(clauses)}",
+        reading=(
+            f"One field a problem, {across}; the mean gain in points. The stronger the colour, the larger the gain or "
+            "the loss; bold where the 95 % interval excludes zero."
+        ),
+        caption=(
+            f"Mean paired gain over tuned {findings.baseline} at {primary}, "
+            f"{prose.seeds(gain.n for gain in data.gains)} seeds a field. 95 % Student-t intervals, not adjusted for "
+            f"the number of comparisons, are in the table and under the pointer. The colours are centred at zero and "
+            f"end at ±{theme.points(data.most)} points, growing with the square root."
+        ),
+        keys=(
+            Key("gain", "", "field", theme.diverging(1, 1)),
+            Key("loss", "", "field", theme.diverging(-1, 1)),
+        ),
+        figure=figure,
+        narrow=narrow,
+        table=_shown(gain_map.table_of(data)),
     )
 
 
@@ -136,8 +176,17 @@ def _curves(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> Chart | Non
     data = curves.curves_of(runs, cells)
     if not data:
         return None
-    figure, narrow = curves.figure_of(data)
+    averages = [a for a in curves.averages_of(runs, cells) if any(curve.cell == a.cell for curve in data)]
+    figure, narrow = curves.figure_of(data, averages)
     methods = list(dict.fromkeys(curve.method for curve in data))
+    shade = (
+        (
+            " Shaded: the epochs that are averaged, from the start that tuning selected (dotted in the method's "
+            "colour); the markers right of the last epoch are the averages."
+        )
+        if averages
+        else ""
+    )
     by_method = {m: {c.cell: c.mean[-1] for c in data if c.method == m} for m in methods}
     base, other = methods[0], methods[-1]
     both = [cell for cell in by_method[base] if cell in by_method[other]] if other != base else []
@@ -145,50 +194,21 @@ def _curves(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> Chart | Non
     return Chart(
         id="curves",
         heading=prose.curves_heading(higher, len(both), other, base),
-        reading="One line a trajectory, with its last weights; the band is the interval of the mean.",
+        reading=f"One line a trajectory, with its last weights; the band is the interval of the mean.{shade}",
         caption=(
             f"Mean over {prose.seeds(n for curve in data for n in curve.n)} confirm seeds with its 95 % Student-t "
             f"interval, cut at the axis. A panel shows at most "
             f"{curves.SHOWN_BELOW_BEST * 100:.0f} points below its best."
         ),
-        keys=tuple(Key(method, method, "both") for method in methods),
-        figure=figure,
-        narrow=narrow,
-        table=_shown(curves.table_of(data)),
-    )
-
-
-def _rho(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
-    data = rho.responses_of(findings, cells)
-    if not data:
-        return None
-    figure, narrow = rho.figure_of(data)
-    return Chart(
-        id="rho",
-        heading=prose.rho_heading([r.selected_rho for r in data if r.selected_rho is not None]),
-        reading=(
-            "Each marker is one tune run. Runs at the same rho differ by their learning rate, so the lines join "
-            f"the best run in each of {rho.BINS} equal parts of the log range; open markers at the foot lie below."
-        ),
-        caption=(
-            f"{prose.seeds(len(response.rho) for response in data)} runs a panel, one seed each, hence no interval. "
-            f"Validation accuracy, optimistic by selection.{_thinned(response.drawn_every for response in data)}"
-        ),
         keys=(
-            Key("SAM, last weights", "SAM", "both"),
-            Key("WASAM, best average", "WASAM", "both"),
-            Key("best base run", "SGD", "line"),
-            Key("rho selected for SAM", "SAM", "guide"),
+            *(Key(method, method, "both") for method in methods),
+            *(Key(f"{method}, at the end", method) for method in dict.fromkeys(a.method for a in averages)),
+            *([Key("epochs averaged", "", "band")] if any(a.start is not None for a in averages) else []),
         ),
         figure=figure,
         narrow=narrow,
-        table=_shown(rho.table_of(data)),
+        table=_shown(curves.table_of(data, averages)),
     )
-
-
-def _thinned(steps: Iterable[int]) -> str:
-    most = max(steps)
-    return f" Of many runs every {most}th is drawn; the lines rest on all." if most > 1 else ""
 
 
 def _cost(runs: Iterable[Confirmed], findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:

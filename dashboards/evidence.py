@@ -72,7 +72,7 @@ def interaction_table(interactions: Sequence[Interaction], delta: float, cells: 
         "Mean test accuracy of the four methods, and what is left of both gains when they are combined.",
         (
             Column("Problem", "problem"),
-            *(numeric(name, f"test_accuracy_{name}") for name in methods),
+            *(numeric(name, f"test_score_{name}") for name in methods),
             numeric("Interaction [95 % CI]", "interaction"),
             Column("Interval", ""),
             numeric("p", "p"),
@@ -104,7 +104,7 @@ def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell]) 
             numeric("Learning rate", "learning_rate"),
             numeric("rho", "rho"),
             Column("Weights", "weights"),
-            numeric("Validation", "val_accuracy"),
+            numeric("Validation", "val_score"),
             numeric("Trials", "trials"),
             Column("At an edge", "at_edge"),
         ),
@@ -116,7 +116,7 @@ def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell]) 
                 Entry(theme.number(s.learning_rate), s.learning_rate),
                 Entry(theme.number(s.rho), s.rho),
                 Entry(weights_in_words(s.weights), s.weights),
-                Entry(theme.percent(s.val_accuracy), s.val_accuracy),
+                Entry(theme.percent(s.val_score), s.val_score),
                 Entry(str(s.trials), s.trials),
                 Entry(", ".join(s.at_edge).replace("_", " ") or "no", icon=theme.EDGE_ICON if s.at_edge else ""),
             )

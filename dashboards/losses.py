@@ -7,12 +7,13 @@ from dashboards.cells import Cell
 from dashboards.effects import distinct
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
+from study.stats import Effect
 
 
 def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
     """Return one row a comparison: the gain in test loss in nats (lower loss is a gain), and that in accuracy."""
     accuracy = {(effect.cell, effect.method, effect.budget): effect for effect in findings.effects}
-    known = distinct([effect for effect in findings.descriptive if effect.n], findings.primary_budget)
+    known = distinct([effect for effect in _losses(findings) if effect.n], findings.primary_budget)
     order, methods = list(cells), list(findings.methods)
     found = sorted(known, key=lambda f: (order.index(f.effect.cell), methods.index(f.effect.method)))
     rows = []
@@ -50,11 +51,15 @@ def loss_heading(findings: Findings) -> str:
     accuracy = {(effect.cell, effect.method, effect.budget): effect.mean for effect in findings.effects}
     pairs = [
         (effect.mean, accuracy[effect.cell, effect.method, effect.budget])
-        for effect in (one.effect for one in distinct(findings.descriptive, findings.primary_budget))
+        for effect in (one.effect for one in distinct(_losses(findings), findings.primary_budget))
         if effect.n and (effect.cell, effect.method, effect.budget) in accuracy
     ]
     apart = sum(loss * gain < 0 for loss, gain in pairs)
     return f"Test loss: mean gains point the other way than those in accuracy in {apart} of {len(pairs)} comparisons"
+
+
+def _losses(findings: Findings) -> list[Effect]:
+    return [effect for effect in findings.descriptive if effect.metric == "test_loss"]
 
 
 def _nats(mean: float, ends: tuple[float, float]) -> str:

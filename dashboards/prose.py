@@ -165,7 +165,7 @@ def _range(means: Sequence[float]) -> str:
 def slopes_heading(effects: Iterable[Effect]) -> str:
     """State in how many comparisons averaging the weights of a run helps, hurts, or has no material effect."""
     verdicts = [effect.verdict for effect in effects if effect.n]
-    undecided = verdicts.count("inconclusive") + verdicts.count("insufficient data")
+    undecided = sum(verdict not in ("helps", "hurts", "no material effect") for verdict in verdicts)
     parts = [
         (verdicts.count("no material effect"), "has no material effect in"),
         (verdicts.count("hurts"), "hurts in"),

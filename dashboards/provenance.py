@@ -1,7 +1,15 @@
-"""What a reader needs to run the same study again: the spec as TOML, its hash, the command, the versions."""
+"""What a reader needs to run the same study again: the spec as TOML. What they need not know: where it ran."""
 
 import json
+import re
 from collections.abc import Mapping
+
+_HOME = re.compile(r"/home/[^/\s]+|/Users/[^/\s]+|/root\b|[A-Z]:\\Users\\[^\\\s]+")  # a page is passed on; names stay
+
+
+def without_home(text: str) -> str:
+    """Return a message with every home folder written as ``~``."""
+    return _HOME.sub("~", text)
 
 
 def spec_toml(spec: Mapping[str, object]) -> str:

@@ -1,6 +1,5 @@
 """Assemble the report: findings and the frame in, the text of one self-contained page out."""
 
-import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,17 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from dashboards import claims, evidence, losses, moderators, payload, prose, runs, theme, verdicts, words
+from dashboards import claims, evidence, losses, moderators, page, payload, prose, runs, theme, verdicts, words
 from dashboards.cells import BUDGET_WORDS, METRIC_WORDS, Cell, cells_of
 from dashboards.charts import charts_of
 from dashboards.figures.chart import Chart
+from dashboards.pending import Comparison, pending_in, without_early_verdicts
 from dashboards.provenance import spec_toml
 from dashboards.tables import Table
-from study.findings import Findings
+from study.findings import Findings, MethodSummary
 from study.records import LineRecord, RunRecord, read_lines, write_atomically
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ SECTIONS: tuple[tuple[str, str], ...] = (
     ("when", "When it helps"),
     ("why", "Why (descriptive)"),
     ("training", "How training went"),
+    ("calibration", "Calibration (descriptive)"),
     ("tuning", "Tuning"),
     ("cost", "Cost"),
     ("runs", "All runs"),
@@ -62,8 +62,9 @@ def build_report(
     records: Iterable[RunRecord] = (),
     lines: Iterable[LineRecord] = (),
     built: datetime | None = None,
+    reload_s: int = 0,
 ) -> str:
-    """Return the report's HTML. Equal arguments give equal bytes.
+    """Return the report's HTML. Equal arguments give equal bytes. An unfinished study has no verdict before its time.
 
     Args:
         findings: What the study found.
@@ -71,12 +72,17 @@ def build_report(
         records: The runs; their probes are described.
         lines: Losses along lines between methods' weights.
         built: Printed as the date of the report; None prints no date.
+        reload_s: Seconds after which an undisturbed page loads itself anew; 0 for one that is not written again.
     """
+    pending = pending_in(findings, frame)
+    findings = without_early_verdicts(findings, pending)
     cells = cells_of(findings, frame)
     charts = charts_of(findings, frame, cells, records, lines)
-    script = payload.part("report.js")
-    return _template().render(
-        page=_page(findings, cells, frame),
+    return page.render(
+        "template.html",
+        ("page.js", "report.js"),
+        ("report.css",),
+        page=_page(findings, cells, frame, pending),
         sections=_sections(findings, charts),
         matrix=verdicts.matrix_of(findings, cells),
         charts=charts,
@@ -90,9 +96,7 @@ def build_report(
         glossary=words.GLOSSARY,
         provenance=_provenance(findings, built),
         spec_text=spec_toml(findings.spec),
-        csp=payload.policy(script),
-        css=Markup(payload.part("report.css")),  # our own file
-        script=Markup(script),  # our own file, named by its hash in the policy
+        reload_s=reload_s,
         data=Markup(payload.figures_json(charts.values())),  # escaped for a script element
         plotly=Markup(payload.packed_plotly() if charts else ""),  # base64
     )
@@ -101,48 +105,42 @@ def build_report(
 def _sections(findings: Findings, charts: Mapping[str, Chart]) -> list[tuple[str, str]]:
     """Return the sections of the page; those that only some studies have are left out of the others."""
     absent = {"claims"} if not findings.hypotheses else set()
-    if not charts.keys() & {"sharpness", "lines"}:
+    if not charts.keys() & {"sharpness", "relation", "lines", "plane"}:
         absent.add("why")
+    if not charts.keys() & {"reliability", "calibration-error"}:
+        absent.add("calibration")
     return [(name, title) for name, title in SECTIONS if name not in absent]
 
 
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals |= {"style_of": theme.style_of, "dark": theme.DARK, "icons": theme.VERDICT_ICONS}
-    environment.filters["csv"] = csv_value
-    return environment.from_string(payload.part("template.html"))
-
-
-def write_report(study: "Study", path: Path | None = None) -> Path:
+def write_report(study: "Study", path: Path | None = None, *, reload_s: int = 0) -> Path:
     """Build a study's report, write it atomically and return its path; by default ``report.html`` in its folder.
 
-    The report has a date only where SOURCE_DATE_EPOCH gives one, so that rebuilds are identical.
+    The report has a date only where SOURCE_DATE_EPOCH gives one, so that rebuilds are identical. ``reload_s`` as in
+    `build_report`.
     """
     path = path or study.folder / "report.html"
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     built = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else None
-    text = build_report(study.findings, study.frame, records=study.records, lines=read_lines(study.folder), built=built)
+    text = build_report(
+        study.findings,
+        study.frame,
+        records=study.records,
+        lines=read_lines(study.folder),
+        built=built,
+        reload_s=reload_s,
+    )
     write_atomically(path, text)
     return path
 
 
-def csv_value(value: object) -> str:
-    """Write a table entry's value for sorting and the CSV: numbers at ten significant digits."""
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
-
-
-def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame) -> Page:
-    counts = findings.counts
+def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame, pending: frozenset[Comparison]) -> Page:
     return Page(
         title=findings.question,
         study=findings.study,
         claims=claims.claims_sentence(findings),
         answer=prose.answer(findings, cells),
         decided=prose.has_verdict(findings),
-        unfinished="" if counts.finished else f"So far {counts.ended:,} of {counts.planned:,} planned runs are done.",
+        unfinished=_unfinished(findings, pending),
         qualification=prose.qualification(findings),
         facts=[
             ("problems", f"{len(cells)}"),
@@ -154,11 +152,31 @@ def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame) ->
             ("α", f"{findings.alpha:g}"),
             ("spec hash", findings.spec_hash[:10]),
         ],
-        tiles={
-            summary.method: (*prose.tally(summary), theme.gain(summary.mean_gain), theme.ratio(summary.cost_ratio))
-            for summary in findings.summaries
-        },
+        tiles={summary.method: _tile(summary, pending) for summary in findings.summaries},
     )
+
+
+def _unfinished(findings: Findings, pending: frozenset[Comparison]) -> str:
+    """Say how far an unfinished study is, and what that means for its verdicts; "" for a finished one."""
+    counts = findings.counts
+    if counts.finished:
+        return ""
+    total = len(findings.effects)
+    complete = total - sum(kind == "tuned" for kind, *_ in pending)
+    return (
+        f"So far {counts.ended:,} of {counts.planned:,} planned runs are done. A comparison gets its verdict when all "
+        f"of its confirm runs have ended ({complete} of {prose.things(total, 'comparison')}); until then it says “not "
+        "yet”. A verdict that stands can still weaken, as p values are corrected for all comparisons that are in."
+    )
+
+
+def _tile(summary: MethodSummary, pending: frozenset[Comparison]) -> tuple[str, str, str, str]:
+    """Return a method's verdicts in short, the rest of them, its mean gain and its cost."""
+    waiting = len({cell for kind, cell, method, _ in pending if (kind, method) == ("tuned", summary.method)})
+    helps, rest = prose.tally(summary)
+    if waiting:
+        helps, rest = "not yet", f"waits for {prose.things(waiting, 'problem')}"
+    return helps, rest, theme.gain(summary.mean_gain), theme.ratio(summary.cost_ratio)
 
 
 def _tables(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]) -> dict[str, Table]:

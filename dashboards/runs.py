@@ -1,6 +1,5 @@
 """Every run as one row of the page's last table."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -9,12 +8,12 @@ import pandas as pd
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.evidence import weights_in_words
+from dashboards.provenance import without_home
 from dashboards.tables import Column, Entry, Table, numeric
 
 MOST_ROWS = 1000
 _STATUS_ORDER = {"failed": 0, "diverged": 1, "completed": 2}
 _LONGEST_ERROR = 160
-_HOME = re.compile(r"/home/[^/\s]+|/Users/[^/\s]+|/root\b|[A-Z]:\\Users\\[^\\\s]+")  # a page is passed on; names stay
 
 
 def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], limit: int = MOST_ROWS) -> Table:
@@ -37,11 +36,11 @@ def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], limit: int = MOST_
             numeric("Learning rate", "learning_rate"),
             numeric("rho", "rho"),
             numeric("Seed", "seed"),
-            numeric("Val., last", "val_accuracy_last"),
-            numeric("Val., best average", "val_accuracy_averaged"),
+            numeric("Val., last", "val_score_last"),
+            numeric("Val., best average", "val_score_averaged"),
             Column("Average", "average"),
-            numeric("Test, last", "test_accuracy_last"),
-            numeric("Test, average", "test_accuracy_averaged"),
+            numeric("Test, last", "test_score_last"),
+            numeric("Test, average", "test_score_averaged"),
             numeric("Gradients", "gradient_evaluations"),
             Column("Message", "error"),
         ),
@@ -56,9 +55,9 @@ def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], limit: int = MOST_
 def _best_averages(frame: pd.DataFrame, run_ids: pd.Series) -> dict[str, dict[str, object]]:
     """Return each run's average with the best validation accuracy at its last epoch; ties go to the first name."""
     averages = frame[
-        (frame["weights"] != "last") & frame["final"] & frame["val_accuracy"].notna() & frame["run_id"].isin(run_ids)
-    ].sort_values(["val_accuracy", "weights"], ascending=[False, True])
-    best = averages.drop_duplicates("run_id")[["run_id", "weights", "val_accuracy", "test_accuracy"]]
+        (frame["weights"] != "last") & frame["final"] & frame["val_score"].notna() & frame["run_id"].isin(run_ids)
+    ].sort_values(["val_score", "weights"], ascending=[False, True])
+    best = averages.drop_duplicates("run_id")[["run_id", "weights", "val_score", "test_score"]]
     return {str(row["run_id"]): row for row in best.to_dict("records")}  # type: ignore[misc]
 
 
@@ -80,11 +79,11 @@ def _rows(
                 Entry(theme.number(run["learning_rate"]), run["learning_rate"]),
                 Entry(theme.number(run["rho"]), run["rho"]),
                 Entry(str(run["seed"]), int(run["seed"])),
-                _accuracy(run["val_accuracy"]),
-                _accuracy(average.get("val_accuracy")),
+                _accuracy(run["val_score"]),
+                _accuracy(average.get("val_score")),
                 Entry(weights_in_words(str(average["weights"])) if average else "–", str(average.get("weights", ""))),
-                _accuracy(run["test_accuracy"]),
-                _accuracy(average.get("test_accuracy")),
+                _accuracy(run["test_score"]),
+                _accuracy(average.get("test_score")),
                 Entry(theme.large(run["gradient_evaluations"]), int(run["gradient_evaluations"])),
                 _message(run["error"]),
             )
@@ -100,5 +99,5 @@ def _accuracy(value: object) -> Entry:
 def _message(error: object) -> Entry:
     if not isinstance(error, str) or not error:
         return Entry("", "")
-    line = _HOME.sub("~", " ".join(error.split()))
+    line = without_home(" ".join(error.split()))
     return Entry(line if len(line) <= _LONGEST_ERROR else f"{line[:_LONGEST_ERROR]}…", line)

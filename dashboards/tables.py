@@ -28,6 +28,7 @@ class Entry:
         method: Draws the method's marker before the text.
         span: Draws an interval instead of the text, which then is its label.
         note: A second, smaller line.
+        href: Makes the text a link to a page beside this one.
     """
 
     text: str
@@ -36,6 +37,7 @@ class Entry:
     method: str = ""
     span: Span | None = None
     note: str = ""
+    href: str = ""
 
 
 @dataclass(frozen=True, slots=True)

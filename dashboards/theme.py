@@ -15,6 +15,7 @@ FONT = '-apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liber
 INK, MUTED, GRID, PAPER, ACCENT = "#1A1D21", "#5B6470", "#E3E7EB", "#FFFFFF", "#0B5CAD"
 BAND = "#EEF1F4"  # the region of practical equivalence
 UNKNOWN = "#767C84"
+GAIN, LOSS = "#1B7F8C", "#B5472F"  # the two ends of the diverging scale; its middle is the paper
 
 # Figures are written in the light colours; the page swaps these for the dark ones. Colours that are not named
 # here (all methods but the base) keep a contrast of at least 3:1 on both papers.
@@ -73,6 +74,7 @@ VERDICT_ICONS: dict[str, str] = {
     "no material effect": "equal",
     "inconclusive": "question",
     "insufficient data": "dots",
+    "not yet": "clock",  # see `dashboards.pending`
 }
 OUTCOME_ICONS: dict[str, str] = {"reproduced": "check", "contradicted": "cross", "inconclusive": "question"}
 STATUS_ICONS: dict[str, str] = {"completed": "", "diverged": "burst", "failed": "cross"}
@@ -114,6 +116,23 @@ def style_of(method: str) -> Style:
 def faded(color: str, opacity: float) -> str:
     """Return a ``#RRGGBB`` colour as ``#RRGGBBAA``: the page swaps the first seven characters in the dark."""
     return f"{color}{round(opacity * 255):02X}"
+
+
+def diverging(value: float, most: float) -> str:
+    """Return the field colour of a signed value: none at 0, full at ±``most``; ink reads on it on either paper.
+
+    Its strength grows with the square root, so that the sign of small values is still seen beside a large one.
+    """
+    return faded(GAIN if value > 0 else LOSS, _strength(math.sqrt(abs(value)), math.sqrt(most)))
+
+
+def sequential(value: float, most: float, color: str = ACCENT) -> str:
+    """Return the field colour of a size from 0 to ``most``: the more of the colour, the larger."""
+    return faded(color, _strength(value, most))
+
+
+def _strength(value: float, most: float) -> float:
+    return 0.62 * min(1.0, max(0.0, value / most)) if most > 0 else 0.0
 
 
 def plot_text(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
-from dashboards.figures import lines, sharpness
+from dashboards.figures import lines, relation, sharpness
 from dashboards.figures.chart import Chart, Key
 from dashboards.tables import capped
 from study.findings import Findings
@@ -18,7 +18,8 @@ def why_charts(
     findings: Findings, records: Iterable[RunRecord], measured: Iterable[LineRecord], cells: Mapping[str, Cell]
 ) -> list[Chart]:
     """Return the descriptive charts that have data."""
-    made = (_sharpness(findings, records, cells), _lines(measured, cells))
+    records = tuple(records)
+    made = (_sharpness(findings, records, cells), _relation(findings, records, cells), _lines(measured, cells))
     return [chart for chart in made if chart is not None]
 
 
@@ -56,6 +57,55 @@ def _sharpness_heading(data: Sequence[sharpness.Sharpness]) -> str:
             name = words.removesuffix(", nats")
             return f"The {name} is, in the mean and against its baseline's, {prose.listed(clauses)}"
     return "Sharpness of the weights that the confirm runs end with"
+
+
+def _relation(findings: Findings, records: Iterable[RunRecord], cells: Mapping[str, Cell]) -> Chart | None:
+    data = relation.relations_of(findings, records, cells)
+    if not data:
+        return None
+    figure, narrow = relation.figure_of(data)
+    adjusted = [(r.method, r.slope) for r in data if r.slope is not None]
+    without = [r.method for r in data if r.slope is None]
+    sure = [method for method, slope in adjusted if slope.ci95[0] > 0 or slope.ci95[1] < 0]
+    told = [
+        f"{method} {theme.gain(slope.slope)} [{theme.gain(slope.ci95[0])}, {theme.gain(slope.ci95[1])}]"
+        for method, slope in adjusted
+    ]
+    sentence = (
+        f" Gain in points per doubling of the eigenvalue: {prose.listed(told)}; HC3 with Student's t, 95 %, unadjusted "
+        "for the number of slopes."
+        if told
+        else ""
+    )
+    if without:
+        sentence += (
+            f" No relation within a method is shown for {prose.listed(without)}: adjusting for the learning rate takes "
+            f"at least {relation.MIN_CELLS} problems."
+        )
+    points = [point for one in data for point in one.points]
+    problems = len({point.cell for point in points})
+    return Chart(
+        id="relation",
+        heading=(
+            f"Adjusted for the learning rate, the gain moves with the sharpness of the weights for "
+            f"{len(sure)} of {prose.things(len(adjusted), 'method')}, by the 95 % interval"
+            if adjusted
+            else f"Gain against sharpness in {prose.things(problems, 'problem')}: too few to relate them"
+        ),
+        reading=(
+            "One marker a problem. Left of the upright line the method's weights are flatter than the baseline's, "
+            "above the level one it gains. A slope between markers is no cause: problems differ in more than sharpness."
+        ),
+        caption=(
+            f"Sharpness from {prose.seeds(p.seeds[0] for p in points)} seeds, gain from the other "
+            f"{prose.seeds(p.seeds[1] for p in points)}: disjoint halves, so that no run is on both axes.{sentence} "
+            "Descriptive: no interval of a slope makes it a cause."
+        ),
+        keys=tuple(Key(one.method, one.method) for one in data),
+        figure=figure,
+        narrow=narrow,
+        table=capped(relation.table_of(data), MOST_TABLE_ROWS, _ELSEWHERE["sharpness"]),
+    )
 
 
 def _lines(measured: Iterable[LineRecord], cells: Mapping[str, Cell]) -> Chart | None:

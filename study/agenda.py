@@ -5,10 +5,11 @@ A job whose record exists is never handed out, so resuming is nothing but feedin
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from study.plan import Search, confirm_jobs, searches, tune_job
+from study.halving import with_rungs
+from study.plan import Search, confirm_jobs, expected_cost, searches, tune_job
 from study.proposals import needed_outcomes, outcome_of, propose
 from study.records import Job, RunRecord
 from study.selection import Selection, select
@@ -17,73 +18,107 @@ from study.spec import StudySpec
 
 @dataclass(slots=True)
 class _Progress:
-    """One search under way: its tune records by trial, the next trial, and its confirm jobs once it is tuned."""
+    """One search under way.
+
+    Attributes:
+        search, trials: What is searched, and how many trials it has.
+        cost: Gradient evaluations of one of its runs, about.
+        next_trial: The first trial whose job was not made yet.
+        records: Its tune records by trial.
+        passed_over: Tune jobs that were made while known records were matched with the plan, and have no record.
+        selections: What validation picked, once it is tuned; confirm_ids: the runs that re-train it.
+        confirmed: How many of these have ended.
+    """
 
     search: Search
     trials: int
+    cost: int
     next_trial: int = 0
     records: dict[int, RunRecord] = field(default_factory=dict)
-    waiting: deque[Job] = field(default_factory=deque)
+    passed_over: deque[Job] = field(default_factory=deque)
     selections: list[Selection] = field(default_factory=list)
     confirm_ids: set[str] = field(default_factory=set)
+    confirmed: int = 0
 
     @property
     def tuned(self) -> bool:
         return len(self.records) == self.trials
+
+    @property
+    def exhausted(self) -> bool:
+        """Every tune job was handed out or has a record."""
+        return self.next_trial == self.trials and not self.passed_over
+
+    def confirm_runs(self, seeds: int) -> tuple[int, int]:
+        """Return the runs of the confirm stage, at least and at most; the two agree once the search is tuned."""
+        confirms = len(self.confirm_ids)
+        return (confirms, confirms) if self.tuned else (seeds, seeds * len(self.search.methods))
 
 
 class Agenda:
     """Hands out the jobs of a study in an order that never idles a slot while there is work.
 
     Cells are worked through in the spec's order; a search's confirm jobs come as soon as its tune stage is over,
-    before the tune jobs of later searches.
+    before the tune jobs of later searches. A job is made when it is asked for, so a study of 100,000 runs is opened as
+    fast as one of ten.
 
     Args:
         spec: The study.
-        records: What is measured already, by run id.
+        records: What is measured already.
     """
 
     def __init__(self, spec: StudySpec, records: Iterable[RunRecord] = ()) -> None:
         self._spec = spec
         self._known = {record.run_id: record for record in records}
-        self._progress = [_Progress(search, spec.search.trials) for search in searches(spec)]
+        self._progress = [
+            _Progress(search, spec.search.trials, expected_cost(spec, search)) for search in searches(spec)
+        ]
+        self._open = deque(self._progress)
         self._owner: dict[str, _Progress] = {}
         self._handed_out: dict[str, Job] = {}
-        self._ready: dict[str, deque[Job]] = {"confirm": deque(), "tune": deque()}
-        for progress in self._progress:
-            self._advance(progress)
+        self._confirm: deque[Job] = deque()
+        self._match_known()
 
     def next_job(self) -> Job | None:
         """Return a job to start now, or None when all that is left waits for runs under way (or nothing is left)."""
-        for jobs in self._ready.values():
-            if jobs:
-                job = jobs.popleft()
-                self._handed_out[job.run_id] = job
-                return job
-        return None
+        job = self._confirm.popleft() if self._confirm else self._next_tune_job()
+        if job is not None:
+            self._handed_out[job.run_id] = job
+        return job
 
     def complete(self, record: RunRecord) -> None:
         """Take in the record of a job that was handed out; what waited for it becomes ready."""
         self._handed_out.pop(record.run_id, None)
         self._known[record.run_id] = record
-        self._take_in(record)
-        self._advance(self._owner[record.run_id])
+        progress = self._owner[record.run_id]
+        self._take_in(progress, record)
+        self._open_confirm_stage(progress)
 
     @property
     def finished(self) -> bool:
         """Every run of the plan has its record."""
-        return not any(self._ready.values()) and not self._handed_out
+        return not (self._open or self._confirm or self._handed_out)
 
     @property
     def planned(self) -> tuple[int, int]:
         """Runs of the whole study, at least and at most; the two agree once every search is tuned."""
-        least = most = 0
-        for progress in self._progress:
-            seeds = self._spec.confirm_seeds
-            confirms = len(progress.confirm_ids)
-            least += progress.trials + (confirms if progress.tuned else seeds)
-            most += progress.trials + (confirms if progress.tuned else seeds * len(progress.search.methods))
-        return least, most
+        confirms = [progress.confirm_runs(self._spec.confirm_seeds) for progress in self._progress]
+        trials = sum(progress.trials for progress in self._progress)
+        return trials + sum(least for least, _ in confirms), trials + sum(most for _, most in confirms)
+
+    @property
+    def gradient_evaluations_left(self) -> int:
+        """What the runs without a record cost, about, and at most."""
+        return sum(
+            progress.cost
+            * (
+                progress.trials
+                - len(progress.records)
+                + progress.confirm_runs(self._spec.confirm_seeds)[1]
+                - progress.confirmed
+            )
+            for progress in self._progress
+        )
 
     @property
     def records(self) -> list[RunRecord]:
@@ -100,34 +135,55 @@ class Agenda:
         """Names of the tasks that the study needs."""
         return tuple(dict.fromkeys(progress.search.cell.task for progress in self._progress))
 
-    def remaining(self) -> Iterator[Job]:
-        """Yield the jobs that are ready or under way: what is known of the work left."""
-        yield from self._handed_out.values()
-        for jobs in self._ready.values():
-            yield from jobs
-
     def search_of(self, record: RunRecord) -> Search:
         """Return the search that a record of this plan belongs to."""
         return self._owner[record.run_id].search
 
-    def _advance(self, progress: _Progress) -> None:
-        """Make ready what a search can start now; take in known records on the way."""
-        for job in (*self._new_tune_jobs(progress), *self._new_confirm_jobs(progress)):
-            self._ready[job.stage].append(job)
+    def _match_known(self) -> None:
+        """Give the records that are there to their searches; only searches that have any are looked through."""
+        begun = {_search_key(record.job) for record in self._known.values() if record.job.stage == "tune"}
+        for progress in self._progress:
+            search = progress.search
+            if (search.cell.task, repr(search.cell.factors), search.name, search.epochs_factor) not in begun:
+                continue
+            unknown: deque[Job] = deque()
+            while job := self._make_tune_job(progress):
+                unknown.append(job)
+            progress.passed_over = unknown
+            self._open_confirm_stage(progress)
+        self._close_exhausted()
 
-    def _new_tune_jobs(self, progress: _Progress) -> Iterator[Job]:
+    def _next_tune_job(self) -> Job | None:
+        """Return the next tune job of the first search that has one now."""
+        for progress in self._open:
+            job = progress.passed_over.popleft() if progress.passed_over else self._make_tune_job(progress)
+            if job is not None:
+                if progress.exhausted:
+                    self._close_exhausted()
+                return job
+        return None
+
+    def _close_exhausted(self) -> None:
+        self._open = deque(progress for progress in self._open if not progress.exhausted)
+
+    def _make_tune_job(self, progress: _Progress) -> Job | None:
+        """Make the next tune job that has no record; None where there is none, or earlier results must come first."""
         space = self._spec.search
         while progress.next_trial < progress.trials:
             trial = progress.next_trial
             needed = needed_outcomes(space, trial)
             if any(earlier not in progress.records for earlier in range(needed)):
-                return
-            history = [outcome_of(progress.search.methods[-1], progress.records[earlier]) for earlier in range(needed)]
+                return None
+            records = [progress.records[earlier] for earlier in range(needed)]
+            history = [outcome_of(progress.search.methods[-1], record) for record in records]
             job = tune_job(self._spec, progress.search, trial, propose(space, progress.search, trial, history))
             progress.next_trial += 1
-            yield from self._unless_known(progress, job)
+            if not self._is_known(progress, job := with_rungs(self._spec, progress.search, job, records)):
+                return job
+        return None
 
-    def _new_confirm_jobs(self, progress: _Progress) -> Iterator[Job]:
+    def _open_confirm_stage(self, progress: _Progress) -> None:
+        """Make the confirm jobs of a search that is tuned."""
         if not progress.tuned or progress.confirm_ids:
             return
         records = [progress.records[trial] for trial in range(progress.trials)]
@@ -135,15 +191,24 @@ class Agenda:
         progress.selections = [selection for selection in chosen if selection is not None]
         for job in confirm_jobs(self._spec, progress.search, progress.selections):
             progress.confirm_ids.add(job.run_id)
-            yield from self._unless_known(progress, job)
+            if not self._is_known(progress, job):
+                self._confirm.append(job)
 
-    def _unless_known(self, progress: _Progress, job: Job) -> Iterator[Job]:
-        self._owner[job.run_id] = progress
-        if job.run_id in self._known:
-            self._take_in(self._known[job.run_id])
-        else:
-            yield job
+    def _is_known(self, progress: _Progress, job: Job) -> bool:
+        """Enter a job in the plan; take its record in if there is one."""
+        run_id = job.run_id
+        self._owner[run_id] = progress
+        if known := self._known.get(run_id):
+            self._take_in(progress, known)
+        return known is not None
 
-    def _take_in(self, record: RunRecord) -> None:
+    @staticmethod
+    def _take_in(progress: _Progress, record: RunRecord) -> None:
         if record.job.trial is not None:
-            self._owner[record.run_id].records[record.job.trial] = record
+            progress.records[record.job.trial] = record
+        else:
+            progress.confirmed += 1
+
+
+def _search_key(job: Job) -> tuple[object, ...]:
+    return job.task, repr(job.factors), job.search, job.epochs_factor

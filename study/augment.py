@@ -8,18 +8,16 @@ _MAX_SHIFT_SHARE = 0.25  # of each spatial side, at strength 1
 _MAX_NOISE = 0.5  # standard deviations of the (standardized) inputs, at strength 1
 
 
-def augmented(inputs: Tensor, strength: float, draws: np.random.Generator) -> Tensor:
+def augmented(strength: float, inputs: Tensor, draws: np.random.Generator) -> Tensor:
     """Return inputs that are shifted (with wrap-around) and noisy, each example by its own draw.
 
     Both passes of a step see the same augmented batch, and every method of a seed sees the same draws.
 
     Args:
+        strength: Above 0, at most 1.
         inputs: ``(n, channels, *shape)``, standardized.
-        strength: In [0, 1]; 0 returns the inputs as they are and draws nothing.
         draws: The stream of augmentation.
     """
-    if strength == 0:
-        return inputs
     shifted = inputs
     for dim in range(2, inputs.dim()):
         side = inputs.shape[dim]

@@ -46,7 +46,7 @@ CELLS = [
     for noise in (0.0, 0.3)
     for schedule in ("cosine", "constant")
 ]
-CONTRAST = Contrast("cell", "digits", (), "tuned", "SAM", "SGD", "G", "test_accuracy")
+CONTRAST = Contrast("cell", "digits", (), "tuned", "SAM", "SGD", "G", "test_score")
 SURPRISE = 1e-4  # two-sided p below which a rate is called off; some 30 rates are looked at
 _EXAMPLES = """\
 example:
@@ -187,7 +187,7 @@ def _null_findings(spec: StudySpec, rng: np.random.Generator) -> tuple[Effect, .
 
 def _null_record(job: Job, spec: StudySpec, rng: np.random.Generator) -> RunRecord:
     shared = 0.8 + 0.005 * np.random.default_rng(job.seed).normal()
-    metrics = ("val_accuracy",) if job.stage == "tune" else ("val_accuracy", "test_accuracy")
+    metrics = ("val_score",) if job.stage == "tune" else ("val_score", "test_score")
     measurements = [
         Measurement(
             weights=weights,

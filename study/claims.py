@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from study.conduct import Say, Wishes, conclude, engine, open_folder, train
+from study.conduct import Say, Wishes, conclude, engine, is_complete, open_folder, survey, train
 from study.records import write_atomically
 from study.results import Study
 from study.spec import StudySpec, builtin_specs, parse_spec
@@ -43,13 +43,14 @@ def run_claims(
         name: (*open_folder(spec, text, folder / name, fresh=fresh, say=lambda _: None), folder / name)
         for name, (spec, text) in claim_specs(scale).items()
     }
-    if not all(agenda.finished for _, agenda, _ in opened.values()):
-        with engine(wishes, say) as slots:
-            for name, (spec, agenda, home) in opened.items():
-                if not agenda.finished:
-                    say(f"claim {name}: {spec.question}")
-                    train(spec, home, agenda, slots, console=console, quiet=quiet)
-    studies = [conclude(home, agenda) for _, agenda, home in opened.values()]
+    open_ones = {name: parts for name, parts in opened.items() if not is_complete(parts[2], parts[1])}
+    if open_ones:
+        with engine(wishes, say) as session:
+            for name, (spec, agenda, home) in open_ones.items():
+                say(f"claim {name}: {spec.question}")
+                train(spec, home, agenda, session, console=console, quiet=quiet)
+                survey(home, agenda)
+    studies = [conclude(home) for _, _, home in opened.values()]
     write_atomically(folder / "claims.csv", outcome_table(studies).to_csv(index=False))
     return studies
 

@@ -1,7 +1,8 @@
 """Conduct a study in its results folder: open it, train what is left, and conclude from the records."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,11 @@ from study.results import (
     write_views,
 )
 from study.spec import StudySpec, extends
+from study.tally import Tally
 
 if TYPE_CHECKING:
-    from study.search import Slots
+    from study.engine.slots import Slots
+    from study.landscape import Piece
 
 Say = Callable[[str], None]
 
@@ -38,6 +41,18 @@ class Wishes:
     cpus_per_trial: float | None = None
     gpus_per_trial: float | None = None
     max_concurrent: int | None = None
+    storage: str | None = None
+    hang_after_s: float | None = None
+    wandb: str | None = None
+    mlflow: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A joined or started Ray cluster, and how it is to be used."""
+
+    slots: "Slots"
+    wishes: Wishes
 
 
 def open_folder(spec: StudySpec, text: str, folder: Path, *, fresh: bool, say: Say) -> tuple[StudySpec, Agenda]:
@@ -103,37 +118,57 @@ def _with_times(text: str, times: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def engine(wishes: Wishes, say: Say) -> Iterator["Slots"]:
+def engine(wishes: Wishes, say: Say, tasks: Iterable[str] = ()) -> Iterator[Session]:
     """Join or start Ray for the length of the block, and say where to watch it.
+
+    Args:
+        wishes: What the user asks for.
+        say: Told how many runs fit and where the dashboard is.
+        tasks: Names of the tasks that will run.
 
     Raises:
         ResultsError: the cluster can't be used as asked.
     """
-    from study import search  # noqa: PLC0415  # Ray takes seconds to import; listing and reading need none of it
+    # Ray takes seconds to import; listing and reading need none of it.
+    from study.engine.cluster import cluster  # noqa: PLC0415
+    from study.engine.slots import EngineError, plan_slots  # noqa: PLC0415
 
     try:
-        with search.cluster(wishes.address) as cluster:
-            slots = search.plan_slots(
-                cluster.resources, wishes.cpus_per_trial, wishes.gpus_per_trial, wishes.max_concurrent
-            )
+        with cluster(wishes.address, tasks) as joined:
+            slots = plan_slots(joined.resources, wishes.cpus_per_trial, wishes.gpus_per_trial, wishes.max_concurrent)
             device = f"{slots.gpus:g} GPU each" if slots.gpus else "on CPUs"
             watch = (
-                f"Ray dashboard: {cluster.dashboard_url} (if it asks for a token, `ray get-auth-token` prints it)"
-                if cluster.dashboard_url
+                f"Ray dashboard: {joined.dashboard_url} (if it asks for a token, `ray get-auth-token` prints it)"
+                if joined.dashboard_url
                 else "this Ray cluster has no dashboard"
             )
             say(f"{slots.concurrent} runs side by side, {device}. {watch}")
-            yield slots
-    except search.EngineError as error:
+            if wishes.address and not wishes.storage:
+                say("Without --storage no run is saved under way: what a lost node was at starts again.")
+            yield Session(slots, wishes)
+    except EngineError as error:
         raise ResultsError(str(error)) from error
 
 
-def train(spec: StudySpec, folder: Path, agenda: Agenda, slots: "Slots", *, console: Console, quiet: bool) -> None:
-    """Run what the agenda still holds, inside `engine`; every finished run is on disk before the next is taken in."""
-    from study import search  # noqa: PLC0415
-    from study.optuna_store import OptunaStore  # noqa: PLC0415
+def train(spec: StudySpec, folder: Path, agenda: Agenda, session: Session, *, console: Console, quiet: bool) -> None:
+    """Run what the agenda still holds, inside `engine`; every finished run is on disk before the next is taken in.
 
+    Raises:
+        ResultsError: a tracker of experiments can't be used as asked.
+    """
+    from study.engine.drive import HANG_AFTER_S, run_agenda  # noqa: PLC0415
+    from study.engine.gauges import Gauges  # noqa: PLC0415
+    from study.optuna_store import OptunaStore  # noqa: PLC0415
+    from study.tensorboard import TensorBoardLog  # noqa: PLC0415
+    from study.trackers import TrackerError, open_trackers  # noqa: PLC0415
+
+    slots, wishes = session.slots, session.wishes
+    try:
+        trackers = open_trackers(spec.name, folder, wishes.wandb, wishes.mlflow, warn=_warn)
+    except TrackerError as error:
+        raise ResultsError(str(error)) from error
     store = OptunaStore(folder / "optuna.db", spec.search, agenda)
+    tally = Tally(agenda)
 
     def take(record: RunRecord, weights: bytes) -> None:
         if weights:
@@ -141,29 +176,61 @@ def train(spec: StudySpec, folder: Path, agenda: Agenda, slots: "Slots", *, cons
         write_record(folder, record)
         agenda.complete(record)
         store.add(record, agenda.search_of(record))
-        display.finished(record)
+        tally.count(record)
 
     try:
-        with Display(console, agenda, slots.concurrent, quiet) as display:
-            search.run_agenda(
+        with Display(console, agenda, tally, slots.concurrent, quiet) as display:
+            run_agenda(
                 agenda,
                 name=spec.name,
                 spec_hash=spec.hash,
                 slots=slots,
-                storage=folder / "ray",
+                storage=_storage(wishes.storage, folder),
+                # Ray refuses to save on a node that doesn't see the folder, and would count that as a failure.
+                checkpoints=bool(wishes.storage) or not wishes.address,
                 take=take,
-                listener=display,
-            )
+                listeners=[
+                    display, Gauges(spec.name, tally), TensorBoardLog(folder / "tensorboard", agenda), *trackers
+                ],
+                hang_after_s=wishes.hang_after_s or HANG_AFTER_S,
+            )  # fmt: skip
     finally:
         store.close()
+        for tracker in trackers:
+            tracker.close()
 
 
-def conclude(folder: Path, agenda: Agenda) -> Study:
-    """Measure the lines that the spec asks for, write the frame and the findings, and return the study."""
-    if any(record.job.probed for record in agenda.records):
-        from study.lines import measure_lines  # noqa: PLC0415  # needs torch
+def _storage(wish: str | None, folder: Path) -> str:
+    """Return where Ray keeps its files: a URI as it is, a path in full (Ray refuses relative ones)."""
+    return wish if wish and "://" in wish else str(Path(wish or folder / "ray").resolve())
 
-        measure_lines(folder, agenda)
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def survey(folder: Path, agenda: Agenda) -> None:
+    """Measure the lines and planes between the runs of a finished agenda that are missing, inside `engine`."""
+    from study.engine.pieces import measure_pieces  # noqa: PLC0415
+
+    measure_pieces(folder, _missing_pieces(folder, agenda))
+
+
+def is_complete(folder: Path, agenda: Agenda) -> bool:
+    """Tell whether every run, and every line and plane between runs, is there."""
+    return agenda.finished and not _missing_pieces(folder, agenda)
+
+
+def _missing_pieces(folder: Path, agenda: Agenda) -> "list[Piece]":
+    if not any(record.job.probed for record in agenda.records):
+        return []
+    from study.landscape import missing_pieces  # noqa: PLC0415  # needs torch
+
+    return missing_pieces(folder, agenda)
+
+
+def conclude(folder: Path) -> Study:
+    """Write the frame and the findings anew and return the study."""
     study = load(folder)
     write_views(study)
     return study

@@ -1,9 +1,12 @@
 """Factors: what can be varied between cells, with what each allows, and which tasks there are to vary it in.
 
-Plain data without torch, so that a spec is checked, planned and read back in an instant.
+Plain data without torch, so that a spec is checked, planned and read back in an instant. A factor that was added after
+the first studies is *optional*: it stands in a cell only where a spec or a task names it, so that the run ids of older
+studies stay; `factor_of` fills its default in.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from study.records import FactorValue
@@ -26,8 +29,10 @@ class Factor:
         right_type = type(value) is self.kind or (self.kind is float and type(value) is int)
         if not (right_type and self.allows(value)):
             raise ValueError(f"factors.{name} = {value!r} was given; allowed is {self.allowed}")
-        limits = TASKS[task]
-        if name == "model" and value not in limits.models:
+        limits = limits_of(task)
+        if name in limits.without:
+            raise ValueError(f"factors.{name} was given; task {task!r} has no such factor")
+        if name == "model" and limits.models and value not in limits.models:
             raise ValueError(f"factors.model = {value!r} was given; task {task!r} has {', '.join(limits.models)}")
         if name == "train_size" and value > limits.max_train_size:  # type: ignore[operator]  # an int by now
             raise ValueError(
@@ -68,18 +73,45 @@ FACTORS: dict[str, Factor] = {
         "momentum of SGD", float, "a number from 0 to below 1", lambda value: 0 <= float(value) < 1
     ),
     "weight_decay": Factor("L2 coefficient of SGD", float, "a number from 0", lambda value: float(value) >= 0),
+    "label_smoothing": Factor(
+        "share of a training target that goes to all classes", float, "a number from 0 to below 1",
+        lambda value: 0 <= float(value) < 1,
+    ),
+    "precision": Factor(
+        "arithmetic of forward and backward", str, '"float32" or "bfloat16" (autocast)',
+        lambda value: value in ("float32", "bfloat16"),
+    ),
 }  # fmt: skip
+
+
+OPTIONAL: dict[str, FactorValue] = {
+    "label_smoothing": 0.0,
+    "precision": "float32",
+}
+_OF_TRAINING = ("schedule", "ascent_batch", "train_size", "epochs", "batch_size", "momentum", "weight_decay")
 
 
 @dataclass(frozen=True, slots=True)
 class TaskLimits:
-    """What a spec needs to know of a task before anything is loaded; `study.tasks` holds the data and the model."""
+    """What a spec needs to know of a task before anything is loaded; `study.tasks` holds the data and the model.
+
+    Attributes:
+        description: One line for people.
+        models: Names that its factor ``model`` may take; empty: any.
+        max_train_size: Training examples that there are.
+        classes: Of a classification or of a vocabulary; 0 for a regression.
+        defaults: Values of its own, over the common ones.
+        without: Factors that mean nothing to it; they stand in none of its cells.
+        metric: What its score is called.
+    """
 
     description: str
     models: tuple[str, ...]
     max_train_size: int
     classes: int
     defaults: dict[str, FactorValue] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+    metric: str = "accuracy"
 
 
 TASKS: dict[str, TaskLimits] = {
@@ -91,7 +123,39 @@ TASKS: dict[str, TaskLimits] = {
         "MNIST-1D: 40-point signals, ten classes, made from the published recipe", ("conv", "mlp"), 4000, 10,
         {"model": "conv", "train_size": 4000, "epochs": 30},
     ),
+    "breast_cancer": TaskLimits(
+        "scikit-learn's 569 tumours, 30 measures each, malignant or benign", ("mlp",), 300, 2,
+        {"model": "mlp", "train_size": 300, "epochs": 40, "batch_size": 25, "ascent_batch": 5},
+        without=("augmentation", "norm"),
+    ),
+    "wine": TaskLimits(
+        "scikit-learn's 178 wines, 13 measures each, of three growers", ("mlp",), 80, 3,
+        {"model": "mlp", "train_size": 80, "epochs": 60, "batch_size": 20, "ascent_batch": 5},
+        without=("augmentation", "norm"),
+    ),
+    "diabetes": TaskLimits(
+        "scikit-learn's 442 patients, ten measures each, and the progress of their disease", ("mlp",), 220, 0,
+        {"model": "mlp", "train_size": 220, "epochs": 40, "batch_size": 20, "ascent_batch": 5},
+        without=("label_noise", "augmentation", "norm", "label_smoothing"), metric="R²",
+    ),
+    "characters": TaskLimits(
+        "the next character of Python's own help topics, in windows of 32", ("transformer",), 10_000, 97,
+        {"model": "transformer", "train_size": 2000, "epochs": 8, "batch_size": 20, "ascent_batch": 5},
+        without=("label_noise", "augmentation", "norm", "label_smoothing"), metric="token accuracy",
+    ),
+    "communities": TaskLimits(
+        "the communities of the nodes of random graphs (stochastic block model)", ("gin",), 800, 4,
+        {"model": "gin", "train_size": 400, "epochs": 20, "batch_size": 20, "ascent_batch": 5},
+        without=("augmentation", "norm", "label_smoothing"), metric="node accuracy",
+    ),
 }  # fmt: skip
+
+_OWN_TASK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+_OWN_FACTOR = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_OWN_LIMITS = TaskLimits(
+    "a task of your own", (), 10**12, 0, {"epochs": 20},
+    without=tuple(name for name in FACTORS if name not in (*_OF_TRAINING, *OPTIONAL)),
+)  # fmt: skip
 
 _DEFAULTS: dict[str, FactorValue] = {
     "label_noise": 0.0,
@@ -106,7 +170,42 @@ _DEFAULTS: dict[str, FactorValue] = {
 }
 
 
+def is_own_task(task: str) -> bool:
+    """Tell whether a task's name is that of a user's own: ``my_package.my_module:build``."""
+    return _OWN_TASK.fullmatch(task) is not None
+
+
+def limits_of(task: str) -> TaskLimits:
+    """Return the limits of a task, built in or a user's own."""
+    return _OWN_LIMITS if is_own_task(task) else TASKS[task]
+
+
 def default_factors(task: str) -> dict[str, FactorValue]:
-    """Return a value for every factor: the task's own defaults over the common ones."""
-    merged = _DEFAULTS | TASKS[task].defaults
-    return {name: merged[name] for name in FACTORS}
+    """Return a value for every factor that a cell of the task always has: its own defaults over the common ones.
+
+    A user's own task has those of the training only; its ``train_size`` must come from the spec.
+    """
+    limits = limits_of(task)
+    merged = _DEFAULTS | limits.defaults
+    return {name: merged[name] for name in FACTORS if name in merged and name not in limits.without}
+
+
+def factor_of(factors: Mapping[str, FactorValue], name: str) -> FactorValue:
+    """Return an optional factor of a cell, at its default where the cell does not name it."""
+    return factors.get(name, OPTIONAL[name])
+
+
+def check_factor(name: str, value: FactorValue, task: str) -> None:
+    """Check one value of one factor of a task.
+
+    Raises:
+        ValueError: with what was given and what is allowed.
+    """
+    if name in FACTORS and not (is_own_task(task) and name in limits_of(task).without):
+        FACTORS[name].check(name, value, task)
+    elif not is_own_task(task):
+        raise ValueError(f"factors.{name} was given; available are {', '.join(FACTORS)}")
+    elif not _OWN_FACTOR.fullmatch(name):
+        raise ValueError(
+            f"factors.{name} was given; a factor of your own has lower-case letters, digits and _, at most 40"
+        )

@@ -10,6 +10,7 @@ from study.spec import StudySpec, cell_factors
 
 TUNE_SEED = 0
 FIRST_CONFIRM_SEED = 1000  # far from the tune seed: the two stages share no stream
+BATCH = 4  # trials of a batch do not see each other's results, so they can run side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Proposal:
     learning_rate: float
     rho: float
     average_start: float
+    weight_decay: float | None = None
 
 
 def cells(spec: StudySpec) -> list[Cell]:
@@ -114,7 +116,7 @@ def confirm_jobs(spec: StudySpec, search: Search, selections: Iterable[Selection
     """
     probed: dict[Proposal, list[str]] = {}
     for chosen in selections:
-        configuration = Proposal(chosen.learning_rate, chosen.rho, chosen.average_start)
+        configuration = Proposal(chosen.learning_rate, chosen.rho, chosen.average_start, chosen.weight_decay)
         probed.setdefault(configuration, []).append(chosen.average or "last")
     return [
         _job(spec, search.cell, search.family, search.epochs_factor, configuration).model_copy(
@@ -140,6 +142,7 @@ def _job(spec: StudySpec, cell: Cell, family: str, epochs_factor: float, proposa
         learning_rate=proposal.learning_rate,
         rho=proposal.rho,
         average_start=proposal.average_start,
+        weight_decay=proposal.weight_decay,
         average_starts=spec.average_starts,
         ema_decays=spec.ema_decays if "ema" in kinds else (),
         lawa_windows=spec.lawa_windows if "lawa" in kinds else (),
@@ -147,10 +150,15 @@ def _job(spec: StudySpec, cell: Cell, family: str, epochs_factor: float, proposa
     )
 
 
-def gradient_evaluations(job: Job) -> int:
-    """Return the gradient evaluations of a job's training, in examples: what it costs, known before it runs."""
-    steps = steps_per_epoch(job) * job.epochs
-    perturbed = steps - first_perturbed_step(job) if job.rho > 0 else 0
+def gradient_evaluations(job: Job, epochs: int | None = None) -> int:
+    """Return the gradient evaluations of a job's training, in examples: what it costs, known before it runs.
+
+    Args:
+        job: The job.
+        epochs: Count this many first epochs alone; None counts them all.
+    """
+    steps = steps_per_epoch(job) * (job.epochs if epochs is None else epochs)
+    perturbed = max(0, steps - first_perturbed_step(job)) if job.rho > 0 else 0
     return (steps + perturbed) * int(job.factors["batch_size"])
 
 
@@ -182,17 +190,24 @@ def sizes(spec: StudySpec) -> list[StageSize]:
     """
     found = []
     for search in searches(spec):
-        rho = spec.search.rho.low if FAMILIES[search.family].rule else 0.0
-        job = _job(
-            spec,
-            search.cell,
-            search.family,
-            search.epochs_factor,
-            Proposal(spec.search.learning_rate.low, rho, 0.5),
-        )
+        job = _typical_job(spec, search)
         cost = gradient_evaluations(job)
         least, most = spec.confirm_seeds, spec.confirm_seeds * len(search.methods)
         trials = spec.search.trials
-        found.append(StageSize(search, "tune", (trials, trials), (trials * cost, trials * cost)))
+        shortest = gradient_evaluations(job, min(spec.search.rungs(spec.average_starts, job.epochs), default=None))
+        pruned = max(0, trials - BATCH)  # at most: the first batch always runs to its end
+        tuning = ((trials - pruned) * cost + pruned * shortest, trials * cost)
+        found.append(StageSize(search, "tune", (trials, trials), tuning))
         found.append(StageSize(search, "confirm", (least, most), (least * cost, most * cost)))
     return found
+
+
+def expected_cost(spec: StudySpec, search: Search) -> int:
+    """Return the gradient evaluations of one run of a search that perturbs wherever its family does, and is not cut."""
+    return gradient_evaluations(_typical_job(spec, search))
+
+
+def _typical_job(spec: StudySpec, search: Search) -> Job:
+    rho = spec.search.rho.low if FAMILIES[search.family].rule else 0.0
+    proposal = Proposal(spec.search.learning_rate.low, rho, 0.5)
+    return _job(spec, search.cell, search.family, search.epochs_factor, proposal)

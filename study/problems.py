@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from study.factors import FACTORS, TASKS, default_factors
+from study.factors import TASKS, check_factor, default_factors, is_own_task
 from study.records import FactorValue
 from study.space import Strict
 
@@ -31,22 +31,28 @@ class Problem(Strict):
     @field_validator("task")
     @classmethod
     def _known_task(cls, task: str) -> str:
-        if task not in TASKS:
-            raise ValueError(f"{task!r} was given; available are {', '.join(TASKS)}")
+        if task not in TASKS and not is_own_task(task):
+            raise ValueError(
+                f"{task!r} was given; available are {', '.join(TASKS)}, and a function of your own as "
+                "'my_module:build' (see `python -m study.new`)"
+            )
         return task
 
     @model_validator(mode="after")
     def _check_factors(self) -> Self:
         for name, given in self.factors.items():
-            if name not in FACTORS:
-                raise ValueError(f"factors.{name} was given; available are {', '.join(FACTORS)}")
             values = given if isinstance(given, list) else [given]
             if not values:
                 raise ValueError(f"factors.{name} = [] was given; give at least one value")
             for value in values:
-                FACTORS[name].check(name, value, self.task)
+                check_factor(name, value, self.task)
             if len({json.dumps(value) for value in values}) < len(values):
                 raise ValueError(f"factors.{name} = {values} was given; each value may stand once")
+        if is_own_task(self.task) and "train_size" not in self.factors:
+            raise ValueError(
+                "factors.train_size is missing; a task of your own needs it, because the cost of a study is planned "
+                "before your code runs"
+            )
         varied = {name: values for name, values in self.factors.items() if isinstance(values, list) and len(values) > 1}
         if self.design == "half" and (len(varied) < 3 or any(len(values) != 2 for values in varied.values())):
             raise ValueError(

@@ -1,7 +1,6 @@
 """What the user sees while a study runs: a live display on a terminal, plain lines in a pipe."""
 
 import time
-from collections import Counter
 
 from rich.console import Console
 from rich.live import Live
@@ -10,43 +9,40 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from study.agenda import Agenda
+from study.listener import Listener
 from study.plan import gradient_evaluations
 from study.records import Job, RunRecord
-from study.selection import best_measurement
+from study.tally import Tally
 
 _LINE_EVERY_S = 10.0  # a pipe gets a line this often, a log of a long study stays readable
 
 
-class Display:
-    """Follows a study run by run; also the listener of the engine.
+class Display(Listener):
+    """Follows a study run by run.
 
-    Shows runs done of total, per stage, failures, time left, and the best validation accuracy so far per method
+    Shows runs done of total, per stage, failures, time left, and the best validation score so far per method
     (of the tune stage: optimistic, and not a result).
 
     Args:
         console: Where to draw. Without a terminal: plain lines.
         agenda: What is planned.
+        tally: What is done; somebody else counts.
         concurrent: Runs side by side, for the time left.
         quiet: Draw nothing.
     """
 
-    def __init__(self, console: Console, agenda: Agenda, concurrent: int, quiet: bool) -> None:
-        self._console, self._agenda, self._concurrent, self._quiet = console, agenda, concurrent, quiet
-        self._ended: Counter[str] = Counter()
-        self._by_stage: Counter[str] = Counter()
-        self._best: dict[str, tuple[float, str]] = {}
+    def __init__(self, console: Console, agenda: Agenda, tally: Tally, concurrent: int, quiet: bool) -> None:
+        self._console, self._agenda, self._tally = console, agenda, tally
+        self._concurrent, self._quiet = concurrent, quiet
         self._work_done = 0  # gradient evaluations of the runs that ended under this display
         self._busy_s = 0.0  # what they took, each for itself
-        self._ended_here = 0
         self._last_line = time.monotonic()
         self._bar = Progress(
             SpinnerColumn(), TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}"), console=console,
         )  # fmt: skip
-        self._task = self._bar.add_task("runs", total=agenda.planned[1], detail="")
+        self._task = self._bar.add_task("runs", total=tally.planned[1], detail="")
         self._live = Live(self._bar, console=console, refresh_per_second=4, transient=True)
-        for record in agenda.records:
-            self._count(record)
 
     def __enter__(self) -> "Display":
         if self._drawing:
@@ -61,12 +57,17 @@ class Display:
         """Show that work has begun."""
         self.tick()
 
+    def retried(self, job: Job, why: str) -> None:
+        """Say that a run is tried again, and why."""
+        if not self._quiet:
+            self._console.print(
+                f"run {job.run_id} is tried again ({escape(job.cell)}, {job.family}): {escape(why)}", style="yellow"
+            )
+
     def finished(self, record: RunRecord) -> None:
         """Count a run that ended; say at once when it failed."""
-        self._count(record)
         self._work_done += gradient_evaluations(record.job)
         self._busy_s += record.wall_s
-        self._ended_here += 1
         if record.status == "failed" and not self._quiet:
             reason = (record.error or "").strip().splitlines() or ["no reason was given"]
             self._console.print(
@@ -78,56 +79,45 @@ class Display:
     def tick(self) -> None:
         """Redraw, or write a line when one is due."""
         if self._drawing:
-            self._bar.update(self._task, completed=self._done, total=self._agenda.planned[1], detail=self._detail())
+            self._bar.update(
+                self._task, completed=self._tally.done, total=self._tally.planned[1], detail=self._detail()
+            )
             self._live.update(self._picture())
         elif not self._quiet and time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
-            self._console.print(f"{self._done} of {self._total()} runs, {self._detail()}")
+            self._console.print(f"{self._tally.done} of {self._total()} runs, {self._detail()}")
 
     @property
     def _drawing(self) -> bool:
         return self._console.is_terminal and not self._quiet
 
-    @property
-    def _done(self) -> int:
-        return self._ended.total()
-
     def _total(self) -> str:
-        least, most = self._agenda.planned
+        least, most = self._tally.planned
         return str(most) if least == most else f"{least} to {most}"
 
-    def _count(self, record: RunRecord) -> None:
-        self._ended[record.status] += 1
-        self._by_stage[record.job.stage] += 1
-        if record.job.stage != "tune":
-            return
-        for method in self._agenda.search_of(record).methods:
-            best = best_measurement(method, record)
-            if best and best.val_accuracy is not None:
-                self._best[method] = max(self._best.get(method, (0.0, "")), (best.val_accuracy, record.job.cell))
-
     def _detail(self) -> str:
-        parts = [f"{self._by_stage[stage]} {stage}" for stage in ("tune", "confirm")]
-        parts += [f"{self._ended[status]} {status}" for status in ("diverged", "failed") if self._ended[status]]
+        parts = [f"{self._tally.by_stage[stage]} {stage}" for stage in ("tune", "confirm")]
+        parts += [
+            f"{self._tally.ended[status]} {status}" for status in ("diverged", "failed") if self._tally.ended[status]
+        ]
         return ", ".join([*parts, self._time_left()])
 
     def _time_left(self) -> str:
-        """Extrapolate from the gradient evaluations done so far to those that are left, known or expected."""
+        """Extrapolate from the gradient evaluations done so far to those that are left."""
         if not self._work_done:
             return "time left unknown"
-        known = list(self._agenda.remaining())
-        unknown = max(0, self._agenda.planned[1] - self._done - len(known))
-        left = sum(map(gradient_evaluations, known)) + unknown * self._work_done / self._ended_here
+        left = self._agenda.gradient_evaluations_left
         return f"about {format_duration(self._busy_s / self._work_done * left / self._concurrent)} left"
 
     def _picture(self) -> Table:
         grid = Table.grid(padding=(0, 1))
         grid.add_row(self._bar)
-        if self._best:
-            best = "  ".join(
-                f"{method} {accuracy:.4f} ({escape(cell)})" for method, (accuracy, cell) in self._best.items()
-            )
-            grid.add_row(f"best validation accuracy so far: {best}")
+        best: dict[str, tuple[float, str]] = {}
+        for (method, cell), score in self._tally.best.items():
+            best[method] = max(best.get(method, (score, cell)), (score, cell))
+        if best:
+            listed = "  ".join(f"{method} {score:.4f} ({escape(cell)})" for method, (score, cell) in best.items())
+            grid.add_row(f"best validation score so far: {listed}")
         return grid
 
 

@@ -17,28 +17,31 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from scipy.stats import qmc
 
 from study.methods import FAMILIES
-from study.plan import Proposal, Search
+from study.plan import BATCH, Proposal, Search
 from study.records import RunRecord
 from study.selection import best_measurement
 from study.spec import SearchRange, SearchSpace
 from study.streams import torch_seed
 
-TPE_BATCH = 4  # trials of a batch do not see each other's results, so they can run side by side
 _START_DECIMALS = 4  # finer than an epoch of any run; keeps names such as swa@0.6172 short
-_HYPERPARAMETERS = ("learning_rate", "rho", "average_start")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A finished trial as a search sees it: its proposal and the value to maximise (None: it failed)."""
+    """A finished trial as a search sees it.
+
+    ``value`` is what is maximised, None for a trial that failed; ``pruned_at`` is the epoch at which it was stopped,
+    where ``value`` is what it had reached, and None for one that ran to its end.
+    """
 
     proposal: Proposal
     value: float | None
+    pruned_at: int | None = None
 
 
 def needed_outcomes(space: SearchSpace, trial: int) -> int:
-    """Return how many of the first trials must have ended before ``trial`` can be proposed."""
-    return 0 if space.sampler == "qmc" else trial // TPE_BATCH * TPE_BATCH
+    """Return how many of the first trials must have ended before ``trial`` can start: those it is made to depend on."""
+    return 0 if space.sampler == "qmc" and space.pruner == "none" else trial // BATCH * BATCH
 
 
 def propose(space: SearchSpace, search: Search, trial: int, history: Sequence[Outcome]) -> Proposal:
@@ -56,28 +59,31 @@ def propose(space: SearchSpace, search: Search, trial: int, history: Sequence[Ou
 
 
 def qmc_design(space: SearchSpace, family: str) -> tuple[Proposal, ...]:
-    """Return all proposals of a family's searches: a scrambled Sobol design over rate, rho and average start."""
+    """Return all proposals of a family's searches: a scrambled Sobol design over all that is searched."""
     return tuple(_qmc_proposal(space, family, trial) for trial in range(space.trials))
 
 
 def _qmc_proposal(space: SearchSpace, family: str, trial: int) -> Proposal:
-    rate, radius, start = _sobol_points(space.trials)[trial]
+    rate, radius, start, *more = _sobol_points(space.trials, len(space.searched))[trial]
     return Proposal(
         learning_rate=space.range_of("learning_rate", family).at(rate),
         rho=_rho_at(space, family, radius) if FAMILIES[family].rule else 0.0,
         average_start=round(space.average_start.at(start), _START_DECIMALS),
+        weight_decay=space.range_of("weight_decay", family).at(more[0]) if more else None,
     )
 
 
 @functools.cache
-def _sobol_points(count: int) -> tuple[tuple[float, float, float], ...]:
+def _sobol_points(count: int, dimensions: int) -> tuple[tuple[float, ...], ...]:
     """Return points of the unit cube; a longer design begins with the shorter one's points.
+
+    One of more dimensions is another one throughout, so a dimension is added only where it is asked for.
 
     Source: Sobol 1967, scrambled after Matoušek 1998, as in ``scipy.stats.qmc.Sobol``.
     """
     exponent = max(count - 1, 1).bit_length()
-    points = qmc.Sobol(d=3, scramble=True, rng=torch_seed(0, "qmc design")).random_base2(exponent)
-    return tuple((float(rate), float(radius), float(start)) for rate, radius, start in points[:count])
+    points = qmc.Sobol(d=dimensions, scramble=True, rng=torch_seed(0, "qmc design")).random_base2(exponent)
+    return tuple(tuple(map(float, point)) for point in points[:count])
 
 
 def _rho_at(space: SearchSpace, family: str, unit: float) -> float:
@@ -96,7 +102,10 @@ def _tpe_proposal(space: SearchSpace, search: Search, trial: int, history: Seque
     if FAMILIES[search.family].rule and asked.suggest_categorical("perturb", [True, False]):
         rho = _suggest(asked, "rho", space.range_of("rho", search.family))
     start = _suggest(asked, "average_start", space.average_start)
-    return Proposal(rate, rho, round(start, _START_DECIMALS))
+    decay = None
+    if space.weight_decay:
+        decay = _suggest(asked, "weight_decay", space.range_of("weight_decay", search.family))
+    return Proposal(rate, rho, round(start, _START_DECIMALS), decay)
 
 
 def _suggest(trial: optuna.Trial, name: str, searched: SearchRange) -> float:
@@ -104,23 +113,29 @@ def _suggest(trial: optuna.Trial, name: str, searched: SearchRange) -> float:
 
 
 def outcome_of(method: str, record: RunRecord) -> Outcome:
-    """Return what a method's search learns from a record: the best validation accuracy of the weights it may use."""
+    """Return what a method's search learns from a record: the best validation score of the weights it may use."""
     job = record.job
-    best = best_measurement(method, record)
-    return Outcome(Proposal(job.learning_rate, job.rho, job.average_start), best.val_accuracy if best else None)
+    best = best_measurement(method, record, record.last_epoch)
+    proposal = Proposal(job.learning_rate, job.rho, job.average_start, job.weight_decay)
+    return Outcome(proposal, best.val_score if best else None, record.last_epoch if record.status == "pruned" else None)
 
 
 def trial_of(
     space: SearchSpace, search: Search, outcome: Outcome, attributes: dict[str, object] | None = None
 ) -> optuna.trial.FrozenTrial:
-    """Return an outcome as a finished Optuna trial; a run that failed is a failed trial."""
+    """Return an outcome as a finished Optuna trial; a run that failed or was pruned is a trial that did so."""
     params, distributions = _parameters(space, search, outcome.proposal)
-    failed = outcome.value is None
+    state, reached = optuna.trial.TrialState.COMPLETE, {}
+    if outcome.value is None:
+        state = optuna.trial.TrialState.FAIL
+    elif outcome.pruned_at is not None:
+        state, reached = optuna.trial.TrialState.PRUNED, {outcome.pruned_at: outcome.value}
     return optuna.trial.create_trial(
         params=params,
         distributions=distributions,
         value=outcome.value,
-        state=optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE,
+        state=state,
+        intermediate_values=reached,
         user_attrs=attributes or {},
     )
 
@@ -128,10 +143,10 @@ def trial_of(
 def _parameters(
     space: SearchSpace, search: Search, proposal: Proposal
 ) -> tuple[dict[str, object], dict[str, BaseDistribution]]:
-    params: dict[str, object] = {name: getattr(proposal, name) for name in _HYPERPARAMETERS}
+    params: dict[str, object] = {name: getattr(proposal, name) for name in space.searched}
     distributions: dict[str, BaseDistribution] = {
         name: FloatDistribution(searched.low, searched.high, log=searched.log)
-        for name in _HYPERPARAMETERS
+        for name in space.searched
         for searched in [space.range_of(name, search.family)]
     }
     if FAMILIES[search.family].rule:

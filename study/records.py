@@ -3,6 +3,10 @@
 A run is done when its record exists. Records are the truth of a results folder; ``runs.parquet``,
 ``findings.json``, ``optuna.db`` and the report are views that are rebuilt from them. The driver alone writes
 records, each through a temporary file and a rename, so a reader never meets half of one.
+
+Records outlive the code that wrote them: a field that was added later is left out of a job's hash while it stands at
+its default, so the run ids of older studies stay; and a record of an older version is read through
+`study.migrations`.
 """
 
 import hashlib
@@ -15,8 +19,12 @@ from typing import Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-RECORD_VERSION = 1  # of `RunRecord.schema_version`
-METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+from study.migrations import RECORD_VERSION, migrated
+
+METRICS = (
+    "train_loss", "train_score", "val_loss", "val_score", "test_loss", "test_score",
+    "val_calibration_error", "test_calibration_error",
+)  # fmt: skip
 FactorValue = bool | int | float | str
 
 
@@ -26,6 +34,9 @@ class RecordError(ValueError):
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+_ADDED_LATER = ("weight_decay", "rungs", "stop_below")  # fields of `Job`
 
 
 class Job(_Frozen):
@@ -46,6 +57,10 @@ class Job(_Frozen):
         ema_decays: Decays per step of exponential moving averages, in [0, 1); empty unless a method reads them.
         lawa_windows: Epochs in the windows of latest-weights averages; empty unless a method reads them.
         probed: Weights whose sharpness is measured at the end, and that are kept for lines between runs.
+        weight_decay: ≥ 0, where it is searched; None: the cell's factor holds.
+        rungs: Epochs before the last at which all weights are measured on validation, where a pruner is asked for.
+        stop_below: Triples (rung, kind of weights, validation score): the run is pruned at a rung where the best of
+            every kind that is named for it, the last weights counted in, is below the score; see `study.halving`.
         seed: Root of every named random stream of the run.
         trial: Position of the proposal in its search, from 0; None in ``confirm``.
         search: Which search proposed it (a family when trajectories are shared, a method otherwise); "" in
@@ -68,13 +83,22 @@ class Job(_Frozen):
     seed: int = Field(ge=0)
     trial: int | None = None
     search: str = ""
+    weight_decay: float | None = Field(default=None, ge=0)
+    rungs: tuple[int, ...] = ()
+    stop_below: tuple[tuple[int, str, float], ...] = ()
 
     @property
     def run_id(self) -> str:
         """Hash of all but the cell's name, which is a label that can change when a study grows: 16 hex digits."""
-        content = self.model_dump(mode="json", exclude={"cell"})
+        later = {name for name in _ADDED_LATER if getattr(self, name) == Job.model_fields[name].default}
+        content = self.model_dump(mode="json", exclude={"cell"} | later)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def searched_factors(self) -> dict[str, FactorValue]:
+        """Factors whose value the search proposed in the cell's stead."""
+        return {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
 
     @property
     def epochs(self) -> int:
@@ -85,19 +109,36 @@ class Job(_Frozen):
 class Measurement(_Frozen):
     """The metrics of one set of weights at the end of one epoch of one run.
 
-    Losses are mean cross-entropies in nats, accuracies fractions in [0, 1]. ``train_*`` is measured in evaluation mode
-    on a fixed subset of at most 500 training examples with their (possibly noisy) labels. ``test_*`` is None in the
-    tune stage; any metric may be None at epochs where it is not measured.
+    Losses are the task's, for classification mean cross-entropies in nats. A score is the task's metric with the sign
+    that makes higher better: for classification the accuracy, a fraction in [0, 1]. The calibration error (ECE, in
+    [0, 1]) belongs to classification alone. ``train_*`` is measured in evaluation mode on a fixed subset of at most 500
+    training examples with their (possibly noisy) labels. ``test_*`` is None in the tune stage; any metric may be None
+    at epochs where it is not measured.
     """
 
     weights: str
     epoch: int = Field(ge=1)
     train_loss: float | None = None
-    train_accuracy: float | None = None
+    train_score: float | None = None
     val_loss: float | None = None
-    val_accuracy: float | None = None
+    val_score: float | None = None
     test_loss: float | None = None
-    test_accuracy: float | None = None
+    test_score: float | None = None
+    val_calibration_error: float | None = None
+    test_calibration_error: float | None = None
+
+
+class Reliability(_Frozen):
+    """How confident a classifier is and how often it is right, on test, for one set of weights of a confirm run.
+
+    Examples are binned by the probability of the class that is predicted, in equal parts of [0, 1]. ``counts`` are the
+    examples of each bin, ``confidence`` and ``accuracy`` the means over them (0 in an empty bin).
+    """
+
+    weights: str
+    counts: tuple[int, ...]
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
 
 
 class Probe(_Frozen):
@@ -129,6 +170,33 @@ class LineRecord(_Frozen):
     test_errors: tuple[float, ...]
 
 
+class PlaneRecord(_Frozen):
+    """The loss over the plane through three sets of weights of one seed, BatchNorm recalibrated at every point.
+
+    Coordinates are distances in weight space; the origin is the first corner.
+
+    Attributes:
+        cell, seed: Whose weights they are.
+        corners: Method, x and y of the baseline, of a perturbed method and of an average.
+        x, y: Coordinates of the grid, ascending.
+        train_losses, test_losses: One row a y, one value an x, in units of the task's loss.
+        trajectories: By method (the first two corners), where the weights lay at some epochs, projected on the plane.
+        off_plane: The same points' distances from the plane: the loss drawn beneath a point is its own only near 0.
+        captured: Share of the trajectories' variance that lies in the plane, in [0, 1]; None without trajectories.
+    """
+
+    cell: str
+    seed: int
+    corners: tuple[tuple[str, float, float], ...] = Field(min_length=3, max_length=3)
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    train_losses: tuple[tuple[float, ...], ...]
+    test_losses: tuple[tuple[float, ...], ...]
+    trajectories: dict[str, tuple[tuple[float, float], ...]] = Field(default_factory=dict)
+    off_plane: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    captured: float | None = None
+
+
 PROBES = {
     "top_eigenvalue": "largest eigenvalue of the Hessian of the training loss",
     "trace": "trace of the Hessian of the training loss",
@@ -141,19 +209,21 @@ class RunRecord(_Frozen):
     """What one run measured and what it cost.
 
     ``status``: ``completed``; ``diverged`` (a non-finite loss: its final measurements stand at chance level);
-    ``failed`` (it raised or its process died: no measurements, the reason in ``error``).
+    ``failed`` (it raised or its process died: no measurements, the reason in ``error``); ``pruned`` (stopped at a rung
+    of the tune stage: its measurements end there, and it can't be selected).
     Gradient evaluations count forward+backward passes in examples; forward evaluations count forward-only
     examples (BatchNorm passes and metrics). Seconds are wall-clock on a shared machine: stored, never compared.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = RECORD_VERSION
     run_id: str
     spec_hash: str
     job: Job
-    status: Literal["completed", "diverged", "failed"]
+    status: Literal["completed", "diverged", "failed", "pruned"]
     error: str | None = None
     measurements: tuple[Measurement, ...] = ()
     probes: tuple[Probe, ...] = ()
+    reliability: tuple[Reliability, ...] = ()
     gradient_evaluations: int = Field(default=0, ge=0)
     forward_evaluations: int = Field(default=0, ge=0)
     skipped_steps: int = Field(default=0, ge=0)
@@ -161,7 +231,13 @@ class RunRecord(_Frozen):
     evaluate_s: float = Field(default=0.0, ge=0)
     wall_s: float = Field(default=0.0, ge=0)
     device: str = ""
+    device_ids: tuple[str, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch that it ended at: the job's last one, unless it was pruned."""
+        return max(m.epoch for m in self.measurements) if self.status == "pruned" else self.job.epochs
 
 
 def write_atomically(path: Path, text: str | bytes) -> None:
@@ -195,12 +271,10 @@ def read_records(folder: Path) -> dict[str, RunRecord]:
     records = {}
     for path in sorted((folder / "records").glob("*.json")):
         try:
-            record = RunRecord.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            record = _parsed(path.read_bytes())
+        except ValueError as error:  # no JSON, no record, or an unknown version
             raise RecordError(
-                f"{path} is not a run record of version {RECORD_VERSION}: {where}: {first['msg']}; "
+                f"{path} is not a run record of version {RECORD_VERSION}: {_reason(error)}; "
                 "move the file away and resume, and its run is done again."
             ) from error
         if record.run_id != path.stem or record.job.run_id != record.run_id:
@@ -212,10 +286,35 @@ def read_records(folder: Path) -> dict[str, RunRecord]:
     return records
 
 
+def _parsed(content: bytes) -> RunRecord:
+    """Read a record of this version fast, and one of an older version through its migrations."""
+    try:
+        return RunRecord.model_validate_json(content)
+    except ValidationError:
+        older = migrated(json.loads(content))
+        if older is None:
+            raise
+        return RunRecord.model_validate(older, strict=False)
+
+
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
+
+
 def read_lines(folder: Path) -> tuple[LineRecord, ...]:
     """Read the lines of a results folder, in the order of their names."""
     return tuple(
         LineRecord.model_validate_json(path.read_bytes()) for path in sorted((folder / "lines").glob("*.json"))
+    )
+
+
+def read_planes(folder: Path) -> tuple[PlaneRecord, ...]:
+    """Read the planes of a results folder, in the order of their names."""
+    return tuple(
+        PlaneRecord.model_validate_json(path.read_bytes()) for path in sorted((folder / "planes").glob("*.json"))
     )
 
 
@@ -238,7 +337,7 @@ def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
     for record in records:
         shared: dict[str, object] = {"run_id": record.run_id}
         shared |= {name: getattr(record.job, name) for name in _JOB_COLUMNS}
-        shared |= record.job.factors
+        shared |= record.job.factors | record.job.searched_factors
         shared |= {name: getattr(record, name) for name in (*_RUN_COLUMNS, *_TIME_COLUMNS, "device")}
         if not record.measurements:
             rows.append(shared | {"weights": "last", "epoch": 0, "final": True} | dict.fromkeys(METRICS))
@@ -246,7 +345,7 @@ def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
             rows.append(
                 shared
                 | {"weights": measurement.weights, "epoch": measurement.epoch}
-                | {"final": measurement.epoch == record.job.epochs}
+                | {"final": measurement.epoch == record.last_epoch}
                 | {metric: getattr(measurement, metric) for metric in METRICS}
             )
     return _typed(pd.DataFrame(rows, columns=_columns(rows)))

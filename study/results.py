@@ -8,15 +8,21 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from study import notebook
 from study.findings import Findings, find, write_findings
 from study.plan import cells, confirm_jobs, searches
 from study.records import RunRecord, frame_of, read_lines, read_records, write_atomically
 from study.selection import select
 from study.spec import StudySpec, parse_spec
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 _HASH_LINE = "# spec hash: "
 _EXTENDS_LINE = "# extends: "
@@ -26,11 +32,12 @@ class ResultsError(ValueError):
     """A results folder that can't be used as asked; the message says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, repr=False)
 class Study:
     """A study as read from its folder.
 
     ``frame`` is the tidy frame of `study.records.frame_of`, ``findings`` are computed from the records at reading.
+    ``figures`` and ``figure`` are the report's, for a notebook, where a study shows itself as its verdicts.
     """
 
     folder: Path
@@ -38,6 +45,34 @@ class Study:
     records: tuple[RunRecord, ...]
     frame: pd.DataFrame
     findings: Findings
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the report's figures that this study has data for."""
+        return tuple(self._charts)
+
+    def figure(self, name: str) -> "Figure":
+        """Return one of the report's figures.
+
+        Raises:
+            ResultsError: no such figure, or no data for it.
+        """
+        if name not in self._charts:
+            raise ResultsError(
+                f"{name!r} was given as a figure; this study has {', '.join(self.figures) or 'none yet'}."
+            )
+        return self._charts[name]
+
+    def __repr__(self) -> str:
+        counts = self.findings.counts
+        return f"<Study {self.spec.name!r}: {counts.ended:,} of {counts.planned:,} runs, {counts.failed:,} failed>"
+
+    def _repr_html_(self) -> str:
+        return notebook.verdicts_html(self)
+
+    @cached_property
+    def _charts(self) -> "dict[str, Figure]":
+        return notebook.figures_of(self)
 
 
 def load(folder: Path | str) -> Study:

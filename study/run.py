@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from study.claims import SUITE, claim_specs, outcome_table, run_claims
-from study.conduct import Say, Wishes, conclude, engine, open_folder, train
+from study.conduct import Say, Wishes, conclude, engine, is_complete, open_folder, survey, train
 from study.findings import FindingsError
 from study.plan import cells, sizes
 from study.progress import format_duration
@@ -33,6 +33,8 @@ examples:
   python -m study.run claims                   twelve published claims, one small study each, and their outcomes
   python -m study.run my_study.toml --address auto --gpus-per-trial 0.5
                                                on the Ray cluster of this machine, two runs a GPU
+  python -m study.run my_study.toml --address auto --storage s3://bucket/study
+                                               on a cluster that loses nodes: their runs go on elsewhere
 
 exit codes: 0 done; 2 bad usage or spec; 3 finished, but some runs failed; 130 interrupted
 """
@@ -88,6 +90,17 @@ def _parser() -> argparse.ArgumentParser:
         help="of the suite \"claims\": multiply trials and seeds, for bigger machines; default 1",
     )  # fmt: skip
     parser.add_argument("--max-concurrent", type=_positive_int, metavar="N", help="at most N runs side by side")
+    parser.add_argument(
+        "--storage", metavar="PATH",
+        help="where runs are saved under way, for a lost node's to go on elsewhere: a folder or URI (s3://…) that all "
+        "nodes reach; default DIR/ray on one machine, nowhere on a cluster",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hang-after", type=_positive_number, metavar="SECONDS",
+        help="kill and retry a run that has not reported for so long; default 1800, longer than any epoch",
+    )  # fmt: skip
+    parser.add_argument("--wandb", metavar="PROJECT", help="log every run to Weights & Biases, too")
+    parser.add_argument("--mlflow", metavar="URI", help="log every run to MLflow, too: a server or sqlite:///FILE")
     parser.add_argument(
         "--no-report",
         action="store_true",
@@ -195,14 +208,15 @@ def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: ar
     say = _speaker(console, options)
     spec, agenda = open_folder(spec, text, folder, fresh=options.fresh, say=say)
     try:
-        if not agenda.finished:
-            with engine(_wishes(options), say) as slots:
-                train(spec, folder, agenda, slots, console=console, quiet=options.quiet)
+        if not is_complete(folder, agenda):
+            with engine(_wishes(options), say, agenda.tasks) as session:
+                train(spec, folder, agenda, session, console=console, quiet=options.quiet)
+                survey(folder, agenda)
     except KeyboardInterrupt:
         resume = f"python -m study.run --resume {shlex.quote(str(folder))}"
         console.print(f"\ninterrupted; every finished run is kept. Resume with: {resume}", markup=False)
         return EXIT_INTERRUPTED
-    study = conclude(folder, agenda)
+    study = conclude(folder)
     findings = study.findings
     say(f"\nLast against averaged test accuracy, same runs:\n{format_table(averaging_table(findings))}")
     say(f"\nVerdicts, tuned against tuned {findings.baseline}:\n{format_table(verdict_table(findings))}\n")
@@ -243,7 +257,10 @@ def _run_claims(console: Console, options: argparse.Namespace) -> int:
 
 
 def _wishes(options: argparse.Namespace) -> Wishes:
-    return Wishes(options.address, options.cpus_per_trial, options.gpus_per_trial, options.max_concurrent)
+    return Wishes(
+        options.address, options.cpus_per_trial, options.gpus_per_trial, options.max_concurrent,
+        options.storage, options.hang_after, options.wandb, options.mlflow,
+    )  # fmt: skip
 
 
 def _speaker(console: Console, options: argparse.Namespace) -> Say:

@@ -17,12 +17,14 @@ class Selection:
         method: The method's name.
         epochs_factor: 1, or more for the baseline under equal gradient evaluations.
         trial: Position of the winning proposal in its search.
-        learning_rate, rho, average_start: Its hyper-parameters.
+        learning_rate, rho, average_start, weight_decay: Its hyper-parameters; ``weight_decay`` is None unless it is
+            searched.
         weights: The weights that validation picked: ``last`` or an average such as ``swa@0.75``.
         average: The average that stands for averaging, whatever validation picked: its best average of the winning
             trial; None for methods that read the last weights.
-        val_accuracy: Its validation accuracy in the tune stage: optimistic, never a result.
-        trials: Proposals that were compared (diverged ones count, at chance level; failed ones do not).
+        val_score: Its validation accuracy in the tune stage: optimistic, never a result.
+        trials: Proposals that were compared (diverged ones count, at chance level, and pruned ones; failed ones do
+            not).
         at_edge: Names of the hyper-parameters whose value lies in the outer 5 % of the searched range.
     """
 
@@ -35,9 +37,10 @@ class Selection:
     average_start: float
     weights: str
     average: str | None
-    val_accuracy: float
+    val_score: float
     trials: int
     at_edge: tuple[str, ...]
+    weight_decay: float | None = None
 
 
 def select(method: str, records: Iterable[RunRecord], space: SearchSpace) -> Selection | None:
@@ -67,9 +70,10 @@ def select(method: str, records: Iterable[RunRecord], space: SearchSpace) -> Sel
         average_start=job.average_start,
         weights=best.weights,
         average=average.weights if (average := best_average(method, record)) else None,
-        val_accuracy=best.val_accuracy or 0.0,
+        val_score=best.val_score or 0.0,
         trials=len(usable),
         at_edge=_edges(record, best.weights, space),
+        weight_decay=job.weight_decay,
     )
 
 
@@ -79,16 +83,26 @@ def best_average(method: str, record: RunRecord) -> Measurement | None:
     return best_measurement(method, record.model_copy(update={"measurements": averages}))
 
 
-def best_measurement(method: str, record: RunRecord) -> Measurement | None:
-    """Return the final measurement that validation prefers among the weights a method may use; None without any."""
-    final = [m for m in record.measurements if m.epoch == record.job.epochs]
-    kind = METHODS[method].weights
-    allowed = [m for m in final if m.weights == "last" or m.weights.startswith(f"{kind}@")]
+def best_measurement(method: str, record: RunRecord, epoch: int | None = None) -> Measurement | None:
+    """Return the measurement that validation prefers among the weights a method may use; None without any.
+
+    Args:
+        method: Name of the method.
+        record: Of a run of its family.
+        epoch: Where it is measured; None: at the end of the job's training, which a pruned run never gets to.
+    """
+    at = record.job.epochs if epoch is None else epoch
+    return best_of_kind(METHODS[method].weights, [m for m in record.measurements if m.epoch == at])
+
+
+def best_of_kind(kind: str, measurements: Iterable[Measurement]) -> Measurement | None:
+    """Return what validation prefers among the averages of one kind and the last weights, all of one epoch."""
+    allowed = [m for m in measurements if m.weights == "last" or m.weights.startswith(f"{kind}@")]
     return min(allowed, key=_rank, default=None)
 
 
 def _rank(measurement: Measurement) -> tuple[float, float, bool, str]:
-    accuracy, loss = measurement.val_accuracy, measurement.val_loss
+    accuracy, loss = measurement.val_score, measurement.val_loss
     return (
         -(accuracy if accuracy is not None else 0.0),
         loss if loss is not None else float("inf"),
@@ -102,6 +116,8 @@ def _edges(record: RunRecord, weights: str, space: SearchSpace) -> tuple[str, ..
     values = {"learning_rate": job.learning_rate}
     if FAMILIES[job.family].rule and job.rho > 0:
         values["rho"] = job.rho
-    if weights == f"swa@{job.average_start:g}":
+    if weights == f"swa@{job.average_start!r}":
         values["average_start"] = job.average_start
+    if job.weight_decay is not None:
+        values["weight_decay"] = job.weight_decay
     return tuple(name for name, value in values.items() if space.range_of(name, job.family).at_edge(value))

@@ -1,19 +1,31 @@
 """The search space: which hyper-parameters are searched, over which ranges, by which sampler."""
 
 import math
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from study.methods import FAMILIES
 
 EDGE_SHARE = 0.05  # a selected value in the outer 5 % of its range is flagged
+REDUCTION = 3  # of the runs that are compared at a rung one in three goes on; the next is at three times the epochs
 
 
 class Strict(BaseModel):
     """A frozen part of a spec: unknown keys, NaN and infinity are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def added_later(default: object) -> Any:
+    """Return the field of a key that specs did not have from the beginning.
+
+    Specs outlive the code that wrote them, and a folder's spec is recognised by its hash. So a key that is added to a
+    spec, whatever its part, is declared with this: while it stands at its default it is left out of every dump and
+    with that out of the hash, and the specs that were frozen before there was such a key keep theirs.
+    """
+    return Field(default=default, exclude_if=lambda value: bool(value == default))
 
 
 class SearchRange(Strict):
@@ -57,13 +69,11 @@ class FamilyRanges(Strict):
 
     learning_rate: SearchRange | None = None
     rho: SearchRange | None = None
+    weight_decay: SearchRange | None = added_later(None)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in ("learning_rate", "rho"):
-            searched: SearchRange | None = getattr(self, name)
-            if searched is not None and searched.low <= 0:
-                raise ValueError(f"{name}.low = {searched.low:g} was given; it must be above 0")
+        _check_lows(self)
         return self
 
 
@@ -71,6 +81,8 @@ class SearchSpace(Strict):
     """What is searched, and how: the same number of trials for every method.
 
     ``unperturbed_share`` of a perturbed family's proposals have rho = 0, so that the base step lies inside its space.
+    ``weight_decay`` is searched where it has a range; without one the cell's factor holds. ``pruner`` says whether runs
+    of the tune stage may be stopped early; see `study.halving`.
     """
 
     sampler: Literal["qmc", "tpe"] = "qmc"
@@ -80,9 +92,16 @@ class SearchSpace(Strict):
     average_start: SearchRange = SearchRange(low=0.4, high=0.95)
     unperturbed_share: float = Field(default=0.125, ge=0, lt=1)
     of: dict[str, FamilyRanges] = Field(default_factory=dict)
+    weight_decay: SearchRange | None = added_later(None)
+    pruner: Literal["none", "asha"] = added_later("none")
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Names of the hyper-parameters that have a range, in the order of the design's columns."""
+        return ("learning_rate", "rho", "average_start", *(("weight_decay",) if self.weight_decay else ()))
 
     def range_of(self, name: str, family: str) -> SearchRange:
-        """Return the range of ``learning_rate``, ``rho`` or ``average_start`` for a family.
+        """Return the range of one of the `searched` hyper-parameters for a family.
 
         A range that ``of`` gives for the family wins; otherwise it is the common one times the family's scale.
         """
@@ -91,6 +110,22 @@ class SearchSpace(Strict):
             return own
         common: SearchRange = getattr(self, name)
         return common.scaled(float(getattr(FAMILIES[family], f"{name}_scale", 1.0)))
+
+    def rungs(self, average_starts: Sequence[float], epochs: int) -> tuple[int, ...]:
+        """Return the epochs at which a tune run may be stopped: none without a pruner.
+
+        The first one is not before any trial's last average has started, the proposed start included.
+
+        Args:
+            average_starts: The study's grid of starts, fractions of the epochs.
+            epochs: Of the run.
+        """
+        found: list[int] = []
+        rung = math.ceil(max(*average_starts, self.average_start.high, 0.0) * epochs)
+        while self.pruner != "none" and rung < epochs:
+            found.append(rung)
+            rung *= REDUCTION
+        return tuple(found)
 
     @field_validator("of")
     @classmethod
@@ -102,12 +137,26 @@ class SearchSpace(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name, searched in (("learning_rate", self.learning_rate), ("rho", self.rho)):
-            if searched.low <= 0:
-                raise ValueError(f"{name}.low = {searched.low:g} was given; it must be above 0")
+        _check_lows(self)
+        for family, own in self.of.items():
+            if own.weight_decay and not self.weight_decay:
+                raise ValueError(
+                    f"of.{family}.weight_decay was given without weight_decay, which says that it is searched at all; "
+                    "add that, or leave this out"
+                )
         start = self.average_start
         if not (start.low > 0 and start.high < 1):
             raise ValueError(
                 f"average_start from {start.low:g} to {start.high:g} was given; it must lie between 0 and 1"
             )
         return self
+
+
+def _check_lows(ranges: FamilyRanges | SearchSpace) -> None:
+    """Refuse a rate or a radius that is not positive, and a weight decay below 0."""
+    for name in ("learning_rate", "rho"):
+        searched: SearchRange | None = getattr(ranges, name)
+        if searched is not None and searched.low <= 0:
+            raise ValueError(f"{name}.low = {searched.low:g} was given; it must be above 0")
+    if ranges.weight_decay is not None and ranges.weight_decay.low < 0:
+        raise ValueError(f"weight_decay.low = {ranges.weight_decay.low:g} was given; it must not be below 0")

@@ -71,6 +71,18 @@ class StudySpec(Strict):
             raise ValueError(
                 f"primary_budget = {self.primary_budget!r} was given; it must be one of budgets = {list(self.budgets)}"
             )
+        if self.search.weight_decay and any("weight_decay" in problem.factors for problem in self.problems):
+            raise ValueError(
+                "search.weight_decay and factors.weight_decay were both given; a value is either searched or fixed "
+                "by the problem: leave one of them out"
+            )
+        if self.search.pruner != "none" and not self._can_prune():
+            latest = max(*self.average_starts, self.search.average_start.high, 0.0)
+            raise ValueError(
+                f"search.pruner = {self.search.pruner!r} was given; no run may be stopped before its last average has "
+                f"started, at {latest:g} of the epochs, and no epoch is left between that and the end: lower "
+                "average_starts and search.average_start.high, or leave the pruner out"
+            )
         for hypothesis in self.hypotheses:
             for name in (hypothesis.method, hypothesis.other):
                 if name not in (*self.methods, "", "baseline"):
@@ -86,9 +98,16 @@ class StudySpec(Strict):
             raise ValueError("two hypotheses have the same id; each needs its own")
         return self
 
+    def _can_prune(self) -> bool:
+        settings = (factors for problem in self.problems for factors in cell_factors(problem))
+        return any(self.search.rungs(self.average_starts, int(factors["epochs"])) for factors in settings)
+
     @property
     def hash(self) -> str:
-        """SHA-256 of the specification's content (not of its layout or comments): 64 hexadecimal digits."""
+        """SHA-256 of the specification's content (not of its layout or comments): 64 hexadecimal digits.
+
+        A key that was added to specs later does not enter while it stands at its default: `study.space.added_later`.
+        """
         content = self.model_dump(mode="json", exclude={"reference_times"})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

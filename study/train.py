@@ -1,15 +1,18 @@
 """The one training loop: linear, and a generator of epoch results that somebody else logs."""
 
+import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from study.augment import augmented
 from study.streams import stream
+from study.tasks.examples import Examples, leaves, with_leaves
+from study.tasks.task import Augment, Loss
 from wasam_core import WASAM, WeightAverages
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -20,69 +23,114 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
-    """One epoch's mean training loss in nats, over the clean passes, in training mode."""
+    """One epoch's mean training loss, over the clean passes, in training mode."""
 
     epoch: int
     train_loss: float
+
+
+class Draws:
+    """The random streams that training reads: one for the order of the examples, one for their augmentation.
+
+    Args:
+        seed: Root seed of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.order = stream(seed, "data order")
+        self.augmentation = stream(seed, "augmentation")
+
+    def state(self) -> str:
+        """Return where the streams stand, as JSON."""
+        return json.dumps([self.order.bit_generator.state, self.augmentation.bit_generator.state])
+
+    def restore(self, state: str) -> None:
+        """Go on where `state` was taken."""
+        self.order.bit_generator.state, self.augmentation.bit_generator.state = json.loads(state)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to train, apart from the model and the data.
+
+    Attributes:
+        epochs, batch_size: At least 1; ``batch_size`` ≤ the number of examples.
+        learning_rate: The peak; the schedule scales it at every step.
+        schedule: Name in `SCHEDULES`: the factor on the learning rate against the share of steps done.
+        loss: What is minimised.
+        augment: Changes the inputs of a batch; None leaves them.
+        precision: ``float32``, or ``bfloat16`` for autocast in the passes.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    loss: Loss
+    augment: Augment | None = None
+    precision: str = "float32"
 
 
 def train(
     model: nn.Module,
     optimizer: WASAM,
     averages: WeightAverages,
-    inputs: Tensor,
-    labels: Tensor,
+    examples: Examples,
+    recipe: Recipe,
+    draws: Draws,
     *,
-    epochs: int,
-    batch_size: int,
-    schedule: str,
-    augmentation: float,
-    seed: int,
+    done: int = 0,
 ) -> Iterator[EpochResult]:
     """Train in place and yield after every epoch.
 
     Whatever the method, the loop is the same: with rho = 0 the optimizer's step is the base step, and the averages
-    only read. The last, smaller batch of an epoch is left out, so that every step costs the same.
+    only read. The last, smaller batch of an epoch is left out, so that every step costs the same. Nothing is read back
+    from the device within an epoch.
 
     Args:
         model: In training mode whenever a step is taken; the caller may evaluate it between epochs.
         optimizer: Steps over the model's parameters; its learning rate is scaled by the schedule at every step.
         averages: Told of every epoch's end.
-        inputs: ``(n, …)`` on the model's device. labels: ``(n,)`` classes.
-        epochs, batch_size: At least 1; ``batch_size`` ≤ n.
-        schedule: Name in `SCHEDULES`: the factor on the learning rate against the share of steps done.
-        augmentation: Strength of `augmented`, in [0, 1].
-        seed: Root seed of the run; data order and augmentation are streams of their own.
+        examples: The training examples, their batches on the model's device.
+        recipe: How to train.
+        draws: Where order and augmentation come from; the same for every method of a seed.
+        done: Epochs that are behind the model, the optimizer, the averages and the draws already.
     """
-    order, draws = stream(seed, "data order"), stream(seed, "augmentation")
-    steps = len(labels) // batch_size
-    peak_rates = [group["lr"] for group in optimizer.param_groups]
-    for epoch in range(1, epochs + 1):
+    steps = len(examples) // recipe.batch_size
+    schedule = SCHEDULES[recipe.schedule]
+    for epoch in range(done + 1, recipe.epochs + 1):
         model.train()
-        permutation = torch.from_numpy(order.permutation(len(labels))).to(inputs.device)
-        total = torch.zeros((), device=inputs.device)
-        for step in range(steps):
-            factor = SCHEDULES[schedule]((epoch - 1 + step / steps) / epochs)
-            for group, rate in zip(optimizer.param_groups, peak_rates, strict=True):
-                group["lr"] = rate * factor
-            batch = permutation[step * batch_size : (step + 1) * batch_size]
-            examples = augmented(inputs[batch], augmentation, draws)
+        order = draws.order.permutation(len(examples))
+        total: Tensor | float = 0.0
+        for step, (inputs, targets) in enumerate(examples.batches(recipe.batch_size, order, whole=True)):
+            factor = schedule((epoch - 1 + step / steps) / recipe.epochs)
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * factor
+            seen = recipe.augment(inputs, draws.augmentation) if recipe.augment else inputs
             skipped = optimizer.cost.skipped
-            total += take_step(model, optimizer, examples, labels[batch])
+            total += take_step(model, optimizer, seen, targets, recipe.loss, recipe.precision)
             if optimizer.cost.skipped == skipped:
                 averages.update_step()
         averages.update(epoch)
-        yield EpochResult(epoch, (total / steps).item())
+        yield EpochResult(epoch, float(total / steps))
 
 
-def take_step(model: nn.Module, optimizer: WASAM, inputs: Tensor, labels: Tensor) -> Tensor:
+def take_step(
+    model: nn.Module, optimizer: WASAM, inputs: Any, targets: Tensor, loss_of: Loss, precision: str = "float32"
+) -> Tensor:
     """Take one step on one batch and return its clean mean loss."""
 
-    def closure(some_inputs: Tensor, some_labels: Tensor) -> Tensor:
-        loss = functional.cross_entropy(model(some_inputs), some_labels)
+    def closure(*tensors: Tensor) -> Tensor:
+        with arithmetic(precision, targets.device):
+            loss = loss_of(model(with_leaves(inputs, tensors[:-1])), tensors[-1])
         loss.backward()
         return loss
 
-    loss = optimizer.step(closure, batch=(inputs, labels))
+    loss = optimizer.step(closure, batch=(*leaves(inputs), targets))
     assert loss is not None  # a step with a closure returns its clean loss
     return loss.detach()
+
+
+def arithmetic(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return the block in which forward passes run: autocast for ``bfloat16``, nothing for ``float32``."""
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)

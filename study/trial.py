@@ -1,104 +1,306 @@
 """From a `Job` to its `RunRecord`: one run, in whatever process it is called. Needs no Ray.
 
 Everything random is seeded from the job at the top, so an actor that has run other jobs before gives the same
-numbers as a new process.
+numbers as a new process; and everything that a run knows between two epochs goes through `Run.save` and `Run.load`,
+so a run that was interrupted ends with the same bits.
 """
 
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn import functional
 
+from study.checkpoint import read_checkpoint, write_checkpoint
+from study.factors import factor_of
+from study.halving import stopped
+from study.measure import EVALUATION_BATCH, DivergedError, measure, probe
 from study.methods import FAMILIES
-from study.models import build_model
-from study.plan import first_perturbed_step
-from study.records import Job, Measurement, Probe, RunRecord
+from study.plan import FIRST_CONFIRM_SEED, first_perturbed_step
+from study.records import Job, Measurement, Probe, Reliability, RunRecord
 from study.streams import torch_seed
-from study.tasks import Pool, draw_split
-from study.train import train
+from study.tasks import Task, build_task
+from study.tasks.examples import Examples, examples_of
+from study.tasks.task import Adapted, Guess
+from study.train import Draws, Recipe, train
 from wasam_core import WASAM, Cost, WeightAverages, norm_layer_groups, recalibrate_batchnorm
-from wasam_core.sharpness import measure_sharpness
 
 _CURVE_POINTS = 10  # epochs at which the last weights are measured on validation, for the learning curve
-_EVALUATION_BATCH = 1000
+TRACE = "epoch@"  # weights kept along the way are named "epoch@7"
+_TRACED_PARAMETERS = 2_000_000  # above, ten snapshots would be more than a picture is worth
 _TRAIN_METRICS_SIZE = 500  # training metrics describe, they decide nothing: a fixed subset is enough
-PROBE_RHO = 0.05  # radius of the probed rises; one for all methods, so that they can be compared
 _PACKAGES = ("torch", "numpy", "ray", "optuna", "wasam-study")
 
-Examples = tuple[Tensor, Tensor]
+
+class _PrunedError(Exception):
+    """The run is stopped at a rung."""
 
 
 @dataclass(slots=True)
 class _Meter:
-    """What one run has measured so far, the weights that it keeps, and the time that measuring took."""
+    """What one run has measured so far, the weights that it keeps, and the time that it took."""
 
     measurements: list[Measurement] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
+    reliability: list[Reliability] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
+    wall_s: float = 0.0
     evaluate_s: float = 0.0
 
 
-class _DivergedError(Exception):
-    """The training loss is not finite."""
-
-
-def run(job: Job, pool: Pool, device: str, spec_hash: str, keep: Callable[[bytes], None] | None = None) -> RunRecord:
-    """Train and measure one job; an exception becomes a failed record that carries the traceback.
+class Run:
+    """One run that can be interrupted between any two epochs.
 
     Args:
         job: What to run.
-        pool: Its task's data; the test part is opened in the confirm stage only.
+        data: What `study.tasks.load_data` returned for its task.
         device: A torch device, such as ``cpu`` or ``cuda:0``.
         spec_hash: Goes into the record.
-        keep: Called with the probed weights in safetensors format, under names such as ``swa@0.75/0.weight``.
+        device_ids: The accelerators that it was given, for the record.
     """
-    began = time.perf_counter()
-    cost, meter = Cost(), _Meter()
-    status, error = "completed", None
-    try:
-        _train_and_measure(job, pool, torch.device(device), cost, meter)
-    except _DivergedError:
-        status = "diverged"
-        meter.measurements = _at_chance_level(job, pool.classes, meter.measurements)
-    except Exception:  # any error of a task or a model is the run's result, not the study's end
-        status, error = "failed", traceback.format_exc(limit=-8)
-        meter.measurements = []
-    if keep and status == "completed" and meter.weights:
-        keep(save(meter.weights))
-    wall_s = time.perf_counter() - began
-    return RunRecord.model_validate(
-        {
-            "run_id": job.run_id,
-            "spec_hash": spec_hash,
-            "job": job,
-            "status": status,
-            "error": error,
-            "measurements": meter.measurements,
-            "probes": meter.probes if status == "completed" else [],
-            "gradient_evaluations": cost.gradient_evaluations,
-            "forward_evaluations": cost.forward_evaluations,
-            "skipped_steps": cost.skipped,
-            "train_s": max(0.0, wall_s - meter.evaluate_s),
-            "evaluate_s": meter.evaluate_s,
-            "wall_s": wall_s,
-            "device": device if device == "cpu" else torch.cuda.get_device_name(device),
-            "versions": {name: version(name) for name in _PACKAGES},
+
+    def __init__(self, job: Job, data: Any, device: str, spec_hash: str, *, device_ids: tuple[str, ...] = ()) -> None:
+        self._job, self._device, self._spec_hash, self._device_ids = job, torch.device(device), spec_hash, device_ids
+        self._cost, self._meter = Cost(), _Meter()
+        self._status, self._error = "running", ""
+        self._epoch = 0
+        self._guess = Guess(math.nan, math.nan)
+        self._origin: dict[str, str] = {}
+        with self._watched():
+            self._build(data)
+
+    def _build(self, data: Any) -> None:
+        job = self._job
+        torch.manual_seed(torch_seed(job.seed, "torch"))
+        self._task = build_task(job.task, data, job.factors, job.seed)
+        self._guess = self._task.guess
+        self._origin = {job.task: self._task.origin} if self._task.origin else {}
+        self._sets = {
+            name: examples_of(part, name).to(self._device)
+            for name, part in (("train", self._task.train), ("val", self._task.val))
         }
-    )
+        self._precision = str(factor_of(job.factors, "precision"))
+        self._model = adapted(self._task).to(self._device)
+        self._optimizer = build_optimizer(job, self._model)
+        self._optimizer.cost = self._cost
+        self._averages = WeightAverages(
+            self._model,
+            swa_starts=tuple(dict.fromkeys((*job.average_starts, job.average_start))),
+            max_epochs=job.epochs,
+            ema_decays=job.ema_decays,
+            lawa_windows=job.lawa_windows,
+        )
+        self._draws = Draws(job.seed)
+        self._recipe = Recipe(
+            epochs=job.epochs,
+            batch_size=int(job.factors["batch_size"]),
+            learning_rate=job.learning_rate,
+            schedule=str(job.factors["schedule"]),
+            loss=self._task.training_loss or self._task.loss,
+            augment=self._task.augment,
+            precision=self._precision,
+        )
+        self._curve = _curve_epochs(job.epochs)
+
+    def advance(self, seconds: float = math.inf) -> bool:
+        """Train whole epochs until about ``seconds`` have passed; return whether the run has ended."""
+        began = time.perf_counter()
+        with self._watched():
+            if self._status == "running":
+                for result in self._training():
+                    self._take(result.epoch, result.train_loss)
+                    if self._epoch < self._job.epochs and time.perf_counter() - began >= seconds:
+                        return False
+                self._measure_final()
+                self._status = "completed"
+        return True
+
+    def _training(self) -> Iterator[Any]:
+        return train(
+            self._model, self._optimizer, self._averages, self._sets["train"], self._recipe, self._draws,
+            done=self._epoch,
+        )  # fmt: skip
+
+    def _take(self, epoch: int, train_loss: float) -> None:
+        """Take in the end of an epoch; measure the last weights where the learning curve has a point.
+
+        At a rung all weights are measured, and the run may end there.
+        """
+        self._epoch = epoch
+        if not math.isfinite(train_loss):
+            raise DivergedError
+        if epoch in self._job.rungs:
+            self._measure_all({"val": self._sets["val"]})
+            if stopped(self._job, epoch, self._meter.measurements):
+                raise _PrunedError
+        elif epoch in self._curve and epoch < self._job.epochs:
+            with self._measuring():
+                found, _ = self._measure("last", {"val": self._sets["val"]})
+                self._meter.measurements.append(found)
+                if self._traced:
+                    self._keep(f"{TRACE}{epoch}")
+
+    def _measure_final(self) -> None:
+        """Measure and probe the last weights, then every average under BatchNorm statistics of its own."""
+        train_part = self._sets["train"].first(_TRAIN_METRICS_SIZE)
+        sets: dict[str, Examples] = {"train": train_part, "val": self._sets["val"]}
+        if self._job.stage == "confirm":
+            sets["test"] = self._task.open_test(self._job.stage).to(self._device)
+        self._measure_all(sets)
+
+    def _measure_all(self, sets: Mapping[str, Examples]) -> None:
+        with self._measuring():
+            for name in ("last", *average_names(self._job)):
+                with self._averages.average_parameters(name) if name != "last" else nullcontext():
+                    self._measure_weights(name, sets)
+
+    def _measure_weights(self, name: str, sets: Mapping[str, Examples]) -> None:
+        if name != "last":
+            batches = (inputs for inputs, _ in self._sets["train"].batches(EVALUATION_BATCH))
+            self._cost.bill_forwards(
+                recalibrate_batchnorm(self._model, batches, forward_fn=lambda model, inputs: model(inputs))
+            )
+        found, reliability = self._measure(name, sets)
+        self._meter.measurements.append(found)
+        if reliability:
+            self._meter.reliability.append(reliability)
+        if name in self._job.probed:
+            self._meter.probes += probe(name, self._model, sets["train"], self._task, self._job.seed)
+            self._keep(name)
+
+    def _keep(self, name: str) -> None:
+        """Keep a copy of the parameters that the model holds."""
+        self._meter.weights |= {f"{name}/{key}": p.detach().cpu().clone() for key, p in self._model.named_parameters()}
+
+    @property
+    def _traced(self) -> bool:
+        """One trajectory a method and cell is drawn: that of the first confirm seed, of nets that are small enough."""
+        first = bool(self._job.probed) and self._job.seed == FIRST_CONFIRM_SEED
+        return first and sum(p.numel() for p in self._model.parameters()) <= _TRACED_PARAMETERS
+
+    def _measure(self, name: str, sets: Mapping[str, Examples]) -> tuple[Measurement, Reliability | None]:
+        return measure(name, self._epoch, sets, self._task, self._model, self._cost, self._precision)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Count the time, and turn what goes wrong into the run's status: a task's error is not the study's end."""
+        began = time.perf_counter()
+        try:
+            yield
+        except DivergedError:
+            self._status = "diverged"
+        except _PrunedError:
+            self._status = "pruned"
+        except Exception:  # whatever a task or a model raises
+            self._status, self._error = "failed", traceback.format_exc(limit=-8)
+        finally:
+            self._meter.wall_s += time.perf_counter() - began
+
+    @contextmanager
+    def _measuring(self) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._meter.evaluate_s += time.perf_counter() - began
+
+    def record(self) -> RunRecord:
+        """Return the record of a run that has ended."""
+        meter, completed = self._meter, self._status == "completed"
+        measurements = {"completed": meter.measurements, "failed": [], "pruned": meter.measurements}
+        if self._status == "diverged":  # of a run that failed before it had a task, no level of guessing is known
+            measurements["diverged"] = _at_chance_level(self._job, self._guess, meter.measurements)
+        return RunRecord.model_validate(
+            {
+                "run_id": self._job.run_id,
+                "spec_hash": self._spec_hash,
+                "job": self._job,
+                "status": self._status,
+                "error": self._error or None,
+                "measurements": measurements[self._status],
+                "probes": meter.probes if completed else [],
+                "reliability": meter.reliability if completed else [],
+                "gradient_evaluations": self._cost.gradient_evaluations,
+                "forward_evaluations": self._cost.forward_evaluations,
+                "skipped_steps": self._cost.skipped,
+                "train_s": max(0.0, meter.wall_s - meter.evaluate_s),
+                "evaluate_s": meter.evaluate_s,
+                "wall_s": meter.wall_s,
+                "device": "cpu" if self._device.type == "cpu" else torch.cuda.get_device_name(self._device),
+                "device_ids": self._device_ids,
+                "versions": {name: version(name) for name in _PACKAGES} | self._origin,
+            }
+        )
+
+    def weights(self) -> bytes:
+        """Return the probed weights in safetensors format, under names such as ``swa@0.75/0.weight``; may be empty."""
+        return save(self._meter.weights) if self._status == "completed" and self._meter.weights else b""
+
+    def state(self) -> bytes:
+        """Return everything that the run needs to go on with identical bits; between two epochs only."""
+        meter = self._meter
+        return write_checkpoint(
+            self._job.run_id,
+            {
+                "epoch": self._epoch,
+                "model": self._model.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "averages": self._averages.state_dict(),
+                "draws": self._draws.state(),
+                "measurements": [m.model_dump_json() for m in meter.measurements],
+                "seconds": [meter.wall_s, meter.evaluate_s],
+                "weights": meter.weights,
+            },
+        )
+
+    def restore(self, state: bytes) -> None:
+        """Go on where `state` was taken.
+
+        Raises:
+            CheckpointError: it is damaged, or of another run or version; the run is as it was.
+        """
+        held = read_checkpoint(self._job.run_id, state, self._device)
+        self._epoch = held["epoch"]
+        self._model.load_state_dict(held["model"])
+        self._averages.load_state_dict(held["averages"])
+        self._draws.restore(held["draws"])
+        self._meter.measurements = [Measurement.model_validate_json(text) for text in held["measurements"]]
+        self._meter.wall_s, self._meter.evaluate_s = held["seconds"]
+        self._meter.weights = held["weights"]
+        self._optimizer.load_state_dict(held["optimizer"])  # last: it also sets torch's random state
+
+
+def run(job: Job, data: Any, device: str, spec_hash: str, keep: Callable[[bytes], None] | None = None) -> RunRecord:
+    """Train and measure one job without a break; an exception becomes a failed record that carries the traceback.
+
+    Args:
+        job, data, device, spec_hash: As for `Run`.
+        keep: Called with the probed weights, if there are any.
+    """
+    one = Run(job, data, device, spec_hash)
+    one.advance()
+    if keep and (weights := one.weights()):
+        keep(weights)
+    return one.record()
+
+
+def adapted(task: Task) -> nn.Module:
+    """Return the task's model as one that takes the inputs of a batch as one object and returns a tensor."""
+    inputs, _ = next(examples_of(task.train, "train").first(1).batches(1))
+    return task.model if isinstance(inputs, Tensor) and not hasattr(task.model, "config") else Adapted(task.model)
 
 
 def build_optimizer(job: Job, model: nn.Module) -> WASAM:
     """Return the optimizer of a job's family over a model's parameters."""
     family = FAMILIES[job.family]
-    weight_decay = float(job.factors["weight_decay"])
+    weight_decay = float((job.factors | job.searched_factors)["weight_decay"])
     base: dict[str, dict[str, object]] = {
         "sgd": {"base_optimizer": torch.optim.SGD, "momentum": float(job.factors["momentum"])},
         "adamw": {"base_optimizer": torch.optim.AdamW},
@@ -120,55 +322,10 @@ def build_optimizer(job: Job, model: nn.Module) -> WASAM:
 def average_names(job: Job) -> tuple[str, ...]:
     """Return the names of a run's averages: SWA at the grid of starts and the proposed one, then EMA, then LAWA."""
     return (
-        *dict.fromkeys(f"swa@{start:g}" for start in (*job.average_starts, job.average_start)),
-        *(f"ema@{decay:g}" for decay in job.ema_decays),
+        *dict.fromkeys(f"swa@{start!r}" for start in (*job.average_starts, job.average_start)),
+        *(f"ema@{decay!r}" for decay in job.ema_decays),
         *(f"lawa@{window}" for window in job.lawa_windows),
     )
-
-
-def _train_and_measure(job: Job, pool: Pool, device: torch.device, cost: Cost, meter: _Meter) -> None:
-    torch.manual_seed(torch_seed(job.seed, "torch"))
-    split = draw_split(pool, job.factors, job.seed)
-    train_set = _on(device, split.train_inputs, split.train_labels)
-    val_set = _on(device, split.val_inputs, split.val_labels)
-    model = build_model(job.factors, pool.inputs.shape[1:], pool.classes, job.seed).to(device)
-    optimizer = build_optimizer(job, model)
-    optimizer.cost = cost
-    starts = tuple(dict.fromkeys((*job.average_starts, job.average_start)))
-    averages = WeightAverages(
-        model,
-        swa_starts=starts,
-        max_epochs=job.epochs,
-        ema_decays=job.ema_decays,
-        lawa_windows=job.lawa_windows,
-    )
-    curve = _curve_epochs(job.epochs)
-    for result in train(
-        model,
-        optimizer,
-        averages,
-        *train_set,
-        epochs=job.epochs,
-        batch_size=int(job.factors["batch_size"]),
-        schedule=str(job.factors["schedule"]),
-        augmentation=float(job.factors["augmentation"]),
-        seed=job.seed,
-    ):
-        if not math.isfinite(result.train_loss):
-            raise _DivergedError
-        if result.epoch in curve and result.epoch < job.epochs:
-            with _timed(meter):
-                meter.measurements.append(_measure("last", result.epoch, {"val": val_set}, model, cost))
-    sets = {"train": (train_set[0][:_TRAIN_METRICS_SIZE], train_set[1][:_TRAIN_METRICS_SIZE]), "val": val_set}
-    if job.stage == "confirm":
-        sets["test"] = _on(device, *pool.open_test(job.stage))
-    batches = train_set[0].split(_EVALUATION_BATCH)
-    with _timed(meter):
-        _measure_final(job, model, averages, batches, sets, cost, meter)
-
-
-def _on(device: torch.device, inputs: object, labels: object) -> Examples:
-    return torch.as_tensor(inputs).to(device), torch.as_tensor(labels).to(device)
 
 
 def _curve_epochs(epochs: int) -> frozenset[int]:
@@ -176,91 +333,12 @@ def _curve_epochs(epochs: int) -> frozenset[int]:
     return frozenset(math.ceil(epochs * point / _CURVE_POINTS) for point in range(1, _CURVE_POINTS + 1))
 
 
-def _measure_final(
-    job: Job,
-    model: nn.Module,
-    averages: WeightAverages,
-    batches: Sequence[Tensor],
-    sets: Mapping[str, Examples],
-    cost: Cost,
-    meter: _Meter,
-) -> None:
-    """Measure and probe the last weights, then every average under BatchNorm statistics of its own."""
-    for name in ("last", *average_names(job)):
-        with averages.average_parameters(name) if name != "last" else nullcontext():
-            if name != "last":
-                cost.bill_forwards(recalibrate_batchnorm(model, batches))
-            meter.measurements.append(_measure(name, job.epochs, sets, model, cost))
-            if name in job.probed:
-                meter.probes += probe(name, model, sets["train"], job.seed)
-                meter.weights |= {f"{name}/{key}": p.detach().cpu().clone() for key, p in model.named_parameters()}
-
-
-def probe(weights: str, model: nn.Module, examples: Examples, seed: int) -> list[Probe]:
-    """Return the sharpness of the weights that the model holds, on the examples of its training metrics.
-
-    Its cost is not billed to the run: it describes the result and is no part of getting it.
-    """
-    generator = torch.Generator(examples[0].device).manual_seed(torch_seed(seed, "probes"))
-    found = measure_sharpness(model.eval(), functional.cross_entropy, [examples], rho=PROBE_RHO, generator=generator)
-    values = {
-        "top_eigenvalue": (found.eigenvalues.values[0], None, None),
-        "trace": (found.trace.value, found.trace.low, found.trace.high),
-        "worst_case_rise": (found.worst_case.rise, None, None),
-        "average_case_rise": (found.average_case.rise, None, None),
-    }
-    return [
-        Probe(weights=weights, name=name, value=value, low=low, high=high)
-        for name, (value, low, high) in values.items()
-        if math.isfinite(value)  # an eigenvalue that was not found is not reported
-    ]
-
-
-def _measure(weights: str, epoch: int, sets: Mapping[str, Examples], model: nn.Module, cost: Cost) -> Measurement:
-    metrics: dict[str, float] = {}
-    for name, (inputs, labels) in sets.items():
-        loss, accuracy = evaluate(model, inputs, labels)
-        cost.bill_forwards(len(labels))
-        if not math.isfinite(loss):
-            raise _DivergedError
-        metrics |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
-    return Measurement.model_validate({"weights": weights, "epoch": epoch} | metrics)
-
-
-@torch.inference_mode()
-def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Return the mean cross-entropy in nats and the accuracy as a fraction, in evaluation mode.
-
-    Args:
-        model: Left in evaluation mode.
-        inputs: ``(n, …)``; labels: ``(n,)`` classes; on the model's device.
-    """
-    model.eval()
-    loss = torch.zeros((), device=inputs.device, dtype=torch.float64)
-    hits = torch.zeros((), device=inputs.device, dtype=torch.int64)
-    for x, y in zip(inputs.split(_EVALUATION_BATCH), labels.split(_EVALUATION_BATCH), strict=True):
-        logits = model(x).float()
-        loss += functional.cross_entropy(logits, y, reduction="sum")
-        hits += (logits.argmax(1) == y).sum()
-    return (loss / len(labels)).item(), int(hits) / len(labels)
-
-
-def _at_chance_level(job: Job, classes: int, before: list[Measurement]) -> list[Measurement]:
+def _at_chance_level(job: Job, guess: Guess, before: list[Measurement]) -> list[Measurement]:
     """Return what a diverged run stands for: guessing, with all of its weights; its curve is kept."""
     splits = ("train", "val", "test") if job.stage == "confirm" else ("train", "val")
-    guess = {f"{split}_loss": math.log(classes) for split in splits}
-    guess |= {f"{split}_accuracy": 1 / classes for split in splits}
+    level = {f"{split}_loss": guess.loss for split in splits} | {f"{split}_score": guess.score for split in splits}
     final = [
-        Measurement.model_validate({"weights": name, "epoch": job.epochs} | guess)
+        Measurement.model_validate({"weights": name, "epoch": job.epochs} | level)
         for name in ("last", *average_names(job))
     ]
     return [m for m in before if m.epoch < job.epochs] + final
-
-
-@contextmanager
-def _timed(meter: _Meter) -> Iterator[None]:
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        meter.evaluate_s += time.perf_counter() - began

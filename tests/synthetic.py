@@ -16,6 +16,7 @@ import numpy as np
 
 from study.agenda import Agenda
 from study.factors import TASKS
+from study.halving import stopped
 from study.methods import METHODS
 from study.plan import gradient_evaluations
 from study.records import Job, LineRecord, Measurement, Probe, RunRecord, write_record
@@ -98,7 +99,8 @@ def spec_text(spec: StudySpec) -> str:
     """Return ``spec`` as TOML. JSON's strings, numbers, booleans and arrays are TOML's; tables are headed."""
     data = spec.model_dump(mode="json")
     search = data.pop("search")
-    ranges = {f"[search.{key}]": search.pop(key) for key in ("learning_rate", "rho", "average_start")}
+    ranges = {f"[search.{key}]": search.pop(key) for key in ("learning_rate", "rho", "average_start", "weight_decay")
+              if key in search}  # fmt: skip
     tables = [("", data), ("[search]", search), *ranges.items()]
     for problem in data.pop("problems"):
         tables += [("[[problems]]", {"task": problem["task"]}), ("[problems.factors]", problem["factors"])]
@@ -154,12 +156,14 @@ def failed_run(record: RunRecord, error: str = "RuntimeError: the worker died") 
 def diverged_run(record: RunRecord) -> RunRecord:
     """Return ``record`` as it would stand had its run diverged half-way: its final metrics at chance."""
     classes = TASKS[record.job.task].classes
-    chance = {"loss": math.log(classes), "accuracy": 1 / classes}
+    chance = {"loss": math.log(classes), "score": 1 / classes}
     levelled = []
     for measurement in record.measurements:
         if measurement.epoch == record.job.epochs:
             metrics = measurement.model_dump(exclude={"weights", "epoch"}, exclude_none=True)
-            levelled.append(measurement.model_copy(update={name: chance[name.partition("_")[2]] for name in metrics}))
+            levelled.append(
+                measurement.model_copy(update={name: chance.get(name.partition("_")[2]) for name in metrics})
+            )
     return record.model_copy(
         update={
             "status": "diverged",
@@ -167,6 +171,21 @@ def diverged_run(record: RunRecord) -> RunRecord:
             "gradient_evaluations": record.gradient_evaluations // 2,
         }
     )
+
+
+def pruned_run(record: RunRecord) -> RunRecord:
+    """Return ``record`` as it would stand had its run been watched at its job's rungs; most jobs have none."""
+    job = record.job
+    for rung in job.rungs:
+        if stopped(job, rung, record.measurements):
+            return record.model_copy(
+                update={
+                    "status": "pruned",
+                    "measurements": tuple(m for m in record.measurements if m.epoch <= rung),
+                    "gradient_evaluations": gradient_evaluations(job, rung),
+                }
+            )
+    return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +201,7 @@ class _Trainer:
     hostile: bool
 
     def record(self, job: Job) -> RunRecord:
-        record = self._completed(job)
+        record = pruned_run(self._completed(job))
         if self.rng.random() < self.failed:
             return failed_run(record, f"RuntimeError: {HOSTILE if self.hostile else 'the worker died'}")
         return diverged_run(record) if self.rng.random() < self.diverged else record
@@ -190,7 +209,7 @@ class _Trainer:
     def _completed(self, job: Job) -> RunRecord:
         shared = 2 * self.noise * np.random.default_rng([job.seed, len(job.cell)]).normal()
         starts = sorted({*job.average_starts, job.average_start})
-        epochs = sorted({max(1, round(job.epochs * share)) for share in (0.1, 0.25, 0.5, 0.75, 0.9, 1)})
+        epochs = sorted({max(1, round(job.epochs * share)) for share in (0.1, 0.25, 0.5, 0.75, 0.9, 1)} | {*job.rungs})
         measurements = []
         for epoch in epochs:
             averages = [f"swa@{start:g}" for start in starts if start < epoch / job.epochs]
@@ -226,8 +245,10 @@ class _Trainer:
             if split == "train":
                 value = value * (1 - wrong_labels) + wrong_labels * progress / 3
             accuracy = round(min(max(value, 0.0), 1.0), 3)
-            measured[f"{split}_accuracy"] = accuracy
+            measured[f"{split}_score"] = accuracy
             measured[f"{split}_loss"] = round(2.6 * (1 - accuracy) + 0.02 + 0.01 * abs(self.rng.normal()), 6)
+            if split != "train":
+                measured[f"{split}_calibration_error"] = round(0.3 * (1 - accuracy) / (1 + (weights != "last")), 6)
         return Measurement(weights=weights, epoch=epoch, **measured)
 
 
@@ -238,6 +259,8 @@ def _accuracy(job: Job, weights: str) -> float:
     value -= (0.02 + 0.03 * wrong_labels) * constant
     value -= 0.05 * wrong_labels * (job.epochs_factor - 1)  # longer training fits more of the wrong labels
     value -= 0.03 * math.log10(job.learning_rate / 0.08) ** 2
+    if job.weight_decay is not None:
+        value -= 0.02 * math.log10(job.weight_decay / 5e-4) ** 2
     flat = 0.0
     if job.rho > 0:
         flat = math.exp(-(math.log10(job.rho / (0.08 + 0.2 * wrong_labels)) ** 2) / 0.2)

@@ -49,9 +49,9 @@ def test_every_run_has_one_record_and_one_status(smoke: Study) -> None:
 
 def test_the_test_set_is_measured_in_confirm_alone(smoke: Study) -> None:
     tune = smoke.frame[smoke.frame["stage"] == "tune"]
-    assert tune[["test_loss", "test_accuracy"]].isna().all(axis=None)
+    assert tune[["test_loss", "test_score"]].isna().all(axis=None)
     final = smoke.frame[(smoke.frame["stage"] == "confirm") & smoke.frame["final"]]
-    assert final[["train_loss", "val_accuracy", "test_loss", "test_accuracy"]].notna().all(axis=None)
+    assert final[["train_loss", "val_score", "test_loss", "test_score"]].notna().all(axis=None)
 
 
 def test_one_run_answers_for_every_start(smoke: Study) -> None:

@@ -1,13 +1,11 @@
 """The ascent half of sharpness-aware minimization: move the weights uphill, and put them back.
 
-Everything here works in place on the parameters' own storage: weights are copied away, moved and
-copied back, so they return as the same bits at the same address. Subtracting the perturbation
-instead would change the last bits of nearly half of them over a thousand steps.
+The weights return as the same bits at the same address, because they are kept; see `StandIn`. Subtracting the
+perturbation instead would change the last bits of nearly half of them over a thousand steps.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from operator import is_
 from typing import NamedTuple, cast
 
 import torch
@@ -15,11 +13,10 @@ from torch import Tensor
 
 from wasam_core.norms import global_norm
 from wasam_core.rules import find_rule
+from wasam_core.stand_in import StandIn, widened
 
 # Keeps the division by the norm of a zero gradient finite; far below any norm that matters.
 NORM_FLOOR = 1e-12
-
-LOW_PRECISION = {torch.float16, torch.bfloat16}
 
 
 class Ascent(NamedTuple):
@@ -58,8 +55,8 @@ def check_rho(rho: float) -> float:
 class Perturbation:
     """Move parameters along their gradients and put them back, bit for bit.
 
-    Call both methods under `torch.no_grad()`. The copy of the weights is kept between steps, because it is needed
-    again at once: one extra tensor per perturbed parameter, allocated at the first step.
+    Call both methods under `torch.no_grad()`. Memory is one extra tensor per perturbed parameter, allocated at the
+    first step and kept, because the next step needs it at once.
 
     Args:
         variant: "sam", "asam" (the authors' rule: T = |w| + eta on parameters whose name holds
@@ -84,11 +81,12 @@ class Perturbation:
         if not 0.0 <= self.eta < math.inf:
             raise ValueError(f"eta = {eta!r}: the offset of |w| must be a finite number >= 0.")
         self.variant = variant
-        self.active = False
-        self._params: list[Tensor] = []
-        self._copies: list[Tensor] = []
-        self._dtypes: list[torch.dtype] = []
-        self._coarse = False
+        self._stand_in = StandIn()
+
+    @property
+    def active(self) -> bool:
+        """Whether the weights are moved."""
+        return self._stand_in.active
 
     def apply(self, targets: Iterable[Target]) -> Ascent:
         """Move every parameter of `targets` that has a gradient by rho * T² g / ||T g||.
@@ -112,18 +110,12 @@ class Perturbation:
         norm = global_norm([t for piece in pieces for t in piece.ascent])
         if not math.isfinite(norm):
             return Ascent(norm, finite=False)
-        self._keep([p for piece in pieces for p in piece.params])
-        self.active = True
+        self._stand_in.begin([p for piece in pieces for p in piece.params])
         try:
             for params, scale, ascent, rho in pieces:
                 if scale is not None:
                     torch._foreach_mul_(ascent, scale)
-                factor = rho / (norm + NORM_FLOOR)
-                if self._coarse:
-                    # A 16-bit factor would be rounded, or too large to exist.
-                    torch._foreach_add_(params, torch._foreach_mul(_wide(ascent), factor))
-                else:
-                    torch._foreach_add_(params, ascent, alpha=factor)
+                self._stand_in.add(params, ascent, rho / (norm + NORM_FLOOR))
         except BaseException:
             self.undo()
             raise
@@ -131,18 +123,7 @@ class Perturbation:
 
     def undo(self) -> None:
         """Put the weights back; nothing happens if they have not been moved."""
-        if self.active:
-            torch._foreach_copy_(self._params, self._copies)
-            self.active = False
-
-    def _keep(self, params: list[Tensor]) -> None:
-        dtypes = [p.dtype for p in params]
-        if dtypes != self._dtypes or not all(map(is_, params, self._params)):
-            self._params = params
-            self._dtypes = dtypes
-            self._coarse = not LOW_PRECISION.isdisjoint(dtypes)
-            self._copies = [torch.empty_like(p) for p in params]
-        torch._foreach_copy_(self._copies, params)
+        self._stand_in.end()
 
     def _pieces(self, target: Target) -> Iterator[_Piece]:
         params = [p for p in target.params if p.grad is not None]
@@ -151,7 +132,7 @@ class Perturbation:
             chosen = [p for p in params if p in rescaled]
             params = [p for p in params if p not in rescaled]
             if chosen:
-                scale = list(torch._foreach_abs(_wide(chosen)))
+                scale = list(torch._foreach_abs(widened(chosen)))
                 if self.eta:
                     torch._foreach_add_(scale, self.eta)
                 yield _Piece(chosen, scale, list(torch._foreach_mul(scale, _grads(chosen))), target.rho)
@@ -169,10 +150,6 @@ class Perturbation:
                 'choose "asam-common".'
             )
         return {p for p, name in zip(target.params, target.names, strict=True) if self.rule.rescales(name)}
-
-
-def _wide(tensors: list[Tensor]) -> list[Tensor]:
-    return [t.float() if t.dtype in LOW_PRECISION else t for t in tensors]
 
 
 def _grads(params: list[Tensor]) -> list[Tensor]:

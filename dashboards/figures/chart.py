@@ -14,12 +14,14 @@ class Key:
     """One entry of the legend, which the page draws outside the figure so that it wraps on a phone.
 
     ``look``: a filled or an ``open`` marker, a ``line`` with the method's dash, a ``dashed`` one, a dotted
-    upright ``guide``, ``both`` marker and line, a ``tick`` (one seed), or the ``band`` of practical equivalence.
+    upright ``guide``, ``both`` marker and line, a ``tick`` (one seed), the ``band`` of practical equivalence, or a
+    ``field`` in ``color``.
     """
 
     text: str
     method: str
-    look: Literal["filled", "open", "line", "dashed", "guide", "both", "tick", "band"] = "filled"
+    look: Literal["filled", "open", "line", "dashed", "guide", "both", "tick", "band", "field"] = "filled"
+    color: str = ""
 
 
 @dataclass(frozen=True, slots=True)

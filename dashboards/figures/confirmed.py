@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from study.methods import METHODS
+from study.records import Job, RunRecord
 from study.selection import Selection
 
-_MEASURED = ["seed", "status", "weights", "epoch", "final", "val_accuracy", "test_accuracy", "gradient_evaluations"]
+_MEASURED = ["seed", "status", "weights", "epoch", "final", "val_score", "test_score", "gradient_evaluations"]
+_MEASURED += ["test_loss", "test_calibration_error"]
 _CONFIGURATION = ["cell", "family", "epochs_factor", "learning_rate", "rho", "average_start"]
 
 
@@ -22,7 +25,12 @@ class Confirmed:
     def final(self) -> pd.DataFrame:
         """The rows of the selected weights at the last epoch, one a run, by seed."""
         rows = self.rows[self.rows["final"] & (self.rows["weights"] == self.selection.weights)]
-        return rows[rows["test_accuracy"].notna()].sort_values("seed")
+        return rows[rows["test_score"].notna()].sort_values("seed")
+
+    def at_end(self, weights: str) -> pd.DataFrame:
+        """The rows of ``weights`` at the last epoch of the completed runs, one a run, by seed."""
+        rows = self.rows[self.rows["final"] & (self.rows["weights"] == weights) & (self.rows["status"] == "completed")]
+        return rows.sort_values("seed")
 
 
 def confirmed_runs(
@@ -41,3 +49,36 @@ def confirmed_runs(
         if key in groups:
             found.append(Confirmed(chosen, groups[key]))
     return tuple(found)
+
+
+def records_by_selection(
+    records: Iterable[RunRecord], selections: Iterable[Selection]
+) -> tuple[tuple[Selection, tuple[RunRecord, ...]], ...]:
+    """Return every selection at equal epochs with its completed confirm runs, by seed; those without any are left out.
+
+    A shared trajectory stands beside every method that reads it.
+    """
+    groups: dict[tuple[object, ...], list[RunRecord]] = {}
+    for record in records:
+        if record.job.stage == "confirm" and record.status == "completed":
+            groups.setdefault(_configuration(record.job), []).append(record)
+    found = []
+    for chosen in selections:
+        family = METHODS[chosen.method].family
+        key = (
+            chosen.cell, family, 1.0, chosen.learning_rate, chosen.rho, chosen.average_start, chosen.weight_decay,
+        )  # fmt: skip
+        if chosen.epochs_factor == 1 and key in groups:
+            found.append((chosen, tuple(sorted(groups[key], key=lambda record: record.job.seed))))
+    return tuple(found)
+
+
+def _configuration(job: Job) -> tuple[object, ...]:
+    return (
+        job.cell, job.family, job.epochs_factor, job.learning_rate, job.rho, job.average_start, job.weight_decay,
+    )  # fmt: skip
+
+
+def standing_for(selection: Selection) -> str:
+    """Return the weights that stand for a method: its average, whatever validation picked, or the last ones."""
+    return selection.average or "last"

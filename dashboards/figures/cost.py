@@ -46,7 +46,7 @@ def options_of(runs: Iterable[Confirmed], baseline: str, cells: Mapping[str, Cel
         if completed.empty:
             continue
         chosen = confirmed.selection
-        accuracies = tuple(float(v) for v in final["test_accuracy"])
+        accuracies = tuple(float(v) for v in final["test_score"])
         option = Option(
             cell=cells[chosen.cell].label,
             method=chosen.method,
@@ -190,7 +190,7 @@ def table_of(options: tuple[Option, ...]) -> Table:
             Column("Method", "method"),
             numeric("Gradient evaluations", "gradient_evaluations"),
             numeric("× base", "relative_cost"),
-            numeric("Test accuracy", "test_accuracy"),
+            numeric("Test accuracy", "test_score"),
             numeric("n", "n"),
             Column("On the front", "on_front"),
         ),

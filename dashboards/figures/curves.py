@@ -1,4 +1,4 @@
-"""How did training go? Validation accuracy of the last weights over the epochs of the confirm runs."""
+"""How did training go? Validation accuracy over the epochs of the confirm runs, and where averaging takes it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 
 from dashboards import theme
 from dashboards.cells import Cell
-from dashboards.figures.confirmed import Confirmed
-from dashboards.figures.panels import Arrangement, Axes, anchors, axis, grid_of_cells, lay_out
+from dashboards.figures.confirmed import Confirmed, standing_for
+from dashboards.figures.panels import Arrangement, Axes, anchor, anchors, axis, grid_of_cells, lay_out
 from dashboards.tables import Column, Entry, Table, numeric
 from study.methods import METHODS
 from study.stats import estimate
@@ -30,6 +30,40 @@ class Curve:
     n: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Averaged:
+    """The average of one tuned trajectory at its last epoch, with its 95 % Student-t interval.
+
+    ``start`` is the epoch after which averaging begins, None for averages that have no start (EMA, LAWA).
+    """
+
+    cell: str
+    method: str
+    start: float | None
+    epochs: int
+    mean: float
+    ci95: tuple[float, float]
+    n: int
+
+
+def averages_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Averaged, ...]:
+    """Compute where the averages of the averaging methods end, at equal epochs."""
+    found = []
+    for confirmed in runs:
+        chosen = confirmed.selection
+        rows = confirmed.at_end(standing_for(chosen))
+        rows = rows[rows["val_score"].notna()]
+        if METHODS[chosen.method].weights == "last" or chosen.epochs_factor != 1 or rows.empty:
+            continue
+        kind, _, setting = standing_for(chosen).partition("@")
+        epochs, values = int(rows["epoch"].iloc[0]), estimate(rows["val_score"].tolist())
+        start = float(setting) * epochs if kind == "swa" else None
+        found.append(
+            Averaged(cells[chosen.cell].label, chosen.method, start, epochs, values.mean, values.ci95, values.n)
+        )
+    return tuple(found)
+
+
 def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Curve, ...]:
     """Compute the curves of the methods that use the last weights, at equal epochs, where epochs were kept."""
     curves = []
@@ -38,8 +72,8 @@ def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Cur
         if METHODS[chosen.method].weights != "last" or chosen.epochs_factor != 1:
             continue
         rows = confirmed.rows
-        rows = rows[(rows["weights"] == "last") & rows["val_accuracy"].notna() & (rows["status"] == "completed")]
-        by_epoch = {int(str(epoch)): values.tolist() for epoch, values in rows.groupby("epoch")["val_accuracy"]}
+        rows = rows[(rows["weights"] == "last") & rows["val_score"].notna() & (rows["status"] == "completed")]
+        by_epoch = {int(str(epoch)): values.tolist() for epoch, values in rows.groupby("epoch")["val_score"]}
         if len(by_epoch) < 2:
             continue
         epochs = sorted(by_epoch)[:: -(-len(by_epoch) // MOST_POINTS)]
@@ -58,35 +92,79 @@ def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Cur
     return tuple(curves)
 
 
-def figure_of(curves: tuple[Curve, ...]) -> tuple[go.Figure, Arrangement]:
-    """Draw one panel a cell; a band is the interval of the mean."""
+def figure_of(curves: tuple[Curve, ...], averages: Sequence[Averaged] = ()) -> tuple[go.Figure, Arrangement]:
+    """Draw one panel a cell; a band is the interval of the mean, the shade the epochs that are averaged."""
     names = list(dict.fromkeys(curve.cell for curve in curves))
     traces: list[go.Scatter] = []
     axes: Axes = {}
+    shapes: list[dict[str, object]] = []
     for panel, name in enumerate(names):
         here = [curve for curve in curves if curve.cell == name]
+        ends = [average for average in averages if average.cell == name]
+        low, top = shown(here, [average.mean for average in ends])
         for curve in here:
             traces += _traces(curve, panel)
-        low, top = shown(here)
+        traces += [_end(average, k, (low, top), panel) for k, average in enumerate(ends)]
+        shapes += _shade(ends, panel)
         room = 0.05 * max(top - low, 0.01)
         axes[axis("x", panel)] = {
             "title": {"text": "epoch"},
-            "range": [0, max(curve.epochs[-1] for curve in here) * 1.02],
+            "range": [0, max(curve.epochs[-1] for curve in here) * (1.02 + 0.05 * len(ends))],
         }
         axes[axis("y", panel)] = {
             "range": [theme.in_points(low - room), theme.in_points(top + room)],
             "nticks": 6,
         }
     titles = [theme.wrapped(name, 22) for name in names]
-    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="validation accuracy, %")
+    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="validation accuracy, %", shapes=shapes)
 
 
-def shown(curves: Sequence[Curve]) -> tuple[float, float]:
+def _shade(averages: Sequence[Averaged], panel: int) -> list[dict[str, object]]:
+    """Shade from the earliest selected start to the last epoch; a dotted line in its colour marks every start."""
+    known = [(average, average.start) for average in averages if average.start is not None]
+    if not known:
+        return []
+    where: dict[str, object] = {"xref": anchor("x", panel), "yref": f"{anchor('y', panel)} domain", "layer": "below"}
+    shade: dict[str, object] = {"type": "rect", "fillcolor": theme.BAND, "line": {"width": 0}, "y0": 0, "y1": 1}
+    shapes = [where | shade | {"x0": min(start for _, start in known), "x1": known[0][0].epochs}]
+    for average, start in known:
+        line = {"color": theme.style_of(average.method).color, "width": 1.2, "dash": "dot"}
+        shapes.append(where | {"type": "line", "x0": start, "x1": start, "y0": 0, "y1": 1, "line": line})
+    return shapes
+
+
+def _end(average: Averaged, position: int, span: tuple[float, float], panel: int) -> go.Scatter:
+    """Draw where an average ends, just right of the last epoch; its interval is cut at the panel."""
+    style = theme.style_of(average.method)
+    low, high = average.ci95 if theme.known(average.ci95[0]) else (average.mean, average.mean)
+    return go.Scatter(
+        x=theme.rounded([average.epochs * (1.035 + 0.05 * position)]),
+        y=theme.rounded([theme.in_points(max(average.mean, span[0]))]),
+        error_y={
+            "type": "data",
+            "array": theme.rounded([theme.in_points(max(0.0, min(high, span[1]) - average.mean))]),
+            "arrayminus": theme.rounded([theme.in_points(max(0.0, average.mean - max(low, span[0])))]),
+            "width": 0,
+            "thickness": 1.6,
+            "color": style.color,
+        },
+        mode="markers",
+        marker={"symbol": style.symbol, "size": 8, "color": style.color},
+        hoverinfo="text",
+        hovertext=[
+            f"<b>{theme.plot_text(average.method)}</b>, average at the end<br>{theme.percent(average.mean)}, 95 % CI "
+            f"{theme.percent(average.ci95[0])} to {theme.percent(average.ci95[1])}, n = {average.n}"
+        ],
+        **anchors(panel),
+    )
+
+
+def shown(curves: Sequence[Curve], ends: Sequence[float] = ()) -> tuple[float, float]:
     """Return the accuracies that a panel shows: all means, and bands as far as they reach less than that again.
 
     With two seeds a Student-t band is many times wider than the curves are apart; it is cut at the axis.
     """
-    means = [v for curve in curves for v in curve.mean]
+    means = [*(v for curve in curves for v in curve.mean), *ends]
     top, floor = max(means), max(min(means), max(means) - SHOWN_BELOW_BEST)
     room = max(top - floor, 0.05)
     bands = [v for curve in curves for v in (*curve.low, *curve.high) if theme.known(v)]
@@ -129,16 +207,16 @@ def _traces(curve: Curve, panel: int) -> list[go.Scatter]:
     return [band, mean]
 
 
-def table_of(curves: tuple[Curve, ...]) -> Table:
-    """Return the curves as a table: one row an epoch kept."""
+def table_of(curves: tuple[Curve, ...], averages: Sequence[Averaged] = ()) -> Table:
+    """Return the curves as a table: one row an epoch kept, and one an average at its end."""
     return Table(
         "curves",
-        "Mean validation accuracy of the last weights, by epoch.",
+        "Mean validation accuracy of the last weights by epoch, and of the averages at the end.",
         (
             Column("Problem", "problem"),
             Column("Trajectory", "method"),
             numeric("Epoch", "epoch"),
-            numeric("Mean", "val_accuracy"),
+            numeric("Mean", "val_score"),
             numeric("95 % CI low", "ci95_low"),
             numeric("95 % CI high", "ci95_high"),
             numeric("n", "n"),
@@ -146,7 +224,7 @@ def table_of(curves: tuple[Curve, ...]) -> Table:
         tuple(
             (
                 Entry(curve.cell),
-                Entry(curve.method, method=curve.method),
+                Entry(curve.method),
                 Entry(str(epoch), epoch),
                 Entry(theme.percent(mean), mean),
                 Entry(theme.percent(low), low),
@@ -155,5 +233,15 @@ def table_of(curves: tuple[Curve, ...]) -> Table:
             )
             for curve in curves
             for epoch, mean, low, high, n in zip(curve.epochs, curve.mean, curve.low, curve.high, curve.n, strict=True)
+        )
+        + tuple(
+            (
+                Entry(average.cell),
+                Entry(average.method),
+                Entry(str(average.epochs), average.epochs),
+                *(Entry(theme.percent(v), v) for v in (average.mean, *average.ci95)),
+                Entry(str(average.n), average.n),
+            )
+            for average in averages
         ),
     )

@@ -10,7 +10,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, grid_of_cells, lay_out
 from dashboards.tables import Column, Entry, Table, numeric
-from study.findings.hypotheses import barrier
+from study.findings.quantities import barrier
 from study.methods import METHODS
 from study.records import LineRecord
 from study.stats import Estimate, estimate

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchor, anchors, axis, foot, grid_of_cells, lay_out
+from dashboards.figures.radii import Radii, radii_of
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 
@@ -76,26 +77,16 @@ def best_of_bins(rho: tuple[float, ...], accuracy: tuple[float, ...]) -> tuple[t
 
 def figure_of(responses: tuple[Response, ...]) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a cell, rho on a log axis; rho = 0 stands apart at its left end."""
-    positive = [rho for response in responses for rho in response.rho if rho > 0] or [0.01, 1.0]
-    low, high = math.log10(min(positive)), math.log10(max(positive))
-    at_zero = low - 0.12 * max(high - low, 0.5) - 0.1
+    radii = radii_of([rho for response in responses for rho in response.rho])
     traces: list[go.Scatter] = []
     axes: Axes = {}
     shapes: list[dict[str, object]] = []
-    ticks = {v: math.log10(v) for v in (0.004, 0.02, 0.1, 0.5, 2.5) if low <= math.log10(v) <= high}
-    zero = any(rho == 0 for response in responses for rho in response.rho)
     for panel, response in enumerate(responses):
-        traces += _traces(response, panel, at_zero)
+        traces += _traces(response, panel, radii)
         shapes += _lines(response, panel)
         top = max([v for v in (*response.last, *response.averaged, response.base_best) if theme.known(v)] or [1.0])
         room = 0.06 * max(top - response.floor, 0.01)
-        axes[axis("x", panel)] = {
-            "tickvals": ([at_zero] if zero else []) + list(ticks.values()),
-            "ticktext": (["0"] if zero else []) + [f"{v:g}" for v in ticks],
-            "range": [(at_zero if zero else low) - 0.1, high + 0.1],
-            "title": {"text": "rho"},
-            "tickangle": 0,
-        }
+        axes[axis("x", panel)] = radii.axis()
         axes[axis("y", panel)] = {
             "range": [theme.in_points(response.floor - room), theme.in_points(top + room)],
             "nticks": 6,
@@ -124,7 +115,7 @@ def _lines(response: Response, panel: int) -> list[dict[str, object]]:
     return lines
 
 
-def _traces(response: Response, panel: int, at_zero: float) -> list[go.Scatter]:
+def _traces(response: Response, panel: int, radii: Radii) -> list[go.Scatter]:
     traces = []
     for (name, method), best in zip(_SERIES, (response.best_last, response.best_averaged), strict=True):
         style = theme.style_of(method)
@@ -134,7 +125,7 @@ def _traces(response: Response, panel: int, at_zero: float) -> list[go.Scatter]:
         ]
         traces.append(
             go.Scatter(
-                x=theme.rounded([math.log10(rho) if rho > 0 else at_zero for rho, _, _ in runs]),
+                x=theme.rounded([radii.at(rho) for rho, _, _ in runs]),
                 y=theme.rounded([theme.in_points(max(v, response.floor)) for _, _, v in runs]),
                 mode="markers",
                 marker={
@@ -172,8 +163,8 @@ def table_of(responses: tuple[Response, ...]) -> Table:
             Column("Problem", "problem"),
             numeric("rho", "rho"),
             numeric("Learning rate", "learning_rate"),
-            numeric("Last", "val_accuracy_last"),
-            numeric("Best average", "val_accuracy_averaged"),
+            numeric("Last", "val_score_last"),
+            numeric("Best average", "val_score_averaged"),
         ),
         tuple(
             (

@@ -149,8 +149,8 @@ def table_of(slopes: Slopes) -> Table:
         tuple(
             (
                 Entry(pair.cell),
-                Entry(pair.last_name, method=pair.last_name),
-                Entry(pair.averaged_name, method=pair.averaged_name),
+                Entry(pair.last_name),
+                Entry(pair.averaged_name),
                 Entry(str(seed), seed),
                 Entry(theme.percent(last), last),
                 Entry(theme.percent(averaged), averaged),

@@ -1,7 +1,8 @@
 """Findings: what the measurements mean, as plain dataclasses and as ``findings.json``.
 
 `evidence` picks out of the records what each tuned method measured, `conclusions` compares it and judges,
-`hypotheses` evaluates the claims of the spec, `across` looks across cells, `tuning` looks at the search, `caveats`
+`hypotheses` decides the claims of the spec (on `material`; `quantities` gives numbers by seed, `combinations` puts
+cells together, `minimizers` stands for itself), `across` looks across cells, `tuning` looks at the search, `caveats`
 names what could change the answer, `content` holds the result and its file, `schema` describes that file.
 """
 

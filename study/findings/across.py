@@ -4,8 +4,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from study.findings.combinations import design_row
 from study.findings.evidence import Evidence
-from study.findings.hypotheses import design_row
 from study.spec import StudySpec
 from study.stats import (
     Effect,

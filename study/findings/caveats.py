@@ -10,7 +10,11 @@ from study.plan import epochs_factors
 from study.stats import Effect
 
 _BUDGETS = {"E": "equal epochs", "G": "equal gradient evaluations"}
-_CONSEQUENCES = {"failed": "measured nothing", "diverged": "count at chance level"}
+_CONSEQUENCES = {
+    "failed": "failed and measured nothing",
+    "diverged": "diverged and count at chance level",
+    "pruned": "were pruned: stopped early and out of the running, which is hard on what gains late",
+}
 
 
 def caveats_of(
@@ -22,6 +26,7 @@ def caveats_of(
         *_unfinished(counts),
         *_ended_badly("failed", evidence),
         *_ended_badly("diverged", evidence),
+        *_ended_badly("pruned", evidence),
         *_depending_on_budget(effects),
         *(found for strip in primary for found in _depending_on_delta(strip)),
         *(found for arm in evidence.arms.values() for found in _at_edge(evidence, arm)),
@@ -52,7 +57,7 @@ def _ended_badly(status: str, evidence: Evidence) -> Iterable[Caveat]:
             if runs[status]
         ]
         if shares:
-            detail = f"{method}: {' and '.join(shares)} {status} and {_CONSEQUENCES[status]}."
+            detail = f"{method}: {' and '.join(shares)} {_CONSEQUENCES[status]}."
             yield Caveat(f"{status} runs", "", method, detail)
 
 

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from study.factors import limits_of
 from study.findings.across import moderators_of, rules_of, syntheses_of
 from study.findings.caveats import caveats_of
 from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
@@ -26,9 +27,9 @@ from study.stats import (
     verdict,
 )
 
-PRIMARY_METRIC = "test_accuracy"
+PRIMARY_METRIC = "test_score"
 CORNERS = ("SGD", "SWA", "SAM", "WASAM")  # of the 2×2 whose interaction is reported
-DESCRIPTIVE_METRIC = "test_loss"
+LOSS, CALIBRATION_ERROR = "test_loss", "test_calibration_error"
 DELTA_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -75,12 +76,7 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int, lines: Ite
         caveats=tuple(caveats_of(evidence, counts, effects, strips)),
         versions=_versions(records),
         devices=tuple(sorted({record.device for record in records} - {""})),
-        descriptive=tuple(
-            _tuned_effect(evidence, cell, method, budget, DESCRIPTIVE_METRIC)
-            for budget in spec.budgets
-            for cell in evidence.cells
-            for method in _others(spec)
-        ),
+        descriptive=tuple(_descriptive_effects(evidence)),
         hypotheses=evaluate(evidence, effects, averaging, tuple(lines)),
         syntheses=syntheses_of(spec, effects),
         moderators=moderators_of(evidence, effects),
@@ -89,6 +85,7 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int, lines: Ite
         rho_transfers=rho_transfers_of(evidence),
         importances=importances_of(evidence),
         optimism=optimism_of(evidence),
+        score_names={cell.task: limits_of(cell.task).metric for cell in evidence.cells},
     )
 
 
@@ -98,7 +95,7 @@ def _others(spec: StudySpec) -> list[str]:
 
 def _counts(records: Iterable[RunRecord], planned: int) -> RunCounts:
     by_status = Counter(record.status for record in records)
-    return RunCounts(planned, by_status["completed"], by_status["diverged"], by_status["failed"])
+    return RunCounts(planned, by_status["completed"], by_status["diverged"], by_status["failed"], by_status["pruned"])
 
 
 def _versions(records: Iterable[RunRecord]) -> dict[str, str]:
@@ -133,6 +130,17 @@ def _tuned_effect(evidence: Evidence, cell: Cell, method: str, budget: Budget, m
         diverged=(arm.statuses()["diverged"], held_against.statuses()["diverged"]),
         cost_ratio=ratio(arm, held_against),
     )
+
+
+def _descriptive_effects(evidence: Evidence) -> Iterable[Effect]:
+    """Yield the twins of the tuned effects on the loss, and on the calibration error where it is measured at all."""
+    for metric in (LOSS, CALIBRATION_ERROR):
+        for budget in evidence.spec.budgets:
+            for cell in evidence.cells:
+                for method in _others(evidence.spec):
+                    effect = _tuned_effect(evidence, cell, method, budget, metric)
+                    if effect.n or metric == LOSS:
+                        yield effect
 
 
 def _averaging_effects(evidence: Evidence) -> tuple[Effect, ...]:
@@ -247,7 +255,7 @@ def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> R
         learning_rate=tuple(rate for _, rate, _, _ in points),
         last=tuple(last for _, _, last, _ in points),
         averaged=tuple(averaged for _, _, _, averaged in points),
-        base_best=base.val_accuracy if base else math.nan,
+        base_best=base.val_score if base else math.nan,
         selected_rho=sam.rho if sam else None,
     )
 
@@ -255,6 +263,6 @@ def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> R
 def _rho_point(run: RunRecord) -> Iterable[tuple[float, float, float, float]]:
     """Yield (rho, learning rate, last, averaged) of a run, unless it failed."""
     last, average = best_measurement("SAM", run), best_average("WASAM", run)
-    if last is not None and last.val_accuracy is not None:
-        averaged = math.nan if average is None or average.val_accuracy is None else average.val_accuracy
-        yield run.job.rho, run.job.learning_rate, last.val_accuracy, averaged
+    if last is not None and last.val_score is not None:
+        averaged = math.nan if average is None or average.val_score is None else average.val_score
+        yield run.job.rho, run.job.learning_rate, last.val_score, averaged

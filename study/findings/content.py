@@ -1,7 +1,7 @@
 """The content of ``findings.json``, the machine-readable twin of the report, and its reading and writing."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,7 @@ from study.stats import (
 )
 from study.stats.estimates import Number
 
-FINDINGS_VERSION = 1
+FINDINGS_VERSION = 2  # 2: scores for accuracies, pruned runs, calibration errors among the descriptive effects
 Outcome = Literal["reproduced", "contradicted", "inconclusive"]
 
 
@@ -40,11 +40,12 @@ class RunCounts:
     completed: int
     diverged: int
     failed: int
+    pruned: int = 0
 
     @property
     def ended(self) -> int:
         """Runs that have a record."""
-        return self.completed + self.diverged + self.failed
+        return self.completed + self.diverged + self.failed + self.pruned
 
     @property
     def finished(self) -> bool:
@@ -84,8 +85,8 @@ class MethodSummary:
 class Caveat:
     """Something that could change the conclusion.
 
-    ``kind`` is one of: ``failed runs``, ``diverged runs``, ``edge of the search space``, ``verdict depends on
-    delta``, ``verdict depends on budget``, ``unfinished study``. ``cell`` and ``method`` are "" where it
+    ``kind`` is one of: ``failed runs``, ``diverged runs``, ``pruned runs``, ``edge of the search space``, ``verdict
+    depends on delta``, ``verdict depends on budget``, ``unfinished study``. ``cell`` and ``method`` are "" where it
     concerns the whole study; ``detail`` is a plain, complete sentence without markup.
     """
 
@@ -151,7 +152,11 @@ class Findings:
     that measured, ``devices`` the devices. ``effects`` are tuned against tuned, one per cell × method ×
     budget, one Holm family a budget; ``averaging`` the within-run ones, one per cell × family (averaged −
     last, in the confirm stage), a Holm family of their own; ``descriptive`` the twins of ``effects`` on the
-    test loss, in nats, which no verdict is drawn from.
+    test loss (for classification in nats) and, where it is measured (classifications, runs that did not diverge), on
+    the calibration error (ECE): lower is better, a gain is positive, and no verdict is drawn from them.
+
+    ``metric`` is the column that verdicts are about, ``score_names`` what it is called, by task: a score is whatever
+    metric the task has, with the sign that makes higher better.
 
     ``hypotheses`` are the spec's, in its order. ``syntheses`` (one per method × budget) and ``moderators`` look across
     cells, ``rules`` do so under the primary budget. ``tuning_curves`` (one per cell × method × multiple of the
@@ -191,6 +196,7 @@ class Findings:
     rho_transfers: tuple[RhoTransfer, ...] = ()
     importances: tuple[Importance, ...] = ()
     optimism: tuple[Optimism, ...] = ()
+    score_names: dict[str, str] = field(default_factory=dict)
 
 
 _FINDINGS = TypeAdapter(Findings)

@@ -18,7 +18,7 @@ from study.selection import Selection, select
 from study.spec import StudySpec, cell_factors
 
 Key = tuple[str, str, float]  # (cell, method or search, epochs_factor)
-Configuration = tuple[str, str, float, float, float, float]
+Configuration = tuple[str, str, float, float, float, float, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,9 @@ def _finals(runs: Iterable[RunRecord]) -> dict[int, dict[str, Measurement]]:
 def _configuration(record: RunRecord) -> Configuration:
     """Return what a tuned configuration and the runs that confirm it have in common."""
     job = record.job
-    return job.cell, job.family, job.epochs_factor, job.learning_rate, job.rho, job.average_start
+    return (
+        job.cell, job.family, job.epochs_factor, job.learning_rate, job.rho, job.average_start, job.weight_decay
+    )  # fmt: skip
 
 
 def _frozen(spec: StudySpec, method: str, records: Sequence[RunRecord]) -> Selection | None:

@@ -9,6 +9,7 @@ from study.findings.evidence import Evidence
 from study.methods import FAMILIES, METHODS
 from study.records import Job, RunRecord
 from study.selection import best_measurement
+from study.spec import SearchSpace
 from study.stats import Importance, Optimism, RhoTransfer, TuningCurve
 from study.stats.tuning import (
     best_band,
@@ -58,10 +59,14 @@ def _curve(evidence: Evidence, cell: str, method: str, epochs_factor: float) -> 
 
 
 def _trials(evidence: Evidence, cell: str, method: str, epochs_factor: float = 1) -> list[Trial]:
-    """Return the trials of a search by position; diverged ones stand at chance level, failed ones are left out."""
+    """Return the trials of a search by position.
+
+    Diverged ones stand at chance level, pruned ones at what they had reached when they were stopped; failed ones are
+    left out.
+    """
     runs = sorted(evidence.tune_records(cell, method, epochs_factor), key=lambda run: run.job.trial or 0)
-    bests = ((run, best_measurement(method, run)) for run in runs if run.status != "failed")
-    return [Trial(run, best.val_accuracy) for run, best in bests if best and best.val_accuracy is not None]
+    bests = ((run, best_measurement(method, run, run.last_epoch)) for run in runs if run.status != "failed")
+    return [Trial(run, best.val_score) for run, best in bests if best and best.val_score is not None]
 
 
 def rho_transfers_of(evidence: Evidence) -> tuple[RhoTransfer, ...]:
@@ -97,10 +102,10 @@ def optimism_of(evidence: Evidence) -> tuple[Optimism, ...]:
     groups: dict[tuple[str, float], list[tuple[str, float]]] = {}
     trials: dict[tuple[str, float], int] = {}
     for (cell, method, epochs_factor), arm in evidence.arms.items():
-        confirmed = arm.selected("val_accuracy")
+        confirmed = arm.selected("val_score")
         if arm.selection is None:
             continue
-        gap = arm.selection.val_accuracy - statistics.fmean(confirmed.values()) if confirmed else math.nan
+        gap = arm.selection.val_score - statistics.fmean(confirmed.values()) if confirmed else math.nan
         groups.setdefault((method, epochs_factor), []).append((cell, gap))
         trials[method, epochs_factor] = evidence.spec.search.trials
     return tuple(optimism(*key, trials[key], by_cell) for key, by_cell in groups.items())
@@ -117,22 +122,23 @@ def importances_of(evidence: Evidence) -> tuple[Importance, ...]:
 
 
 def _importance(evidence: Evidence, method: str, cells: Sequence[str]) -> Importance:
-    """Gather the settings of a method's trials, rates and radii as log10; rho = 0 has no logarithm and is left out."""
-    perturbed = FAMILIES[METHODS[method].family].rule is not None
-    names = ["learning_rate"]
-    names += ["rho"] if perturbed else []
-    names += ["average_start"] if METHODS[method].weights == "swa" else []
+    """Gather the settings of a method's trials, those on a ratio scale as log10; rho = 0 has no logarithm: left out."""
+    perturbed, averaged = FAMILIES[METHODS[method].family].rule is not None, METHODS[method].weights == "swa"
+    read = {"rho": perturbed, "average_start": averaged}
+    names = [name for name in evidence.spec.search.searched if read.get(name, True)]
     trials = [(cell, trial) for cell in cells for trial in _trials(evidence, cell, method)]
     trials = [(cell, trial) for cell, trial in trials if trial.run.job.rho > 0 or not perturbed]
     return importance(
         method,
         names,
-        [tuple(_setting(trial.run.job, name) for name in names) for _, trial in trials],
+        [tuple(_setting(evidence.spec.search, trial.run.job, name) for name in names) for _, trial in trials],
         [trial.value for _, trial in trials],
         [cell for cell, _ in trials],
     )
 
 
-def _setting(job: Job, name: str) -> float:
+def _setting(space: SearchSpace, job: Job, name: str) -> float:
+    """Return a setting as the surface takes it: rates and radii always as log10, the rest where its range is."""
     value = float(getattr(job, name))
-    return value if name == "average_start" else math.log10(value)
+    logarithmic = name in ("learning_rate", "rho") or space.range_of(name, job.family).log
+    return math.log10(value) if logarithmic else value

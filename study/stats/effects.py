@@ -48,7 +48,7 @@ class Effect:
         method: Name of the method (or, within-run, of the averaging method: SWA or WASAM).
         baseline: Name of what it is held against.
         budget: ``E`` equal epochs, ``G`` equal gradient evaluations; within-run comparisons are ``E``.
-        metric: Column of the frame, e.g. ``test_accuracy``.
+        metric: Column of the frame, e.g. ``test_score``.
         seeds: The seeds of the complete pairs, ascending.
         method_values, baseline_values: The metric by seed, as measured (not sign-corrected).
         differences: Gains by seed, sign-corrected.
@@ -168,7 +168,7 @@ def compare(
     """Hold paired values against each other; the effect is descriptive until `judge` has seen its family.
 
     Args:
-        contrast: What is compared. Of a ``…_loss`` lower is better, of every other metric higher.
+        contrast: What is compared. Of a ``…_loss`` and an ``…_error`` lower is better, of every other metric higher.
         method_values, baseline_values: The metric by seed, as measured. Seeds that either lacks make no pair.
         planned: Pairs that the plan wanted.
         alpha: Level that the minimum detectable effect is computed at.
@@ -177,7 +177,7 @@ def compare(
     """
     seeds = tuple(sorted(method_values.keys() & baseline_values.keys()))
     method, baseline = tuple(method_values[s] for s in seeds), tuple(baseline_values[s] for s in seeds)
-    higher, lower = (baseline, method) if contrast.metric.endswith("_loss") else (method, baseline)
+    higher, lower = (baseline, method) if contrast.metric.endswith(("_loss", "_error")) else (method, baseline)
     gains = tuple(round(a - b, DECIMALS) for a, b in zip(higher, lower, strict=True))
     found = estimate(gains)
     better, better_ci95 = share_better(gains)

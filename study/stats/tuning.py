@@ -17,7 +17,8 @@ from study.stats.estimates import Number, estimate
 Vector = NDArray[np.float64]
 MAX_POINTS = 100  # of a curve
 NEIGHBOURS = 4  # a quarter of the trials stands for "this rho"
-MIN_SETTINGS_FOR_IMPORTANCE = 16  # a quadratic in three has ten coefficients
+MIN_SETTINGS_FOR_IMPORTANCE = 16
+MIN_SETTINGS_PER_COEFFICIENT = 1.6  # a quadratic in three has ten coefficients, in four fifteen
 EVALUATOR = "total Sobol index of a quadratic surface through ranks, in log10"
 SHIFTS = 32  # pairings of the tried settings that the index is averaged over
 
@@ -220,7 +221,7 @@ def importance(
         by_setting.setdefault(setting, []).append(rank)
     unknown = tuple((name, math.nan) for name in names)
     y = np.array([statistics.fmean(found) for found in by_setting.values()])
-    if len(y) < MIN_SETTINGS_FOR_IMPORTANCE or np.ptp(y) == 0:
+    if len(y) < settings_needed(len(names)) or np.ptp(y) == 0:
         return Importance(method, EVALUATOR, len(y), found_in, math.nan, unknown)
     x = np.array(list(by_setting))
     x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), NEGLIGIBLE)
@@ -234,6 +235,12 @@ def importance(
         return Importance(method, EVALUATOR, len(y), found_in, r2, unknown)
     shares = tuple((name, float(share)) for name, share in zip(names, moved / moved.sum(), strict=True))
     return Importance(method, EVALUATOR, len(y), found_in, r2, shares)
+
+
+def settings_needed(hyperparameters: int) -> int:
+    """Return how many settings must be tried before a surface is fitted to them."""
+    coefficients = (hyperparameters + 1) * (hyperparameters + 2) // 2
+    return max(MIN_SETTINGS_FOR_IMPORTANCE, math.ceil(MIN_SETTINGS_PER_COEFFICIENT * coefficients))
 
 
 def _ranks(values: Sequence[float], cells: Sequence[str]) -> Vector:

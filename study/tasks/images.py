@@ -1,7 +1,6 @@
 """Small real images: scikit-learn's bundled handwritten digits."""
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from study.streams import stream
 from study.tasks.pool import Pool
@@ -14,6 +13,8 @@ def load_digits_pool() -> Pool:
 
     Source: Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998, through scikit-learn.
     """
+    from sklearn.datasets import load_digits  # noqa: PLC0415  # a third of a worker's start, and workers don't load data
+
     pixels, classes = load_digits(return_X_y=True)
     inputs = ((pixels - pixels.mean()) / pixels.std()).astype(np.float32).reshape(-1, 1, 8, 8)
     labels = classes.astype(np.int64)

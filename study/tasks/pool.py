@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from study.augment import augmented
+from study.models import build_model
 from study.records import FactorValue
 from study.streams import stream
+from study.tasks.task import Augment, SealedTestError, Task, classification
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
-
-
-class SealedTestError(RuntimeError):
-    """The test part was asked for outside the confirm stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,21 @@ class Split:
     val_labels: Labels
 
 
+def pool_task(pool: Pool, factors: Mapping[str, FactorValue], seed: int) -> Task:
+    """Return the task of one seed: its split of the pool, its noise, its initial weights."""
+    split = draw_split(pool, factors, seed)
+    strength = float(factors["augmentation"])
+    augment: Augment | None = partial(augmented, strength) if strength else None
+    return classification(
+        build_model(factors, pool.inputs.shape[1:], pool.classes, seed),
+        (split.train_inputs, split.train_labels),
+        (split.val_inputs, split.val_labels),
+        partial(pool.open_test, "confirm"),
+        classes=pool.classes,
+        augment=augment,
+    )
+
+
 def draw_split(pool: Pool, factors: Mapping[str, FactorValue], seed: int) -> Split:
     """Draw the split and the label noise of a seed, the same for every method.
 
@@ -73,11 +88,12 @@ def draw_split(pool: Pool, factors: Mapping[str, FactorValue], seed: int) -> Spl
     order = stream(seed, "split").permutation(len(pool.labels))
     val, rest = order[: pool.validation_size], order[pool.validation_size :]
     train = rest[: int(factors["train_size"])]
-    labels = _with_noise(pool.labels[train], float(factors["label_noise"]), pool.classes, seed)
+    labels = with_noise(pool.labels[train], float(factors["label_noise"]), pool.classes, seed)
     return Split(pool.inputs[train], labels, pool.inputs[val], pool.labels[val])
 
 
-def _with_noise(labels: Labels, share: float, classes: int, seed: int) -> Labels:
+def with_noise(labels: Labels, share: float, classes: int, seed: int) -> Labels:
+    """Return labels ``(n,)`` of which an exact share, drawn by the seed, is moved to another class, uniformly."""
     rng = stream(seed, "label noise")
     hit = rng.permutation(len(labels))[: round(share * len(labels))]
     noisy = labels.copy()

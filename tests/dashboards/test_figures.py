@@ -140,7 +140,7 @@ def test_curves_average_the_confirm_runs(clean) -> None:
         & (frame["epochs_factor"] == 1) & (frame["learning_rate"] == chosen.learning_rate)
         & (frame["weights"] == "last") & (frame["epoch"] == curve.epochs[-1])
     ]  # fmt: skip
-    assert curve.mean[-1] == pytest.approx(rows["val_accuracy"].mean())
+    assert curve.mean[-1] == pytest.approx(rows["val_score"].mean())
     assert curve.low[-1] < curve.mean[-1] < curve.high[-1]
     assert set(curve.n) == {6}
 

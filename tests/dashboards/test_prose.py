@@ -22,7 +22,7 @@ DONE = RunCounts(planned=40, completed=40, diverged=0, failed=0)
 def effect(cell: str, method: str, verdict: str = "helps", budget: str = "G", n: int = 6, mean: float = 0.01) -> Effect:
     return Effect(
         cell=cell, task="digits", factors=(), kind="tuned", method=method, baseline="SGD", budget=budget,
-        metric="test_accuracy", seeds=tuple(range(n)), method_values=(0.9,) * n, baseline_values=(0.9 - mean,) * n,
+        metric="test_score", seeds=tuple(range(n)), method_values=(0.9,) * n, baseline_values=(0.9 - mean,) * n,
         differences=(mean,) * n, planned=6, diverged_method=0, diverged_baseline=0, mean=mean if n else math.nan,
         sd=0.001, ci95=(mean - 0.001, mean + 0.001), ci90=(mean - 0.001, mean + 0.001), p=0.001, p_holm=0.001,
         p_sign_flip=0.03, share_better=1.0, share_better_ci95=(0.6, 1.0), minimum_detectable=0.002, correlation=0.5,

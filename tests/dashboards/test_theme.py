@@ -37,7 +37,7 @@ def test_colour_is_never_the_only_carrier() -> None:
     for name in ("color", "symbol"):
         values = [getattr(style, name) for style in theme.STYLE.values()]
         assert len(set(values)) == len(values)
-    assert len(set(theme.VERDICT_ICONS.values())) == len(theme.VERDICT_ICONS) == 5
+    assert len(set(theme.VERDICT_ICONS.values())) == len(theme.VERDICT_ICONS) == 6
 
 
 def test_every_method_of_the_table_has_a_style_and_a_sentence() -> None:
@@ -47,10 +47,10 @@ def test_every_method_of_the_table_has_a_style_and_a_sentence() -> None:
 
 
 def test_every_marker_and_icon_is_in_the_sprite_of_the_page() -> None:
-    template = payload.part("template.html")
+    sprite = payload.part("sprite.html")
     icons = {*theme.VERDICT_ICONS.values(), *theme.STATUS_ICONS.values(), *theme.OUTCOME_ICONS.values()} - {""}
     wanted = {f"m-{style.symbol}" for style in theme.STYLE.values()} | {f"v-{icon}" for icon in icons}
-    assert {name for name in wanted if f'id="{name}"' not in template} == set()
+    assert {name for name in wanted if f'id="{name}"' not in sprite} == set()
 
 
 def test_every_dash_is_drawn_in_the_legend() -> None:

@@ -7,7 +7,7 @@ from synthetic import synthetic_lines, synthetic_study
 
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
-from dashboards.figures import lines, sharpness
+from dashboards.figures import dots, lines, sharpness
 from dashboards.report import build_report
 from study.findings import find
 from study.records import Probe, frame_of
@@ -52,7 +52,7 @@ def test_a_probe_that_is_not_above_zero_takes_the_mean_with_it(probed) -> None:
     [(7, 60, [10, 20, 50]), (0.9, 1.1, [1]), (1e-5, 1, [1e-5, 1e-3, 1e-1]), (1.2, 1.8, [])],
 )
 def test_log_axes_have_few_round_ticks(low: float, high: float, wanted: list[float]) -> None:
-    found = sharpness.ticks(low, high)
+    found = dots.ticks(low, high)
     assert len(found) <= 5
     assert found == pytest.approx(wanted) or len(found) > 1
 

@@ -43,7 +43,7 @@ def small(*changes: tuple[str, str]) -> tuple[StudySpec, str]:
 
 
 def done(job: Job) -> RunRecord:
-    measured = Measurement(weights="last", epoch=job.epochs, val_accuracy=0.5, val_loss=1.0)
+    measured = Measurement(weights="last", epoch=job.epochs, val_score=0.5, val_loss=1.0)
     return RunRecord(
         run_id=job.run_id, spec_hash=small()[0].hash, job=job, status="completed", measurements=(measured,)
     )

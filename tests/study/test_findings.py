@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
@@ -40,6 +41,7 @@ CLAIM = {
     "expected": "+",
 }
 SCHEDULES = {"schedule": ["cosine", "constant"]}
+PRUNING: dict[str, Any] = {"trials": 12, "pruner": "asha", "average_start": {"low": 0.4, "high": 0.6}}
 
 
 def found_in(study: Study, records: list[RunRecord] | None = None) -> Findings:
@@ -95,13 +97,16 @@ def changed(study: Study, run_ids: list[str], change: Callable[[RunRecord], RunR
     return [change(record) if record.run_id in run_ids else record for record in study[1]]
 
 
-def measured_anew(record: RunRecord, change: Callable[[Measurement], dict[str, float]]) -> RunRecord:
+def measured_anew(record: RunRecord, change: Callable[[Measurement], dict[str, float | None]]) -> RunRecord:
     measurements = tuple(m.model_copy(update=change(m)) for m in record.measurements)
     return record.model_copy(update={"measurements": measurements})
 
 
 def test_effects_hold_the_right_runs_against_each_other(study: Study, findings: Findings) -> None:
-    assert len(findings.effects) == len(findings.descriptive) == 8 * 3 * 2
+    assert len(findings.effects) == 8 * 3 * 2
+    assert Counter(effect.metric for effect in findings.descriptive) == {
+        "test_loss": 8 * 3 * 2, "test_calibration_error": 8 * 3 * 2,
+    }  # fmt: skip
     frame, arms = frame_of(study[1]), {}
     for chosen in findings.selections:
         rows = confirm_rows(frame, findings, chosen.cell, chosen.method, chosen.epochs_factor)
@@ -110,12 +115,29 @@ def test_effects_hold_the_right_runs_against_each_other(study: Study, findings: 
     for effect in (*findings.effects, *findings.descriptive):
         method = arms[effect.cell, effect.method, 1][effect.metric]
         baseline = arms[effect.cell, "SGD", epochs_factor_of_baseline(effect.method, effect.budget, {})][effect.metric]
-        sign = -1 if effect.metric == "test_loss" else 1
+        sign = 1 if effect.metric == "test_score" else -1
         assert effect.seeds == tuple(method.index)
         assert effect.n == effect.planned == 6
         assert effect.method_values == tuple(method)
         assert effect.baseline_values == tuple(baseline)
         assert effect.differences == pytest.approx(sign * (method - baseline).to_numpy(), abs=1e-12)
+
+
+def test_calibration_is_compared_where_it_is_measured(small: Study) -> None:
+    """A task that is no classification has none, and neither has a run that diverged."""
+    without = [
+        measured_anew(record, lambda m: {"val_calibration_error": None, "test_calibration_error": None})
+        for record in small[1]
+    ]
+    found, none = found_in(small), found_in(small, without)
+    assert {effect.metric for effect in none.descriptive} == {"test_loss"}
+    assert repr(none.effects) == repr(found.effects)
+    halved = next(e for e in found.descriptive if (e.method, e.metric) == ("SWA", "test_calibration_error"))
+    assert halved.mean > 0  # the synthetic averages have half the error: lower is better, so it is a gain
+    assert found.score_names == {"digits": "accuracy"}
+    spoiled = found_in(small, changed(small, arm_runs(small, "SWA")[:1], diverged_run))
+    assert next(e for e in spoiled.descriptive if e.metric == "test_loss").n == 6
+    assert next(e for e in spoiled.descriptive if e.metric == "test_calibration_error").n == 5
 
 
 def test_cells_stand_in_the_order_of_the_spec(findings: Findings) -> None:
@@ -154,14 +176,14 @@ def test_the_order_of_the_records_does_not_matter(study: Study, findings: Findin
 
 def test_the_tune_stage_never_gives_a_test_number(small: Study) -> None:
     tuned = [record.run_id for record in small[1] if record.job.stage == "tune"]
-    lie = {"test_accuracy": 1.0, "test_loss": 0.0}
+    lie = {"test_score": 1.0, "test_loss": 0.0}
     poisoned = changed(small, tuned, lambda record: measured_anew(record, lambda m: lie))
     assert repr(found_in(small, poisoned)) == repr(found_in(small))
 
 
 def test_the_confirm_stage_never_selects(small: Study) -> None:
     confirmed = [record.run_id for record in small[1] if record.job.stage == "confirm"]
-    lie = {"val_accuracy": 1.0, "val_loss": 0.0}
+    lie = {"val_score": 1.0, "val_loss": 0.0}
     poisoned = changed(small, confirmed, lambda record: measured_anew(record, lambda m: lie))
     blind, seen = (replace(found, optimism=()) for found in (found_in(small, poisoned), found_in(small)))
     assert repr(blind) == repr(seen)
@@ -169,18 +191,18 @@ def test_the_confirm_stage_never_selects(small: Study) -> None:
 
 def test_only_the_last_epoch_counts(small: Study) -> None:
     def tamper(record: RunRecord) -> RunRecord:
-        lie = {"val_accuracy": 1.0, "test_accuracy": 1.0}
+        lie = {"val_score": 1.0, "test_score": 1.0}
         tampered = measured_anew(record, lambda m: lie if m.epoch < record.job.epochs else {})
         return tampered.model_copy(update={"measurements": tampered.measurements[::-1]})
 
     assert repr(found_in(small, [tamper(record) for record in small[1]])) == repr(found_in(small))
 
 
-@pytest.mark.parametrize("field", ["learning_rate", "rho", "average_start"])
+@pytest.mark.parametrize("field", ["learning_rate", "rho", "average_start", "weight_decay"])
 def test_runs_of_another_configuration_are_not_mixed_in(small: Study, field: str) -> None:
     def stray(record: RunRecord) -> RunRecord:
         job = record.job.model_copy(update={field: 0.123})
-        lying = measured_anew(record, lambda m: {"test_accuracy": 1.0, "test_loss": 0.0})
+        lying = measured_anew(record, lambda m: {"test_score": 1.0, "test_loss": 0.0})
         return lying.model_copy(update={"job": job, "run_id": job.run_id})
 
     strays = [stray(record) for record in small[1] if record.job.stage == "confirm"]
@@ -198,7 +220,7 @@ def test_averaging_is_compared_within_the_same_runs(small: Study) -> None:
     for effect in found.averaging:
         (chosen,) = (s for s in found.selections if s.method == effect.method)
         rows = confirm_rows(frame_of(small[1]), found, effect.cell, effect.method)
-        wide = rows.pivot(index="seed", columns="weights", values="test_accuracy")
+        wide = rows.pivot(index="seed", columns="weights", values="test_score")
         assert chosen.weights != "last"
         assert effect.method_values == tuple(wide[chosen.weights])
         assert effect.baseline_values == tuple(wide["last"])
@@ -210,10 +232,10 @@ def test_where_validation_prefers_the_last_weights_it_still_names_the_average(sm
 
     def prefer_last(record: RunRecord) -> RunRecord:
         if record.job.stage == "confirm":
-            return measured_anew(record, lambda m: {"test_accuracy": 1.0} if m.weights == "swa@0.9" else {})
+            return measured_anew(record, lambda m: {"test_score": 1.0} if m.weights == "swa@0.9" else {})
         scores = {"swa@0.75": 0.02}
         return measured_anew(
-            record, lambda m: {} if m.weights == "last" else {"val_accuracy": scores.get(m.weights, 0.01)}
+            record, lambda m: {} if m.weights == "last" else {"val_score": scores.get(m.weights, 0.01)}
         )
 
     records = [prefer_last(record) for record in small[1]]
@@ -221,7 +243,7 @@ def test_where_validation_prefers_the_last_weights_it_still_names_the_average(sm
     assert {chosen.weights for chosen in found.selections} == {"last"}
     for effect in found.averaging:
         rows = confirm_rows(frame_of(records), found, effect.cell, effect.method)
-        wide = rows.pivot(index="seed", columns="weights", values="test_accuracy")
+        wide = rows.pivot(index="seed", columns="weights", values="test_score")
         assert effect.n == 6
         assert effect.method_values == tuple(wide["swa@0.75"])
         assert effect.baseline_values == tuple(wide["last"])
@@ -343,7 +365,7 @@ def summary_of(gains: dict[str, float], budgets: tuple[str, ...] = ("E", "G")) -
         if record.job.stage == "tune" or record.job.family == "sam":
             return record
         gain = gains["G" if record.job.epochs_factor == 2 else "E"]
-        return measured_anew(record, lambda m: {"test_accuracy": m.test_accuracy - gain} if m.test_accuracy else {})
+        return measured_anew(record, lambda m: {"test_score": m.test_score - gain} if m.test_score else {})
 
     found = found_in(study, [move(record) for record in study[1]])
     return next(summary for summary in found.summaries if summary.method == "SAM")
@@ -384,10 +406,10 @@ def test_budgets_coincide_for_a_method_that_costs_no_more(primary: str, expected
         job = record.job
         if job.stage == "tune" or job.family == "sam" or job.epochs_factor == 2:
             return record
-        (last,) = (m.test_accuracy for m in record.measurements if m.weights == "last" and m.test_accuracy)
+        (last,) = (m.test_score for m in record.measurements if m.weights == "last" and m.test_score)
         low = last - 0.02
-        moved = {"test_accuracy": low + gains[job.seed]}
-        return measured_anew(record, lambda m: {"test_accuracy": low} if m.weights == "last" else moved)
+        moved = {"test_score": low + gains[job.seed]}
+        return measured_anew(record, lambda m: {"test_score": low} if m.weights == "last" else moved)
 
     found = found_in(study, [move(record) for record in study[1]])
     assert effect_of(found, "SWA", "E").differences == effect_of(found, "SWA", "G").differences
@@ -434,14 +456,14 @@ def test_rho_responses_are_the_tune_runs_of_the_sam_family(study: Study, finding
     for response in findings.rho_responses:
         rows = tune[(tune["cell"] == response.cell) & (tune["family"] == "sam")]
         last = rows[rows["weights"] == "last"].sort_values("rho")
-        averaged = rows[rows["weights"] != "last"].groupby("run_id")["val_accuracy"].max()
+        averaged = rows[rows["weights"] != "last"].groupby("run_id")["val_score"].max()
         assert response.rho == tuple(last["rho"])
         assert response.learning_rate == tuple(last["learning_rate"])
-        assert response.last == tuple(last["val_accuracy"])
+        assert response.last == tuple(last["val_score"])
         assert response.averaged == tuple(averaged[last["run_id"]])
         assert response.selected_rho == response.rho[response.last.index(max(response.last))]
         base = tune[(tune["cell"] == response.cell) & (tune["family"] == "base") & (tune["weights"] == "last")]
-        assert response.base_best == base["val_accuracy"].max()
+        assert response.base_best == base["val_score"].max()
 
 
 def test_delta_strips_hold_the_verdict_at_five_deltas(findings: Findings) -> None:
@@ -547,8 +569,8 @@ def test_findings_survive_their_file(findings: Findings, study: Study, tmp_path:
 
 def test_findings_of_another_version_are_refused(findings: Findings, tmp_path: Path) -> None:
     path = tmp_path / "findings.json"
-    write_findings(path, replace(findings, version=2))
-    with pytest.raises(FindingsError, match=r"findings of version 2; this program reads version 1; delete it and"):
+    write_findings(path, replace(findings, version=1))
+    with pytest.raises(FindingsError, match=r"findings of version 1; this program reads version 2; delete it and"):
         read_findings(path)
 
 
@@ -558,7 +580,7 @@ def test_findings_of_another_version_are_refused(findings: Findings, tmp_path: P
         (b"", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
         (b"[1, 2]", "findings of version None"),
-        (b'{"version": 1}', "is damaged: study: Field required"),
+        (b'{"version": 2}', "is damaged: study: Field required"),
     ],
 )
 def test_a_damaged_file_is_refused(text: bytes, message: str, tmp_path: Path) -> None:
@@ -590,6 +612,7 @@ def test_the_schema_file_is_that_of_the_dataclasses() -> None:
         {"failed": 0.1, "diverged": 0.1, "hostile": True},
         {"confirm_seeds": 1},
         {"trials": 20, "hypotheses": [CLAIM]},
+        {"search": PRUNING, "average_starts": [0.5]},
         {"factors": {"label_noise": [0.0, 0.1, 0.2, 0.3]}, "hypotheses": [CLAIM]},
         {"sampler": "tpe", "methods": ["SGD", "EMA", "SAM", "SAM+LAWA"]},
     ],

@@ -13,16 +13,17 @@ from synthetic import failed_run, planned_runs, synthetic_lines, synthetic_study
 
 from study.findings import Findings, HypothesisResult, find
 from study.findings.evidence import Cell, Evidence
-from study.findings.hypotheses import KINDS, Material, barrier, decide, minimizer_distance, parts
+from study.findings.hypotheses import KINDS, decide
+from study.findings.material import Material
+from study.findings.minimizers import minimizer_distance
+from study.findings.quantities import barrier, parts
 from study.records import LineRecord, RunRecord
 from study.spec import Hypothesis, StudySpec
 from study.stats import Contrast, Effect, Estimate, compare, estimate, robust_slopes
 
 MARGIN = 0.005
 NOISES = [0.0, 0.1, 0.2, 0.3]
-EFFECT = compare(
-    Contrast("c", "digits", (), "tuned", "SAM", "SGD", "E", "test_accuracy"), {}, {}, planned=6, alpha=0.05
-)
+EFFECT = compare(Contrast("c", "digits", (), "tuned", "SAM", "SGD", "E", "test_score"), {}, {}, planned=6, alpha=0.05)
 EVIDENCE = Evidence(synthetic_study(runs=0)[0], (Cell("c", "digits", ()),), {}, {})
 
 
@@ -161,6 +162,7 @@ def test_slope_is_least_squares_seed_by_seed() -> None:
     assert result.outcome == "reproduced"
     assert result.margin == pytest.approx(0.005 / 0.3)
     assert "(HC3 on 4 cell means)" in result.note
+    assert result.note.endswith("in units of the score (accuracy: a fraction) per unit of label_noise.")
 
 
 def test_slope_is_adjusted_for_the_other_factors() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.agenda import Agenda
-from study.plan import FIRST_CONFIRM_SEED, TUNE_SEED, cells, gradient_evaluations, searches, sizes
+from study.plan import FIRST_CONFIRM_SEED, TUNE_SEED, cells, gradient_evaluations, searches, sizes, tune_job
 from study.proposals import Outcome, needed_outcomes, propose, qmc_design
 from study.records import Job, Measurement, RunRecord
 from study.spec import StudySpec, load_spec, parse_spec
@@ -39,8 +39,8 @@ def measured(job: Job, status: str = "completed") -> RunRecord:
     starts = dict.fromkeys((*job.average_starts, job.average_start))
     measurements = [
         Measurement(
-            weights=weights, epoch=job.epochs, val_accuracy=rng.random(), val_loss=rng.random(),
-            test_accuracy=rng.random() if job.stage == "confirm" else None,
+            weights=weights, epoch=job.epochs, val_score=rng.random(), val_loss=rng.random(),
+            test_score=rng.random() if job.stage == "confirm" else None,
         )
         for weights in ("last", *(f"swa@{start:g}" for start in starts))
     ]  # fmt: skip
@@ -124,11 +124,37 @@ def test_an_interrupted_study_resumes_to_the_same_runs(sampler: str, stop: int, 
     reference = ids(drain(Agenda(spec)))
     before = drain(Agenda(spec), slots, random.Random(seed), limit=stop)
     agenda = Agenda(spec, [measured(job) for job in before])
-    assert not ids(before) & ids(agenda.remaining())
     after = drain(agenda, slots, random.Random(seed + 1))
     assert not ids(before) & ids(after)
     assert ids(before) | ids(after) == reference
     assert {record.run_id for record in agenda.records} == reference
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+def test_the_work_left_falls_to_nothing_by_what_each_run_costs(sampler: str) -> None:
+    spec = small(sampler)
+    agenda = Agenda(spec)
+    assert agenda.gradient_evaluations_left == sum(size.gradient_evaluations[1] for size in sizes(spec))
+    while job := agenda.next_job():
+        before = agenda.gradient_evaluations_left
+        agenda.complete(measured(job))
+        # A rho of 0 costs less than planned; at the end of a search, confirm runs that are shared fall away.
+        assert before - agenda.gradient_evaluations_left >= gradient_evaluations(job)
+    assert agenda.gradient_evaluations_left == 0
+
+
+def test_jobs_are_made_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Job] = []
+
+    def counted(*arguments: object) -> Job:
+        made.append(tune_job(*arguments))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr("study.agenda.tune_job", counted)
+    agenda = Agenda(small("qmc"))
+    assert made == []
+    agenda.next_job()
+    assert len(made) == 1
 
 
 def test_failed_trials_are_passed_over_and_a_dead_search_confirms_nothing() -> None:

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load
 
 from study.agenda import Agenda
-from study.lines import measure_lines
+from study.landscape import measure_piece, missing_pieces, read_content
 from study.models import build_model
-from study.records import PROBES, LineRecord, RunRecord, read_lines, write_atomically
+from study.records import PROBES, LineRecord, PlaneRecord, RunRecord, read_lines, read_planes, write_atomically
 from study.spec import parse_spec
-from study.tasks import POOLS, Pool
+from study.tasks import Pool, load_data
 from study.trial import run
 
 SPEC = parse_spec(
@@ -41,7 +41,7 @@ factors.schedule = "constant"
 @pytest.fixture(scope="module")
 def digits() -> Pool:
     torch.set_num_threads(1)
-    return POOLS["digits"]()
+    return load_data("digits")
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,13 @@ def finished(digits: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
             lambda kept, name=job.run_id: write_atomically(folder / "weights" / f"{name}.safetensors", kept),
         )  # fmt: skip
         agenda.complete(record)
-    measure_lines(folder, agenda)
+    measure_landscape(folder, agenda, digits)
     return folder, agenda
+
+
+def measure_landscape(folder: Path, agenda: Agenda, digits: Pool) -> None:
+    for piece in missing_pieces(folder, agenda):
+        write_atomically(piece.path, measure_piece(digits, piece, read_content(folder, piece)))
 
 
 def confirmed(agenda: Agenda) -> list[RunRecord]:
@@ -84,7 +89,8 @@ def test_kept_weights_are_those_that_were_measured(finished: tuple[Path, Agenda]
     run(record.job, digits, "cpu", SPEC.hash, again.append)
     assert all(torch.equal(value, load(again[0])[name]) for name, value in kept.items())
     model = build_model(record.job.factors, (1, 8, 8), 10, record.job.seed)
-    assert {name.removeprefix("last/") for name in kept} == dict(model.named_parameters()).keys()
+    names = {name.removeprefix("last/") for name in kept if name.startswith("last/")}
+    assert names == dict(model.named_parameters()).keys()
 
 
 def test_a_line_begins_and_ends_at_the_weights_of_its_methods(finished: tuple[Path, Agenda], digits: Pool) -> None:
@@ -99,25 +105,48 @@ def test_a_line_begins_and_ends_at_the_weights_of_its_methods(finished: tuple[Pa
             # Averages are measured under the population's BatchNorm statistics, and so is every point of a line.
             measured = next(m for m in record.measurements if m.weights == average)
             assert (line.alphas[0], line.alphas[-1]) == (0, 1)
-            assert line.test_errors[-1] == pytest.approx(1 - (measured.test_accuracy or 0), abs=1.5 / 397)
+            assert line.test_errors[-1] == pytest.approx(1 - (measured.test_score or 0), abs=1.5 / 397)
             assert line.test_losses[-1] == pytest.approx(measured.test_loss, rel=1e-3)
 
 
-def test_lines_are_measured_once(finished: tuple[Path, Agenda]) -> None:
+def test_what_is_measured_is_missing_no_more(finished: tuple[Path, Agenda]) -> None:
     folder, agenda = finished
-    before = {path: path.stat().st_mtime_ns for path in (folder / "lines").iterdir()}
-    measure_lines(folder, agenda)
-    assert {path: path.stat().st_mtime_ns for path in (folder / "lines").iterdir()} == before
+    assert missing_pieces(folder, agenda) == []
+    path = next((folder / "lines").iterdir())
+    text = path.read_text()
+    path.unlink()
+    assert [piece.path for piece in missing_pieces(folder, agenda)] == [path]
+    path.write_text(text)
 
 
 def test_a_line_whose_weights_are_gone_is_left_out(finished: tuple[Path, Agenda], tmp_path: Path) -> None:
-    measure_lines(tmp_path, finished[1])
-    assert read_lines(tmp_path) == ()
+    assert missing_pieces(tmp_path, finished[1]) == []
+
+
+def test_the_plane_passes_through_the_weights_of_its_methods(finished: tuple[Path, Agenda]) -> None:
+    folder, agenda = finished
+    (found,) = read_planes(folder)  # one a cell: the first seed's
+    assert [name for name, _, _ in found.corners] == ["SGD", "SAM", "SWA"]
+    assert found.corners[0][1:] == (0, 0)
+    assert found.corners[1][2] == pytest.approx(0, abs=1e-5)
+    base = next(r for r in confirmed(agenda) if r.job.family == "base" and r.job.seed == found.seed)
+    sam = next(r for r in confirmed(agenda) if r.job.family == "sam" and r.job.seed == found.seed)
+    ends = [load((folder / "weights" / f"{run.run_id}.safetensors").read_bytes()) for run in (base, sam)]
+    apart = [(ends[0][key] - ends[1][key]).square().sum() for key in ends[0] if key.startswith("last/")]
+    assert found.corners[1][1] == pytest.approx(sum(apart).item() ** 0.5, rel=1e-4)
+    for values in (found.train_losses, found.test_losses):
+        assert (len(values), {len(row) for row in values}) == (len(found.y), {len(found.x)})
+    # Both trajectories began at the same weights; three epochs keep two snapshots.
+    assert {name: len(points) for name, points in found.trajectories.items()} == {"SGD": 2, "SAM": 2}
+    assert found.captured is not None
+    assert 0 <= found.captured <= 1
 
 
 def test_line_files_hold_nothing_but_the_record(finished: tuple[Path, Agenda]) -> None:
     for path in (finished[0] / "lines").iterdir():
         assert set(json.loads(path.read_text())) == set(LineRecord.model_fields)
+    for path in (finished[0] / "planes").iterdir():
+        assert set(json.loads(path.read_text())) == set(PlaneRecord.model_fields)
 
 
 def test_probing_changes_no_measurement(digits: Pool, finished: tuple[Path, Agenda]) -> None:

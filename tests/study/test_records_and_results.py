@@ -37,7 +37,7 @@ def test_a_record_survives_its_file(tmp_path: Path, study: tuple[StudySpec, list
     [
         (lambda text: text[: len(text) // 2], "not a run record"),
         (lambda text: "", "not a run record"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 99'), "schema_version"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 99'), "update the program"),
         (lambda text: text.replace('"status"', '"state"'), "status|state"),
         (lambda text: text.replace('"seed": 0', '"seed": 1'), "name and content must agree"),
     ],

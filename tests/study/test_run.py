@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from study.engine.slots import EngineError, Slots, plan_slots
 from study.progress import format_duration
 from study.results import freeze_spec
 from study.run import main
-from study.search import EngineError, Slots, plan_slots
 from study.spec import load_spec
 
 

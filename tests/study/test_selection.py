@@ -14,7 +14,7 @@ EPOCHS = 20
 
 
 def final(weights: str, accuracy: float, loss: float = 1.0, epoch: int = EPOCHS) -> Measurement:
-    return Measurement(weights=weights, epoch=epoch, val_accuracy=accuracy, val_loss=loss)
+    return Measurement(weights=weights, epoch=epoch, val_score=accuracy, val_loss=loss)
 
 
 def trial(number: int, *measurements: Measurement, status: str = "completed", **hyperparameters: float) -> RunRecord:
@@ -45,7 +45,7 @@ def chosen(method: str, *trials: RunRecord) -> Selection:
 
 def test_the_best_final_validation_accuracy_wins() -> None:
     trials = (trial(0, final("last", 0.8)), trial(1, final("last", 0.9)), trial(2, final("last", 0.7)))
-    assert (chosen("SAM", *trials).trial, chosen("SAM", *trials).val_accuracy) == (1, 0.9)
+    assert (chosen("SAM", *trials).trial, chosen("SAM", *trials).val_score) == (1, 0.9)
     assert chosen("SAM", *trials).trials == 3
 
 
@@ -84,7 +84,7 @@ def test_then_to_the_simpler_weights() -> None:
 
 
 def test_a_known_loss_goes_before_an_unknown_one() -> None:
-    unknown = Measurement(weights="last", epoch=EPOCHS, val_accuracy=0.9)
+    unknown = Measurement(weights="last", epoch=EPOCHS, val_score=0.9)
     assert chosen("SAM", trial(0, unknown), trial(1, final("last", 0.9, 5.0))).trial == 1
 
 

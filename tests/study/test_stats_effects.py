@@ -12,7 +12,7 @@ from scipy import stats
 
 from study.stats import Contrast, Effect, Verdict, compare, interaction, judge, verdict
 
-ACCURACY = Contrast("cell", "digits", (), "tuned", "SAM", "SGD", "E", "test_accuracy")
+ACCURACY = Contrast("cell", "digits", (), "tuned", "SAM", "SGD", "E", "test_score")
 LOSS = replace(ACCURACY, metric="test_loss")
 DELTA, ALPHA = 0.005, 0.05
 accuracies = st.integers(0, 1000).map(lambda k: k / 1000)

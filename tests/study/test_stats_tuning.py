@@ -172,7 +172,7 @@ def tuned_values(records: list[RunRecord], cell: str, method: str, factor: float
     runs = [r for r in records if (r.job.stage, r.job.cell, r.job.epochs_factor) == ("tune", cell, factor)]
     runs = sorted((r for r in runs if r.job.family == METHODS[method].family), key=lambda r: r.job.trial or 0)
     return [
-        max(m.val_accuracy or 0 for m in r.measurements
+        max(m.val_score or 0 for m in r.measurements
             if m.epoch == r.job.epochs and (m.weights == "last" or m.weights.startswith(f"{kind}@")))
         for r in runs
     ]  # fmt: skip
@@ -183,7 +183,7 @@ def test_curves_are_those_of_the_tune_stage(study: tuple[StudySpec, list[RunReco
     for curve, chosen in zip(found.tuning_curves, found.selections, strict=True):
         values = tuned_values(study[1], curve.cell, curve.method, curve.epochs_factor)
         assert curve.trials == tuple(range(1, 25))
-        assert curve.expected[-1] == pytest.approx(chosen.val_accuracy) == pytest.approx(max(values))
+        assert curve.expected[-1] == pytest.approx(chosen.val_score) == pytest.approx(max(values))
         assert curve.expected[0] == pytest.approx(statistics.fmean(values))
         assert curve.within_delta == sum(v >= max(values) - 0.005 - 1e-9 for v in values) / 24
         assert (curve.sampler, curve.approximate) == ("qmc", True)
@@ -216,14 +216,14 @@ def test_the_winner_is_flattered(study: tuple[StudySpec, list[RunRecord]], found
     (sam,) = (o for o in found.optimism if o.method == "SAM")
     chosen = next(s for s in found.selections if s.method == "SAM")
     confirmed = [
-        m.val_accuracy
+        m.val_score
         for r in study[1]
         if (r.job.stage, r.job.cell, r.job.rho) == ("confirm", chosen.cell, chosen.rho)
         and (r.job.learning_rate, r.job.epochs_factor) == (chosen.learning_rate, 1)
         for m in r.measurements
         if (m.epoch, m.weights) == (r.job.epochs, chosen.weights)
     ]
-    assert dict(sam.by_cell)[chosen.cell] == pytest.approx(chosen.val_accuracy - statistics.fmean(confirmed))  # type: ignore[arg-type]
+    assert dict(sam.by_cell)[chosen.cell] == pytest.approx(chosen.val_score - statistics.fmean(confirmed))  # type: ignore[arg-type]
     assert sam.trials == 24
     assert statistics.fmean(o.mean for o in found.optimism) > 0
 

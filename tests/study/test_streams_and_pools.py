@@ -11,13 +11,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from study.factors import TASKS, default_factors
 from study.models import MODELS, build_model
 from study.streams import stream, torch_seed
-from study.tasks import POOLS, Pool, SealedTestError, draw_split
+from study.tasks import SOURCES, Pool, SealedTestError, draw_split, load_data
 from study.tasks.signals import make_signals
 
 
 @pytest.fixture(scope="module")
 def digits() -> Pool:
-    return POOLS["digits"]()
+    return load_data("digits")
 
 
 def test_a_stream_is_not_shifted_by_draws_from_another() -> None:
@@ -49,9 +49,9 @@ def test_development_and_test_are_disjoint(digits: Pool) -> None:
     assert sum(example.tobytes() in seen for example in test_inputs) <= 2
 
 
-@pytest.mark.parametrize("task", POOLS)
+@pytest.mark.parametrize("task", SOURCES)
 def test_pools_keep_what_the_task_table_promises(task: str) -> None:
-    pool, limits = POOLS[task](), TASKS[task]
+    pool, limits = load_data(task), TASKS[task]
     assert len(pool.labels) - pool.validation_size == limits.max_train_size
     assert pool.classes == limits.classes
     assert set(np.unique(pool.labels)) == set(range(pool.classes))

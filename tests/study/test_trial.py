@@ -11,12 +11,13 @@ from torch.nn import functional
 
 from study.agenda import Agenda
 from study.factors import default_factors
+from study.measure import evaluate
 from study.models import build_model
 from study.records import Job, Measurement
 from study.spec import load_spec
 from study.streams import stream
-from study.tasks import POOLS, Pool, SealedTestError, draw_split
-from study.trial import average_names, evaluate, run
+from study.tasks import Pool, SealedTestError, draw_split, load_data, pool_task
+from study.trial import average_names, run
 from wasam_core import WASAM
 
 JOB = Job(
@@ -29,7 +30,7 @@ JOB = Job(
 
 @pytest.fixture(scope="module")
 def digits() -> Pool:
-    return POOLS["digits"]()
+    return load_data("digits")
 
 
 @pytest.fixture(autouse=True)
@@ -105,8 +106,14 @@ def twin(pool: Pool, rho: float) -> dict[str, tuple[float, float]]:
                         buffer.copy_(statistics[name])
             optimizer.step()
         snapshots.append([p.detach().double().clone() for p in parameters])
-    test = tuple(map(torch.from_numpy, pool.open_test("confirm")))
-    found = {"last": evaluate(model, *test)}
+    task = pool_task(pool, JOB.factors, JOB.seed)
+    test = task.open_test("confirm")
+
+    def measured() -> tuple[float, float]:
+        outputs, targets, loss = evaluate(model, test, task)
+        return loss, (outputs.argmax(1) == targets).double().mean().item()
+
+    found = {"last": measured()}
     for name, first_epoch in (("swa@0.5", 2), ("swa@0.75", 3), ("swa@0.3", 1)):
         kept = snapshots[first_epoch - 1 :]
         with torch.no_grad():
@@ -117,7 +124,7 @@ def twin(pool: Pool, rho: float) -> dict[str, tuple[float, float]]:
                 module.reset_running_stats()
                 module.momentum = 1.0
         model.train()(x)  # all training examples in one batch: its statistics are the population's
-        found[name] = evaluate(model, *test)
+        found[name] = measured()
     return found
 
 
@@ -129,14 +136,14 @@ def test_a_run_equals_its_slow_twin(digits: Pool, rho: float) -> None:
     assert set(reference) == set(measured)
     for weights, (loss, accuracy) in reference.items():
         assert measured[weights].test_loss == pytest.approx(loss, rel=2e-3)
-        assert measured[weights].test_accuracy == pytest.approx(accuracy, abs=2 / 397)
+        assert measured[weights].test_score == pytest.approx(accuracy, abs=2 / 397)
 
 
 def test_the_tune_stage_runs_with_the_test_part_out_of_reach(digits: Pool) -> None:
     empty = (np.zeros((0, 1, 8, 8), np.float32), np.zeros(0, np.int64))
     record = run(job(stage="tune", trial=0, search="base"), replace(digits, _test=empty), "cpu", "0")
     assert record.status == "completed"
-    assert all(m.test_accuracy is None and m.test_loss is None for m in record.measurements)
+    assert all(m.test_score is None and m.test_loss is None for m in record.measurements)
 
 
 def test_a_job_that_opens_the_test_part_in_tune_fails(digits: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +168,7 @@ def test_a_diverged_run_stands_at_chance_level(digits: Pool) -> None:
     assert record.status == "diverged"
     measured = final(record.measurements)
     assert set(measured) == {"last", *average_names(JOB)}
-    assert {m.test_accuracy for m in measured.values()} == {0.1}
+    assert {m.test_score for m in measured.values()} == {0.1}
     assert {m.test_loss for m in measured.values()} == {math.log(10)}
     assert record.gradient_evaluations > 0
 

@@ -1,0 +1,205 @@
+"""What do more trials bring? Expected best validation score of k trials, against trials and against what they cost."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import plotly.graph_objects as go
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.panels import Arrangement, Axes, anchors, axis, grid_of_cells, lay_out
+from dashboards.tables import Column, Entry, Table, numeric
+from study.findings import Findings
+
+Against = Literal["trials", "cost"]
+_LEVEL = 1e-9  # scores are multiples of 1 / examples
+MOST_LINEAR = 30  # trials; beyond, the axis is logarithmic
+
+
+@dataclass(frozen=True, slots=True)
+class BestOf:
+    """One search: expected best of k trials with its simultaneous band; scores are fractions.
+
+    ``cost``: gradient evaluations of k trials over those of one run of the baseline.
+    """
+
+    cell: str
+    method: str
+    epochs_factor: float
+    trials: tuple[int, ...]
+    cost: tuple[float, ...]
+    expected: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """Method, and how many times the epochs where that is more than one."""
+        return self.method if self.epochs_factor == 1 else f"{self.method}, {self.epochs_factor:g}× epochs"
+
+
+def curves_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[BestOf, ...]:
+    """Return the curves of all searches that were measured, by cell, method and epochs."""
+    unit = {
+        curve.cell: curve.gradient_evaluations[0] / curve.trials[0]
+        for curve in findings.tuning_curves
+        if (curve.method, curve.epochs_factor) == (findings.baseline, 1) and curve.trials
+    }
+    order, methods = list(cells), list(findings.methods)
+    known = [curve for curve in findings.tuning_curves if curve.cell in cells and curve.trials]
+    return tuple(
+        BestOf(
+            cell=cells[c.cell].label,
+            method=c.method,
+            epochs_factor=c.epochs_factor,
+            trials=c.trials,
+            cost=tuple(spent / unit[c.cell] if c.cell in unit else math.nan for spent in c.gradient_evaluations),
+            expected=c.expected,
+            low=c.low,
+            high=c.high,
+        )
+        for c in sorted(known, key=lambda c: (order.index(c.cell), methods.index(c.method), c.epochs_factor))
+    )
+
+
+def leaders(curves: Sequence[BestOf], against: Against) -> dict[str, int]:
+    """Return in how many problems each search leads: at the most trials, or the most cost, that all have paid for.
+
+    Searches that are level lead together; a problem with a single search has no leader.
+    """
+    found: dict[str, int] = {}
+    for cell in dict.fromkeys(curve.cell for curve in curves):
+        here = [curve for curve in curves if curve.cell == cell and theme.known(_ends(curve, against)[-1])]
+        if len(here) < 2:
+            continue
+        common = min(_ends(curve, against)[-1] for curve in here)
+        reached = {curve.name: at(curve, against, common) for curve in here}
+        for name, score in reached.items():
+            found[name] = found.get(name, 0) + (score >= max(reached.values()) - _LEVEL)
+    return found
+
+
+def at(curve: BestOf, against: Against, spent: float) -> float:
+    """Return the expected best at the last number of trials that ``spent`` pays for; −∞ where it pays for none."""
+    paid = [e for x, e in zip(_ends(curve, against), curve.expected, strict=True) if x <= spent * (1 + 1e-9)]
+    return paid[-1] if paid else -math.inf
+
+
+def _ends(curve: BestOf, against: Against) -> tuple[float, ...]:
+    return curve.trials if against == "trials" else curve.cost
+
+
+def figure_of(curves: Sequence[BestOf], against: Against) -> tuple[go.Figure, Arrangement]:
+    """Draw one panel a problem: a line a search, the band around it cut at the panel."""
+    curves = [curve for curve in curves if theme.known(_ends(curve, against)[-1])]
+    names = list(dict.fromkeys(curve.cell for curve in curves))
+    logarithmic = max(curve.trials[-1] for curve in curves) > MOST_LINEAR
+    traces: list[go.Scatter] = []
+    axes: Axes = {}
+    for panel, name in enumerate(names):
+        here = [curve for curve in curves if curve.cell == name]
+        low, high = shown(here)
+        for curve in here:
+            traces += _band(curve, against, panel)
+        for curve in here:
+            traces.append(_line(curve, against, panel))
+        right = max(_ends(curve, against)[-1] for curve in here)
+        left = min(_ends(curve, against)[0] for curve in here)
+        axes[axis("x", panel)] = {
+            "title": {"text": "trials" if against == "trials" else "gradients, × one base run"},
+            "type": "log" if logarithmic else "linear",
+            "range": [math.log10(left * 0.9), math.log10(right * 1.1)] if logarithmic else [0, right * 1.04],
+            "nticks": 5,
+        }
+        axes[axis("y", panel)] = {"range": [theme.in_points(low), theme.in_points(high)], "nticks": 6}
+    titles = [theme.wrapped(name, 22) for name in names]
+    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="validation accuracy, %")
+
+
+def shown(curves: Sequence[BestOf]) -> tuple[float, float]:
+    """Return the scores that a panel shows: all lines, and a third of their range of the bands above and below."""
+    values = [v for curve in curves for v in curve.expected]
+    room = max((max(values) - min(values)) / 3, 0.005)
+    return max(0.0, min(values) - room), min(1.0, max(values) + room)
+
+
+def _band(curve: BestOf, against: Against, panel: int) -> list[go.Scatter]:
+    """Draw the lower and the upper edge of a band, tinted between them."""
+    color, xs = theme.style_of(curve.method).color, theme.rounded(_ends(curve, against))
+    edge = {"width": 1, "color": theme.faded(color, 0.3)}
+    return [
+        go.Scatter(
+            x=xs,
+            y=theme.rounded([theme.in_points(v) for v in values]),
+            mode="lines",
+            line=edge,
+            fill=fill,
+            fillcolor=theme.faded(color, 0.05),
+            hoverinfo="skip",
+            **anchors(panel),
+        )
+        for values, fill in ((curve.low, "none"), (curve.high, "tonexty"))
+    ]
+
+
+def _line(curve: BestOf, against: Against, panel: int) -> go.Scatter:
+    style = theme.style_of(curve.method)
+    filled = curve.epochs_factor == 1
+    return go.Scatter(
+        x=theme.rounded(_ends(curve, against)),
+        y=theme.rounded([theme.in_points(v) for v in curve.expected]),
+        mode="lines+markers" if len(curve.trials) <= 12 else "lines",
+        line={"color": style.color, "width": 2, "dash": style.dash if filled else "dot"},
+        marker={
+            "symbol": style.symbol,
+            "size": 6,
+            "color": style.color if filled else theme.PAPER,
+            "line": {"color": style.color, "width": 0 if filled else 1.4},
+        },
+        hoverinfo="text",
+        hovertext=[
+            f"<b>{theme.plot_text(curve.name)}</b>, best of {k}: {theme.percent(e)}"
+            for k, e in zip(curve.trials, curve.expected, strict=True)
+        ],
+        **anchors(panel),
+    )
+
+
+def table_of(curves: Sequence[BestOf], against: Against) -> Table:
+    """Return one row a doubling of the trials and one at their end, or that last one alone against cost."""
+    return Table(
+        f"best-of-{against}",
+        "Expected best validation score of k trials with its simultaneous 95 % band, and what k trials cost"
+        + (", where k doubles." if against == "trials" else ", for all trials; the other k are in the table above."),
+        (
+            Column("Problem", "problem"),
+            Column("Method", "method"),
+            numeric("Trials", "trials"),
+            numeric("Cost, × one base run", "relative_cost"),
+            numeric("Expected best", "expected_best"),
+            numeric("Band low", "band95_low"),
+            numeric("Band high", "band95_high"),
+        ),
+        tuple(
+            (
+                Entry(curve.cell),
+                Entry(curve.name),
+                Entry(str(curve.trials[i]), curve.trials[i]),
+                Entry(theme.ratio(curve.cost[i]), curve.cost[i] if theme.known(curve.cost[i]) else None),
+                *(Entry(theme.percent(v), v) for v in (curve.expected[i], curve.low[i], curve.high[i])),
+            )
+            for curve in curves
+            for i in (doublings(curve.trials) if against == "trials" else [-1])
+        ),
+    )
+
+
+def doublings(trials: Sequence[int]) -> list[int]:
+    """Return the positions of the first k, of every first k that is at least twice the last one taken, and the end."""
+    taken = [0]
+    for i, k in enumerate(trials):
+        if k >= 2 * trials[taken[-1]]:
+            taken.append(i)
+    return taken if taken[-1] == len(trials) - 1 else [*taken, len(trials) - 1]

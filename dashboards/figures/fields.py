@@ -1,0 +1,102 @@
+"""Fields of a matrix: one coloured field a pair of row and column, its value written in it.
+
+Fields are drawn as shapes in a colour that is more or less opaque, not as a heatmap trace: the middle of the scale is
+then the paper, light or dark, and the ink reads on every field.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import plotly.graph_objects as go
+
+from dashboards import theme
+from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
+
+_GAP = 0.03  # of a field, on each side
+_MOST_COLUMNS_WITH_TEXT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: where it stands, its colour (``#RRGGBBAA``), what is written in it and what the pointer shows."""
+
+    row: int
+    column: int
+    color: str
+    text: str
+    hover: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """One panel: its title, safe for plotly, and its fields."""
+
+    title: str
+    fields: tuple[Field, ...]
+
+
+def figure_of(
+    matrices: Sequence[Matrix], rows: Sequence[str], columns: Sequence[str], *, x_title: str = "", row_height: int = 46
+) -> tuple[go.Figure, Arrangement]:
+    """Draw one panel a matrix; all share their rows (the first on top) and columns, whose names are made safe here."""
+    traces: list[go.Scatter] = []
+    shapes: list[dict[str, object]] = []
+    axes: Axes = {}
+    for panel, matrix in enumerate(matrices):
+        shapes += [_shape(field, len(rows), panel) for field in matrix.fields]
+        traces.append(_texts(matrix.fields, len(rows), panel, written=len(columns) <= _MOST_COLUMNS_WITH_TEXT))
+        axes[axis("x", panel)] = {
+            "tickvals": list(range(len(columns))),
+            "ticktext": [theme.wrapped(name, 13) for name in columns],
+            "range": [-0.5, len(columns) - 0.5],
+            "showgrid": False,
+            "ticks": "",
+            "tickangle": 0,
+            "tickfont": {"color": theme.INK, "size": 11},
+            "title": {"text": x_title},
+        }
+        axes[axis("y", panel)] = {
+            "tickvals": [len(rows) - 1 - row for row in range(len(rows))],
+            "ticktext": [theme.wrapped(name, 24) for name in rows],
+            "range": [-0.5, len(rows) - 0.5],
+            "showgrid": False,
+            "tickfont": {"color": theme.INK, "size": 12},
+        }
+    figure, narrow = lay_out(traces, [m.title for m in matrices], _grid(len(matrices), rows, columns, row_height), axes,
+                             shapes=shapes)  # fmt: skip
+    figure.layout.hoverdistance = 40  # a pointer anywhere in a field finds it
+    return figure, narrow
+
+
+def _grid(matrices: int, rows: Sequence[str], columns: Sequence[str], row_height: int) -> Grid:
+    lines = max([1, *(theme.wrapped(name, 13).count("<br>") + 1 for name in columns)])
+    across = max(1, min(3, 12 // max(1, len(columns)), matrices))
+    height = max(90, row_height * len(rows))
+    grid = Grid(
+        columns=across, narrow_columns=1, row=height, narrow_row=height, left=158, narrow_left=132, gap=62 + 15 * lines,
+        x_gap=0.03, y_labels="first", at_least=2 if len(columns) < 6 else 1, top=30, bottom=44 + 15 * (lines - 1),
+    )  # fmt: skip
+    return grid if across > 1 else replace(grid, y_labels="all")
+
+
+def _shape(field: Field, rows: int, panel: int) -> dict[str, object]:
+    y = rows - 1 - field.row
+    return {
+        "type": "rect", "xref": anchor("x", panel), "yref": anchor("y", panel), "layer": "below",
+        "x0": field.column - 0.5 + _GAP, "x1": field.column + 0.5 - _GAP, "y0": y - 0.5 + _GAP, "y1": y + 0.5 - _GAP,
+        "fillcolor": field.color, "line": {"width": 1, "color": theme.GRID},
+    }  # fmt: skip
+
+
+def _texts(fields: Sequence[Field], rows: int, panel: int, *, written: bool) -> go.Scatter:
+    return go.Scatter(
+        x=[field.column for field in fields],
+        y=[rows - 1 - field.row for field in fields],
+        mode="text" if written else "markers",
+        marker={"opacity": 0},
+        text=[field.text for field in fields] if written else None,
+        textfont={"color": theme.INK, "size": 12 if max([0, *(f.column for f in fields)]) < 5 else 11},
+        hoverinfo="text",
+        hovertext=[field.hover for field in fields],
+        **anchors(panel),
+    )

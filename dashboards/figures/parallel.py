@@ -1,0 +1,196 @@
+"""What did the good runs have in common? Every tune run as one line across its settings and its score.
+
+The lines are drawn as ordinary scatter traces, not as plotly's parcoords: that needs WebGL, which printing, the SVG
+download and the dark colours do without, and it shows no values under the pointer.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, foot, lay_out
+from dashboards.figures.radii import Radii, radii_of
+from dashboards.figures.tried import LAST, Tried, start_words
+from dashboards.tables import Column, Entry, Table, numeric
+from study.methods import FAMILIES, last_of
+
+MOST_DRAWN = 150  # lines a panel, four points each
+BEST_SHARE = 0.25  # of a problem's runs: drawn strongly
+_AXES = ("learning rate", "rho", "averaged from", "validation")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """All tune runs of one problem; ``cut`` is the score that the best quarter reaches, ``floor`` the lowest drawn."""
+
+    cell: str
+    runs: tuple[Tried, ...]
+    cut: float
+    floor: float
+    best: float
+    drawn_every: int
+
+
+def bundles_of(runs: Iterable[Tried], cells: Mapping[str, Cell]) -> tuple[Bundle, ...]:
+    """Return one bundle a problem."""
+    groups: dict[str, list[Tried]] = {}
+    for run in runs:
+        if run.cell in cells:
+            groups.setdefault(run.cell, []).append(run)
+    found = []
+    for name in cells:
+        if name in groups:
+            scores = sorted((run.best[1] for run in groups[name]), reverse=True)
+            cut = scores[max(1, math.ceil(BEST_SHARE * len(scores))) - 1]
+            step = -(-len(scores) // MOST_DRAWN)
+            found.append(Bundle(cells[name].label, tuple(groups[name]), cut, foot(scores), scores[0], step))
+    return tuple(found)
+
+
+def best_families(bundles: Iterable[Bundle]) -> dict[str, tuple[int, int]]:
+    """Return, by family, how many of the runs in the best quarters are its own, and how many runs it has in all."""
+    tally: dict[str, tuple[int, int]] = {}
+    for bundle in bundles:
+        for run in bundle.runs:
+            best, total = tally.get(run.family, (0, 0))
+            tally[run.family] = (best + (run.best[1] >= bundle.cut), total + 1)
+    return tally
+
+
+def figure_of(bundles: tuple[Bundle, ...]) -> tuple[go.Figure, Arrangement]:
+    """Draw one panel a problem: four upright axes, one line a run, the best quarter strong."""
+    runs = [run for bundle in bundles for run in bundle.runs]
+    rates = [math.log10(run.learning_rate) for run in runs]
+    low, high = min(rates), max(rates)
+    radii = radii_of(run.rho for run in runs)
+    traces: list[go.Scatter] = []
+    axes: Axes = {}
+    shapes: list[dict[str, object]] = []
+    for panel, bundle in enumerate(bundles):
+        shapes += [
+            {"type": "line", "xref": anchor("x", panel), "yref": anchor("y", panel), "x0": x, "x1": x, "y0": 0, "y1": 1,
+             "layer": "below", "line": {"color": theme.MUTED, "width": 1}}
+            for x in range(len(_AXES))
+        ]  # fmt: skip
+        for strong in (False, True):
+            for family in dict.fromkeys(run.family for run in bundle.runs):
+                drawn = [
+                    run
+                    for run in bundle.runs[:: bundle.drawn_every]
+                    if run.family == family and (run.best[1] >= bundle.cut) == strong
+                ]
+                if drawn:
+                    traces.append(_lines(bundle, drawn, (low, high), radii, panel, strong=strong))
+        traces.append(_ends(bundle, (low, high), radii, panel))
+        axes[axis("x", panel)] = {
+            "tickvals": list(range(len(_AXES))),
+            "ticktext": [name.replace(" ", "<br>") for name in _AXES],
+            "range": [-0.32, len(_AXES) - 0.68],
+            "showgrid": False,
+            "ticks": "",
+            "tickangle": 0,
+            "tickfont": {"color": theme.INK, "size": 11},
+        }
+        axes[axis("y", panel)] = {"visible": False, "range": [-0.16, 1.16]}
+    grid = Grid(
+        columns=3, narrow_columns=1, row=210, narrow_row=190, left=14, narrow_left=8, gap=96, x_gap=0.05,
+        y_labels="all", at_least=2, bottom=56,
+    )  # fmt: skip
+    return lay_out(traces, [theme.wrapped(bundle.cell, 34) for bundle in bundles], grid, axes, shapes=shapes)
+
+
+def _heights(run: Tried, bundle: Bundle, rates: tuple[float, float], radii: Radii) -> list[float]:
+    start, score = run.best
+    rate = (math.log10(run.learning_rate) - rates[0]) / max(rates[1] - rates[0], 1e-9)
+    value = (max(score, bundle.floor) - bundle.floor) / max(bundle.best - bundle.floor, 1e-9)
+    return [rate, radii.share(run.rho if FAMILIES[run.family].rule else 0.0), start, value]
+
+
+def _lines(
+    bundle: Bundle, runs: list[Tried], rates: tuple[float, float], radii: Radii, panel: int, *, strong: bool
+) -> go.Scatter:
+    style = theme.style_of(last_of(runs[0].family))
+    return go.Scatter(
+        x=[x for _ in runs for x in (*range(len(_AXES)), None)],
+        y=[y for run in runs for y in (*theme.rounded(_heights(run, bundle, rates, radii)), None)],
+        mode="lines+markers",
+        line={"color": theme.faded(style.color, 0.85 if strong else 0.16), "width": 1.8 if strong else 1},
+        marker={
+            "symbol": style.symbol,
+            "size": 5 if strong else 3,
+            "color": theme.faded(style.color, 0.9 if strong else 0.2),
+        },
+        hoverinfo="text",
+        hovertext=[
+            text for run in runs for text in ("", "", "", _hover(run), "")
+        ],  # at the score alone: a third of the bytes
+        **anchors(panel),
+    )
+
+
+def _ends(bundle: Bundle, rates: tuple[float, float], radii: Radii, panel: int) -> go.Scatter:
+    """Write what the lower and the upper end of every axis stand for."""
+    lowest = "0" if radii.zero else theme.number(10**radii.low)
+    texts = [
+        (theme.number(10 ** rates[0]), theme.number(10 ** rates[1])),
+        (lowest, theme.number(10**radii.high)),
+        ("0\u202f%", "last"),
+        (f"{theme.in_points(bundle.floor):.1f}\u202f%", f"{theme.in_points(bundle.best):.1f}\u202f%"),
+    ]
+    return go.Scatter(
+        x=[x for x in range(len(_AXES)) for _ in (0, 1)],
+        y=[-0.02, 1.02] * len(_AXES),
+        mode="text",
+        text=[text for pair in texts for text in pair],
+        textposition=["bottom center", "top center"] * len(_AXES),
+        textfont={"color": theme.MUTED, "size": 10},
+        cliponaxis=False,
+        hoverinfo="skip",
+        **anchors(panel),
+    )
+
+
+def _hover(run: Tried) -> str:
+    start, score = run.best
+    rho = f", rho {theme.number(run.rho)}" if FAMILIES[run.family].rule else ""
+    weights = "last weights" if start == LAST else f"averaged from {start_words(start)}"
+    return (
+        f"<b>{theme.plot_text(last_of(run.family))}</b>, trial {run.trial}<br>learning rate "
+        f"{theme.number(run.learning_rate)}{rho}<br>{weights}: validation {theme.percent(score)}"
+    )
+
+
+def table_of(bundles: tuple[Bundle, ...]) -> Table:
+    """Return one row a run."""
+    return Table(
+        "parallel",
+        "The tune runs at equal epochs: settings, the weights that validation prefers and their validation score.",
+        (
+            Column("Problem", "problem"),
+            Column("Trajectory", "family"),
+            numeric("Trial", "trial"),
+            numeric("Learning rate", "learning_rate"),
+            numeric("rho", "rho"),
+            numeric("Averaged from", "average_start"),
+            numeric("Validation", "val_score"),
+            Column("Best quarter", "best_quarter"),
+        ),
+        tuple(
+            (
+                Entry(bundle.cell),
+                Entry(last_of(run.family), run.family),
+                Entry(str(run.trial), run.trial),
+                Entry(theme.number(run.learning_rate), run.learning_rate),
+                Entry(theme.number(run.rho), run.rho),
+                Entry(start_words(run.best[0]), run.best[0]),
+                Entry(theme.percent(run.best[1]), run.best[1]),
+                Entry("yes" if run.best[1] >= bundle.cut else "no"),
+            )
+            for bundle in bundles
+            for run in bundle.runs
+        ),
+    )

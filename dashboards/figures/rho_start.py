@@ -1,0 +1,162 @@
+"""Which rho, and from when to average? Validation score of the tune runs over both."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out
+from dashboards.figures.radii import Radii, radii_of
+from dashboards.figures.tried import LAST, Tried, start_words
+from dashboards.tables import Column, Entry, Table, numeric
+from study.methods import FAMILIES, METHODS, last_of
+from study.selection import Selection
+
+MOST_DRAWN = 300  # markers a panel
+_LAST_AT = 1.08  # where the last weights stand on the axis of starts
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One set of weights of one tune run; ``start`` is 1 for the last weights."""
+
+    rho: float
+    start: float
+    learning_rate: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class StartMap:
+    """One perturbed family in one problem.
+
+    ``floor``: the score at which the colour scale begins, not far below the others; ``chosen``: rho and start that
+    validation selected for the averaging method. All points are held, every ``drawn_every``-th run is drawn.
+    """
+
+    cell: str
+    family: str
+    runs: int
+    points: tuple[Point, ...]
+    floor: float
+    best: float
+    chosen: tuple[float, float] | None
+    drawn_every: int
+
+
+def maps_of(runs: Iterable[Tried], selections: Iterable[Selection], cells: Mapping[str, Cell]) -> tuple[StartMap, ...]:
+    """Return one map per problem and perturbed family whose runs were averaged from more than one start."""
+    groups: dict[tuple[str, str], list[Tried]] = {}
+    for run in runs:
+        if run.cell in cells and FAMILIES[run.family].rule and len(run.scores) > 1:
+            groups.setdefault((run.cell, run.family), []).append(run)
+    chosen = {
+        (s.cell, METHODS[s.method].family): (s.rho, _start_of(s))
+        for s in selections
+        if METHODS[s.method].weights == "swa" and s.epochs_factor == 1
+    }
+    order = list(cells)
+    return tuple(
+        _map(cells[key[0]].label, key[1], groups[key], chosen.get(key))
+        for key in sorted(groups, key=lambda key: (order.index(key[0]), list(FAMILIES).index(key[1])))
+    )
+
+
+def _start_of(selection: Selection) -> float:
+    return float(selection.weights.partition("@")[2]) if "@" in selection.weights else LAST
+
+
+def _map(cell: str, family: str, runs: list[Tried], chosen: tuple[float, float] | None) -> StartMap:
+    points = tuple(Point(run.rho, start, run.learning_rate, score) for run in runs for start, score in run.scores)
+    scores = [point.score for point in points]
+    return StartMap(cell, family, len(runs), points, foot(scores), max(scores), chosen, -(-len(points) // MOST_DRAWN))
+
+
+def figure_of(maps: tuple[StartMap, ...]) -> tuple[go.Figure, Arrangement]:
+    """Draw one panel a map: rho across, start up, the stronger the colour the better the score."""
+    radii = radii_of(point.rho for one in maps for point in one.points)
+    starts = [point.start for one in maps for point in one.points if point.start != LAST] or [0.5]
+    low = min(starts)
+    traces: list[go.Scatter] = []
+    axes: Axes = {}
+    ticks = [start for start in (0.2, 0.4, 0.6, 0.8) if start >= low - 0.04]
+    for panel, one in enumerate(maps):
+        traces += _traces(one, radii, panel)
+        axes[axis("x", panel)] = radii.axis()
+        axes[axis("y", panel)] = {
+            "tickvals": [*ticks, _LAST_AT],
+            "ticktext": [*(start_words(start) for start in ticks), "last"],
+            "range": [low - 0.06, _LAST_AT + 0.06],
+        }
+    several = len({one.family for one in maps}) > 1
+    titles = [theme.wrapped(f"{one.cell}, {last_of(one.family)}" if several else one.cell, 22) for one in maps]
+    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="averaging starts at")
+
+
+def _traces(one: StartMap, radii: Radii, panel: int) -> list[go.Scatter]:
+    shown = sorted(one.points[:: one.drawn_every], key=lambda point: point.score)  # the best lie on top
+    span = max(one.best - one.floor, 1e-9)
+    points = go.Scatter(
+        x=theme.rounded([radii.at(point.rho) for point in shown]),
+        y=theme.rounded([_height(point.start) for point in shown]),
+        mode="markers",
+        marker={
+            "symbol": "square",
+            "size": 10,
+            "color": [theme.faded(theme.ACCENT, max(0.0, (p.score - one.floor) / span) ** 2) for p in shown],
+            "line": {"color": theme.faded(theme.MUTED, 0.6), "width": 0.7},
+        },
+        hoverinfo="text",
+        hovertext=[
+            f"{theme.percent(p.score)}: rho {theme.number(p.rho)}, "
+            f"{'last weights' if p.start == LAST else f'from {start_words(p.start)}'}, "
+            f"rate {theme.number(p.learning_rate)}"
+            for p in shown
+        ],
+        **anchors(panel),
+    )
+    if one.chosen is None:
+        return [points]
+    ring = go.Scatter(
+        x=theme.rounded([radii.at(one.chosen[0])]),
+        y=theme.rounded([_height(one.chosen[1])]),
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 19, "color": theme.INK, "line": {"width": 2}},
+        hoverinfo="skip",
+        **anchors(panel),
+    )
+    return [points, ring]
+
+
+def _height(start: float) -> float:
+    return _LAST_AT if start == LAST else start
+
+
+def table_of(maps: tuple[StartMap, ...]) -> Table:
+    """Return one row a point."""
+    return Table(
+        "rho-start",
+        "Validation score of the tune runs of perturbed families, by rho and start of averaging.",
+        (
+            Column("Problem", "problem"),
+            Column("Trajectory", "family"),
+            numeric("rho", "rho"),
+            numeric("Averaging starts at", "average_start"),
+            numeric("Learning rate", "learning_rate"),
+            numeric("Validation", "val_score"),
+        ),
+        tuple(
+            (
+                Entry(one.cell),
+                Entry(last_of(one.family), one.family),
+                Entry(theme.number(point.rho), point.rho),
+                Entry(start_words(point.start), point.start),
+                Entry(theme.number(point.learning_rate), point.learning_rate),
+                Entry(theme.percent(point.score), point.score),
+            )
+            for one in maps
+            for point in sorted(one.points, key=lambda point: (point.rho, point.start, point.learning_rate))
+        ),
+    )

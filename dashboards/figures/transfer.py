@@ -1,0 +1,113 @@
+"""Does a rho carry over? The regret of tuning rho in one problem and using it in another."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures import fields
+from dashboards.figures.panels import Arrangement
+from dashboards.tables import Column, Entry, Table, numeric
+from study.findings import Findings
+
+BLIND = "a blind quarter"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One method: regrets as fractions, row by row the source, column by column the target; ``chance`` a target."""
+
+    method: str
+    cells: tuple[str, ...]
+    rho: tuple[float, ...]
+    regret: tuple[tuple[float, ...], ...]
+    chance: tuple[float, ...]
+
+    @property
+    def elsewhere(self) -> tuple[float, float]:
+        """The mean regret over all pairs of different problems, and the mean one of a blind quarter."""
+        pairs = [r for i, row in enumerate(self.regret) for j, r in enumerate(row) if i != j]
+        return statistics.fmean(pairs), statistics.fmean(self.chance)
+
+
+def transfers_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Transfer, ...]:
+    """Return the transfers between at least two problems, problems in the report's order and names."""
+    found = []
+    for t in findings.rho_transfers:
+        order = sorted(
+            (i for i, name in enumerate(t.cells) if name in cells), key=lambda i: list(cells).index(t.cells[i])
+        )
+        if len(order) > 1:
+            found.append(
+                Transfer(
+                    method=t.method,
+                    cells=tuple(cells[t.cells[i]].label for i in order),
+                    rho=tuple(t.rho[i] for i in order),
+                    regret=tuple(tuple(t.regret[i][j] for j in order) for i in order),
+                    chance=tuple(t.chance[i] for i in order),
+                )
+            )
+    return tuple(found)
+
+
+def figure_of(transfers: Sequence[Transfer]) -> tuple[go.Figure, Arrangement]:
+    """Draw one panel a method, problems numbered; the last row is what a blind quarter of the trials costs."""
+    most = max(v for t in transfers for row in (*t.regret, t.chance) for v in row)
+    names = list(dict.fromkeys(cell for t in transfers for cell in t.cells))
+    rows = [f"{number}. {name}" for number, name in enumerate(names, 1)] + [BLIND]
+    matrices = [
+        fields.Matrix(
+            theme.plot_text(t.method),
+            tuple(
+                fields.Field(
+                    row=names.index(source) if source in names else len(names),
+                    column=names.index(target),
+                    color=theme.sequential(regret, most, theme.LOSS),
+                    text=theme.points(regret),
+                    hover=_hover(rho, target, regret),
+                )
+                for source, rho, row in zip((*t.cells, BLIND), (*t.rho, None), (*t.regret, t.chance), strict=True)
+                for target, regret in zip(t.cells, row, strict=True)
+            ),
+        )
+        for t in transfers
+    ]
+    columns = [str(number) for number in range(1, len(names) + 1)]
+    return fields.figure_of(matrices, rows, columns, x_title="used in problem", row_height=38)
+
+
+def _hover(rho: float | None, target: str, regret: float) -> str:
+    given = BLIND if rho is None else f"rho {theme.number(rho)}"
+    return f"{given} in {theme.plot_text(target)}: −{theme.points(regret)}"
+
+
+def table_of(transfers: Sequence[Transfer]) -> Table:
+    """Return one row a pair of problems, with the chance level of the target."""
+    return Table(
+        "rho-transfer",
+        "Validation accuracy lost when rho is taken from another problem and the rest is tuned anew.",
+        (
+            Column("Method", "method"),
+            Column("rho from", "source"),
+            numeric("rho", "rho"),
+            Column("Used in", "target"),
+            numeric("Regret, points", "regret"),
+            numeric("By chance, points", "chance_regret"),
+        ),
+        tuple(
+            (
+                Entry(t.method),
+                Entry(source),
+                Entry(theme.number(rho), rho),
+                Entry(target),
+                Entry(theme.points(regret), regret),
+                Entry(theme.points(chance), chance),
+            )
+            for t in transfers
+            for source, rho, row in zip(t.cells, t.rho, t.regret, strict=True)
+            for target, regret, chance in zip(t.cells, row, t.chance, strict=True)
+        ),
+    )

@@ -1,0 +1,151 @@
+"""The studies of a folder, one line each, and what of them can be held against each other."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from dashboards import claims, prose
+from dashboards.cells import BUDGET_WORDS, cells_of, labelled
+from dashboards.pending import comparison_of, pending_in, without_early_verdicts
+from dashboards.provenance import without_home
+from study.findings import Findings
+from study.records import FactorValue
+from study.results import Study, load
+
+DEPTH = 2  # results/quick, and results/claims/01-label-noise
+_DECIMALS = 6  # of embedded gains: a ten-thousandth of a point
+
+Key = tuple[str, str, str, str]  # (problem: task and all factors as JSON, method, baseline, budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Gains:
+    """The gains of one comparison of one study, by seed, as fractions."""
+
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One study of the index.
+
+    Attributes:
+        name: Its folder, relative to the index.
+        href: Its report, relative to the index; "" where there is none.
+        error: Why it can't be read; then nothing of what follows is known.
+        verdicts: How often each verdict was given, under the primary budget.
+        gains: What can be held against another study: complete comparisons only.
+        problems: Task and factors of every problem, by the name that stands in the keys of ``gains``.
+    """
+
+    name: str
+    href: str = ""
+    error: str = ""
+    question: str = ""
+    answer: str = ""
+    claims: str = ""
+    ended: int = 0
+    planned: int = 0
+    failed: int = 0
+    methods: tuple[str, ...] = ()
+    verdicts: tuple[tuple[str, int], ...] = ()
+    gradient_evaluations: int = 0
+    gains: tuple[tuple[Key, Gains], ...] = ()
+    problems: tuple[tuple[str, tuple[str, dict[str, FactorValue]]], ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Every planned run has ended."""
+        return not self.error and self.ended >= self.planned
+
+
+def study_folders(root: Path, depth: int = DEPTH) -> list[Path]:
+    """Return the folders below ``root`` that hold a study, readable or not, by name."""
+    found = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        if is_study(folder):
+            found.append(folder)
+        elif depth > 1:
+            found += study_folders(folder, depth - 1)
+    return found
+
+
+def is_study(folder: Path) -> bool:
+    """Tell whether a folder is, or was meant to be, that of a study."""
+    return (folder / "spec.toml").is_file() or (folder / "records").is_dir()
+
+
+def line_of(folder: Path, root: Path) -> Line:
+    """Read one study; one that can't be read is a line with its error sentence."""
+    name = folder.relative_to(root).as_posix()
+    href = quote(f"{name}/report.html") if (folder / "report.html").is_file() else ""
+    try:
+        return _line(load(folder), name, href)
+    except (ValueError, OSError) as error:  # a spec, a record or a line that can't be read; each says what to do
+        sentence = re.sub(r"\s+", " ", str(error)).replace(f"{root}/", "")
+        return Line(name, href, error=without_home(sentence))
+
+
+def _line(study: Study, name: str, href: str) -> Line:
+    pending = pending_in(study.findings, study.frame)
+    findings = without_early_verdicts(study.findings, pending)
+    contents = {record.job.cell: (record.job.task, record.job.factors) for record in study.records}
+    names = {cell: f"{task} {json.dumps(factors, sort_keys=True)}" for cell, (task, factors) in contents.items()}
+    counts = findings.counts
+    complete = [effect for effect in findings.effects if effect.n > 1 and comparison_of(effect) not in pending]
+    return Line(
+        name=name,
+        href=href,
+        question=findings.question,
+        answer=prose.answer(findings, cells_of(findings, study.frame)),
+        claims=claims.claims_sentence(findings),
+        ended=counts.ended,
+        planned=counts.planned,
+        failed=counts.failed,
+        methods=findings.methods,
+        verdicts=_verdicts(findings),
+        gradient_evaluations=sum(record.gradient_evaluations for record in study.records),
+        gains=tuple(
+            (
+                (names[effect.cell], effect.method, effect.baseline, effect.budget),
+                Gains(effect.seeds, tuple(round(gain, _DECIMALS) for gain in effect.differences)),
+            )
+            for effect in complete
+        ),
+        problems=tuple((names[cell], contents[cell]) for cell in dict.fromkeys(effect.cell for effect in complete)),
+    )
+
+
+def _verdicts(findings: Findings) -> tuple[tuple[str, int], ...]:
+    primary = (effect for effect in findings.effects if effect.budget == findings.primary_budget)
+    return tuple(Counter(effect.verdict for effect in primary).items())
+
+
+def comparable(lines: Iterable[Line]) -> dict[str, object]:
+    """Return, as plain data, the comparisons that at least two studies have in common.
+
+    ``keys`` holds problem, method, baseline and budget in words, ``studies`` the seeds and gains of each study by the
+    key's position.
+    """
+    lines = list(lines)
+    shared = [key for key, n in Counter(key for line in lines for key, _ in line.gains).items() if n > 1]
+    problems = {name: content for line in lines for name, content in line.problems}
+    labels = labelled({name: problems[name] for name in dict.fromkeys(key[0] for key in shared)})
+    position = {key: index for index, key in enumerate(shared)}
+    return {
+        "keys": [[labels[p].label, method, base, BUDGET_WORDS.get(b, b)] for p, method, base, b in shared],
+        "studies": {
+            line.name: {
+                str(position[key]): [list(gains.seeds), list(gains.values)]
+                for key, gains in line.gains
+                if key in position
+            }
+            for line in lines
+            if any(key in position for key, _ in line.gains)
+        },
+    }

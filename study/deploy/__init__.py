@@ -1,0 +1,1 @@
+"""Files for other systems: a Ray cluster, Slurm, Prometheus and Grafana. No code."""

@@ -1,0 +1,46 @@
+"""Live numbers of a study for Prometheus, through Ray's own exporter; ``study/deploy/grafana.json`` draws them."""
+
+from ray.util.metrics import Gauge
+
+from study.listener import Listener
+from study.records import RunRecord
+from study.tally import Tally
+
+# Ray puts "ray_" before each name on the Prometheus endpoint.
+GAUGES = {
+    "study_runs_planned": ("Runs of the whole study, at most.", ("study",)),
+    "study_runs_done": ("Runs that have their record, whatever their end.", ("study",)),
+    "study_runs_failed": ("Runs that raised or whose worker was lost for good.", ("study",)),
+    "study_runs_diverged": ("Runs whose loss became non-finite.", ("study",)),
+    "study_best_val_score": ("Best validation score of the tune stage so far.", ("study", "method", "cell")),
+}
+
+
+class Gauges(Listener):
+    """Publishes a study's tally; to be made after Ray has started.
+
+    Args:
+        study: The study's name, a tag of every number.
+        tally: What is counted; somebody else counts.
+    """
+
+    def __init__(self, study: str, tally: Tally) -> None:
+        self._study, self._tally = study, tally
+        self._gauges = {name: Gauge(name, text, tags) for name, (text, tags) in GAUGES.items()}
+        self._publish()
+
+    def finished(self, record: RunRecord) -> None:
+        """Publish what is known now."""
+        self._publish()
+
+    def _publish(self) -> None:
+        counts = {
+            "study_runs_planned": self._tally.planned[1],
+            "study_runs_done": self._tally.done,
+            "study_runs_failed": self._tally.ended["failed"],
+            "study_runs_diverged": self._tally.ended["diverged"],
+        }
+        for name, value in counts.items():
+            self._gauges[name].set(value, {"study": self._study})
+        for (method, cell), score in self._tally.best.items():
+            self._gauges["study_best_val_score"].set(score, {"study": self._study, "method": method, "cell": cell})

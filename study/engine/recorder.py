@@ -1,0 +1,96 @@
+"""From what Tune reports to records: exactly one for every run, whatever its end."""
+
+import base64
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from ray import tune
+
+from study.engine.memory import explained, out_of_memory
+from study.engine.searcher import AgendaSearcher, StaysInTheDriver
+from study.engine.watch import HangWatch
+from study.listener import Listener
+from study.records import Job, RunRecord
+
+RETRIES = 2  # a run whose worker is lost is tried again this often before it counts as failed
+
+Take = Callable[[RunRecord, bytes], None]
+
+
+class Recorder(StaysInTheDriver, tune.Callback):
+    """Hands records over as runs end, and tells the listeners; must come after ``watch`` among the callbacks."""
+
+    def __init__(
+        self, searcher: AgendaSearcher, watch: HangWatch, take: Take, listeners: Sequence[Listener], spec_hash: str
+    ) -> None:
+        self._searcher, self._watch, self._take = searcher, watch, take
+        self._listeners, self._spec_hash = listeners, spec_hash
+        self._reported: dict[str, tuple[RunRecord, bytes]] = {}
+        self._broken: Exception | None = None
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self._broken:
+            raise self._broken
+        for listener in self._listeners:
+            listener.tick()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        for listener in self._listeners:
+            listener.started(self._searcher.under_way[trial.trial_id])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Keep the record to ourselves: Tune would write it, and the weights, into its snapshots again and again."""
+        if "record" in result:
+            record = RunRecord.model_validate_json(result.pop("record"))
+            self._reported[trial.trial_id] = record, base64.b64decode(result.pop("weights"))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        why = self._watch.why(trial.trial_id) or "its worker was lost"
+        self._tell_retried(self._searcher.under_way[trial.trial_id], why)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        _discard_checkpoint(trial)
+        self._end(trial, *self._reported.pop(trial.trial_id))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        cause = trial.get_pickled_error() or trial.get_error() or "its process died"
+        why = self._watch.why(trial.trial_id) or " ".join(str(cause).split())
+        job = self._searcher.under_way[trial.trial_id]
+        record = RunRecord(
+            run_id=job.run_id,
+            spec_hash=self._spec_hash,
+            job=job,
+            status="failed",
+            error=f"the worker was lost {RETRIES + 1} times: {why}"[:4000],
+        )
+        self._end(trial, record, b"")
+
+    def _end(self, trial: Any, record: RunRecord, weights: bytes) -> None:
+        """Pass a record on, or the job back. Tune would take an error here for the trial's: it waits for the step."""
+        alone = self._searcher.ran_alone(trial.trial_id)
+        job = self._searcher.end(trial.trial_id)
+        if out_of_memory(record) and not alone:
+            self._searcher.again_alone(job)
+            self._tell_retried(job, "it was out of memory; now with no other run beside it")
+            return
+        record = explained(record) if out_of_memory(record) else record
+        try:
+            self._take(record, weights)
+            for listener in self._listeners:
+                listener.finished(record)
+        except Exception as error:  # whatever it is, it is the driver's and must end the study
+            self._broken = error
+
+    def _tell_retried(self, job: Job, why: str) -> None:
+        for listener in self._listeners:
+            listener.retried(job, why)
+
+
+def _discard_checkpoint(trial: Any) -> None:
+    """Delete the last checkpoint of a finished run: its record stands for it now."""
+    if trial.checkpoint:
+        with suppress(OSError):  # a storage that is gone keeps its files, and the study its record
+            trial.checkpoint.filesystem.delete_dir(trial.checkpoint.path)

@@ -1,0 +1,99 @@
+"""The actor that trains: one process of the study, reused from run to run."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from study.records import Job
+
+if TYPE_CHECKING:
+    from study.trial import Run
+
+_CHECKPOINT = "run.pt"  # the file in Tune's checkpoint folder
+
+
+class StudyRun(tune.Trainable):
+    """One actor of the study: trains the job in its config and reports the record. The dashboard shows its name.
+
+    One Tune step is a slice of the run, so a run that is shorter than a slice costs one report and no checkpoint.
+    """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """Ask Ray for what the config says. (`tune.with_resources` would hide this class's name on the dashboard.)"""
+        return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
+
+    def setup(  # type: ignore[override]  # Ray's own way to hand shared objects over
+        self, config: dict[str, Any], data: Mapping[str, Any], spec_hash: str, slice_s: float, checkpoints: bool
+    ) -> None:
+        """Take the shared data. All that is slow to import comes here, in the worker alone and before its first step."""
+        import torch  # noqa: PLC0415
+
+        from study import trial  # noqa: PLC0415
+
+        self._new_run = trial.Run
+        torch.set_num_threads(max(1, int(config["cpus"])))
+        self._data, self._spec_hash = data, spec_hash
+        self._slice_s, self._checkpoints = slice_s, checkpoints
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Point the actor at its next job; nothing of the last run is kept."""
+        self._job = Job.model_validate(new_config["job"])
+        self._run: Run | None = None
+        self._device_ids = tuple(str(number) for number in ray.get_gpu_ids())
+        self._device = _prepared_device(self._device_ids, 1.0 if new_config["alone"] else new_config["gpus"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train one slice; report the record after the last one, and ask for a checkpoint after any other."""
+        run = self._begun()
+        if not run.advance(self._slice_s):
+            return {"done": False, SHOULD_CHECKPOINT: self._checkpoints}
+        report = {"record": run.record().model_dump_json(), "weights": base64.b64encode(run.weights()).decode()}
+        del run
+        self._run = None  # an actor that waits for its next job needs no model on its device
+        _release_memory(self._device)
+        return report | {"done": True, SHOULD_CHECKPOINT: False}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the run's exact state; Tune moves the folder into its storage."""
+        (Path(checkpoint_dir) / _CHECKPOINT).write_bytes(self._begun().state())
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Go on where a lost worker had saved; Tune has fetched the folder to this node."""
+        self._begun().restore((Path(checkpoint) / _CHECKPOINT).read_bytes())
+
+    def _begun(self) -> "Run":
+        if self._run is None:
+            self._run = self._new_run(
+                self._job, self._data[self._job.task], self._device, self._spec_hash, device_ids=self._device_ids
+            )
+        return self._run
+
+
+def _prepared_device(device_ids: tuple[str, ...], share: float) -> str:
+    """Return the torch device of this actor, and allow it no more of that memory than its share.
+
+    The assigned resources decide, not torch: a trial without a GPU still sees all of the node's. And a GPU that is
+    but a number to Ray (`ray start --num-gpus 2` on a machine without one) is the CPU.
+    """
+    import torch  # noqa: PLC0415
+
+    if not device_ids or not torch.cuda.is_available():
+        return "cpu"
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+    return "cuda:0"
+
+
+def _release_memory(device: str) -> None:
+    """Give cached memory back: an idle actor's is missed by its neighbours on the same GPU."""
+    import torch  # noqa: PLC0415
+
+    if device != "cpu":
+        torch.cuda.empty_cache()

@@ -1,0 +1,118 @@
+"""Combinations: cells put together seed by seed, averaged or weighed into a slope or a contrast."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from study.findings.evidence import Cell
+from study.findings.material import BySeed, Combination, Combine, Material, Measured, Quantity
+from study.records import FactorValue
+from study.spec import Hypothesis, StudySpec
+from study.stats import Effect, columns, estimate, isolated
+from study.stats.effects import DECIMALS, insufficient
+from study.stats.moderators import adjusted_slopes
+
+MIN_DESCRIPTIVE_SEEDS = 3  # probes and lines are dear and their effects large: fewer seeds than a verdict needs
+
+
+def over_seeds(
+    values: Quantity,
+    combine: Combine,
+    hypothesis: Hypothesis,
+    material: Material,
+    *,
+    descriptive: bool = False,
+) -> Measured:
+    """Combine the cells seed by seed, over the seeds that every cell has, and estimate the mean over seeds."""
+    combination = combine(hypothesis, material)
+    by_cell = {cell: values(hypothesis, material, cell) for cell in combination.weights}
+    seeds = sorted(set.intersection(*(set(found) for found in by_cell.values()))) if by_cell else []
+    found = estimate(
+        [
+            round(math.fsum(combination.weights[cell] * numbers[seed] for cell, numbers in by_cell.items()), DECIMALS)
+            for seed in seeds
+        ]
+    )
+    check = _check(hypothesis, material, by_cell) if hypothesis.kind == "slope" and by_cell else ""
+    missing = combination.note or _too_few(len(seeds), material.evidence.spec.confirm_seeds, descriptive)
+    return Measured(found, "seeds", tuple(by_cell), combination.span, missing, check)
+
+
+def _too_few(seeds: int, planned: int, descriptive: bool) -> str:
+    if descriptive and seeds < MIN_DESCRIPTIVE_SEEDS:
+        return f"{seeds} complete seeds; {MIN_DESCRIPTIVE_SEEDS} are needed."
+    if not descriptive and insufficient(seeds, planned):
+        return f"{seeds} of {planned} seeds are complete in all cells: too few."
+    return ""
+
+
+def mean_over_cells(hypothesis: Hypothesis, material: Material) -> Combination:
+    """Weigh all cells alike."""
+    cells = material.evidence.cells
+    return Combination({cell.name: 1 / len(cells) for cell in cells})
+
+
+def slope_over_cells(hypothesis: Hypothesis, material: Material) -> Combination:
+    """Weigh cells into the least-squares slope on the factor, adjusted for task and other factors."""
+    cells = material.evidence.cells
+    levels = [dict(cell.factors).get(hypothesis.factor) for cell in cells]
+    if not all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
+        return Combination({}, note=f"{hypothesis.factor} is not a number that varies in this study.")
+    return _weighed(hypothesis.factor, cells, [float(level) for level in levels])  # type: ignore[arg-type]
+
+
+def contrast_over_cells(hypothesis: Hypothesis, material: Material) -> Combination:
+    """Weigh the cells at the factor's first two values into their difference, adjusted likewise."""
+    values = values_of(material.evidence.spec, hypothesis.factor)
+    if len(values) < 2:
+        return Combination({}, note=f"{hypothesis.factor} does not vary in this study.")
+    first, second = values[:2]
+    cells = [cell for cell in material.evidence.cells if dict(cell.factors).get(hypothesis.factor) in (first, second)]
+    return _weighed(
+        hypothesis.factor, cells, [float(dict(cell.factors)[hypothesis.factor] == second) for cell in cells]
+    )
+
+
+def values_of(spec: StudySpec, factor: str) -> list[FactorValue]:
+    """Return the values that a spec gives a factor, in its order."""
+    given = [problem.factors[factor] for problem in spec.problems if factor in problem.factors]
+    return list(dict.fromkeys(value for some in given for value in (some if isinstance(some, list) else [some])))
+
+
+def _weighed(factor: str, cells: Sequence[Cell], target: Sequence[float]) -> Combination:
+    others = [column for column in columns([design_row(cell) for cell in cells]) if column.factor != factor]
+    left = isolated(target, others) if len(cells) > 1 else None
+    if left is None:
+        confounded = "" if len(set(target)) < 2 else ", apart from the other factors that differ between cells"
+        return Combination({}, note=f"{factor} does not vary{confounded}.")
+    weights = left / float(left @ left)
+    # Cells without weight say nothing about the factor, so their gaps must not cost any seeds.
+    entering = {
+        cell.name: float(weight)
+        for cell, weight in zip(cells, weights, strict=True)
+        if abs(weight) > 1e-9 * max(abs(weights))
+    }
+    return Combination(entering, span=max(target) - min(target))
+
+
+def design_row(cell: Cell | Effect) -> dict[str, FactorValue]:
+    """Return what a cell is set to: its task and the factors that vary in the study."""
+    return {"task": cell.task, **dict(cell.factors)}
+
+
+def _check(hypothesis: Hypothesis, material: Material, by_cell: Mapping[str, BySeed]) -> str:
+    """Say what the slope is with cells as the unit: HC3 on cell means, adjusted as the estimate is."""
+    cells = [cell for cell in material.evidence.cells if by_cell.get(cell.name)]
+    if not cells:
+        return ""
+    predictors = columns([design_row(cell) for cell in cells])
+    means = [statistics.fmean(by_cell[cell.name].values()) for cell in cells]
+    slopes = zip(adjusted_slopes(means, predictors), predictors, strict=True)
+    found = next((slope for (slope, _), column in slopes if column.factor == hypothesis.factor), None)
+    if found is None or math.isnan(found.slope):
+        return f"{len(cells)} cells are too few for a check with the cell as the unit."
+    low, high = found.ci95
+    return (
+        f"With the cell as the unit (HC3 on {len(cells)} cell means): {found.slope:.3g} [{low:.3g}, {high:.3g}], "
+        f"in units of the score (accuracy: a fraction) per unit of {hypothesis.factor}."
+    )

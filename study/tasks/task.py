@@ -1,0 +1,224 @@
+"""What a study needs of a task: a model, examples, a loss and a metric, built from a seed and the cell's factors.
+
+The built-in tasks and a user's own are the same thing: a `Task`. `classification`, `regression` and `next_token` fill
+in loss, metric and the level of guessing; whoever needs something else fills in a `Task` by hand.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn import functional
+
+from study.tasks.examples import Data, Examples, examples_of
+
+Loss = Callable[[Any, Tensor], Tensor]
+Augment = Callable[[Any, np.random.Generator], Any]
+
+
+class TaskError(ValueError):
+    """A task that can't be used; the message says what was given and what is allowed."""
+
+
+class SealedTestError(RuntimeError):
+    """The test part was asked for outside the confirm stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a model is judged by.
+
+    Attributes:
+        name: As people call it, such as ``accuracy``.
+        of: From the outputs and the targets of a whole split to one number.
+        higher_is_better: If not, its negative is the score, so that a higher score is always better.
+    """
+
+    name: str
+    of: Callable[[Any, Tensor], Tensor | float]
+    higher_is_better: bool = True
+
+    def score(self, outputs: Any, targets: Tensor) -> float:
+        """Return the metric with the sign that makes higher better."""
+        value = float(self.of(outputs, targets))
+        return value if self.higher_is_better else -value
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What somebody gets who learns nothing: a run that diverges counts like that.
+
+    ``loss`` in the units of the task's loss, ``score`` in those of the score.
+    """
+
+    loss: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One problem, ready to be trained; see `classification`, `regression` and `next_token` for the common kinds.
+
+    Attributes:
+        model: The network, its initial weights drawn from the run's seed. Called with the inputs of a batch: a tensor,
+            or a tuple or dict of tensors that become its arguments. An output that has ``logits`` (as those of Hugging
+            Face models) counts as these.
+        train, val: Tensors ``(inputs, targets)``, or a map-style Dataset or DataLoader that yields such pairs. Order
+            and batch size are the study's, so that every method sees the same batches.
+        test: A function that returns the test data; it is called in the confirm stage alone.
+        loss: From outputs and targets of a batch to its mean, a scalar tensor.
+        metric: What the methods are compared by.
+        guess: The level of a run that diverged.
+        training_loss: What is minimised, where that is not ``loss``, such as a smoothed one.
+        classifies: The outputs are logits ``(n, classes)`` or ``(n, positions, classes)``: the calibration error is
+            measured too.
+        augment: From the inputs of a training batch and a random stream to the inputs that are trained on.
+        origin: What the data are, such as a hash, where no version of a package says it; goes into every record.
+    """
+
+    model: nn.Module
+    train: Data
+    val: Data
+    test: Callable[[], Data]
+    loss: Loss
+    metric: Metric
+    guess: Guess
+    training_loss: Loss | None = None
+    classifies: bool = False
+    augment: Augment | None = None
+    origin: str = ""
+
+    def open_test(self, stage: str) -> Examples:
+        """Return the test examples; in the confirm stage alone.
+
+        Raises:
+            SealedTestError: in any other stage.
+        """
+        if stage != "confirm":
+            raise SealedTestError(
+                f"the test part was asked for in stage {stage!r}; it opens in 'confirm' only, because a "
+                "configuration that was selected on test can't be judged on it"
+            )
+        return examples_of(self.test(), "test")
+
+
+def classification(
+    model: nn.Module,
+    train: Data,
+    val: Data,
+    test: Callable[[], Data],
+    *,
+    classes: int,
+    label_smoothing: float = 0.0,
+    augment: Augment | None = None,
+) -> Task:
+    """Return a task with logits ``(n, classes)`` and targets ``(n,)``: cross-entropy in nats, accuracy.
+
+    Args:
+        model, train, val, test, augment: See `Task`.
+        classes: How many there are; guessing gets ``1 / classes``.
+        label_smoothing: Share of a target that goes to all classes, in [0, 1); of the training loss alone.
+    """
+    smoothed = _Smoothed(label_smoothing) if label_smoothing else None
+    return Task(
+        model, train, val, test, functional.cross_entropy, ACCURACY, Guess(math.log(classes), 1 / classes),
+        training_loss=smoothed, classifies=True, augment=augment,
+    )  # fmt: skip
+
+
+def regression(
+    model: nn.Module,
+    train: Data,
+    val: Data,
+    test: Callable[[], Data],
+    *,
+    variance: float,
+    augment: Augment | None = None,
+) -> Task:
+    """Return a task with outputs and targets of one shape: mean squared error, and R² as the metric.
+
+    R² = 1 - MSE / ``variance``, with one variance for all splits, so that a split's own spread does not move it.
+
+    Args:
+        model, train, val, test, augment: See `Task`.
+        variance: Of the targets, > 0; what a constant guess at their mean gets as its loss.
+    """
+    if not variance > 0:
+        raise TaskError(f"variance = {variance!r} was given; the targets of a regression need a variance above 0")
+    metric = Metric("R²", lambda outputs, targets: 1 - functional.mse_loss(outputs, targets) / variance)
+    return Task(model, train, val, test, functional.mse_loss, metric, Guess(variance, 0.0), augment=augment)
+
+
+def next_token(
+    model: nn.Module,
+    train: Data,
+    val: Data,
+    test: Callable[[], Data],
+    *,
+    vocabulary: int,
+    augment: Augment | None = None,
+) -> Task:
+    """Return a task with logits ``(n, positions, vocabulary)`` and targets ``(n, positions)``.
+
+    The loss is the cross-entropy per token in nats, the metric the share of tokens whose likeliest guess is right.
+    Targets of -100 are left out of the loss, as in `torch.nn.functional.cross_entropy`, and of the metric.
+
+    Args:
+        model, train, val, test, augment: See `Task`.
+        vocabulary: How many tokens there are.
+    """
+    return Task(
+        model, train, val, test, token_cross_entropy, TOKEN_ACCURACY, Guess(math.log(vocabulary), 1 / vocabulary),
+        classifies=True, augment=augment,
+    )  # fmt: skip
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the share of examples (or tokens, if any are not -100) whose likeliest class is the target."""
+    counted = targets != _IGNORED
+    right = (outputs.argmax(-1) == targets) & counted
+    return right.sum().double() / counted.sum()
+
+
+def token_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean cross-entropy per token: ``(n, positions, vocabulary)`` logits, ``(n, positions)`` targets."""
+    return functional.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+
+
+@dataclass(frozen=True, slots=True)
+class _Smoothed:
+    """Cross-entropy with smoothed targets (Szegedy et al. 2016, arXiv 1512.00567, section 7)."""
+
+    share: float
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs, targets, label_smoothing=self.share)
+
+
+_IGNORED = -100
+ACCURACY = Metric("accuracy", accuracy)
+TOKEN_ACCURACY = Metric("token accuracy", accuracy)
+
+
+class Adapted(nn.Module):
+    """A model that takes the inputs of a batch as one object and returns a tensor.
+
+    Tuples and dicts become its arguments, and an output with ``logits`` stands for these.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Any) -> Any:
+        """Call the model with the inputs as it expects them."""
+        if isinstance(inputs, dict):
+            outputs = self.model(**inputs)
+        elif isinstance(inputs, tuple | list):
+            outputs = self.model(*inputs)
+        else:
+            outputs = self.model(inputs)
+        return getattr(outputs, "logits", outputs)

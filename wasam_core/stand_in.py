@@ -1,0 +1,109 @@
+"""Let other values stand in for parameters during one pass, and give back the old ones, bit for bit."""
+
+from collections.abc import Sequence
+from operator import is_
+
+import torch
+from torch import Tensor, nn
+
+LOW_PRECISION = {torch.float16, torch.bfloat16}
+
+
+class StandIn:
+    """Move parameters for a while; afterwards they hold the same bits at the same address.
+
+    There are two ways, and both need one further tensor per parameter, which is kept between steps:
+    *In place*: the weights are copied away, moved where they are, and copied back.
+    *Aside*: the moved weights are written into the further tensor, the parameter points to it, and later points to its
+    own, untouched storage again. That takes one pass over memory instead of three, and memory is what a step with
+    large weights on a CPU waits for.
+
+    Aside is chosen when nobody can tell the difference: plain tensors on the CPU, each the only user of its storage.
+    With views of the weights about (tied or flattened parameters, a detached copy that the model computes with), and
+    on accelerators, where captured graphs remember addresses, it is in place.
+
+    Call the methods under `torch.no_grad()`.
+
+    Attributes:
+        active: whether parameters are moved now, or may be.
+
+    Example:
+        >>> w = nn.Parameter(torch.ones(2))
+        >>> stand_in = StandIn()
+        >>> with torch.no_grad():
+        ...     stand_in.begin([w])
+        ...     stand_in.add([w], [torch.ones(2)], 0.5)
+        ...     moved = w.clone()
+        ...     stand_in.end()
+        >>> moved, w.detach()
+        (tensor([1.5000, 1.5000]), tensor([1., 1.]))
+    """
+
+    def __init__(self) -> None:
+        self.active = False
+        self._params: list[Tensor] = []
+        self._places: list[tuple[torch.dtype, int]] = []
+        self._spares: list[Tensor] = []
+        self._spare_of: dict[Tensor, Tensor] = {}
+        self._own: list[tuple[Tensor, Tensor]] = []
+        self._aside = False
+        self._coarse = False
+
+    def begin(self, params: list[Tensor]) -> None:
+        """Make sure that the present values of `params` will return."""
+        # What changes when parameters are converted or moved; they stay the same objects then.
+        places = [(p.dtype, p.data_ptr()) for p in params]
+        if places != self._places or not all(map(is_, params, self._params)):
+            self._params = params
+            self._places = places
+            self._coarse = any(p.dtype in LOW_PRECISION for p in params)
+            self._aside = all(map(_is_alone, params))
+            self._spares = [torch.empty_like(p) for p in params]
+            self._spare_of = dict(zip(params, self._spares, strict=True))
+        if not self._aside:
+            torch._foreach_copy_(self._spares, params)
+        self.active = True
+
+    def add(self, params: list[Tensor], steps: Sequence[Tensor], factor: float) -> None:
+        """Move `params`, some of those that `begin` got, by `factor` times `steps`."""
+        if self._coarse:
+            # A 16-bit factor would be rounded, or too large to exist.
+            steps = torch._foreach_mul(widened(steps), factor)
+            factor = 1.0
+        if not self._aside:
+            torch._foreach_add_(params, steps, alpha=factor)
+            return
+        for p, step in zip(params, steps, strict=True):
+            own = p.data
+            self._own.append((p, own))
+            p.data = torch.add(own, step, alpha=factor, out=self._spare_of[p])
+        # As after a change in place, backward through an older graph must be refused.
+        torch.autograd.graph.increment_version(params)
+
+    def end(self) -> None:
+        """Give the parameters their own values back; nothing happens without a `begin` before."""
+        if not self.active:
+            return
+        if self._aside:
+            # The first one counts if a parameter has been moved twice.
+            for p, own in reversed(self._own):
+                p.data = own
+            torch.autograd.graph.increment_version(self._params)
+            self._own = []
+        else:
+            torch._foreach_copy_(self._params, self._spares)
+        self.active = False
+
+
+def widened(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return `tensors` with those of 16 bits in float32."""
+    return [t.float() if t.dtype in LOW_PRECISION else t for t in tensors]
+
+
+def _is_alone(p: Tensor) -> bool:
+    """Tell whether `p` is a plain tensor on the CPU that fills its storage and shares it with no other tensor."""
+    if type(p) not in (Tensor, nn.Parameter) or p.device.type != "cpu" or p.layout != torch.strided:
+        return False
+    storage = p.untyped_storage()
+    alone = torch._C._storage_Use_Count(torch.empty(0).untyped_storage()._cdata)
+    return storage.nbytes() == p.numel() * p.element_size() and torch._C._storage_Use_Count(storage._cdata) == alone
