@@ -90,4 +90,5 @@ def _seconds(text: str) -> int:
 if __name__ == "__main__":
     # A shell starts background jobs with SIGINT ignored; a watch must end on it there too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a folder's name may be no text
     sys.exit(main())

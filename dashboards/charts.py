@@ -16,7 +16,7 @@ from dashboards.tuned import tuning_charts
 from dashboards.why import why_charts
 from study.findings import Findings
 from study.methods import METHODS, last_of
-from study.records import LineRecord, RunRecord
+from study.records import LineRecord, PlaneRecord, RunRecord
 
 MOST_TABLE_ROWS = 400
 
@@ -27,6 +27,7 @@ def charts_of(
     cells: Mapping[str, Cell],
     records: Iterable[RunRecord] = (),
     lines: Iterable[LineRecord] = (),
+    planes: Iterable[PlaneRecord] = (),
 ) -> dict[str, Chart]:
     """Return every chart that has data, by id."""
     records = tuple(records)
@@ -36,7 +37,7 @@ def charts_of(
         _gain_map(findings, cells),
         _slopes(findings, cells),
         _decay(findings, cells),
-        *why_charts(findings, records, lines, cells),
+        *why_charts(findings, records, lines, planes, cells),
         _curves(runs, cells),
         *calibration_charts(findings, records, runs, cells),
         *search_charts(findings, frame, cells),

@@ -1,4 +1,4 @@
-"""Gains in test loss beside gains in accuracy: a description, no verdict is drawn from it."""
+"""Gains in test loss and calibration beside gains in accuracy: a description, no verdict is drawn from it."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,13 @@ from study.stats import Effect
 
 
 def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
-    """Return one row a comparison: the gain in test loss in nats (lower loss is a gain), and that in accuracy."""
+    """Return one row a comparison: the gains in test loss (nats), calibration error and accuracy; lower is a gain.
+
+    The calibration error has a column where the study has a classification.
+    """
     accuracy = {(effect.cell, effect.method, effect.budget): effect for effect in findings.effects}
-    known = distinct([effect for effect in _losses(findings) if effect.n], findings.primary_budget)
+    calibration = {(e.cell, e.method, e.budget): e for e in _of_metric(findings, "test_calibration_error") if e.n}
+    known = distinct([effect for effect in _of_metric(findings, "test_loss") if effect.n], findings.primary_budget)
     order, methods = list(cells), list(findings.methods)
     found = sorted(known, key=lambda f: (order.index(f.effect.cell), methods.index(f.effect.method)))
     rows = []
@@ -26,18 +30,20 @@ def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
                 Entry(loss.method, method=loss.method),
                 Entry("either" if len(one.budgets) > 1 else one.budget_words, "+".join(one.budgets)),
                 Entry(_nats(loss.mean, loss.ci95), loss.mean),
-                Entry(theme.gain_within(twin.mean, twin.ci95), twin.mean) if twin else Entry("–"),
+                *([_points(calibration.get((loss.cell, loss.method, loss.budget)))] if calibration else []),
+                _points(twin),
                 Entry(str(loss.n), loss.n),
             )
         )
     return Table(
         "losses",
-        "Gains in test loss (negative log-likelihood) beside those in accuracy.",
+        "Gains in test loss and in calibration beside those in accuracy.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),
             Column("At equal …", "budget"),
             numeric("Loss gain, nats [95 % CI]", "loss_gain"),
+            *([numeric("Calibration gain, points [95 % CI]", "calibration_gain")] if calibration else []),
             numeric("Accuracy gain, points [95 % CI]", "accuracy_gain"),
             numeric("n", "n"),
         ),
@@ -51,15 +57,19 @@ def loss_heading(findings: Findings) -> str:
     accuracy = {(effect.cell, effect.method, effect.budget): effect.mean for effect in findings.effects}
     pairs = [
         (effect.mean, accuracy[effect.cell, effect.method, effect.budget])
-        for effect in (one.effect for one in distinct(_losses(findings), findings.primary_budget))
+        for effect in (one.effect for one in distinct(_of_metric(findings, "test_loss"), findings.primary_budget))
         if effect.n and (effect.cell, effect.method, effect.budget) in accuracy
     ]
     apart = sum(loss * gain < 0 for loss, gain in pairs)
     return f"Test loss: mean gains point the other way than those in accuracy in {apart} of {len(pairs)} comparisons"
 
 
-def _losses(findings: Findings) -> list[Effect]:
-    return [effect for effect in findings.descriptive if effect.metric == "test_loss"]
+def _of_metric(findings: Findings, metric: str) -> list[Effect]:
+    return [effect for effect in findings.descriptive if effect.metric == metric]
+
+
+def _points(effect: Effect | None) -> Entry:
+    return Entry(theme.gain_within(effect.mean, effect.ci95), effect.mean) if effect else Entry("–")
 
 
 def _nats(mean: float, ends: tuple[float, float]) -> str:

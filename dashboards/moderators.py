@@ -57,7 +57,7 @@ def _span(moderator: Moderator, effects: Sequence[Effect]) -> float:
         return 1.0
     if moderator.kind == "factor":
         values = [dict(effect.factors).get(moderator.factor) for effect in effects]
-    elif moderator.factor == "baseline accuracy":
+    elif moderator.factor == "baseline score":
         # As the study measures it: on the seeds that the gain leaves out.
         halves = [effect.baseline_values[::2] for effect in effects if effect.baseline_values]
         values = [sum(half) / len(half) for half in halves]

@@ -9,7 +9,7 @@ from dashboards import prose, theme, verdicts
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
 from dashboards.pending import pending_in, without_early_verdicts
-from study.records import read_lines
+from study.records import read_lines, read_planes
 
 if TYPE_CHECKING:
     from study.results import Study
@@ -22,7 +22,8 @@ def figures_of(study: "Study") -> dict[str, go.Figure]:
     """Return every figure that has data, by name, under its heading and with its legend."""
     findings = without_early_verdicts(study.findings, pending_in(study.findings, study.frame))
     cells = cells_of(findings, study.frame)
-    charts = charts_of(findings, study.frame, cells, study.records, read_lines(study.folder))
+    lines, planes = read_lines(study.folder), read_planes(study.folder)
+    charts = charts_of(findings, study.frame, cells, study.records, lines, planes)
     return {name: _alone(chart.figure, chart.heading) for name, chart in charts.items()}
 
 

@@ -180,11 +180,22 @@ const page = (() => {
   }
 
   // ---- while the study runs, its page is written anew: come back to it now and then, and to the same place in it
+  function boxes() { // every folding part by a name that a page with more in it gives it too
+    const named = new Map();
+    for (const box of all("details")) {
+      const home = box.closest("[id]")?.id ?? "";
+      let number = 0;
+      while (named.has(`${home} ${number}`)) number++;
+      named.set(`${home} ${number}`, box);
+    }
+    return named;
+  }
+
   function remembrance() {
     const here = history.state?.reloaded;
     if (!here) return false;
     history.replaceState({ ...history.state, reloaded: null }, "");
-    all("details").forEach((box, index) => { if (here.boxes.length > index) box.open = here.boxes[index]; });
+    for (const [name, box] of boxes()) box.open = here.open[name] ?? box.open;
     scrollTo(here.x, here.y);
     return true;
   }
@@ -199,9 +210,9 @@ const page = (() => {
       && getSelection().isCollapsed && !document.activeElement?.matches("input, select");
     setTimeout(function come() {
       if (!undisturbed()) return setTimeout(come, 500);
-      const boxes = all("details").map((box) => box.open);
+      const open = Object.fromEntries([...boxes()].map(([name, box]) => [name, box.open]));
       history.scrollRestoration = "manual";
-      history.replaceState({ ...history.state, reloaded: { x: scrollX, y: scrollY, boxes } }, "");
+      history.replaceState({ ...history.state, reloaded: { x: scrollX, y: scrollY, open } }, "");
       location.reload();
     }, every);
   }

@@ -95,4 +95,5 @@ def _undecided(summary: MethodSummary, open_cells: set[tuple[str, str]]) -> Meth
     }
     decided = {cell for cells in kept.values() for cell in cells}
     every = [cell for name in (*_LISTS, "undecided") for cell in getattr(summary, name)]
-    return replace(summary, undecided=tuple(cell for cell in every if cell not in decided), **kept)
+    undecided = tuple(cell for cell in every if cell not in decided)
+    return replace(summary, **(kept | {"undecided": undecided}))  # type: ignore[arg-type]  # all are lists of cells

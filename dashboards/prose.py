@@ -126,9 +126,8 @@ def qualification(findings: Findings) -> list[str]:
     else:
         sentences.append("No verdict changes at half or twice δ, or under another budget of the study.")
     counts = findings.counts
-    lost = [
-        f"{theme.count(n)} {status}" for n, status in ((counts.diverged, "diverged"), (counts.failed, "failed")) if n
-    ]
+    ends = ((counts.diverged, "diverged"), (counts.failed, "failed"), (counts.pruned, "were pruned"))
+    lost = [f"{theme.count(n)} {end}" for n, end in ends if n]
     if lost:
         sentences.append(f"Of {theme.count(counts.planned)} runs {listed(lost)}.")
     return sentences

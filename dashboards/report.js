@@ -5,15 +5,19 @@
   let printing = false;
   const isDark = () => !printing && page.isDark();
 
-  // ---- figures: plotly.js is inflated once, a figure is drawn when it comes near or when there is time
+  // ---- figures: they and plotly.js are inflated once, a figure is drawn when it comes near or when there is time
   let figures, plotly;
   const drawn = new Map();
 
+  function unpacked(id) {
+    const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
+    return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip")));
+  }
+
   function inflate() {
     plotly ??= (async () => {
-      const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
-      const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-      const source = URL.createObjectURL(new Blob([await new Response(stream).blob()], { type: "text/javascript" }));
+      figures = await unpacked("figures").json();
+      const source = URL.createObjectURL(new Blob([await unpacked("plotly").blob()], { type: "text/javascript" }));
       await new Promise((resolve, reject) => {
         const script = Object.assign(document.createElement("script"), { src: source, onload: resolve, onerror: reject });
         document.head.append(script);
@@ -24,7 +28,7 @@
   }
 
   function swapped(value, key) {
-    if (typeof value === "string" && /color$/i.test(key)) {
+    if (typeof value === "string" && /color(scale)?$/i.test(key)) {
       return (figures.dark[value.slice(0, 7)] ?? value.slice(0, 7)) + value.slice(7);
     }
     if (Array.isArray(value)) return value.map((item) => swapped(item, key));
@@ -76,7 +80,6 @@
   }
 
   function startFigures() {
-    figures = JSON.parse(document.getElementById("figures").textContent);
     const near = new IntersectionObserver((entries) => {
       for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
     }, { rootMargin: "600px" });
@@ -89,7 +92,7 @@
     setTimeout(drawTheRest, 300);
   }
 
-  const openAll = () => all("details.section").forEach((section) => { section.open = true; });
+  const openAll = () => all("details.section, details.more").forEach((box) => { box.open = true; });
 
   function startCompass() {
     const links = new Map(all("nav li a").map((link) => [link.hash.slice(1), link]));

@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from markupsafe import Markup
 
-from dashboards import claims, evidence, losses, moderators, page, payload, prose, runs, theme, verdicts, words
+from dashboards import (
+    claims,
+    evidence,
+    literature,
+    losses,
+    moderators,
+    page,
+    payload,
+    prose,
+    runs,
+    theme,
+    verdicts,
+    words,
+)
 from dashboards.cells import BUDGET_WORDS, METRIC_WORDS, Cell, cells_of
 from dashboards.charts import charts_of
 from dashboards.figures.chart import Chart
@@ -18,7 +31,7 @@ from dashboards.pending import Comparison, pending_in, without_early_verdicts
 from dashboards.provenance import spec_toml
 from dashboards.tables import Table
 from study.findings import Findings, MethodSummary
-from study.records import LineRecord, RunRecord, read_lines, write_atomically
+from study.records import LineRecord, PlaneRecord, RunRecord, read_lines, read_planes, write_atomically
 
 if TYPE_CHECKING:
     from study.results import Study
@@ -61,6 +74,7 @@ def build_report(
     *,
     records: Iterable[RunRecord] = (),
     lines: Iterable[LineRecord] = (),
+    planes: Iterable[PlaneRecord] = (),
     built: datetime | None = None,
     reload_s: int = 0,
 ) -> str:
@@ -71,13 +85,16 @@ def build_report(
         frame: The tidy frame of `study.records.frame_of`.
         records: The runs; their probes are described.
         lines: Losses along lines between methods' weights.
+        planes: Losses over planes through three methods' weights.
         built: Printed as the date of the report; None prints no date.
         reload_s: Seconds after which an undisturbed page loads itself anew; 0 for one that is not written again.
     """
     pending = pending_in(findings, frame)
     findings = without_early_verdicts(findings, pending)
     cells = cells_of(findings, frame)
-    charts = charts_of(findings, frame, cells, records, lines)
+    records, lines = tuple(records), tuple(lines)
+    charts = charts_of(findings, frame, cells, records, lines, planes)
+    published = literature.literature_of(findings, records, lines)
     return page.render(
         "template.html",
         ("page.js", "report.js"),
@@ -86,9 +103,13 @@ def build_report(
         sections=_sections(findings, charts),
         matrix=verdicts.matrix_of(findings, cells),
         charts=charts,
-        tables=_tables(findings, frame, cells),
-        headings=_headings(findings),
-        readings={"hypotheses": claims.reading_of(findings), "moderators": moderators.slope_reading(findings)},
+        tables=_tables(findings, frame, cells) | {"literature": literature.literature_table(published, findings)},
+        headings=_headings(findings) | {"literature": literature.literature_heading(published)},
+        readings={
+            "hypotheses": claims.reading_of(findings),
+            "literature": literature.READING,
+            "moderators": moderators.slope_reading(findings),
+        },
         rules=moderators.rule_sentences(findings),
         caveats=_caveats(findings, cells),
         methods=[(name, words.method_in_words(name)) for name in findings.methods],
@@ -97,7 +118,7 @@ def build_report(
         provenance=_provenance(findings, built),
         spec_text=spec_toml(findings.spec),
         reload_s=reload_s,
-        data=Markup(payload.figures_json(charts.values())),  # escaped for a script element
+        figures=Markup(payload.packed(payload.figures_json(charts.values()))),  # base64
         plotly=Markup(payload.packed_plotly() if charts else ""),  # base64
     )
 
@@ -126,6 +147,7 @@ def write_report(study: "Study", path: Path | None = None, *, reload_s: int = 0)
         study.frame,
         records=study.records,
         lines=read_lines(study.folder),
+        planes=read_planes(study.folder),
         built=built,
         reload_s=reload_s,
     )

@@ -12,7 +12,7 @@ from dashboards.provenance import without_home
 from dashboards.tables import Column, Entry, Table, numeric
 
 MOST_ROWS = 1000
-_STATUS_ORDER = {"failed": 0, "diverged": 1, "completed": 2}
+_STATUS_ORDER = {"failed": 0, "diverged": 1, "pruned": 2, "completed": 3}
 _LONGEST_ERROR = 160
 
 

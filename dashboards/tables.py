@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+MOST_MADE = 1000  # rows of a table about single runs: pages show fewer, and a study may have very many
 CsvValue = str | float | int | bool | None
 
 
@@ -55,13 +56,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns and rows. ``groups`` holds the row numbers that open a group (a rule is drawn above them)."""
+    """Columns and rows. ``groups`` holds the row numbers that open a group (a rule is drawn above them).
+
+    ``total`` is the number of rows in all where only the first of very many were made.
+    """
 
     id: str
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Entry, ...], ...]
     groups: tuple[int, ...] = ()
+    total: int = 0
 
 
 def numeric(title: str, csv: str) -> Column:
@@ -76,8 +81,9 @@ def prose_column(title: str, csv: str) -> Column:
 
 def capped(table: Table, limit: int, rest: str) -> Table:
     """Return the table's first ``limit`` rows, its caption saying what was left out and where ``rest`` is."""
-    if len(table.rows) <= limit:
+    total = max(table.total, len(table.rows))
+    if total <= limit:
         return table
-    caption = f"{table.caption} The first {limit:,} of {len(table.rows):,} rows are shown; {rest}"
+    caption = f"{table.caption} The first {limit:,} of {total:,} rows are shown; {rest}"
     groups = tuple(group for group in table.groups if group < limit)
     return replace(table, caption=caption, rows=table.rows[:limit], groups=groups)

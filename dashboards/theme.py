@@ -77,7 +77,7 @@ VERDICT_ICONS: dict[str, str] = {
     "not yet": "clock",  # see `dashboards.pending`
 }
 OUTCOME_ICONS: dict[str, str] = {"reproduced": "check", "contradicted": "cross", "inconclusive": "question"}
-STATUS_ICONS: dict[str, str] = {"completed": "", "diverged": "burst", "failed": "cross"}
+STATUS_ICONS: dict[str, str] = {"completed": "", "pruned": "", "diverged": "burst", "failed": "cross"}
 EDGE_ICON = "flag"
 
 TEMPLATE = go.layout.Template(

@@ -64,7 +64,7 @@ def _best_of(findings: Findings, cells: Mapping[str, Cell], against: best_of.Aga
             + " Where a line is flat, further trials buy nothing."
         ),
         caption=(
-            f"{prose.seeds(curve.trials[-1] for curve in data)} trials a search. Outlined: simultaneous 95 % "
+            f"{prose.seeds(curve.trials[-1] for curve in data)} trials a search. Thin and dotted: simultaneous 95 % "
             "confidence band (not an interval at one k), cut at the panel; with few trials it rules little out. "
             f"Methods that are level lead together.{approximate}"
         ),

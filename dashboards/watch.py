@@ -68,7 +68,7 @@ def watch(
 def _state_of(folder: Path) -> State:
     """Return what tells one state of a study's files from another: their names, sizes and times."""
     found = set()
-    for part in ("records", "lines"):
+    for part in ("records", "lines", "planes"):
         with contextlib.suppress(FileNotFoundError), os.scandir(folder / part) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):  # a temporary file that is gone by now

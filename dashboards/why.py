@@ -4,22 +4,35 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
-from dashboards.figures import lines, relation, sharpness
+from dashboards.figures import lines, plane, relation, sharpness
 from dashboards.figures.chart import Chart, Key
 from dashboards.tables import capped
 from study.findings import Findings
-from study.records import LineRecord, RunRecord
+from study.records import LineRecord, PlaneRecord, RunRecord
 
 MOST_TABLE_ROWS = 400
-_ELSEWHERE = {"sharpness": "all of them are in records/.", "lines": "all of them are in lines/."}
+_ELSEWHERE = {
+    "sharpness": "all of them are in records/.",
+    "lines": "all of them are in lines/.",
+    "plane": "all of them are in planes/.",
+}
 
 
 def why_charts(
-    findings: Findings, records: Iterable[RunRecord], measured: Iterable[LineRecord], cells: Mapping[str, Cell]
+    findings: Findings,
+    records: Iterable[RunRecord],
+    measured: Iterable[LineRecord],
+    planes: Iterable[PlaneRecord],
+    cells: Mapping[str, Cell],
 ) -> list[Chart]:
     """Return the descriptive charts that have data."""
     records = tuple(records)
-    made = (_sharpness(findings, records, cells), _relation(findings, records, cells), _lines(measured, cells))
+    made = (
+        _sharpness(findings, records, cells),
+        _relation(findings, records, cells),
+        _lines(measured, cells),
+        _plane(planes, cells),
+    )
     return [chart for chart in made if chart is not None]
 
 
@@ -29,6 +42,8 @@ def _sharpness(findings: Findings, records: Iterable[RunRecord], cells: Mapping[
         return None
     figure, narrow = sharpness.figure_of(data)
     without = sum(not theme.known(s.mean) for s in data)
+    error = sharpness.trace_error(records)
+    trace = f" The trace of one run is an estimate, to ±{_percents([error])} in the median." if error else ""
     left_out = f" {prose.things(without, 'row')} with a value that is not above 0 get no mean." if without else ""
     return Chart(
         id="sharpness",
@@ -39,8 +54,8 @@ def _sharpness(findings: Findings, records: Iterable[RunRecord], cells: Mapping[
         ),
         caption=(
             f"Geometric mean over {prose.seeds(len(s.values) for s in data)} confirm seeds, each a small tick, with "
-            f"its 95 % Student-t interval on the log scale, cut at the axis.{left_out} Descriptive: flatter weights "
-            "need not be better ones, and measures of sharpness can disagree."
+            f"its 95 % Student-t interval on the log scale, cut at the axis.{left_out}{trace} Descriptive: flatter "
+            "weights need not be better ones, and measures of sharpness can disagree."
         ),
         keys=(*(Key(m, m) for m in dict.fromkeys(s.method for s in data)), Key("one seed", "", "tick")),
         figure=figure,
@@ -142,3 +157,47 @@ def _lines(measured: Iterable[LineRecord], cells: Mapping[str, Cell]) -> Chart |
 def _span(heights: Sequence[float]) -> str:
     low, high = theme.number(min(heights)), theme.number(max(heights))
     return low if low == high else f"{low} to {high}"
+
+
+def _plane(planes: Iterable[PlaneRecord], cells: Mapping[str, Cell]) -> Chart | None:
+    data = plane.planes_of(planes, cells)
+    if not data:
+        return None
+    figure, narrow = plane.figure_of(data)
+    nearest = [one.nearest_to_lowest_test for one in data]
+    clauses = [f"{method} in {nearest.count(method)}" for method in dict.fromkeys(nearest)]
+    away = [one.off_plane for one in data if theme.known(one.off_plane)]
+    held = [one.captured for one in data if theme.known(one.captured)]
+    projected = (
+        f" Trajectories are projected: the plane holds {_percents(held)} of their variance, and half of their points "
+        f"lie further from it than {_percents(away)} of the longest distance between the markers; the loss drawn under "
+        "such a point is not its own."
+        if away and held
+        else ""
+    )
+    methods = dict.fromkeys(method for one in data for method, _, _ in one.corners)
+    return Chart(
+        id="plane",
+        heading=(
+            f"Of all points of the grid, the one with the lowest test loss lies nearest to {prose.listed(clauses)} of "
+            f"{prose.things(len(data), 'plane')}"
+        ),
+        reading=(
+            "The plane through the weights of three methods, its training loss left and its test loss right: the "
+            "stronger the grey, the higher the loss, on a log scale of each panel's own. Thin lines: how training went."
+        ),
+        caption=(
+            f"{prose.seeds([1])} seed a problem, the first, hence no interval; {len(data[0].x)} × {len(data[0].y)} "
+            f"points, BatchNorm statistics measured anew at each. Axes are distances in weight space.{projected} "
+            "Descriptive: a plane shows two of very many directions."
+        ),
+        keys=tuple(Key(method, method) for method in methods),
+        figure=figure,
+        narrow=narrow,
+        table=capped(plane.table_of(data), MOST_TABLE_ROWS, _ELSEWHERE["plane"]),
+    )
+
+
+def _percents(shares: Sequence[float]) -> str:
+    low, high = (f"{100 * end:.0f}" for end in (min(shares), max(shares)))
+    return f"{low}\u202f%" if low == high else f"{low} to {high}\u202f%"

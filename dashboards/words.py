@@ -48,7 +48,12 @@ VERDICTS_IN_WORDS: tuple[tuple[str, str], ...] = (
 GLOSSARY: tuple[tuple[str, str], ...] = (
     ("Averaged weights", "The mean of a run's weights over its later epochs, from a start that tuning chose."),
     ("Average start", "The share of the epochs after which averaging begins."),
+    (
+        "Calibration error",
+        "Expected calibration error: the mean gap between how confident predictions are and how often they are right.",
+    ),
     ("Cell, problem", "One setting: a task with its factors fixed (label noise, schedule, training size …)."),
+    ("Confidence", "The probability that a classifier gives to the class it predicts."),
     (
         "Confidence interval, 95 % CI",
         "Student-t interval of the mean gain over paired seeds; not adjusted for the number of comparisons.",
@@ -64,6 +69,10 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("Family", "The trajectory that is trained: base (plain gradient) or sam (sharpness-aware gradient)."),
     ("Gain", "Accuracy of the method minus accuracy of the baseline on the same seed; positive is better."),
     ("Gradient evaluation", "One forward and backward pass of one training example: the unit of cost."),
+    (
+        "Hessian eigenvalue, trace",
+        "Curvature of the training loss at the weights: in the steepest direction, and summed over all directions.",
+    ),
     ("Holm's correction", "Makes the p values stricter, as many comparisons are made at once."),
     ("Last weights", "The weights as the final step leaves them."),
     (
@@ -71,7 +80,10 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "The smallest true gain that this comparison would have found in 80 % of repetitions.",
     ),
     ("n", "Complete pairs: seeds on which both the method and its baseline finished."),
+    ("Negative log-likelihood, NLL", "The test loss of a classifier in nats: it punishes being wrong and confident."),
+    ("Optimism", "How much the best of many trials beats the same settings on fresh seeds: picking flatters."),
     ("Point", "Percentage point: 80.0 % to 80.5 % is a gain of 0.50 points."),
+    ("Regret", "What a choice costs: the best validation accuracy of the trials minus that of the choice."),
     ("rho", "How far SAM moves uphill before it takes the gradient. 0 makes it the plain step."),
     ("Tune", "The first stage: the same number of trials for every method, picked on validation data."),
     ("Within-run", "Averaged against last weights of the same training runs: shows the mechanism, not the verdict."),

@@ -4,13 +4,16 @@ Each claim is a built-in spec with its hypotheses named before its first run; th
 in one Ray session, each in its own folder, so that it resumes like any study.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 from rich.console import Console
 
-from study.conduct import Say, Wishes, conclude, engine, is_complete, open_folder, survey, train
+from study.conduct import Say, Wishes, conclude, engine, is_complete, opened, survey, train
+from study.findings.content import Outcome
 from study.records import write_atomically
 from study.results import Study
 from study.spec import StudySpec, builtin_specs, parse_spec
@@ -36,22 +39,36 @@ def _scaled(spec: StudySpec, text: str, scale: float) -> tuple[StudySpec, str]:
 
 
 def run_claims(
-    folder: Path, wishes: Wishes, *, scale: float, fresh: bool, console: Console, quiet: bool, say: Say
+    folder: Path,
+    wishes: Wishes,
+    *,
+    scale: float,
+    fresh: bool,
+    retry_failed: bool,
+    console: Console,
+    quiet: bool,
+    say: Say,
 ) -> list[Study]:
     """Run every claim that is not finished, write ``claims.csv`` and return the studies in order."""
-    opened = {
-        name: (*open_folder(spec, text, folder / name, fresh=fresh, say=lambda _: None), folder / name)
-        for name, (spec, text) in claim_specs(scale).items()
-    }
-    open_ones = {name: parts for name, parts in opened.items() if not is_complete(parts[2], parts[1])}
-    if open_ones:
-        with engine(wishes, say) as session:
-            for name, (spec, agenda, home) in open_ones.items():
-                say(f"claim {name}: {spec.question}")
-                train(spec, home, agenda, session, console=console, quiet=quiet)
-                survey(home, agenda)
-    studies = [conclude(home) for _, _, home in opened.values()]
-    write_atomically(folder / "claims.csv", outcome_table(studies).to_csv(index=False))
+    with ExitStack() as stack:
+        homes = {
+            name: (
+                *stack.enter_context(
+                    opened(spec, text, folder / name, fresh=fresh, retry_failed=retry_failed, say=lambda _: None)
+                ),
+                folder / name,
+            )
+            for name, (spec, text) in claim_specs(scale).items()
+        }
+        open_ones = {name: parts for name, parts in homes.items() if not is_complete(parts[2], parts[1])}
+        if open_ones:
+            with engine(wishes, say) as session:
+                for name, (spec, agenda, home) in open_ones.items():
+                    say(f"claim {name}: {spec.question}")
+                    train(spec, home, agenda, session, console=console, quiet=quiet)
+                    survey(home, agenda)
+        studies = [conclude(home) for _, _, home in homes.values()]
+        write_atomically(folder / "claims.csv", outcome_table(studies).to_csv(index=False))
     return studies
 
 
@@ -73,3 +90,22 @@ def outcome_table(studies: Iterable[Study]) -> pd.DataFrame:
             for result in study.findings.hypotheses
         ]
     )
+
+
+def claim_table(studies: Iterable[Study]) -> pd.DataFrame:
+    """Return one row per study: what became of its claim as a whole, and of the hypotheses that it is made of."""
+    return pd.DataFrame(
+        [
+            {"study": study.spec.name.removeprefix("claim-"), "outcome": overall(outcomes), "hypotheses": len(outcomes)}
+            | {name: outcomes.count(name) for name in get_args(Outcome)}
+            for study in studies
+            for outcomes in [[result.outcome for result in study.findings.hypotheses]]
+        ]
+    )
+
+
+def overall(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the outcome of a claim that is made of several hypotheses: all must stand, and one may fell it."""
+    if "contradicted" in outcomes:
+        return "contradicted"
+    return "reproduced" if outcomes and set(outcomes) == {"reproduced"} else "inconclusive"

@@ -1,7 +1,9 @@
 """Conduct a study in its results folder: open it, train what is left, and conclude from the records."""
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from study.agenda import Agenda
+from study.factors import is_own_task
+from study.lock import hold
 from study.progress import Display
 from study.records import RunRecord, write_atomically, write_record
 from study.results import (
@@ -19,8 +23,12 @@ from study.results import (
     freeze_spec,
     fresh_folder_name,
     frozen_spec,
+    holds_files,
     load,
     records_of,
+    set_aside_failed,
+    set_aside_superseded,
+    sweep,
     write_views,
 )
 from study.spec import StudySpec, extends
@@ -55,6 +63,77 @@ class Session:
     wishes: Wishes
 
 
+@contextmanager
+def opened(
+    spec: StudySpec, text: str, folder: Path, *, fresh: bool, retry_failed: bool = False, say: Say
+) -> Iterator[tuple[StudySpec, Agenda]]:
+    """Open a folder as `open_folder` does, and keep every other driver out of it for the length of the block.
+
+    Args:
+        spec, text, folder, fresh, say: As for `open_folder`.
+        retry_failed: Run again what has failed; the old records stand aside.
+
+    Raises:
+        ResultsError: the folder holds something else, or another driver works on it.
+    """
+    if fresh and folder.exists():
+        with hold(folder):
+            _rename(folder, say)
+    with hold(folder):
+        sweep(folder)
+        held = frozen_spec(folder)
+        if retry_failed and held:
+            say(f"{set_aside_failed(folder, held)} failed runs are done again; their records stand in records/failed.")
+        spec, agenda = open_folder(spec, text, folder, fresh=False, say=say)
+        set_aside_superseded(folder, spec, agenda)
+        yield spec, agenda
+
+
+def find_data(spec: StudySpec, folder: Path, *, fresh: bool = False) -> None:
+    """Make sure that the data of the built-in tasks are there, before anything is written or started.
+
+    Args:
+        spec, folder, fresh: As for `try_own_tasks`.
+
+    Raises:
+        SpecError: they are not.
+    """
+    if _is_finished(spec, folder, fresh):
+        return
+    from study import tasks  # noqa: PLC0415  # needs torch
+
+    for task in dict.fromkeys(problem.task for problem in spec.problems):
+        tasks.find_data(task)
+
+
+def try_own_tasks(spec: StudySpec, folder: Path, *, fresh: bool = False) -> None:
+    """Try the user's own tasks of a study that has something left to train, before anything is written or started.
+
+    Args:
+        spec: The study. folder: Its results folder, which need not be there.
+        fresh: What the folder holds will be set aside.
+
+    Raises:
+        ResultsError: a task can't be studied; where the user's code raised, its traceback has been printed.
+    """
+    if not any(is_own_task(problem.task) for problem in spec.problems):
+        return
+    if _is_finished(spec, folder, fresh):
+        return
+    from study.tasks.preflight import PreflightError, preflight  # noqa: PLC0415  # needs torch
+
+    try:
+        preflight(spec)
+    except PreflightError as error:
+        print(error.trace, end="", file=sys.stderr)
+        raise ResultsError(str(error)) from error
+
+
+def _is_finished(spec: StudySpec, folder: Path, fresh: bool) -> bool:
+    held = None if fresh else frozen_spec(folder)
+    return held is not None and held.hash == spec.hash and Agenda(held, records_of(folder, held)).finished
+
+
 def open_folder(spec: StudySpec, text: str, folder: Path, *, fresh: bool, say: Say) -> tuple[StudySpec, Agenda]:
     """Make a folder the home of a study, or find the study in it; return the spec that holds there and what is left.
 
@@ -68,9 +147,7 @@ def open_folder(spec: StudySpec, text: str, folder: Path, *, fresh: bool, say: S
         ResultsError: the folder holds something else.
     """
     if fresh and folder.exists():
-        renamed = fresh_folder_name(folder)
-        folder.rename(renamed)
-        say(f"the old study was moved to {renamed}")
+        _rename(folder, say)
     held = frozen_spec(folder)
     if held is None:
         return _started(spec, text, folder)
@@ -84,8 +161,14 @@ def open_folder(spec: StudySpec, text: str, folder: Path, *, fresh: bool, say: S
     return spec, agenda
 
 
+def _rename(folder: Path, say: Say) -> None:
+    renamed = fresh_folder_name(folder)
+    folder.rename(renamed)
+    say(f"the old study was moved to {renamed}")
+
+
 def _started(spec: StudySpec, text: str, folder: Path) -> tuple[StudySpec, Agenda]:
-    if folder.exists() and any(folder.iterdir()):
+    if holds_files(folder):
         raise ResultsError(f"{folder} holds files but no study; give an empty or new folder with --out, or --fresh.")
     if "T" in spec.budgets and not spec.reference_times:
         from study.estimate import reference_times  # noqa: PLC0415  # needs torch
@@ -133,8 +216,11 @@ def engine(wishes: Wishes, say: Say, tasks: Iterable[str] = ()) -> Iterator[Sess
     from study.engine.cluster import cluster  # noqa: PLC0415
     from study.engine.slots import EngineError, plan_slots  # noqa: PLC0415
 
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         with cluster(wishes.address, tasks) as joined:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # Ray has put one in its place that ends the process at once
             slots = plan_slots(joined.resources, wishes.cpus_per_trial, wishes.gpus_per_trial, wishes.max_concurrent)
             device = f"{slots.gpus:g} GPU each" if slots.gpus else "on CPUs"
             watch = (
@@ -167,7 +253,7 @@ def train(spec: StudySpec, folder: Path, agenda: Agenda, session: Session, *, co
         trackers = open_trackers(spec.name, folder, wishes.wandb, wishes.mlflow, warn=_warn)
     except TrackerError as error:
         raise ResultsError(str(error)) from error
-    store = OptunaStore(folder / "optuna.db", spec.search, agenda)
+    store = OptunaStore(folder / "optuna.db", spec.search, agenda, _warn)
     tally = Tally(agenda)
 
     def take(record: RunRecord, weights: bytes) -> None:
@@ -194,6 +280,7 @@ def train(spec: StudySpec, folder: Path, agenda: Agenda, session: Session, *, co
                 ],
                 hang_after_s=wishes.hang_after_s or HANG_AFTER_S,
             )  # fmt: skip
+        set_aside_superseded(folder, spec, agenda)
     finally:
         store.close()
         for tracker in trackers:

@@ -19,21 +19,24 @@ from study.trial import adapted, build_optimizer
 from wasam_core import WASAM
 
 _TIMED_STEPS = 10
+_TIMING_S = 5.0  # a network for GPUs is timed on a few examples: one batch may take a CPU minutes, and its memory
+_FEW = 8
 _EVALUATION_SHARE = 0.2  # measuring and averaging, beside the training steps
 
 
-def estimated_seconds(spec: StudySpec, end: int, slots: int) -> float:
-    """Return the estimated seconds of a study on ``slots`` CPUs.
+def estimated_seconds(spec: StudySpec, slots: int) -> tuple[float, float]:
+    """Return the estimated seconds of a study on ``slots`` CPUs, for the least number of runs and for the most.
 
     Args:
         spec: The study.
-        end: 0 for the least number of runs, 1 for the most.
         slots: Runs side by side, one thread each.
     """
     data = {task: load_data(task) for task in {cell.task for cell in cells(spec)}}
     seconds = {cell.name: seconds_per_gradient(cell, data[cell.task]) for cell in cells(spec)}
-    work = sum(size.gradient_evaluations[end] * seconds[size.search.cell.name] for size in sizes(spec))
-    return work * (1 + _EVALUATION_SHARE) / slots
+    least, most = (
+        sum(size.gradient_evaluations[end] * seconds[size.search.cell.name] for size in sizes(spec)) for end in (0, 1)
+    )
+    return least * (1 + _EVALUATION_SHARE) / slots, most * (1 + _EVALUATION_SHARE) / slots
 
 
 def reference_times(spec: StudySpec) -> dict[str, float]:
@@ -65,7 +68,7 @@ def _step_seconds(cell: Cell, spec: StudySpec, data: Any) -> dict[str, float]:
     with _one_thread():
         for _ in range(_TIMED_STEPS):
             for family, (task, model, optimizer) in steps.items():
-                inputs, targets = _batch(task, cell)
+                inputs, targets = _batch(task, int(cell.factors["batch_size"]))
                 began = time.perf_counter()
                 take_step(model, optimizer, inputs, targets, task.training_loss or task.loss)
                 taken[family].append(time.perf_counter() - began)
@@ -76,18 +79,23 @@ def seconds_per_gradient(cell: Cell, data: Any) -> float:
     """Time forward and backward on one thread, per example, the fastest of a few steps."""
     task = build_task(cell.task, data, cell.factors, seed=0)
     model = adapted(task)
-    inputs, targets = _batch(task, cell)
-    times = []
+    size = int(cell.factors["batch_size"])
+
+    def seconds(examples: int) -> float:
+        inputs, targets = _batch(task, examples)
+        began = time.perf_counter()
+        task.loss(model(inputs), targets).backward()
+        return (time.perf_counter() - began) / len(targets)
+
     with _one_thread():
-        for _ in range(_TIMED_STEPS):
-            began = time.perf_counter()
-            task.loss(model(inputs), targets).backward()
-            times.append(time.perf_counter() - began)
-    return min(times) / len(targets)
+        first = seconds(min(_FEW, size))
+        if first * size * _TIMED_STEPS > _TIMING_S:
+            return first
+        return min(seconds(size) for _ in range(_TIMED_STEPS))
 
 
-def _batch(task: Task, cell: Cell) -> tuple[Any, Tensor]:
-    return next(examples_of(task.train, "train").batches(int(cell.factors["batch_size"])))
+def _batch(task: Task, size: int) -> tuple[Any, Tensor]:
+    return next(examples_of(task.train, "train").batches(size))
 
 
 @contextmanager

@@ -5,11 +5,14 @@ the first studies is *optional*: it stands in a cell only where a spec or a task
 studies stay; `factor_of` fills its default in.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from study.model_names import IMAGE_MODELS, form_of
 from study.records import FactorValue
+from study.schedules import SCHEDULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,9 @@ class Factor:
         if not (right_type and self.allows(value)):
             raise ValueError(f"factors.{name} = {value!r} was given; allowed is {self.allowed}")
         limits = limits_of(task)
-        if name in limits.without:
+        if name in limits.without or (name in OF_SOME_TASKS and name not in limits.defaults):
             raise ValueError(f"factors.{name} was given; task {task!r} has no such factor")
-        if name == "model" and limits.models and value not in limits.models:
+        if name == "model" and limits.models and form_of(str(value), limits.models) is None:
             raise ValueError(f"factors.model = {value!r} was given; task {task!r} has {', '.join(limits.models)}")
         if name == "train_size" and value > limits.max_train_size:  # type: ignore[operator]  # an int by now
             raise ValueError(
@@ -48,12 +51,12 @@ FACTORS: dict[str, Factor] = {
         lambda value: 0 <= float(value) < 1,
     ),
     "schedule": Factor(
-        "learning-rate schedule", str, '"cosine" (to 0) or "constant"',
-        lambda value: value in ("cosine", "constant"),
+        "learning-rate schedule", str, f"one of {', '.join(map(json.dumps, SCHEDULES))}",
+        lambda value: value in SCHEDULES,
     ),
     "augmentation": Factor(
-        "strength of random shifts and noise on training inputs", float, "a number from 0 to 1",
-        lambda value: 0 <= float(value) <= 1,
+        "strength of random changes of training inputs: shifts and noise; of images of the vision tasks, RandAugment's",
+        float, "a number from 0 to 1", lambda value: 0 <= float(value) <= 1,
     ),
     "norm": Factor(
         "normalization of the conv net", str, '"batch", "group" or "none"',
@@ -81,13 +84,28 @@ FACTORS: dict[str, Factor] = {
         "arithmetic of forward and backward", str, '"float32" or "bfloat16" (autocast)',
         lambda value: value in ("float32", "bfloat16"),
     ),
+    "warmup": Factor(
+        "share of the steps in which the rate rises to the schedule's", float, "a number from 0 to below 1",
+        lambda value: 0 <= float(value) < 1,
+    ),
+    "transforms": Factor(
+        "what every training image goes through: a shifted crop, and a mirror image where that keeps the class, half "
+        "of the time; with cutout, a blank square besides", str, '"none", "crop-flip" or "cutout"',
+        lambda value: value in ("none", "crop-flip", "cutout"),
+    ),
+    "image_size": Factor(
+        "pixels of each side that images of a folder are cut to", int, "a whole number from 8",
+        lambda value: int(value) >= 8,
+    ),
 }  # fmt: skip
 
 
 OPTIONAL: dict[str, FactorValue] = {
     "label_smoothing": 0.0,
     "precision": "float32",
+    "warmup": 0.0,
 }
+OF_SOME_TASKS = ("transforms", "image_size")  # they stand in the cells of tasks that have a default for them alone
 _OF_TRAINING = ("schedule", "ascent_batch", "train_size", "epochs", "batch_size", "momentum", "weight_decay")
 
 
@@ -97,9 +115,9 @@ class TaskLimits:
 
     Attributes:
         description: One line for people.
-        models: Names that its factor ``model`` may take; empty: any.
-        max_train_size: Training examples that there are.
-        classes: Of a classification or of a vocabulary; 0 for a regression.
+        models: Names, or forms of names (see `study.model_names`), that its factor ``model`` may take; empty: any.
+        max_train_size: Training examples that there are; without a default for it, a spec has to give train_size.
+        classes: Of a classification or of a vocabulary; 0 for a regression, or where the data decide.
         defaults: Values of its own, over the common ones.
         without: Factors that mean nothing to it; they stand in none of its cells.
         metric: What its score is called.
@@ -114,6 +132,8 @@ class TaskLimits:
     metric: str = "accuracy"
 
 
+_OF_CIFAR: dict[str, FactorValue] = {"batch_size": 128, "ascent_batch": 32}
+
 TASKS: dict[str, TaskLimits] = {
     "digits": TaskLimits(
         "scikit-learn's 1,797 real 8×8 images of handwritten digits", ("conv", "mlp"), 1000, 10,
@@ -122,6 +142,32 @@ TASKS: dict[str, TaskLimits] = {
     "mnist1d": TaskLimits(
         "MNIST-1D: 40-point signals, ten classes, made from the published recipe", ("conv", "mlp"), 4000, 10,
         {"model": "conv", "train_size": 4000, "epochs": 30},
+    ),
+    "mnist": TaskLimits(
+        "MNIST: 70,000 grey 28×28 images of handwritten digits", IMAGE_MODELS, 54_000, 10,
+        {"model": "conv", "train_size": 54_000, "epochs": 10, "transforms": "none"},
+    ),
+    "fashion": TaskLimits(
+        "Fashion-MNIST: 70,000 grey 28×28 images of clothing", IMAGE_MODELS, 54_000, 10,
+        {"model": "conv", "train_size": 54_000, "epochs": 10, "transforms": "none"},
+    ),
+    "svhn": TaskLimits(
+        "SVHN: 99,289 colour 32×32 images of house numbers (without the extra part)", IMAGE_MODELS, 65_931, 10,
+        {"model": "resnet18", "train_size": 65_931, "epochs": 100, "transforms": "none", **_OF_CIFAR},
+    ),
+    "cifar10": TaskLimits(
+        "CIFAR-10: 60,000 colour 32×32 images of ten classes", IMAGE_MODELS, 45_000, 10,
+        {"model": "resnet18", "train_size": 45_000, "epochs": 200, "transforms": "crop-flip", **_OF_CIFAR},
+    ),
+    "cifar100": TaskLimits(
+        "CIFAR-100: 60,000 colour 32×32 images of a hundred classes", IMAGE_MODELS, 45_000, 100,
+        {"model": "resnet18", "train_size": 45_000, "epochs": 200, "transforms": "crop-flip", **_OF_CIFAR},
+    ),
+    "image-folder": TaskLimits(
+        "your own images, as in ImageNet: train/CLASS/*.jpg, test/CLASS/*.jpg, and val/ if you like",
+        IMAGE_MODELS, 10**12, 0,
+        {"model": "torchvision/resnet50", "epochs": 90, "batch_size": 256, "ascent_batch": 32, "weight_decay": 1e-4,
+         "transforms": "crop-flip", "image_size": 224},
     ),
     "breast_cancer": TaskLimits(
         "scikit-learn's 569 tumours, 30 measures each, malignant or benign", ("mlp",), 300, 2,
@@ -154,7 +200,7 @@ _OWN_TASK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _OWN_FACTOR = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _OWN_LIMITS = TaskLimits(
     "a task of your own", (), 10**12, 0, {"epochs": 20},
-    without=tuple(name for name in FACTORS if name not in (*_OF_TRAINING, *OPTIONAL)),
+    without=tuple(name for name in FACTORS if name not in (*_OF_TRAINING, *OPTIONAL)), metric="score",
 )  # fmt: skip
 
 _DEFAULTS: dict[str, FactorValue] = {

@@ -21,6 +21,7 @@ from study.plan import FIRST_CONFIRM_SEED
 from study.records import Job, LineRecord, PlaneRecord, RunRecord
 from study.selection import Selection
 from study.tasks import build_task
+from study.tasks.adapted import numbered
 from study.tasks.examples import examples_of
 from study.tasks.task import accuracy
 from study.trial import TRACE, adapted
@@ -166,17 +167,20 @@ def measure_piece(data: Any, piece: Piece, content: Content) -> str:
     task = build_task(job.task, data, job.factors, job.seed)
     train, test = examples_of(task.train, "train"), task.open_test(job.stage)
     parts = {"train": train.first(_EXAMPLES), "test": test.first(_EXAMPLES)}
-    surface: dict[str, Any] = {
-        "batches_by_split": {name: list(part.batches(_EXAMPLES)) for name, part in parts.items()},
-        "recalibrate_with": list(train.batches(EVALUATION_BATCH)),
-        "error_fn": (lambda outputs, targets: 1 - accuracy(outputs, targets)) if task.classifies else None,
-    }
-    measured = {"line": _line, "plane": _plane}[piece.kind]
-    return measured(piece, content, adapted(task), task.loss, surface).model_dump_json(indent=1)
+    model = adapted(task)
+    batches = (*(list(part.batches(_EXAMPLES)) for part in parts.values()), list(train.batches(EVALUATION_BATCH)))
+    with numbered(model, *batches) as (*by_split, for_statistics):
+        surface: dict[str, Any] = {
+            "batches_by_split": dict(zip(parts, by_split, strict=True)),
+            "recalibrate_with": for_statistics,
+            "error_fn": (lambda outputs, targets: 1 - accuracy(outputs, targets)) if task.classifies else None,
+        }
+        measured = {"line": _line, "plane": _plane}[piece.kind]
+        return measured(piece, content, model, task.loss, surface).model_dump_json(indent=1)
 
 
 def _line(piece: Piece, content: Content, model: Any, loss: Any, surface: Mapping[str, Any]) -> LineRecord:
-    found = line(model, loss, *content.ends, points=_LINE_POINTS, **surface)
+    found = line(model, loss, content.ends[0], content.ends[1], points=_LINE_POINTS, **surface)
     return LineRecord(
         cell=piece.job.cell,
         seed=piece.job.seed,

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from study.records import Measurement, Probe, Reliability
 from study.streams import torch_seed
+from study.tasks.adapted import numbered
 from study.tasks.examples import Examples
 from study.tasks.task import Task
 from study.train import arithmetic
@@ -112,14 +113,24 @@ def calibration_error(reliability: Reliability) -> float:
     return sum(count * abs(confidence - right) for count, confidence, right in bins) / total if total else math.nan
 
 
-def probe(weights: str, model: nn.Module, examples: Examples, task: Task, seed: int) -> list[Probe]:
+def probe(
+    weights: str, model: nn.Module, examples: Examples, task: Task, seed: int, budget: int, cost: Cost
+) -> list[Probe]:
     """Return the sharpness of the weights that the model holds, on the examples of its training metrics.
 
-    Its cost is not billed to the run: it describes the result and is no part of getting it.
+    Args:
+        weights: Name of the weights that the model holds.
+        model, examples, task: What is measured; the examples on the model's device.
+        seed: Root seed of the run.
+        budget: Gradient evaluations that it may take at most; 0: as many as it wants.
+        cost: Billed, apart from the run's own: a probe describes the result and is no part of getting it.
     """
     batches = list(examples.batches(EVALUATION_BATCH))
     generator = torch.Generator(batches[0][1].device).manual_seed(torch_seed(seed, "probes"))
-    found = measure_sharpness(model.eval(), task.loss, batches, rho=PROBE_RHO, generator=generator)
+    with numbered(model, batches) as (tensors,):
+        found = measure_sharpness(
+            model.eval(), task.loss, tensors, rho=PROBE_RHO, budget=budget or None, generator=generator, cost=cost
+        )
     values: Iterable[tuple[str, float, float | None, float | None]] = (
         ("top_eigenvalue", found.eigenvalues.values[0], None, None),
         ("trace", found.trace.value, found.trace.low, found.trace.high),

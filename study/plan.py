@@ -1,5 +1,6 @@
 """The plan: from a spec to cells, searches and jobs. Pure and printable; nothing is trained here."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from study.selection import Selection
 from study.spec import StudySpec, cell_factors
 
 TUNE_SEED = 0
+_LEAST_PROBE = 100  # gradient evaluations: fewer are not enough to probe three examples
 FIRST_CONFIRM_SEED = 1000  # far from the tune seed: the two stages share no stream
 BATCH = 4  # trials of a batch do not see each other's results, so they can run side by side
 
@@ -112,8 +114,10 @@ def tune_job(spec: StudySpec, search: Search, trial: int, proposal: Proposal) ->
 def confirm_jobs(spec: StudySpec, search: Search, selections: Iterable[Selection]) -> list[Job]:
     """Return the jobs that re-train the selected configurations on fresh seeds; methods that agree share them.
 
-    With probes, a run also says how sharp the weights are that stand for its methods.
+    With probes, a run also says how sharp the weights are that stand for its methods; the effort is the same for all
+    weights of a cell.
     """
+    probes = spec.probes and search.epochs_factor == 1
     probed: dict[Proposal, list[str]] = {}
     for chosen in selections:
         configuration = Proposal(chosen.learning_rate, chosen.rho, chosen.average_start, chosen.weight_decay)
@@ -122,12 +126,24 @@ def confirm_jobs(spec: StudySpec, search: Search, selections: Iterable[Selection
         _job(spec, search.cell, search.family, search.epochs_factor, configuration).model_copy(
             update={
                 "seed": FIRST_CONFIRM_SEED + index,
-                "probed": tuple(dict.fromkeys(weights)) if spec.probes and search.epochs_factor == 1 else (),
+                "probed": tuple(dict.fromkeys(weights)) if probes else (),
+                "probe_evaluations": _probe_evaluations(spec, search.cell) if probes else 0,
             }
         )
         for configuration, weights in probed.items()
         for index in range(spec.confirm_seeds)
     ]
+
+
+def _probe_evaluations(spec: StudySpec, cell: Cell) -> int:
+    """Return the gradient evaluations that probing one set of weights may take, the same for every method of a cell.
+
+    It is a share of the cheapest run's, over the most weights that a run is probed for: how sharp weights look depends
+    on how many examples are looked at, so a method that trains at twice the cost must not be probed on twice as many.
+    """
+    plain = _job(spec, cell, "base", 1.0, Proposal(spec.search.learning_rate.low, 0.0, 0.5))
+    weights = max(Counter(METHODS[method].family for method in spec.methods).values())
+    return max(_LEAST_PROBE, int(spec.probe_budget * gradient_evaluations(plain) / weights))
 
 
 def _job(spec: StudySpec, cell: Cell, family: str, epochs_factor: float, proposal: Proposal) -> Job:

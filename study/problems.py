@@ -11,6 +11,8 @@ from study.factors import TASKS, check_factor, default_factors, is_own_task
 from study.records import FactorValue
 from study.space import Strict
 
+MAX_CELLS = 10_000  # of one problem; more can be written in a line, and neither planned nor run
+
 
 class Problem(Strict):
     """A task with its factors. A list of values is varied, a single value is held fixed.
@@ -48,16 +50,21 @@ class Problem(Strict):
                 check_factor(name, value, self.task)
             if len({json.dumps(value) for value in values}) < len(values):
                 raise ValueError(f"factors.{name} = {values} was given; each value may stand once")
-        if is_own_task(self.task) and "train_size" not in self.factors:
+        if "train_size" not in default_factors(self.task) and "train_size" not in self.factors:
             raise ValueError(
-                "factors.train_size is missing; a task of your own needs it, because the cost of a study is planned "
-                "before your code runs"
+                f"factors.train_size is missing; task {self.task!r} needs it, because the cost of a study is planned "
+                "before its data are read"
             )
         varied = {name: values for name, values in self.factors.items() if isinstance(values, list) and len(values) > 1}
         if self.design == "half" and (len(varied) < 3 or any(len(values) != 2 for values in varied.values())):
             raise ValueError(
                 f'design = "half" was given with {len(varied)} varied factors; it needs at least three factors of '
                 "exactly two values each, because the half of a 2×2 can't tell its two factors apart"
+            )
+        if math.prod(map(len, varied.values())) > MAX_CELLS:
+            raise ValueError(
+                f"{' × '.join(str(len(values)) for values in varied.values())} values were given to cross; a problem "
+                f"may have {MAX_CELLS:,} cells at most: vary less, or split it into studies"
             )
         if self.centre and not any(_is_number(values[0]) for values in varied.values()):
             raise ValueError("centre = true was given; it needs a varied factor that is a number")

@@ -1,6 +1,7 @@
 """What the user sees while a study runs: a live display on a terminal, plain lines in a pipe."""
 
 import time
+from collections import Counter
 
 from rich.console import Console
 from rich.live import Live
@@ -36,6 +37,7 @@ class Display(Listener):
         self._concurrent, self._quiet = concurrent, quiet
         self._work_done = 0  # gradient evaluations of the runs that ended under this display
         self._busy_s = 0.0  # what they took, each for itself
+        self._errors: Counter[str] = Counter()  # runs by the last line of their error
         self._last_line = time.monotonic()
         self._bar = Progress(
             SpinnerColumn(), TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(),
@@ -52,6 +54,9 @@ class Display(Listener):
     def __exit__(self, *_: object) -> None:
         if self._drawing:
             self._live.stop()
+        for reason, runs in self._errors.items():
+            if runs > 1:
+                self._console.print(f"{runs} runs failed with: {escape(reason)}", style="red")
 
     def started(self, job: Job) -> None:
         """Show that work has begun."""
@@ -65,15 +70,19 @@ class Display(Listener):
             )
 
     def finished(self, record: RunRecord) -> None:
-        """Count a run that ended; say at once when it failed."""
+        """Count a run that ended; show its error at once, and an error that was shown already at the end, counted."""
         self._work_done += gradient_evaluations(record.job)
         self._busy_s += record.wall_s
         if record.status == "failed" and not self._quiet:
-            reason = (record.error or "").strip().splitlines() or ["no reason was given"]
-            self._console.print(
-                f"run {record.run_id} failed ({escape(record.job.cell)}, {record.job.family}): {escape(reason[-1])}",
-                style="red",
-            )
+            error = (record.error or "").strip() or "no reason was given"
+            reason = error.splitlines()[-1]
+            self._errors[reason] += 1
+            if self._errors[reason] == 1:
+                self._console.print(
+                    f"{escape(error)}\nrun {record.run_id} failed ({escape(record.job.cell)}, {record.job.family}), "
+                    "see above",
+                    style="red",
+                )
         self.tick()
 
     def tick(self) -> None:
@@ -98,7 +107,9 @@ class Display(Listener):
     def _detail(self) -> str:
         parts = [f"{self._tally.by_stage[stage]} {stage}" for stage in ("tune", "confirm")]
         parts += [
-            f"{self._tally.ended[status]} {status}" for status in ("diverged", "failed") if self._tally.ended[status]
+            f"{self._tally.ended[status]} {status}"
+            for status in ("diverged", "failed", "pruned")
+            if self._tally.ended[status]
         ]
         return ", ".join([*parts, self._time_left()])
 

@@ -14,10 +14,10 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from study.migrations import RECORD_VERSION, migrated
 
@@ -36,7 +36,17 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-_ADDED_LATER = ("weight_decay", "rungs", "stop_below")  # fields of `Job`
+_AnyFrozen = TypeVar("_AnyFrozen", bound=_Frozen)
+
+
+def _equally_long(record: _AnyFrozen, *names: str) -> _AnyFrozen:
+    lengths = {len(getattr(record, name)) for name in names}
+    if len(lengths) > 1:
+        raise ValueError(f"{', '.join(names)} must have equally many values")
+    return record
+
+
+_ADDED_LATER = ("probe_evaluations", "weight_decay", "rungs", "stop_below")  # fields of `Job`
 
 
 class Job(_Frozen):
@@ -57,6 +67,7 @@ class Job(_Frozen):
         ema_decays: Decays per step of exponential moving averages, in [0, 1); empty unless a method reads them.
         lawa_windows: Epochs in the windows of latest-weights averages; empty unless a method reads them.
         probed: Weights whose sharpness is measured at the end, and that are kept for lines between runs.
+        probe_evaluations: Gradient evaluations that probing one of them may take at most; 0: as many as it wants.
         weight_decay: ≥ 0, where it is searched; None: the cell's factor holds.
         rungs: Epochs before the last at which all weights are measured on validation, where a pruner is asked for.
         stop_below: Triples (rung, kind of weights, validation score): the run is pruned at a rung where the best of
@@ -83,6 +94,7 @@ class Job(_Frozen):
     seed: int = Field(ge=0)
     trial: int | None = None
     search: str = ""
+    probe_evaluations: int = Field(default=0, ge=0)
     weight_decay: float | None = Field(default=None, ge=0)
     rungs: tuple[int, ...] = ()
     stop_below: tuple[tuple[int, str, float], ...] = ()
@@ -112,8 +124,8 @@ class Measurement(_Frozen):
     Losses are the task's, for classification mean cross-entropies in nats. A score is the task's metric with the sign
     that makes higher better: for classification the accuracy, a fraction in [0, 1]. The calibration error (ECE, in
     [0, 1]) belongs to classification alone. ``train_*`` is measured in evaluation mode on a fixed subset of at most 500
-    training examples with their (possibly noisy) labels. ``test_*`` is None in the tune stage; any metric may be None
-    at epochs where it is not measured.
+    training examples with their (possibly noisy) labels. ``train_*`` and ``test_*`` are None in the tune stage; any
+    metric may be None at epochs where it is not measured.
     """
 
     weights: str
@@ -139,6 +151,10 @@ class Reliability(_Frozen):
     counts: tuple[int, ...]
     confidence: tuple[float, ...]
     accuracy: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return _equally_long(self, "counts", "confidence", "accuracy")
 
 
 class Probe(_Frozen):
@@ -168,6 +184,10 @@ class LineRecord(_Frozen):
     train_losses: tuple[float, ...]
     test_losses: tuple[float, ...]
     test_errors: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return _equally_long(self, "alphas", "train_losses", "test_losses", "test_errors")
 
 
 class PlaneRecord(_Frozen):
@@ -212,7 +232,8 @@ class RunRecord(_Frozen):
     ``failed`` (it raised or its process died: no measurements, the reason in ``error``); ``pruned`` (stopped at a rung
     of the tune stage: its measurements end there, and it can't be selected).
     Gradient evaluations count forward+backward passes in examples; forward evaluations count forward-only
-    examples (BatchNorm passes and metrics). Seconds are wall-clock on a shared machine: stored, never compared.
+    examples (BatchNorm passes and metrics). What the probes cost is billed apart, a forward as a third of a gradient
+    evaluation. Seconds are wall-clock on a shared machine: stored, never compared.
     """
 
     schema_version: Literal[2] = RECORD_VERSION
@@ -226,6 +247,7 @@ class RunRecord(_Frozen):
     reliability: tuple[Reliability, ...] = ()
     gradient_evaluations: int = Field(default=0, ge=0)
     forward_evaluations: int = Field(default=0, ge=0)
+    probe_evaluations: float = Field(default=0.0, ge=0)
     skipped_steps: int = Field(default=0, ge=0)
     train_s: float = Field(default=0.0, ge=0)
     evaluate_s: float = Field(default=0.0, ge=0)
@@ -234,6 +256,22 @@ class RunRecord(_Frozen):
     device_ids: tuple[str, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse what no run measures, so that whoever reads a record need not doubt it."""
+        stands = {(m.weights, m.epoch) for m in self.measurements}
+        if len(stands) < len(self.measurements):
+            raise ValueError("two measurements of the same weights at the same epoch")
+        if any(epoch > self.job.epochs for _, epoch in stands):
+            raise ValueError(f"a measurement after the last epoch, {self.job.epochs}")
+        if self.status == "failed" and stands:
+            raise ValueError("measurements of a run that failed")
+        if self.status == "pruned" and not stands:
+            raise ValueError("a pruned run without a measurement")
+        if self.status in ("completed", "diverged") and ("last", self.job.epochs) not in stands:
+            raise ValueError(f"no measurement of the last weights at the last epoch, {self.job.epochs}")
+        return self
+
     @property
     def last_epoch(self) -> int:
         """The epoch that it ended at: the job's last one, unless it was pruned."""
@@ -241,9 +279,12 @@ class RunRecord(_Frozen):
 
 
 def write_atomically(path: Path, text: str | bytes) -> None:
-    """Write ``text`` to ``path`` so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write ``text`` to ``path`` so that a reader sees the old file or the new one, never a part.
+
+    The file's folder is made, but not the one above: a results folder that has vanished must not come back half.
+    """
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     data = text.encode() if isinstance(text, str) else text
     try:
         with temporary.open("wb") as file:
@@ -255,9 +296,22 @@ def write_atomically(path: Path, text: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+_TEMPORARY = ".tmp"
+
+
+def is_temporary(path: Path) -> bool:
+    """Tell whether a file is one that `write_atomically` had no time to finish."""
+    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)
+
+
+def record_path(folder: Path, run_id: str) -> Path:
+    """Return where a run's record stands in a results folder."""
+    return folder / "records" / f"{run_id}.json"
+
+
 def write_record(folder: Path, record: RunRecord) -> Path:
     """Write ``record`` to ``<folder>/records/<run_id>.json`` and return the path."""
-    path = folder / "records" / f"{record.run_id}.json"
+    path = record_path(folder, record.run_id)
     write_atomically(path, record.model_dump_json(indent=1))
     return path
 
@@ -272,7 +326,7 @@ def read_records(folder: Path) -> dict[str, RunRecord]:
     for path in sorted((folder / "records").glob("*.json")):
         try:
             record = _parsed(path.read_bytes())
-        except ValueError as error:  # no JSON, no record, or an unknown version
+        except (ValueError, RecursionError) as error:  # no JSON, no record, or an unknown version
             raise RecordError(
                 f"{path} is not a run record of version {RECORD_VERSION}: {_reason(error)}; "
                 "move the file away and resume, and its run is done again."
@@ -297,7 +351,7 @@ def _parsed(content: bytes) -> RunRecord:
         return RunRecord.model_validate(older, strict=False)
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: ValueError | RecursionError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
@@ -305,17 +359,36 @@ def _reason(error: ValueError) -> str:
 
 
 def read_lines(folder: Path) -> tuple[LineRecord, ...]:
-    """Read the lines of a results folder, in the order of their names."""
-    return tuple(
-        LineRecord.model_validate_json(path.read_bytes()) for path in sorted((folder / "lines").glob("*.json"))
-    )
+    """Read the lines of a results folder, in the order of their names.
+
+    Raises:
+        RecordError: a file is no line.
+    """
+    return _read_surveys(folder / "lines", LineRecord)
 
 
 def read_planes(folder: Path) -> tuple[PlaneRecord, ...]:
-    """Read the planes of a results folder, in the order of their names."""
-    return tuple(
-        PlaneRecord.model_validate_json(path.read_bytes()) for path in sorted((folder / "planes").glob("*.json"))
-    )
+    """Read the planes of a results folder, in the order of their names.
+
+    Raises:
+        RecordError: a file is no plane.
+    """
+    return _read_surveys(folder / "planes", PlaneRecord)
+
+
+_Survey = TypeVar("_Survey", LineRecord, PlaneRecord)
+
+
+def _read_surveys(folder: Path, kind: type[_Survey]) -> tuple[_Survey, ...]:
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(kind.model_validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise RecordError(
+                f"{path} can't be read: {_reason(error)}; move the file away and resume, and it is measured again."
+            ) from error
+    return tuple(found)
 
 
 _RUN_COLUMNS = ("status", "error", "gradient_evaluations", "forward_evaluations", "skipped_steps")
@@ -331,7 +404,7 @@ def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
 
     A failed run keeps one row, with ``weights`` "last", epoch 0 and empty metrics: it is never missing.
     Columns: ``run_id``, those of `Job` (each factor under its own name), ``weights``, ``epoch``, ``final``
-    (the row stands at the run's last epoch), the six metrics, status, error, cost counters, seconds, device.
+    (the row stands at the run's last epoch), the metrics, status, error, cost counters, seconds, device.
     """
     rows: list[dict[str, object]] = []
     for record in records:

@@ -2,6 +2,8 @@
 
 ``spec.toml`` (frozen, its hash in the first line) · ``records/<run_id>.json`` · ``runs.parquet`` ·
 ``findings.json`` · ``optuna.db`` · ``report.html`` · ``ray/``. Spec and records are the truth; all else is a view.
+Records that no longer count stand aside, never deleted: ``records/failed/`` (their runs were done again) and
+``records/superseded/`` (what they belonged to was not chosen again).
 """
 
 import re
@@ -17,15 +19,28 @@ import pandas as pd
 from study import notebook
 from study.findings import Findings, find, write_findings
 from study.plan import cells, confirm_jobs, searches
-from study.records import RunRecord, frame_of, read_lines, read_records, write_atomically
+from study.records import (
+    RecordError,
+    RunRecord,
+    frame_of,
+    is_temporary,
+    read_lines,
+    read_records,
+    record_path,
+    write_atomically,
+)
 from study.selection import select
 from study.spec import StudySpec, parse_spec
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from study.agenda import Agenda
+
 _HASH_LINE = "# spec hash: "
 _EXTENDS_LINE = "# extends: "
+LOCK = ".lock"  # see `study.lock`
+_FAILED, _SUPERSEDED = "failed", "superseded"  # folders under ``records``
 
 
 class ResultsError(ValueError):
@@ -102,7 +117,13 @@ def records_of(folder: Path, spec: StudySpec) -> tuple[RunRecord, ...]:
     """
     ours = {spec.hash, *_header(folder, _EXTENDS_LINE)}
     names = {(cell.task, repr(cell.factors)): cell.name for cell in cells(spec)}
-    found = (record for record in read_records(folder).values() if record.spec_hash in ours)
+    found = [record for record in read_records(folder).values() if record.spec_hash in ours]
+    for record in found:
+        if (record.job.task, repr(record.job.factors)) not in names:
+            raise RecordError(
+                f"{record_path(folder, record.run_id)} belongs to the cell {record.job.cell!r}, which is none of the "
+                "spec's; move the file away and resume."
+            )
     return tuple(_renamed(record, names[record.job.task, repr(record.job.factors)]) for record in found)
 
 
@@ -140,12 +161,60 @@ def write_views(study: Study) -> None:
     write_findings(study.folder / "findings.json", study.findings)
 
 
+def holds_files(folder: Path) -> bool:
+    """Tell whether there is anything in a folder but what a driver that died at once leaves behind."""
+    return folder.exists() and any(path.name != LOCK and not is_temporary(path) for path in folder.iterdir())
+
+
+def sweep(folder: Path) -> None:
+    """Delete what drivers that were killed in the middle of a write have left; under the folder's lock alone."""
+    for path in (*folder.glob(".*"), *folder.glob("*/.*"), *folder.glob("records/*/.*")):
+        if is_temporary(path):
+            path.unlink()
+
+
+def set_aside_failed(folder: Path, spec: StudySpec) -> int:
+    """Move the records of failed runs out of the study, so that it runs them again; return how many."""
+    failed = [record for record in records_of(folder, spec) if record.status == "failed"]
+    for record in failed:
+        _set_aside(folder, record.run_id, _FAILED)
+    return len(failed)
+
+
+def set_aside_superseded(folder: Path, spec: StudySpec, agenda: "Agenda") -> None:
+    """Move records that a finished study doesn't count out of it, if failed runs were done again in it.
+
+    What a run that failed at first has measured since may have changed the choices after it; then the runs of the
+    earlier choices are not part of the study any more.
+
+    Args:
+        folder: The results folder.
+        spec: Its spec.
+        agenda: What counts; nothing is moved before it is finished.
+    """
+    if agenda.finished and (folder / "records" / _FAILED).is_dir():
+        planned = {record.run_id for record in agenda.records}
+        for run_id in {record.run_id for record in records_of(folder, spec)} - planned:
+            _set_aside(folder, run_id, _SUPERSEDED)
+
+
+def _set_aside(folder: Path, run_id: str, name: str) -> None:
+    """Move a record to a folder beside its own, next to those that the same run has there already."""
+    aside = folder / "records" / name
+    aside.mkdir(exist_ok=True)
+    number = 1
+    while (path := aside / f"{run_id}-{number}.json").exists():
+        number += 1
+    record_path(folder, run_id).rename(path)
+
+
 def freeze_spec(folder: Path, spec: StudySpec, text: str) -> None:
     """Write the spec's own text to ``spec.toml`` under a line with its hash, and those of the specs it extends."""
     earlier = [*_header(folder, _EXTENDS_LINE), *_header(folder, _HASH_LINE)]
     lineage = "".join(f"{_EXTENDS_LINE}{found}\n" for found in earlier)
     # A spec that was copied from another results folder brings that folder's lines along.
     body = "".join(line for line in text.splitlines(keepends=True) if not line.startswith((_HASH_LINE, _EXTENDS_LINE)))
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "spec.toml", f"{_HASH_LINE}{spec.hash}\n{lineage}{body}")
 
 
@@ -166,7 +235,11 @@ def frozen_spec(folder: Path) -> StudySpec | None:
     path = folder / "spec.toml"
     if not path.is_file():
         return None
-    spec = parse_spec(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{path} is damaged: it is no UTF-8 text ({error}); put the spec's text back.") from error
+    spec = parse_spec(text, str(path))
     stamped = _header(folder, _HASH_LINE)
     if stamped != [spec.hash]:
         raise ResultsError(

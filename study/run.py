@@ -1,19 +1,23 @@
 """``python -m study.run``: run a study from its spec to its report."""
 
 import argparse
+import io
 import json
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
-from study.claims import SUITE, claim_specs, outcome_table, run_claims
-from study.conduct import Say, Wishes, conclude, engine, is_complete, open_folder, survey, train
+from study.agenda import Agenda
+from study.claims import SUITE, claim_specs, claim_table, outcome_table, run_claims
+from study.conduct import Say, Wishes, conclude, engine, find_data, is_complete, opened, survey, train, try_own_tasks
+from study.data_folders import DATA, DOWNLOAD
 from study.findings import FindingsError
 from study.plan import cells, sizes
 from study.progress import format_duration
@@ -22,13 +26,15 @@ from study.results import ResultsError, Study, frozen_spec
 from study.spec import SpecError, StudySpec, builtin_specs, json_schema, load_spec, parse_spec
 from study.summary import averaging_table, format_table, verdict_table
 
-EXIT_DONE, EXIT_USAGE, EXIT_FAILED_RUNS, EXIT_INTERRUPTED = 0, 2, 3, 130
+EXIT_DONE, EXIT_USAGE, EXIT_FAILED_RUNS = 0, 2, 3
 _EXAMPLES = """\
 examples:
   python -m study.run                          the default study, "quick", into results/quick
   python -m study.run smoke --out /tmp/smoke   another built-in study, another folder
   python -m study.run my_study.toml --dry-run  what it would run and how long that would take
   python -m study.run --resume results/quick   go on where an interrupted study stopped
+  python -m study.run --resume results/quick --retry-failed
+                                               and run again what has failed
   python -m study.run quick --fresh            start again; the old folder is renamed, not deleted
   python -m study.run claims                   twelve published claims, one small study each, and their outcomes
   python -m study.run my_study.toml --address auto --gpus-per-trial 0.5
@@ -36,7 +42,7 @@ examples:
   python -m study.run my_study.toml --address auto --storage s3://bucket/study
                                                on a cluster that loses nodes: their runs go on elsewhere
 
-exit codes: 0 done; 2 bad usage or spec; 3 finished, but some runs failed; 130 interrupted
+exit codes: 0 done; 2 bad usage, spec or folder; 3 finished, but some runs failed; 130 interrupted, 143 terminated
 """
 
 
@@ -45,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # Piped output is for logs: lines must not break at a width that nobody chose.
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if options.data:
+        os.environ[DATA] = str(options.data.resolve())
+    if options.download:
+        os.environ[DOWNLOAD] = "1"
     try:
         if options.list:
             return _list(console)
@@ -58,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _dry_run(console, spec, folder)
         return _run(console, spec, text, folder, options)
     except (SpecError, ResultsError, RecordError, FindingsError) as error:
-        return _usage_error(error)
+        return _usage_error(str(error))
+    except OSError as error:  # a full disk, a folder that is gone or can't be written, a path that is none
+        return _usage_error(f"{error}; mend that and give the command again: every finished run is kept.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,12 +81,20 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("spec", nargs="?", metavar="SPEC", help='a TOML file or a built-in name; default "quick"')
-    parser.add_argument("--out", type=Path, metavar="DIR", help="results folder; default results/<spec name>")
-    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the study of this results folder")
+    parser.add_argument("--out", type=_folder, metavar="DIR", help="results folder; default results/<spec name>")
+    parser.add_argument("--resume", type=_folder, metavar="DIR", help="go on with the study of this results folder")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="run again what has failed; the old records are kept aside"
+    )
     parser.add_argument("--fresh", action="store_true", help="start anew; an existing folder is renamed, never deleted")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan, its cost and estimated time; start nothing"
     )
+    parser.add_argument(
+        "--data", type=_folder, metavar="DIR",
+        help=f"folder of downloaded data; default ${DATA}, then ~/.cache/wasam-study, then Debian's dataset packages",
+    )  # fmt: skip
+    parser.add_argument("--download", action="store_true", help="download data that are missing into that folder")
     parser.add_argument("--list", action="store_true", help="list the built-in studies")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of a spec, for editors")
     parser.add_argument(
@@ -102,12 +122,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--wandb", metavar="PROJECT", help="log every run to Weights & Biases, too")
     parser.add_argument("--mlflow", metavar="URI", help="log every run to MLflow, too: a server or sqlite:///FILE")
     parser.add_argument(
+        "--watch", action="store_true",
+        help="rewrite the report while the study runs; open DIR/report.html once, it reloads itself",
+    )  # fmt: skip
+    parser.add_argument(
         "--no-report",
         action="store_true",
         help="leave the report out; `python -m dashboards DIR` makes it later",
     )
     parser.add_argument("--quiet", action="store_true", help="print the report's path and nothing else")
     return parser
+
+
+def _folder(text: str) -> Path:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} was given; the path of a folder is needed")
+    return Path(text)
 
 
 def _positive_int(text: str) -> int:
@@ -179,6 +209,7 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path) -> int:
     """Print what would run; nothing is started and nothing is written."""
     from study.estimate import estimated_seconds  # noqa: PLC0415  # needs torch, which takes seconds to import
 
+    try_own_tasks(spec, folder)
     planned = sizes(spec)
     console.print(f"study {spec.name} (spec hash {spec.hash[:12]}) into {escape(str(folder))}")
     for cell in cells(spec):
@@ -196,7 +227,11 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path) -> int:
     evaluations = [sum(size.gradient_evaluations[end] for size in planned) for end in (0, 1)]
     slots = os.cpu_count() or 1
     console.print(f"gradient evaluations: {_range(*evaluations)}")
-    low, high = (estimated_seconds(spec, end, slots) for end in (0, 1))
+    try:
+        low, high = estimated_seconds(spec, slots)
+    except SpecError as error:  # the data of a task are not here: they may be where the study will run
+        console.print(f"estimated time: unknown, because {error}", markup=False)
+        return EXIT_DONE
     console.print(
         f"estimated time: {format_duration(low)} to {format_duration(high)} "
         f"({slots} runs side by side on CPUs, from training steps timed just now; Ray's start not counted)"
@@ -205,26 +240,53 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path) -> int:
 
 
 def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: argparse.Namespace) -> int:
-    say = _speaker(console, options)
-    spec, agenda = open_folder(spec, text, folder, fresh=options.fresh, say=say)
+    """Run a study to its report, or tell how to go on with it."""
+    find_data(spec, folder, fresh=options.fresh)
+    try_own_tasks(spec, folder, fresh=options.fresh)
     try:
-        if not is_complete(folder, agenda):
-            with engine(_wishes(options), say, agenda.tasks) as session:
-                train(spec, folder, agenda, session, console=console, quiet=options.quiet)
-                survey(folder, agenda)
-    except KeyboardInterrupt:
+        with opened(
+            spec, text, folder, fresh=options.fresh, retry_failed=options.retry_failed, say=_speaker(console, options)
+        ) as (held, agenda):
+            return _run_opened(console, held, agenda, folder, options)
+    except KeyboardInterrupt as interruption:
         resume = f"python -m study.run --resume {shlex.quote(str(folder))}"
         console.print(f"\ninterrupted; every finished run is kept. Resume with: {resume}", markup=False)
-        return EXIT_INTERRUPTED
+        return _exit_code(interruption)
+
+
+def _run_opened(console: Console, spec: StudySpec, agenda: Agenda, folder: Path, options: argparse.Namespace) -> int:
+    say = _speaker(console, options)
+    if not is_complete(folder, agenda):
+        with _watching(folder, options), engine(_wishes(options), say, agenda.tasks) as session:
+            train(spec, folder, agenda, session, console=console, quiet=options.quiet)
+            survey(folder, agenda)
     study = conclude(folder)
     findings = study.findings
-    say(f"\nLast against averaged test accuracy, same runs:\n{format_table(averaging_table(findings))}")
+    say(f"\nLast against averaged test score, same runs:\n{format_table(averaging_table(findings))}")
     say(f"\nVerdicts, tuned against tuned {findings.baseline}:\n{format_table(verdict_table(findings))}\n")
     if findings.counts.failed:
-        print(f"{findings.counts.failed} runs failed; their messages stand in {folder / 'records'}.", file=sys.stderr)
+        print(
+            f"{findings.counts.failed} runs failed; their messages stand in {folder / 'records'}, and "
+            f"`python -m study.run --resume {shlex.quote(str(folder))} --retry-failed` runs them again.",
+            file=sys.stderr,
+        )
     if not options.no_report:
         _report(study)
     return EXIT_FAILED_RUNS if findings.counts.failed else EXIT_DONE
+
+
+def _watching(folder: Path, options: argparse.Namespace) -> AbstractContextManager[object]:
+    """Return the block in which the report follows the study, if the user asked for that."""
+    if not options.watch:
+        return nullcontext()
+    from dashboards.watch import in_background  # noqa: PLC0415  # as in `_report`
+
+    return in_background(folder)
+
+
+def _exit_code(interruption: KeyboardInterrupt) -> int:
+    """Return 128 plus the signal's number, as shells do; see `_stop`."""
+    return 128 + int(interruption.args[0] if interruption.args else signal.SIGINT)
 
 
 def _run_claims(console: Console, options: argparse.Namespace) -> int:
@@ -242,14 +304,16 @@ def _run_claims(console: Console, options: argparse.Namespace) -> int:
             _wishes(options),
             scale=options.scale,
             fresh=options.fresh,
+            retry_failed=options.retry_failed,
             console=console,
             quiet=options.quiet,
             say=say,
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         console.print("\ninterrupted; every finished run is kept. Run the same command again to go on.", markup=False)
-        return EXIT_INTERRUPTED
+        return _exit_code(interruption)
     say(f"\nPublished claims, held against this machine's runs:\n{format_table(outcome_table(studies))}\n")
+    say(f"Claim by claim, each with all of its hypotheses:\n{format_table(claim_table(studies))}\n")
     if not options.no_report:
         for study in studies:
             _report(study)
@@ -269,17 +333,29 @@ def _speaker(console: Console, options: argparse.Namespace) -> Say:
 
 
 def _report(study: Study) -> None:
-    from dashboards.report import write_report  # noqa: PLC0415  # the one place where study asks for the report
+    from dashboards.report import write_report  # noqa: PLC0415  # this file alone asks for the report
 
     print(write_report(study, study.folder / "report.html"))
 
 
-def _usage_error(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
+def _usage_error(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return EXIT_USAGE
+
+
+def _stop(number: int, _: object) -> None:
+    """Take a scheduler's SIGTERM and a lost terminal's SIGHUP for what they are: Ctrl-C by somebody else."""
+    raise KeyboardInterrupt(number)
 
 
 if __name__ == "__main__":
     # A shell starts background jobs with SIGINT ignored; being interrupted must work there too.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(main())
+    for stopper in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stopper, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a folder's name may be no text
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt as interruption:  # before there was a study, or a second time while the first was handled
+        sys.exit(_exit_code(interruption))

@@ -18,14 +18,14 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def added_later(default: object) -> Any:
+def added_later(default: object, **limits: Any) -> Any:
     """Return the field of a key that specs did not have from the beginning.
 
     Specs outlive the code that wrote them, and a folder's spec is recognised by its hash. So a key that is added to a
     spec, whatever its part, is declared with this: while it stands at its default it is left out of every dump and
     with that out of the hash, and the specs that were frozen before there was such a key keep theirs.
     """
-    return Field(default=default, exclude_if=lambda value: bool(value == default))
+    return Field(default=default, **limits, exclude_if=lambda value: bool(value == default))
 
 
 class SearchRange(Strict):

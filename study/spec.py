@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from study.hypotheses import Budget, Hypothesis
 from study.methods import METHODS
 from study.problems import Problem, cell_factors
-from study.space import SearchRange, SearchSpace, Strict
+from study.space import SearchRange, SearchSpace, Strict, added_later
 
 __all__ = ["Budget", "Hypothesis", "Problem", "SearchRange", "SearchSpace", "SpecError", "StudySpec", "cell_factors"]
 
@@ -26,6 +26,9 @@ class SpecError(ValueError):
 
 class StudySpec(Strict):
     """One study. See the README's chapter on writing a spec for an annotated example.
+
+    ``probe_budget`` is what the probes of one run may cost, in gradient evaluations, as a share of those of the
+    baseline's run at equal epochs: one budget for all methods of a cell, so that all are probed with the same care.
 
     ``reference_times`` are the times of a step of each family, in those of the ``base`` family, for budget ``T``. They
     are measured before the first run unless the spec gives them, and frozen with the spec; the hash leaves them out.
@@ -46,6 +49,7 @@ class StudySpec(Strict):
     problems: tuple[Problem, ...] = Field(min_length=1)
     hypotheses: tuple[Hypothesis, ...] = ()
     probes: bool = False
+    probe_budget: float = added_later(0.15, gt=0, le=1000)
     reference_times: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
 
     @field_validator("methods")
@@ -141,7 +145,7 @@ def parse_spec(text: str, source: str) -> StudySpec:
     """
     try:
         data: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits and brackets too deep, too
         raise SpecError(f"{source} is not valid TOML: {error}; mend that line.") from error
     try:
         return StudySpec.model_validate(data)

@@ -5,6 +5,7 @@ cores; this: 0.3 s), know Tune's reports and not our curves, and end the study w
 are optional and imported when they are asked for.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,9 @@ def open_trackers(
     """
     trackers: list[Listener] = []
     if wandb:
-        trackers.append(_Careful(WandbTracker(wandb, study, folder), "Weights & Biases", warn))
+        trackers.append(Careful(WandbTracker(wandb, study, folder), "Weights & Biases", warn))
     if mlflow:
-        trackers.append(_Careful(MlflowTracker(mlflow, study), "MLflow", warn))
+        trackers.append(Careful(MlflowTracker(mlflow, study), "MLflow", warn))
     return trackers
 
 
@@ -82,14 +83,15 @@ class MlflowTracker(Listener):
             import mlflow  # noqa: PLC0415  # optional
         except ImportError as error:
             raise _missing("--mlflow", "mlflow") from error
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
         self._entities = mlflow.entities
         try:
             self._client = mlflow.MlflowClient(uri)
             known = self._client.get_experiment_by_name(study)
             self._experiment = known.experiment_id if known else self._client.create_experiment(study)
-        except mlflow.exceptions.MlflowException as error:
+        except Exception as error:  # MLflow's, its database's or its server's
             raise TrackerError(
-                f"--mlflow {uri} was given; MLflow says: {str(error).splitlines()[0]} "
+                f"--mlflow {uri} was given; MLflow says: {(str(error).splitlines() or [type(error).__name__])[0]} "
                 "A server's address or a database such as sqlite:///mlflow.db is needed."
             ) from error
 
@@ -105,7 +107,7 @@ class MlflowTracker(Listener):
         self._client.set_terminated(run_id, "FAILED" if record.status == "failed" else "FINISHED")
 
 
-class _Careful(Listener):
+class Careful(Listener):
     """Passes on to a tracker until that fails: a server that is away is no reason to end a study."""
 
     def __init__(self, tracker: Listener, name: str, warn: Callable[[str], None]) -> None:

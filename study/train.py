@@ -1,8 +1,7 @@
 """The one training loop: linear, and a generator of epoch results that somebody else logs."""
 
 import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from study.schedules import Schedule
 from study.streams import stream
 from study.tasks.examples import Examples, leaves, with_leaves
 from study.tasks.task import Augment, Loss
 from wasam_core import WASAM, WeightAverages
-
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
-    "constant": lambda progress: 1.0,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,7 @@ class Recipe:
     Attributes:
         epochs, batch_size: At least 1; ``batch_size`` ≤ the number of examples.
         learning_rate: The peak; the schedule scales it at every step.
-        schedule: Name in `SCHEDULES`: the factor on the learning rate against the share of steps done.
+        schedule: The factor on the learning rate against the share of steps done; see `study.schedules`.
         loss: What is minimised.
         augment: Changes the inputs of a batch; None leaves them.
         precision: ``float32``, or ``bfloat16`` for autocast in the passes.
@@ -65,7 +60,7 @@ class Recipe:
     epochs: int
     batch_size: int
     learning_rate: float
-    schedule: str
+    schedule: Schedule
     loss: Loss
     augment: Augment | None = None
     precision: str = "float32"
@@ -97,13 +92,12 @@ def train(
         done: Epochs that are behind the model, the optimizer, the averages and the draws already.
     """
     steps = len(examples) // recipe.batch_size
-    schedule = SCHEDULES[recipe.schedule]
     for epoch in range(done + 1, recipe.epochs + 1):
         model.train()
         order = draws.order.permutation(len(examples))
         total: Tensor | float = 0.0
         for step, (inputs, targets) in enumerate(examples.batches(recipe.batch_size, order, whole=True)):
-            factor = schedule((epoch - 1 + step / steps) / recipe.epochs)
+            factor = recipe.schedule((epoch - 1 + step / steps) / recipe.epochs)
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * factor
             seen = recipe.augment(inputs, draws.augmentation) if recipe.augment else inputs

@@ -7,7 +7,6 @@ so a run that was interrupted ends with the same bits.
 
 import math
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -25,10 +24,13 @@ from study.measure import EVALUATION_BATCH, DivergedError, measure, probe
 from study.methods import FAMILIES
 from study.plan import FIRST_CONFIRM_SEED, first_perturbed_step
 from study.records import Job, Measurement, Probe, Reliability, RunRecord
+from study.schedules import schedule_of
 from study.streams import torch_seed
 from study.tasks import Task, build_task
+from study.tasks.adapted import Adapted
 from study.tasks.examples import Examples, examples_of
-from study.tasks.task import Adapted, Guess
+from study.tasks.task import Guess
+from study.tracebacks import user_traceback
 from study.train import Draws, Recipe, train
 from wasam_core import WASAM, Cost, WeightAverages, norm_layer_groups, recalibrate_batchnorm
 
@@ -51,6 +53,7 @@ class _Meter:
     probes: list[Probe] = field(default_factory=list)
     reliability: list[Reliability] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
+    probing: Cost = field(default_factory=Cost)
     wall_s: float = 0.0
     evaluate_s: float = 0.0
 
@@ -87,7 +90,7 @@ class Run:
             for name, part in (("train", self._task.train), ("val", self._task.val))
         }
         self._precision = str(factor_of(job.factors, "precision"))
-        self._model = adapted(self._task).to(self._device)
+        self._model = placed(adapted(self._task), self._device)
         self._optimizer = build_optimizer(job, self._model)
         self._optimizer.cost = self._cost
         self._averages = WeightAverages(
@@ -102,12 +105,13 @@ class Run:
             epochs=job.epochs,
             batch_size=int(job.factors["batch_size"]),
             learning_rate=job.learning_rate,
-            schedule=str(job.factors["schedule"]),
+            schedule=schedule_of(str(job.factors["schedule"]), float(factor_of(job.factors, "warmup"))),
             loss=self._task.training_loss or self._task.loss,
             augment=self._task.augment,
             precision=self._precision,
         )
-        self._curve = _curve_epochs(job.epochs)
+        # What only describes is measured where it is looked at: tune runs pick a configuration, on validation.
+        self._curve = _curve_epochs(job.epochs) if job.stage == "confirm" else frozenset()
 
     def advance(self, seconds: float = math.inf) -> bool:
         """Train whole epochs until about ``seconds`` have passed; return whether the run has ended."""
@@ -149,10 +153,10 @@ class Run:
 
     def _measure_final(self) -> None:
         """Measure and probe the last weights, then every average under BatchNorm statistics of its own."""
-        train_part = self._sets["train"].first(_TRAIN_METRICS_SIZE)
-        sets: dict[str, Examples] = {"train": train_part, "val": self._sets["val"]}
+        sets = {"val": self._sets["val"]}
         if self._job.stage == "confirm":
-            sets["test"] = self._task.open_test(self._job.stage).to(self._device)
+            train_part = self._sets["train"].first(_TRAIN_METRICS_SIZE)
+            sets = {"train": train_part, **sets, "test": self._task.open_test(self._job.stage).to(self._device)}
         self._measure_all(sets)
 
     def _measure_all(self, sets: Mapping[str, Examples]) -> None:
@@ -172,12 +176,18 @@ class Run:
         if reliability:
             self._meter.reliability.append(reliability)
         if name in self._job.probed:
-            self._meter.probes += probe(name, self._model, sets["train"], self._task, self._job.seed)
+            self._meter.probes += probe(
+                name, self._model, sets["train"], self._task, self._job.seed,
+                self._job.probe_evaluations, self._meter.probing,
+            )  # fmt: skip
             self._keep(name)
 
     def _keep(self, name: str) -> None:
         """Keep a copy of the parameters that the model holds."""
-        self._meter.weights |= {f"{name}/{key}": p.detach().cpu().clone() for key, p in self._model.named_parameters()}
+        self._meter.weights |= {
+            f"{name}/{key}": p.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, p in self._model.named_parameters()
+        }
 
     @property
     def _traced(self) -> bool:
@@ -198,8 +208,8 @@ class Run:
             self._status = "diverged"
         except _PrunedError:
             self._status = "pruned"
-        except Exception:  # whatever a task or a model raises
-            self._status, self._error = "failed", traceback.format_exc(limit=-8)
+        except Exception as error:  # whatever a task or a model raises
+            self._status, self._error = "failed", user_traceback(error, self._job.task)
         finally:
             self._meter.wall_s += time.perf_counter() - began
 
@@ -229,6 +239,7 @@ class Run:
                 "reliability": meter.reliability if completed else [],
                 "gradient_evaluations": self._cost.gradient_evaluations,
                 "forward_evaluations": self._cost.forward_evaluations,
+                "probe_evaluations": meter.probing.in_gradients,
                 "skipped_steps": self._cost.skipped,
                 "train_s": max(0.0, meter.wall_s - meter.evaluate_s),
                 "evaluate_s": meter.evaluate_s,
@@ -297,6 +308,19 @@ def adapted(task: Task) -> nn.Module:
     return task.model if isinstance(inputs, Tensor) and not hasattr(task.model, "config") else Adapted(task.model)
 
 
+def placed(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return a model on a device; on a GPU images go through it channels last and matrices in TF32, its fast ways."""
+    if device.type != "cuda":
+        return model.to(device)
+    torch.set_float32_matmul_precision("high")  # convolutions are in TF32 without being told
+    return channels_last(model.to(device))
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """Lay a model's convolution weights out channels last, so that its convolutions work and answer in that order."""
+    return model.to(memory_format=torch.channels_last)
+
+
 def build_optimizer(job: Job, model: nn.Module) -> WASAM:
     """Return the optimizer of a job's family over a model's parameters."""
     family = FAMILIES[job.family]
@@ -335,7 +359,7 @@ def _curve_epochs(epochs: int) -> frozenset[int]:
 
 def _at_chance_level(job: Job, guess: Guess, before: list[Measurement]) -> list[Measurement]:
     """Return what a diverged run stands for: guessing, with all of its weights; its curve is kept."""
-    splits = ("train", "val", "test") if job.stage == "confirm" else ("train", "val")
+    splits = ("train", "val", "test") if job.stage == "confirm" else ("val",)
     level = {f"{split}_loss": guess.loss for split in splits} | {f"{split}_score": guess.score for split in splits}
     final = [
         Measurement.model_validate({"weights": name, "epoch": job.epochs} | level)

@@ -16,7 +16,8 @@ def faulty_job(marks: Path, seed: int, fault: str = "none") -> Job:
     """Return a job that breaks as it is told; two epochs of two batches."""
     return Job(
         stage="tune", cell="faulty", task="faulty:build", family="base", epochs_factor=1, learning_rate=0.1, rho=0,
-        average_start=0.5, seed=seed, trial=seed, search="base", factors=FACTORS | {"fault": fault, "marks": str(marks)},
+        average_start=0.5, seed=seed, trial=seed, search="base",
+        factors=FACTORS | {"fault": fault, "marks": str(marks)},
     )  # fmt: skip
 
 

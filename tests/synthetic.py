@@ -19,7 +19,7 @@ from study.factors import TASKS
 from study.halving import stopped
 from study.methods import METHODS
 from study.plan import gradient_evaluations
-from study.records import Job, LineRecord, Measurement, Probe, RunRecord, write_record
+from study.records import Job, LineRecord, Measurement, Probe, Reliability, RunRecord, write_record
 from study.results import freeze_spec
 from study.spec import StudySpec
 
@@ -223,6 +223,7 @@ class _Trainer:
             status="completed",
             measurements=tuple(measurements),
             probes=_probes(job, tuple(m.weights for m in measurements if m.epoch == job.epochs)),
+            reliability=tuple(_reliability(m) for m in measurements if m.test_score is not None),
             gradient_evaluations=gradients,
             forward_evaluations=5_000 * len(measurements),
             train_s=gradients * 2e-5,
@@ -236,7 +237,7 @@ class _Trainer:
         progress = epoch / job.epochs
         best = _accuracy(job, weights) if self.gains is None else _planted(job, weights, self.gains)
         expected = 0.1 + (best - 0.1) * (1 - math.exp(-5 * progress)) / (1 - math.exp(-5)) + shared
-        wrong_labels = float(job.factors["label_noise"])
+        wrong_labels = float(job.factors.get("label_noise", 0.0))
         measured = {}
         for split in ("train", "val", "test"):
             if split == "test" and (job.stage == "tune" or epoch < job.epochs):
@@ -254,7 +255,7 @@ class _Trainer:
 
 def _accuracy(job: Job, weights: str) -> float:
     """Return the expected accuracy: the cell decides which learning rate, rho and average start are best."""
-    wrong_labels, constant = float(job.factors["label_noise"]) / 0.3, job.factors["schedule"] == "constant"
+    wrong_labels, constant = float(job.factors.get("label_noise", 0.0)) / 0.3, job.factors["schedule"] == "constant"
     value = (0.955 if job.task == "digits" else 0.945) - 0.25 * wrong_labels
     value -= (0.02 + 0.03 * wrong_labels) * constant
     value -= 0.05 * wrong_labels * (job.epochs_factor - 1)  # longer training fits more of the wrong labels
@@ -283,6 +284,19 @@ def _probes(job: Job, weights: Iterable[str]) -> tuple[Probe, ...]:
     return tuple(
         Probe(weights=name, name="top_eigenvalue", value=value, low=0.9 * value, high=1.1 * value)
         for name, value in values.items()
+    )
+
+
+def _reliability(measured: Measurement) -> Reliability:
+    """Return 1,000 predictions in the upper 3 of 15 bins, each more confident than right by the calibration error."""
+    accuracy, gap = measured.test_score or 0.0, measured.test_calibration_error or 0.0
+    steps = (-0.1, 0.0, 0.05)
+    right = tuple(min(1.0, max(0.0, accuracy + step)) for step in steps)
+    return Reliability(
+        weights=measured.weights,
+        counts=(0,) * 12 + (200, 400, 400),
+        confidence=(0.0,) * 12 + tuple(min(1.0, value + gap) for value in right),
+        accuracy=(0.0,) * 12 + right,
     )
 
 

@@ -163,7 +163,7 @@ def top_eigenvalues(
         raise ValueError(f"count = {count} eigenvalues of {d} parameters: Lanczos iteration finds from 1 to d - 1.")
     if not 0.0 < tolerance < 1.0:
         raise ValueError(f"tolerance = {tolerance!r}: give a share of the eigenvalue, between 0 and 1, such as 0.01.")
-    basis = min(d, 2 * count + 2)
+    basis = min(d, _basis_size(count))
     restarts = max(1, (check_whole("max_products", max_products, least=1) - basis) // (basis - count))
     first = hessian.draw_signs(1, generator)[:, 0]
     before = hessian.products
@@ -203,6 +203,22 @@ def top_eigenvalues(
         n=hessian.surface.examples,
         vectors=torch.from_numpy(np.ascontiguousarray(vectors[:, order])).to(first),
     )
+
+
+def enough_products(count: int) -> int:
+    """Return a `max_products` with which `top_eigenvalues` finds `count` eigenvalues of most nets: seven restarts.
+
+    After a few epochs of training, where the largest eigenvalues lie close together, small conv nets took 19 to 23.
+
+    Example:
+        >>> enough_products(1)
+        25
+    """
+    return _basis_size(count) + 7 * (_basis_size(count) - count)
+
+
+def _basis_size(count: int) -> int:
+    return 2 * count + 2
 
 
 def hutchinson_trace(

@@ -73,6 +73,7 @@ class WASAM(SharpnessAwareSteps):
         groups with rho = 0 do not enter the norm.
 
     Example:
+        >>> import torch
         >>> model = nn.Linear(2, 1)
         >>> optimizer = WASAM(model.parameters(), torch.optim.SGD, rho=0.05, lr=0.1, model=model)
         >>> x = torch.ones(4, 2)
@@ -243,6 +244,18 @@ class WASAM(SharpnessAwareSteps):
             self._passes.restore()
             for p in self.parameters():
                 p.grad = None
+
+    def _finish(self) -> None:
+        if self._passes.phase is Phase.READY:
+            self._descend()
+        elif self._passes.phase is Phase.ASCENDED:
+            self.second_step()
+        else:
+            raise RuntimeError(
+                "step() needs a closure that computes the loss, calls backward and returns the loss, because a "
+                "sharpness-aware step takes the gradient twice. Without a closure: first_step(), backward again, "
+                "second_step()."
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a run needs to go on with identical bits.

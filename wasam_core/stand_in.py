@@ -1,12 +1,14 @@
 """Let other values stand in for parameters during one pass, and give back the old ones, bit for bit."""
 
-from collections.abc import Sequence
 from operator import is_
 
 import torch
 from torch import Tensor, nn
 
 LOW_PRECISION = {torch.float16, torch.bfloat16}
+
+# Weights of fewer bytes stay in the processor's cache, where copies are cheaper than a call for each parameter.
+LARGE_BYTES = 2**20
 
 
 class StandIn:
@@ -18,7 +20,8 @@ class StandIn:
     own, untouched storage again. That takes one pass over memory instead of three, and memory is what a step with
     large weights on a CPU waits for.
 
-    Aside is chosen when nobody can tell the difference: plain tensors on the CPU, each the only user of its storage.
+    Aside is chosen for large weights when nobody can tell the difference: plain tensors on the CPU, each the only user
+    of its storage.
     With views of the weights about (tied or flattened parameters, a detached copy that the model computes with), and
     on accelerators, where captured graphs remember addresses, it is in place.
 
@@ -44,9 +47,9 @@ class StandIn:
         self._params: list[Tensor] = []
         self._places: list[tuple[torch.dtype, int]] = []
         self._spares: list[Tensor] = []
-        self._spare_of: dict[Tensor, Tensor] = {}
         self._own: list[tuple[Tensor, Tensor]] = []
         self._aside = False
+        self._plain = False
         self._coarse = False
 
     def begin(self, params: list[Tensor]) -> None:
@@ -57,26 +60,28 @@ class StandIn:
             self._params = params
             self._places = places
             self._coarse = any(p.dtype in LOW_PRECISION for p in params)
-            self._aside = all(map(_is_alone, params))
+            size = sum(p.numel() * p.element_size() for p in params)
+            self._plain = size >= LARGE_BYTES and all(map(_is_plain, params))
             self._spares = [torch.empty_like(p) for p in params]
-            self._spare_of = dict(zip(params, self._spares, strict=True))
+        self._aside = self._plain and all(_users(p) == ALONE for p in params)
         if not self._aside:
             torch._foreach_copy_(self._spares, params)
         self.active = True
 
-    def add(self, params: list[Tensor], steps: Sequence[Tensor], factor: float) -> None:
-        """Move `params`, some of those that `begin` got, by `factor` times `steps`."""
+    def add(self, params: list[Tensor], steps: list[Tensor], factor: float) -> None:
+        """Move `params`, the next ones of those that `begin` got, by `factor` times `steps`."""
         if self._coarse:
             # A 16-bit factor would be rounded, or too large to exist.
-            steps = torch._foreach_mul(widened(steps), factor)
+            steps = list(torch._foreach_mul(widened(steps), factor))
             factor = 1.0
         if not self._aside:
             torch._foreach_add_(params, steps, alpha=factor)
             return
-        for p, step in zip(params, steps, strict=True):
+        spares = self._spares[len(self._own) :]
+        for p, step, spare in zip(params, steps, spares, strict=False):
             own = p.data
             self._own.append((p, own))
-            p.data = torch.add(own, step, alpha=factor, out=self._spare_of[p])
+            p.data = torch.add(own, step, alpha=factor, out=spare)
         # As after a change in place, backward through an older graph must be refused.
         torch.autograd.graph.increment_version(params)
 
@@ -95,15 +100,21 @@ class StandIn:
         self.active = False
 
 
-def widened(tensors: Sequence[Tensor]) -> list[Tensor]:
+def widened(tensors: list[Tensor]) -> list[Tensor]:
     """Return `tensors` with those of 16 bits in float32."""
     return [t.float() if t.dtype in LOW_PRECISION else t for t in tensors]
 
 
-def _is_alone(p: Tensor) -> bool:
-    """Tell whether `p` is a plain tensor on the CPU that fills its storage and shares it with no other tensor."""
-    if type(p) not in (Tensor, nn.Parameter) or p.device.type != "cpu" or p.layout != torch.strided:
-        return False
-    storage = p.untyped_storage()
-    alone = torch._C._storage_Use_Count(torch.empty(0).untyped_storage()._cdata)
-    return storage.nbytes() == p.numel() * p.element_size() and torch._C._storage_Use_Count(storage._cdata) == alone
+def _is_plain(p: Tensor) -> bool:
+    """Tell whether `p` is an ordinary tensor on the CPU that fills its storage."""
+    ordinary = type(p) in (Tensor, nn.Parameter) and p.device.type == "cpu" and p.layout == torch.strided
+    return ordinary and p.untyped_storage().nbytes() == p.numel() * p.element_size()
+
+
+def _users(tensor: Tensor) -> int:
+    """Count the references to the storage of `tensor`."""
+    return torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+
+
+# What a tensor that shares its storage with no other one counts.
+ALONE = _users(torch.empty(0))

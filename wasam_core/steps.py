@@ -167,18 +167,6 @@ class SharpnessAwareSteps(SwaFace):
         self.take_base_step()
         self.cost.steps += 1
 
-    def _finish(self) -> None:
-        if self._passes.phase is Phase.READY:
-            self._descend()
-        elif self._passes.phase is Phase.ASCENDED:
-            self.second_step()
-        else:
-            raise RuntimeError(
-                "step() needs a closure that computes the loss, calls backward and returns the loss, because a "
-                "sharpness-aware step takes the gradient twice. Without a closure: first_step(), backward again, "
-                "second_step()."
-            )
-
     def _agreed(self, finite: bool) -> bool:
         """Skip in all processes if one of them must, so that their weights stay the same."""
         if self._process_group is None:

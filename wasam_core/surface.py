@@ -216,6 +216,22 @@ def count_examples(batches: Iterable[Batch]) -> int:
     return sum(len(targets) for _, targets in batches)
 
 
+def first_examples(batches: Sequence[Batch], count: int) -> tuple[Batch, ...]:
+    """Return the first `count` (≥ 1) examples of the batches, in batches; all of them if there are fewer.
+
+    Example:
+        >>> batch = (torch.ones(3, 2), torch.zeros(3))
+        >>> [len(targets) for _, targets in first_examples([batch, batch], 4)]
+        [3, 1]
+    """
+    kept: list[Batch] = []
+    for inputs, targets in batches:
+        if count > 0:
+            kept.append((inputs[:count], targets[:count]))
+            count -= len(targets)
+    return tuple(kept)
+
+
 def weights_by_name(model: nn.Module, weights: Sequence[Tensor] | Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Match a weight vector with the model's parameters, in their shape, dtype and device.
 

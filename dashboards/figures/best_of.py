@@ -9,7 +9,15 @@ import plotly.graph_objects as go
 
 from dashboards import theme
 from dashboards.cells import Cell
-from dashboards.figures.panels import Arrangement, Axes, anchors, axis, grid_of_cells, lay_out
+from dashboards.figures.panels import (
+    Arrangement,
+    Axes,
+    anchors,
+    axis,
+    grid_of_cells,
+    lay_out,
+    shares_stay_shares,
+)
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 
@@ -92,7 +100,7 @@ def _ends(curve: BestOf, against: Against) -> tuple[float, ...]:
 
 
 def figure_of(curves: Sequence[BestOf], against: Against) -> tuple[go.Figure, Arrangement]:
-    """Draw one panel a problem: a line a search, the band around it cut at the panel."""
+    """Draw one panel a problem: a line a search, the edges of its band thin and dotted."""
     curves = [curve for curve in curves if theme.known(_ends(curve, against)[-1])]
     names = list(dict.fromkeys(curve.cell for curve in curves))
     logarithmic = max(curve.trials[-1] for curve in curves) > MOST_LINEAR
@@ -102,7 +110,7 @@ def figure_of(curves: Sequence[BestOf], against: Against) -> tuple[go.Figure, Ar
         here = [curve for curve in curves if curve.cell == name]
         low, high = shown(here)
         for curve in here:
-            traces += _band(curve, against, panel)
+            traces.append(_band(curve, against, panel))
         for curve in here:
             traces.append(_line(curve, against, panel))
         right = max(_ends(curve, against)[-1] for curve in here)
@@ -122,26 +130,21 @@ def shown(curves: Sequence[BestOf]) -> tuple[float, float]:
     """Return the scores that a panel shows: all lines, and a third of their range of the bands above and below."""
     values = [v for curve in curves for v in curve.expected]
     room = max((max(values) - min(values)) / 3, 0.005)
-    return max(0.0, min(values) - room), min(1.0, max(values) + room)
+    return shares_stay_shares(min(values) - room, max(values) + room, values)
 
 
-def _band(curve: BestOf, against: Against, panel: int) -> list[go.Scatter]:
-    """Draw the lower and the upper edge of a band, tinted between them."""
-    color, xs = theme.style_of(curve.method).color, theme.rounded(_ends(curve, against))
-    edge = {"width": 1, "color": theme.faded(color, 0.3)}
-    return [
-        go.Scatter(
-            x=xs,
-            y=theme.rounded([theme.in_points(v) for v in values]),
-            mode="lines",
-            line=edge,
-            fill=fill,
-            fillcolor=theme.faded(color, 0.05),
-            hoverinfo="skip",
-            **anchors(panel),
-        )
-        for values, fill in ((curve.low, "none"), (curve.high, "tonexty"))
-    ]
+def _band(curve: BestOf, against: Against, panel: int) -> go.Scatter:
+    """Draw both edges of a band, untinted: with few trials the tints of all methods would fill the panel."""
+    xs = theme.rounded(_ends(curve, against))
+    low, high = (theme.rounded([theme.in_points(v) for v in values]) for values in (curve.low, curve.high))
+    return go.Scatter(
+        x=[*xs, None, *xs],
+        y=[*low, None, *high],
+        mode="lines",
+        line={"width": 1, "color": theme.faded(theme.style_of(curve.method).color, 0.4), "dash": "dot"},
+        hoverinfo="skip",
+        **anchors(panel),
+    )
 
 
 def _line(curve: BestOf, against: Against, panel: int) -> go.Scatter:
@@ -152,15 +155,12 @@ def _line(curve: BestOf, against: Against, panel: int) -> go.Scatter:
         y=theme.rounded([theme.in_points(v) for v in curve.expected]),
         mode="lines+markers" if len(curve.trials) <= 12 else "lines",
         line={"color": style.color, "width": 2, "dash": style.dash if filled else "dot"},
-        marker={
-            "symbol": style.symbol,
-            "size": 6,
-            "color": style.color if filled else theme.PAPER,
-            "line": {"color": style.color, "width": 0 if filled else 1.4},
-        },
+        marker={"symbol": style.symbol, "size": 6}
+        if filled
+        else {"symbol": style.symbol, "size": 6, "color": theme.PAPER, "line": {"color": style.color, "width": 1.4}},
         hoverinfo="text",
         hovertext=[
-            f"<b>{theme.plot_text(curve.name)}</b>, best of {k}: {theme.percent(e)}"
+            f"{theme.plot_text(curve.name)}, best of {k}: {theme.percent(e)}"
             for k, e in zip(curve.trials, curve.expected, strict=True)
         ],
         **anchors(panel),

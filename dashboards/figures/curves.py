@@ -1,5 +1,6 @@
 """How did training go? Validation accuracy over the epochs of the confirm runs, and where averaging takes it."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,16 @@ import plotly.graph_objects as go
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.confirmed import Confirmed, standing_for
-from dashboards.figures.panels import Arrangement, Axes, anchor, anchors, axis, grid_of_cells, lay_out
+from dashboards.figures.panels import (
+    Arrangement,
+    Axes,
+    anchor,
+    anchors,
+    axis,
+    grid_of_cells,
+    lay_out,
+    shares_stay_shares,
+)
 from dashboards.tables import Column, Entry, Table, numeric
 from study.methods import METHODS
 from study.stats import estimate
@@ -168,14 +178,15 @@ def shown(curves: Sequence[Curve], ends: Sequence[float] = ()) -> tuple[float, f
     top, floor = max(means), max(min(means), max(means) - SHOWN_BELOW_BEST)
     room = max(top - floor, 0.05)
     bands = [v for curve in curves for v in (*curve.low, *curve.high) if theme.known(v)]
-    low = max(min([floor, *bands]), floor - room, top - SHOWN_BELOW_BEST, 0.0)
-    return low, min(max([top, *bands]), top + room, 1.0)
+    low = max(min([floor, *bands]), floor - room, top - SHOWN_BELOW_BEST)
+    return shares_stay_shares(low, min(max([top, *bands]), top + room), means)
 
 
 def _traces(curve: Curve, panel: int) -> list[go.Scatter]:
     style = theme.style_of(curve.method)
+    floor, roof = shares_stay_shares(-math.inf, math.inf, curve.mean)
     known = [
-        (epoch, max(0.0, low), min(1.0, high))
+        (epoch, max(floor, low), min(roof, high))
         for epoch, low, high in zip(curve.epochs, curve.low, curve.high, strict=True)
         if theme.known(low)
     ]

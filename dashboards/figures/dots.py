@@ -13,6 +13,8 @@ import plotly.graph_objects as go
 from dashboards import theme
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchors, axis, lay_out
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 @dataclass(frozen=True, slots=True)
 class Dot:
@@ -82,7 +84,7 @@ def _x_axis(scale: Scale, span: tuple[float, float]) -> dict[str, object]:
         "type": "log",
         "range": [math.log10(end) for end in span],
         "tickvals": at,
-        "ticktext": [f"{value:g}" for value in at],
+        "ticktext": [tick_words(value) for value in at],
         "title": {"text": scale.title},
     }
 
@@ -114,6 +116,14 @@ def ticks(low: float, high: float) -> list[float]:
         if len(inside) <= 5:
             return inside
     return inside[:: -(-len(inside) // 5)]
+
+
+def tick_words(value: float) -> str:
+    """Write a round number above 0; very small and very large ones as a power of ten."""
+    if 1e-3 <= value < 1e5:
+        return f"{value:g}"
+    digit, exponent = f"{value:.0e}".split("e")
+    return ("" if digit == "1" else f"{digit}·") + "10" + str(int(exponent)).translate(_RAISED)
 
 
 def _traces(

@@ -5,7 +5,7 @@ then the paper, light or dark, and the ink reads on every field.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
@@ -14,6 +14,7 @@ from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, 
 
 _GAP = 0.03  # of a field, on each side
 _MOST_COLUMNS_WITH_TEXT = 10
+_NARROW_CHARACTERS = 26  # of all column names together, side by side on a phone
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,17 @@ def figure_of(
     traces: list[go.Scatter] = []
     shapes: list[dict[str, object]] = []
     axes: Axes = {}
+    characters = max(5, min(13, _NARROW_CHARACTERS // max(1, len(columns))))
+    across = [
+        theme.wrapped(name.replace("+", "+ ") if len(name) > characters else name, characters) for name in columns
+    ]
+    down = [theme.wrapped(name, 24) for name in rows]
     for panel, matrix in enumerate(matrices):
         shapes += [_shape(field, len(rows), panel) for field in matrix.fields]
         traces.append(_texts(matrix.fields, len(rows), panel, written=len(columns) <= _MOST_COLUMNS_WITH_TEXT))
         axes[axis("x", panel)] = {
             "tickvals": list(range(len(columns))),
-            "ticktext": [theme.wrapped(name, 13) for name in columns],
+            "ticktext": across,
             "range": [-0.5, len(columns) - 0.5],
             "showgrid": False,
             "ticks": "",
@@ -57,26 +63,27 @@ def figure_of(
         }
         axes[axis("y", panel)] = {
             "tickvals": [len(rows) - 1 - row for row in range(len(rows))],
-            "ticktext": [theme.wrapped(name, 24) for name in rows],
+            "ticktext": down,
             "range": [-0.5, len(rows) - 0.5],
             "showgrid": False,
             "tickfont": {"color": theme.INK, "size": 12},
         }
-    figure, narrow = lay_out(traces, [m.title for m in matrices], _grid(len(matrices), rows, columns, row_height), axes,
-                             shapes=shapes)  # fmt: skip
+    grid = _grid(len(matrices), down, across, row_height)
+    figure, narrow = lay_out(traces, [matrix.title for matrix in matrices], grid, axes, shapes=shapes)
     figure.layout.hoverdistance = 40  # a pointer anywhere in a field finds it
     return figure, narrow
 
 
 def _grid(matrices: int, rows: Sequence[str], columns: Sequence[str], row_height: int) -> Grid:
-    lines = max([1, *(theme.wrapped(name, 13).count("<br>") + 1 for name in columns)])
-    across = max(1, min(3, 12 // max(1, len(columns)), matrices))
-    height = max(90, row_height * len(rows))
-    grid = Grid(
-        columns=across, narrow_columns=1, row=height, narrow_row=height, left=158, narrow_left=132, gap=62 + 15 * lines,
-        x_gap=0.03, y_labels="first", at_least=2 if len(columns) < 6 else 1, top=30, bottom=44 + 15 * (lines - 1),
+    """Return a grid with room for the lines of all names; ``rows`` and ``columns`` are wrapped already."""
+    lines = max((name.count("<br>") + 1 for name in columns), default=1)
+    height = max(row_height, 15 * max((name.count("<br>") + 1 for name in rows), default=1) + 6)
+    whole = max(90, height * len(rows))
+    return Grid(
+        columns=max(1, min(3, 12 // max(1, len(columns)), matrices)), narrow_columns=1, row=whole, narrow_row=whole,
+        left=158, narrow_left=144, gap=62 + 15 * lines, x_gap=0.03, y_labels="first",
+        at_least=2 if len(columns) < 6 else 1, top=30, bottom=44 + 15 * (lines - 1),
     )  # fmt: skip
-    return grid if across > 1 else replace(grid, y_labels="all")
 
 
 def _shape(field: Field, rows: int, panel: int) -> dict[str, object]:

@@ -73,15 +73,17 @@ def gain_map_of(findings: Findings, cells: Mapping[str, Cell]) -> GainMap:
 
 
 def factor_across(cells: Sequence[Cell]) -> str:
-    """Return the factor with most levels among those that every problem has, if the rest makes at least two rows.
+    """Return the factor with most levels among those that every problem has, if its map has at least two full rows.
 
-    The columns are then its levels, and each row one combination of task and other factors; "" without such a factor.
+    The columns are then its levels, and each row one combination of task and other factors. "" without such a factor,
+    and where more than a third of the fields would be empty: tasks that merely differ in it share no columns.
     """
     shared = [name for name in (cells[0].varied if cells else ()) if all(name in cell.varied for cell in cells)]
-    found = [(len({cell.varied[name] for cell in cells}), name) for name in shared]
-    crossed = [
-        (levels, name) for levels, name in found if levels > 1 and len({c.label_without(name) for c in cells}) > 1
-    ]
+    crossed = []
+    for name in shared:
+        levels, rows = {cell.varied[name] for cell in cells}, {cell.label_without(name) for cell in cells}
+        if min(len(levels), len(rows)) > 1 and 3 * len(cells) >= 2 * len(levels) * len(rows):
+            crossed.append((len(levels), name))
     return max(crossed, key=lambda pair: pair[0])[1] if crossed else ""
 
 

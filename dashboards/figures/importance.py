@@ -12,7 +12,7 @@ from study.findings import Findings
 from study.stats import Importance
 
 _ORDER = ("learning_rate", "rho", "average_start", "weight_decay")
-_PANEL = "share of the movement in ranks"
+_PANEL = "share in the ranking"
 
 
 def importances_of(findings: Findings) -> tuple[Importance, ...]:

@@ -12,7 +12,7 @@ from dashboards.figures.panels import Arrangement
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 
-_PANEL = "tuned minus fresh validation accuracy"
+_PANEL = "tuned minus fresh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def figure_of(data: Sequence[Flattery]) -> tuple[go.Figure, Arrangement]:
         )
         for f in data
     ]
-    return dots.figure_of(marks, {_PANEL: dots.Scale("percentage points", holds=0.0)})
+    return dots.figure_of(marks, {_PANEL: dots.Scale("validation accuracy, points", holds=0.0)})
 
 
 def table_of(data: Sequence[Flattery]) -> Table:

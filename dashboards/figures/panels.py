@@ -5,7 +5,7 @@ An arrangement is a flat dict of layout paths to values, the form that both ``Fi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
@@ -13,6 +13,7 @@ from dashboards import theme
 
 Arrangement = dict[str, object]
 Axes = dict[str, dict[str, object]]
+_TITLE_LINES = 2  # that every grid has room for above its panels
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,11 @@ def foot(values: Sequence[float]) -> float:
     return max(min(values), median - 3 * (best - median) - 0.02)
 
 
+def shares_stay_shares(low: float, high: float, values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis, cut at 0 and 1 where all values are shares; an R², say, may lie below 0."""
+    return (max(low, 0.0), min(high, 1.0)) if all(0 <= value <= 1 for value in values) else (low, high)
+
+
 def window(low: float, high: float, span: float) -> list[float]:
     """Return an axis range in percent: ``span`` around the middle of low and high, moved down to end at 101 %."""
     top = min((low + high) / 2 + 0.56 * span, max(1.01, high + 0.01))
@@ -107,7 +113,7 @@ def arrange(panels: int, grid: Grid, *, narrow: bool) -> Arrangement:
 
 
 def lay_out(
-    traces: Sequence[go.Scatter],
+    traces: Sequence[go.Scatter | go.Contour],
     titles: Sequence[str],
     grid: Grid,
     axes: Mapping[str, Mapping[str, object]],
@@ -125,6 +131,8 @@ def lay_out(
         y_title: Title of the first panel's y axis; the others share its meaning.
         shapes: Lines and bands behind the traces.
     """
+    extra = 17 * max(0, max((title.count("<br>") + 1 for title in titles), default=0) - _TITLE_LINES)
+    grid = replace(grid, top=grid.top + extra, gap=grid.gap + extra)
     annotations = [
         {
             "text": f"<b>{title}</b>", "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom",

@@ -5,8 +5,9 @@ download and the dark colours do without, and it shows no values under the point
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import plotly.graph_objects as go
 
@@ -15,12 +16,38 @@ from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, foot, lay_out
 from dashboards.figures.radii import Radii, radii_of
 from dashboards.figures.tried import LAST, Tried, start_words
-from dashboards.tables import Column, Entry, Table, numeric
+from dashboards.tables import MOST_MADE, Column, Entry, Table, numeric
 from study.methods import FAMILIES, last_of
 
 MOST_DRAWN = 150  # lines a panel, four points each
 BEST_SHARE = 0.25  # of a problem's runs: drawn strongly
-_AXES = ("learning rate", "rho", "averaged from", "validation")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A searched setting with an upright axis of its own: logarithmic, 0 apart at the foot."""
+
+    name: str
+    read: Callable[[Tried], float]
+    scale: Radii
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What the lower and the upper end of the axis stand for."""
+        lowest = "0" if self.scale.zero else theme.number(10**self.scale.low)
+        return lowest, theme.number(10**self.scale.high)
+
+
+def settings_of(runs: Sequence[Tried]) -> tuple[Setting, ...]:
+    """Return the learning rate and rho, and the weight decay where it differs between the runs of a problem."""
+    given: list[tuple[str, Callable[[Tried], float]]] = [
+        ("learning rate", lambda run: run.learning_rate),
+        ("rho", lambda run: run.rho if FAMILIES[run.family].rule else 0.0),
+    ]
+    decays = {(run.cell, run.weight_decay) for run in runs if theme.known(run.weight_decay)}
+    if len(decays) > len({cell for cell, _ in decays}):
+        given.append(("weight decay", lambda run: run.weight_decay if theme.known(run.weight_decay) else 0.0))
+    return tuple(Setting(name, read, radii_of(map(read, runs))) for name, read in given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +89,9 @@ def best_families(bundles: Iterable[Bundle]) -> dict[str, tuple[int, int]]:
 
 
 def figure_of(bundles: tuple[Bundle, ...]) -> tuple[go.Figure, Arrangement]:
-    """Draw one panel a problem: four upright axes, one line a run, the best quarter strong."""
-    runs = [run for bundle in bundles for run in bundle.runs]
-    rates = [math.log10(run.learning_rate) for run in runs]
-    low, high = min(rates), max(rates)
-    radii = radii_of(run.rho for run in runs)
+    """Draw one panel a problem: an upright axis a setting, one line a run, the best quarter strong."""
+    settings = settings_of([run for bundle in bundles for run in bundle.runs])
+    names = [*(setting.name for setting in settings), "averaged from", "validation"]
     traces: list[go.Scatter] = []
     axes: Axes = {}
     shapes: list[dict[str, object]] = []
@@ -74,7 +99,7 @@ def figure_of(bundles: tuple[Bundle, ...]) -> tuple[go.Figure, Arrangement]:
         shapes += [
             {"type": "line", "xref": anchor("x", panel), "yref": anchor("y", panel), "x0": x, "x1": x, "y0": 0, "y1": 1,
              "layer": "below", "line": {"color": theme.MUTED, "width": 1}}
-            for x in range(len(_AXES))
+            for x in range(len(names))
         ]  # fmt: skip
         for strong in (False, True):
             for family in dict.fromkeys(run.family for run in bundle.runs):
@@ -84,12 +109,12 @@ def figure_of(bundles: tuple[Bundle, ...]) -> tuple[go.Figure, Arrangement]:
                     if run.family == family and (run.best[1] >= bundle.cut) == strong
                 ]
                 if drawn:
-                    traces.append(_lines(bundle, drawn, (low, high), radii, panel, strong=strong))
-        traces.append(_ends(bundle, (low, high), radii, panel))
+                    traces.append(_lines(bundle, drawn, settings, panel, strong=strong))
+        traces.append(_ends(bundle, settings, panel))
         axes[axis("x", panel)] = {
-            "tickvals": list(range(len(_AXES))),
-            "ticktext": [name.replace(" ", "<br>") for name in _AXES],
-            "range": [-0.32, len(_AXES) - 0.68],
+            "tickvals": list(range(len(names))),
+            "ticktext": [name.replace(" ", "<br>") for name in names],
+            "range": [-0.32, len(names) - 0.68],
             "showgrid": False,
             "ticks": "",
             "tickangle": 0,
@@ -103,20 +128,19 @@ def figure_of(bundles: tuple[Bundle, ...]) -> tuple[go.Figure, Arrangement]:
     return lay_out(traces, [theme.wrapped(bundle.cell, 34) for bundle in bundles], grid, axes, shapes=shapes)
 
 
-def _heights(run: Tried, bundle: Bundle, rates: tuple[float, float], radii: Radii) -> list[float]:
+def heights(run: Tried, bundle: Bundle, settings: Sequence[Setting]) -> list[float]:
+    """Return where a run crosses the upright axes, as shares of their height."""
     start, score = run.best
-    rate = (math.log10(run.learning_rate) - rates[0]) / max(rates[1] - rates[0], 1e-9)
     value = (max(score, bundle.floor) - bundle.floor) / max(bundle.best - bundle.floor, 1e-9)
-    return [rate, radii.share(run.rho if FAMILIES[run.family].rule else 0.0), start, value]
+    return [*(setting.scale.share(setting.read(run)) for setting in settings), start, value]
 
 
-def _lines(
-    bundle: Bundle, runs: list[Tried], rates: tuple[float, float], radii: Radii, panel: int, *, strong: bool
-) -> go.Scatter:
-    style = theme.style_of(last_of(runs[0].family))
+def _lines(bundle: Bundle, runs: list[Tried], settings: Sequence[Setting], panel: int, *, strong: bool) -> go.Scatter:
+    style, count = theme.style_of(last_of(runs[0].family)), len(settings) + 2
+    silent = [""] * (count - 1)  # the words stand at the score alone: at every axis they would be most of the chart
     return go.Scatter(
-        x=[x for _ in runs for x in (*range(len(_AXES)), None)],
-        y=[y for run in runs for y in (*theme.rounded(_heights(run, bundle, rates, radii)), None)],
+        x=[x for _ in runs for x in (*range(count), None)],
+        y=[y for run in runs for y in (*theme.rounded(heights(run, bundle, settings)), None)],
         mode="lines+markers",
         line={"color": theme.faded(style.color, 0.85 if strong else 0.16), "width": 1.8 if strong else 1},
         marker={
@@ -125,28 +149,24 @@ def _lines(
             "color": theme.faded(style.color, 0.9 if strong else 0.2),
         },
         hoverinfo="text",
-        hovertext=[
-            text for run in runs for text in ("", "", "", _hover(run), "")
-        ],  # at the score alone: a third of the bytes
+        hovertext=[text for run in runs for text in (*silent, _hover(run), "")],
         **anchors(panel),
     )
 
 
-def _ends(bundle: Bundle, rates: tuple[float, float], radii: Radii, panel: int) -> go.Scatter:
+def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int) -> go.Scatter:
     """Write what the lower and the upper end of every axis stand for."""
-    lowest = "0" if radii.zero else theme.number(10**radii.low)
     texts = [
-        (theme.number(10 ** rates[0]), theme.number(10 ** rates[1])),
-        (lowest, theme.number(10**radii.high)),
+        *(setting.ends for setting in settings),
         ("0\u202f%", "last"),
         (f"{theme.in_points(bundle.floor):.1f}\u202f%", f"{theme.in_points(bundle.best):.1f}\u202f%"),
     ]
     return go.Scatter(
-        x=[x for x in range(len(_AXES)) for _ in (0, 1)],
-        y=[-0.02, 1.02] * len(_AXES),
+        x=[x for x in range(len(texts)) for _ in (0, 1)],
+        y=[-0.02, 1.02] * len(texts),
         mode="text",
         text=[text for pair in texts for text in pair],
-        textposition=["bottom center", "top center"] * len(_AXES),
+        textposition=["bottom center", "top center"] * len(texts),
         textfont={"color": theme.MUTED, "size": 10},
         cliponaxis=False,
         hoverinfo="skip",
@@ -175,6 +195,7 @@ def table_of(bundles: tuple[Bundle, ...]) -> Table:
             numeric("Trial", "trial"),
             numeric("Learning rate", "learning_rate"),
             numeric("rho", "rho"),
+            numeric("Weight decay", "weight_decay"),
             numeric("Averaged from", "average_start"),
             numeric("Validation", "val_score"),
             Column("Best quarter", "best_quarter"),
@@ -186,11 +207,12 @@ def table_of(bundles: tuple[Bundle, ...]) -> Table:
                 Entry(str(run.trial), run.trial),
                 Entry(theme.number(run.learning_rate), run.learning_rate),
                 Entry(theme.number(run.rho), run.rho),
+                Entry(theme.number(run.weight_decay), run.weight_decay if theme.known(run.weight_decay) else None),
                 Entry(start_words(run.best[0]), run.best[0]),
                 Entry(theme.percent(run.best[1]), run.best[1]),
                 Entry("yes" if run.best[1] >= bundle.cut else "no"),
             )
-            for bundle in bundles
-            for run in bundle.runs
+            for bundle, run in islice(((bundle, run) for bundle in bundles for run in bundle.runs), MOST_MADE)
         ),
+        total=sum(len(bundle.runs) for bundle in bundles),
     )

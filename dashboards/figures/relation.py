@@ -114,7 +114,7 @@ def figure_of(relations: Sequence[Relation]) -> tuple[go.Figure, Arrangement]:
             "range": [math.log10(low), math.log10(high)],
             "tickvals": at,
             "ticktext": [f"{value:g}×" for value in at],
-            "title": {"text": "largest eigenvalue, × baseline's"},
+            "title": {"text": "sharpness, × base"},
         }
         axes[axis("y", panel)] = {
             "range": [theme.in_points(min(gains) - room), theme.in_points(max(gains) + room)],

@@ -61,7 +61,7 @@ def diagrams_of(
     found = []
     for chosen, runs in records_by_selection(records, selections):
         weights = standing_for(chosen)
-        measured = [r for run in runs for r in run.reliability if r.weights == weights and sum(r.counts)]
+        measured = [r for run in runs for r in run.reliability if r.weights == weights and any(r.counts)]
         if measured and chosen.cell in cells:
             diagram = Diagram(cells[chosen.cell].label, chosen.method, weights, len(measured), _bins(measured))
             found.append(diagram)

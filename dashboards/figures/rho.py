@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import plotly.graph_objects as go
 
@@ -10,7 +11,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchor, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.radii import Radii, radii_of
-from dashboards.tables import Column, Entry, Table, numeric
+from dashboards.tables import MOST_MADE, Column, Entry, Table, numeric
 from study.findings import Findings
 
 BINS = 5
@@ -174,9 +175,16 @@ def table_of(responses: tuple[Response, ...]) -> Table:
                 Entry(theme.percent(last), last),
                 Entry(theme.percent(averaged), averaged),
             )
-            for response in responses
-            for rho, lr, last, averaged in sorted(
-                zip(response.rho, response.learning_rate, response.last, response.averaged, strict=True)
+            for response, (rho, lr, last, averaged) in islice(
+                (
+                    (response, run)
+                    for response in responses
+                    for run in sorted(
+                        zip(response.rho, response.learning_rate, response.last, response.averaged, strict=True)
+                    )
+                ),
+                MOST_MADE,
             )
         ),
+        total=sum(len(response.rho) for response in responses),
     )

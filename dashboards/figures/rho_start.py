@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import plotly.graph_objects as go
 
@@ -10,7 +11,7 @@ from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.radii import Radii, radii_of
 from dashboards.figures.tried import LAST, Tried, start_words
-from dashboards.tables import Column, Entry, Table, numeric
+from dashboards.tables import MOST_MADE, Column, Entry, Table, numeric
 from study.methods import FAMILIES, METHODS, last_of
 from study.selection import Selection
 
@@ -124,6 +125,7 @@ def _traces(one: StartMap, radii: Radii, panel: int) -> list[go.Scatter]:
         y=theme.rounded([_height(one.chosen[1])]),
         mode="markers",
         marker={"symbol": "circle-open", "size": 19, "color": theme.INK, "line": {"width": 2}},
+        cliponaxis=False,
         hoverinfo="skip",
         **anchors(panel),
     )
@@ -156,7 +158,14 @@ def table_of(maps: tuple[StartMap, ...]) -> Table:
                 Entry(theme.number(point.learning_rate), point.learning_rate),
                 Entry(theme.percent(point.score), point.score),
             )
-            for one in maps
-            for point in sorted(one.points, key=lambda point: (point.rho, point.start, point.learning_rate))
+            for one, point in islice(
+                (
+                    (one, point)
+                    for one in maps
+                    for point in sorted(one.points, key=lambda point: (point.rho, point.start, point.learning_rate))
+                ),
+                MOST_MADE,
+            )
         ),
+        total=sum(len(one.points) for one in maps),
     )

@@ -1,6 +1,7 @@
 """How sharp is the loss around the weights of each method? Probes of the confirm runs: they describe, no more."""
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -62,6 +63,17 @@ def probed(run: RunRecord, weights: str, measure: str) -> float | None:
     """Return a probe's value, None where it was not measured."""
     values = (p.value for p in run.probes if (p.weights, p.name) == (weights, measure) and theme.known(p.value))
     return next(values, None)
+
+
+def trace_error(records: Iterable[RunRecord]) -> float | None:
+    """Return the median half-width of the 95 % intervals that the traces come with, over their values."""
+    halves = [
+        (p.high - p.low) / (2 * p.value)
+        for record in records
+        for p in record.probes
+        if p.name == "trace" and p.low is not None and p.high is not None and p.value > 0
+    ]
+    return statistics.median(halves) if halves else None
 
 
 def _summarized(cell: str, method: str, weights: str, measure: str, values: tuple[float, ...]) -> Sharpness:

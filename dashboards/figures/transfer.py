@@ -85,7 +85,7 @@ def _hover(rho: float | None, target: str, regret: float) -> str:
 
 
 def table_of(transfers: Sequence[Transfer]) -> Table:
-    """Return one row a pair of problems, with the chance level of the target."""
+    """Return one row a pair of different problems, with the chance level of the target."""
     return Table(
         "rho-transfer",
         "Validation accuracy lost when rho is taken from another problem and the rest is tuned anew.",
@@ -109,5 +109,6 @@ def table_of(transfers: Sequence[Transfer]) -> Table:
             for t in transfers
             for source, rho, row in zip(t.cells, t.rho, t.regret, strict=True)
             for target, regret, chance in zip(t.cells, row, t.chance, strict=True)
+            if target != source
         ),
     )

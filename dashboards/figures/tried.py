@@ -4,18 +4,23 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+_COLUMNS = ["run_id", "cell", "family", "trial", "learning_rate", "rho", "weight_decay", "weights", "val_score"]
 LAST = 1.0  # the start that stands for "no averaging": the average over the final iterate alone
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One tune run at equal epochs. ``scores``: (start of averaging as a share of the epochs, validation score)."""
+    """One tune run at equal epochs. ``scores``: (start of averaging as a share of the epochs, validation score).
+
+    ``weight_decay`` is NaN where the task has no such factor.
+    """
 
     cell: str
     family: str
     trial: int
     learning_rate: float
     rho: float
+    weight_decay: float
     scores: tuple[tuple[float, float], ...]
 
     @property
@@ -30,20 +35,14 @@ def tried_of(frame: pd.DataFrame) -> tuple[Tried, ...]:
         (frame["stage"] == "tune") & frame["final"] & frame["val_score"].notna() & (frame["epochs_factor"] == 1)
     ]
     rows = rows[(rows["weights"] == "last") | rows["weights"].str.startswith("swa@")]
-    found = []
-    for _, run in rows.groupby("run_id", sort=True):
-        head = run.iloc[0]
-        pairs = zip(run["weights"], run["val_score"], strict=True)
-        found.append(
-            Tried(
-                cell=str(head["cell"]),
-                family=str(head["family"]),
-                trial=int(head["trial"]),
-                learning_rate=float(head["learning_rate"]),
-                rho=float(head["rho"]),
-                scores=tuple(sorted((_start(str(weights)), float(score)) for weights, score in pairs)),
-            )
-        )
+    rows = rows.reindex(columns=_COLUMNS)  # a study without the factor has no such column
+    # One pass over plain tuples: a group of pandas for every run takes minutes where there are many runs.
+    heads: dict[str, tuple[str, str, int, float, float, float]] = {}
+    scores: dict[str, list[tuple[float, float]]] = {}
+    for run_id, cell, family, trial, rate, rho, decay, weights, score in rows.itertuples(index=False, name=None):
+        heads.setdefault(run_id, (str(cell), str(family), int(trial), float(rate), float(rho), float(decay)))
+        scores.setdefault(run_id, []).append((_start(str(weights)), float(score)))
+    found = [Tried(*heads[run_id], tuple(sorted(scores[run_id]))) for run_id in sorted(heads)]
     return tuple(sorted(found, key=lambda run: (run.cell, run.family, run.trial)))
 
 

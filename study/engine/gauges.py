@@ -1,11 +1,15 @@
 """Live numbers of a study for Prometheus, through Ray's own exporter; ``study/deploy/grafana.json`` draws them."""
 
+import time
+from collections.abc import Callable
+
 from ray.util.metrics import Gauge
 
 from study.listener import Listener
 from study.records import RunRecord
 from study.tally import Tally
 
+_EVERY_S = 5.0  # Ray forgets a gauge that has not been set for some 20 s, and a run may take longer
 # Ray puts "ray_" before each name on the Prometheus endpoint.
 GAUGES = {
     "study_runs_planned": ("Runs of the whole study, at most.", ("study",)),
@@ -22,10 +26,11 @@ class Gauges(Listener):
     Args:
         study: The study's name, a tag of every number.
         tally: What is counted; somebody else counts.
+        clock: Seconds of a clock that never goes back.
     """
 
-    def __init__(self, study: str, tally: Tally) -> None:
-        self._study, self._tally = study, tally
+    def __init__(self, study: str, tally: Tally, clock: Callable[[], float] = time.monotonic) -> None:
+        self._study, self._tally, self._clock = study, tally, clock
         self._gauges = {name: Gauge(name, text, tags) for name, (text, tags) in GAUGES.items()}
         self._publish()
 
@@ -33,7 +38,13 @@ class Gauges(Listener):
         """Publish what is known now."""
         self._publish()
 
+    def tick(self) -> None:
+        """Publish the same again, so that it stays."""
+        if self._clock() - self._published_at > _EVERY_S:
+            self._publish()
+
     def _publish(self) -> None:
+        self._published_at = self._clock()
         counts = {
             "study_runs_planned": self._tally.planned[1],
             "study_runs_done": self._tally.done,

@@ -6,8 +6,8 @@ a run is tried once more with nothing beside it, and only then counts as failed.
 
 from study.records import RunRecord
 
-# The last line of the traceback: torch on a GPU, Python and NumPy on the CPU, torch on the CPU.
-_SIGNS = ("OutOfMemoryError", "MemoryError", "DefaultCPUAllocator: can't allocate memory")
+# In the last line of the error: torch on a GPU, Python and NumPy, torch on the CPU, and Ray, which kills workers early.
+_SIGNS = ("OutOfMemoryError", "MemoryError", "DefaultCPUAllocator: can't allocate memory", "running low on memory")
 
 
 def out_of_memory(record: RunRecord) -> bool:

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -56,15 +57,14 @@ class Recorder(StaysInTheDriver, tune.Callback):
         self._end(trial, *self._reported.pop(trial.trial_id))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        cause = trial.get_pickled_error() or trial.get_error() or "its process died"
-        why = self._watch.why(trial.trial_id) or " ".join(str(cause).split())
+        why = self._watch.why(trial.trial_id) or _last_error(trial)
         job = self._searcher.under_way[trial.trial_id]
         record = RunRecord(
             run_id=job.run_id,
             spec_hash=self._spec_hash,
             job=job,
             status="failed",
-            error=f"the worker was lost {RETRIES + 1} times: {why}"[:4000],
+            error=f"the worker was lost {RETRIES + 1} times: {why}",
         )
         self._end(trial, record, b"")
 
@@ -87,6 +87,17 @@ class Recorder(StaysInTheDriver, tune.Callback):
     def _tell_retried(self, job: Job, why: str) -> None:
         for listener in self._listeners:
             listener.retried(job, why)
+
+
+def _last_error(trial: Any) -> str:
+    """Return the text of the last failure, on one line, from the driver's own file.
+
+    Tune's getters would unpickle the exception, which a user's own class may not survive, or ask the storage, to
+    which the file has not been copied yet.
+    """
+    path = Path(trial.error_file or "")
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return " ".join(text.rpartition("Failure # ")[2].split())[-3000:] or "its process died"
 
 
 def _discard_checkpoint(trial: Any) -> None:

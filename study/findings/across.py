@@ -73,7 +73,7 @@ def _measured(evidence: Evidence, method: str, budget: str, group: Sequence[Effe
     gains = [statistics.fmean(effect.differences[1::2]) for effect in group]
     found = [
         measured_moderator(
-            method, budget, "baseline accuracy", [statistics.fmean(e.baseline_values[::2]) for e in group], gains
+            method, budget, "baseline score", [statistics.fmean(e.baseline_values[::2]) for e in group], gains
         )
     ]
     sharpness = [_log_sharpness(evidence, effect) for effect in group]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from study.factors import limits_of
 from study.findings.content import Caveat, DeltaStrip, RunCounts
 from study.findings.evidence import Arm, Evidence
 from study.methods import METHODS, relative_passes
@@ -24,6 +25,7 @@ def caveats_of(
     primary = [strip for strip in strips if strip.budget == evidence.spec.primary_budget]
     return [
         *_unfinished(counts),
+        *_mixed_scores(evidence),
         *_ended_badly("failed", evidence),
         *_ended_badly("diverged", evidence),
         *_ended_badly("pruned", evidence),
@@ -40,6 +42,17 @@ def _unfinished(counts: RunCounts) -> Iterable[Caveat]:
             "verdicts without enough pairs stand at insufficient data and the others can still change."
         )
         yield Caveat("unfinished study", "", "", detail)
+
+
+def _mixed_scores(evidence: Evidence) -> Iterable[Caveat]:
+    names = {cell.task: limits_of(cell.task).metric for cell in evidence.cells}
+    if len(set(names.values())) > 1:
+        listed = ", ".join(f"{name} in {task}" for task, name in names.items())
+        detail = (
+            f"The score is not the same in all tasks ({listed}); δ and whatever is put together across problems "
+            "treat a unit of one as a unit of the other."
+        )
+        yield Caveat("scores of several kinds", "", "", detail)
 
 
 def _ended_badly(status: str, evidence: Evidence) -> Iterable[Caveat]:

@@ -53,12 +53,12 @@ def mean_over_cells(hypothesis: Hypothesis, material: Material) -> Combination:
 
 
 def slope_over_cells(hypothesis: Hypothesis, material: Material) -> Combination:
-    """Weigh cells into the least-squares slope on the factor, adjusted for task and other factors."""
-    cells = material.evidence.cells
-    levels = [dict(cell.factors).get(hypothesis.factor) for cell in cells]
-    if not all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
+    """Weigh the cells that have the factor into the least-squares slope on it, adjusted for task and other factors."""
+    cells = [cell for cell in material.evidence.cells if hypothesis.factor in dict(cell.factors)]
+    levels = [dict(cell.factors)[hypothesis.factor] for cell in cells]
+    if not levels or not all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
         return Combination({}, note=f"{hypothesis.factor} is not a number that varies in this study.")
-    return _weighed(hypothesis.factor, cells, [float(level) for level in levels])  # type: ignore[arg-type]
+    return _weighed(hypothesis.factor, cells, [float(level) for level in levels])
 
 
 def contrast_over_cells(hypothesis: Hypothesis, material: Material) -> Combination:

@@ -86,8 +86,8 @@ class Caveat:
     """Something that could change the conclusion.
 
     ``kind`` is one of: ``failed runs``, ``diverged runs``, ``pruned runs``, ``edge of the search space``, ``verdict
-    depends on delta``, ``verdict depends on budget``, ``unfinished study``. ``cell`` and ``method`` are "" where it
-    concerns the whole study; ``detail`` is a plain, complete sentence without markup.
+    depends on delta``, ``verdict depends on budget``, ``scores of several kinds``, ``unfinished study``. ``cell`` and
+    ``method`` are "" where it concerns the whole study; ``detail`` is a plain, complete sentence without markup.
     """
 
     kind: str

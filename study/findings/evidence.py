@@ -160,7 +160,7 @@ def _cells(spec: StudySpec, records: Iterable[RunRecord]) -> tuple[Cell, ...]:
                 "give the records of one study and its own spec."
             )
     return tuple(
-        Cell(name, job.task, tuple((factor, job.factors[factor]) for factor in varied))
+        Cell(name, job.task, tuple((factor, job.factors[factor]) for factor in varied if factor in job.factors))
         for name, job in sorted(jobs.items(), key=lambda item: settings.index((item[1].task, item[1].factors)))
     )
 

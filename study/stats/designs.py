@@ -29,11 +29,11 @@ class Column:
 
 
 def columns(cells: Sequence[Mapping[str, Level]]) -> list[Column]:
-    """Return the columns of all factors that differ between cells, in the order of the factors."""
+    """Return the columns of all factors that every cell has and that differ between them, in the factors' order."""
     found: list[Column] = []
     for factor in cells[0] if cells else ():
-        levels = list(dict.fromkeys(cell[factor] for cell in cells))
-        if len(levels) < 2:
+        levels = list(dict.fromkeys(cell.get(factor) for cell in cells))
+        if len(levels) < 2 or None in levels:
             continue
         if all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
             found.append(Column(factor, "", tuple(float(cell[factor]) for cell in cells)))

@@ -80,11 +80,25 @@ def moderators(
 ) -> list[Moderator]:
     """Return one moderator per factor (per level, where it is not a number) that differs between cells.
 
+    A factor that only some cells have (a regression has no label noise) is looked at in those.
+
     Args:
         method, budget: Whose gains.
         cells: What each cell is set to, by factor.
         gains: Mean gain of each cell.
     """
+    found = _moderators_of_all(method, budget, cells, gains)
+    for factor in dict.fromkeys(name for cell in cells for name in cell):
+        having = [index for index, cell in enumerate(cells) if factor in cell]
+        if len(having) < len(cells):
+            part = _moderators_of_all(method, budget, [cells[i] for i in having], [gains[i] for i in having])
+            found += [moderator for moderator in part if moderator.factor == factor]
+    return found
+
+
+def _moderators_of_all(
+    method: str, budget: str, cells: Sequence[Mapping[str, Level]], gains: Sequence[float]
+) -> list[Moderator]:
     design = columns(cells)
     return [
         Moderator(

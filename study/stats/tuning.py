@@ -130,20 +130,22 @@ def _log_choose(n: NDArray[np.int_] | int, k: NDArray[np.int_] | int) -> Vector:
 
 
 def best_band(values: Sequence[float], trials: Sequence[int]) -> tuple[Vector, Vector]:
-    """Return the simultaneous 95 % band of the expected best of k independent trials, for accuracies in [0, 1].
+    """Return the simultaneous 95 % band of the expected best of k independent trials, for scores in [0, 1].
 
     The Kolmogorov–Smirnov band around the distribution of values, carried through x ↦ ∫ x dF(x)^k. It holds for any
     distribution and any number of trials. With few trials its upper end is near 1, because few trials don't rule a
     rare excellent one out. A bootstrap can't know of values it has not seen: with 8 (20) uniform trials its 95 %
-    interval held the expected best of 8 (20) only 61 % (63 %) of the time.
+    interval held the expected best of 8 (20) only 61 % (63 %) of the time. Where a score leaves [0, 1] (R² can be
+    negative), the worst and the best that was seen take the place of 0 and 1: the band is then no longer a guarantee.
 
     Source: Lourie et al. 2024, "Show Your Work with Confidence", arXiv 2311.09480; as ``opda``, method "ks".
     """
     ordered, n = np.sort(np.asarray(values, dtype=np.float64)), len(values)
     margin, steps, k = _ks_margin(n), np.arange(n + 1) / n, np.asarray(trials)[:, None]
     high_cdf, low_cdf = np.minimum(1, steps + margin) ** k, np.maximum(0, steps - margin) ** k
-    low = np.diff(high_cdf, axis=1) @ ordered
-    high = np.diff(low_cdf, axis=1) @ ordered + 1 - low_cdf[:, -1]
+    worst, best = min(0.0, float(ordered[0])), max(1.0, float(ordered[-1]))
+    low = np.diff(high_cdf, axis=1) @ ordered + worst * high_cdf[:, 0]
+    high = np.diff(low_cdf, axis=1) @ ordered + best * (1 - low_cdf[:, -1])
     return low, high
 
 

@@ -26,6 +26,8 @@ from study.tasks.tabular import (
 )
 from study.tasks.task import SealedTestError, Task, TaskError, classification, next_token, regression
 from study.tasks.text import load_corpus, text_task
+from study.tasks.vision import IMAGE_SETS, find_images, image_task, load_images
+from study.tasks.vision_folder import find_folder, folder_task, list_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,12 @@ class Source:
     Attributes:
         load: From the folder of downloaded data (None: the usual places) to whatever ``build`` needs.
         build: From that, a cell's factors and a seed to the task.
+        find: Makes sure that the data are there, without reading them; None if they come with the study.
     """
 
     load: Callable[[Path | None], Any]
     build: Callable[[Any, Mapping[str, FactorValue], int], Task]
+    find: Callable[[Path | None], object] | None = None
 
 
 SOURCES: dict[str, Source] = {
@@ -49,7 +53,19 @@ SOURCES: dict[str, Source] = {
     "diabetes": Source(lambda folder: load_diabetes_table(), table_task),
     "characters": Source(lambda folder: load_corpus(), text_task),
     "communities": Source(lambda folder: make_graphs(), graph_task),
+    **{name: Source(partial(load_images, name), image_task, partial(find_images, name)) for name in IMAGE_SETS},
+    "image-folder": Source(list_folder, folder_task, find_folder),
 }
+
+
+def find_data(name: str, folder: Path | None = None) -> None:
+    """Make sure that a task's data are there, or download them if the user has asked so; nothing is read.
+
+    Raises:
+        TaskError: they are not; the message names the files and every folder that was looked into.
+    """
+    if not is_own_task(name) and (find := SOURCES[name].find):
+        find(folder)
 
 
 def load_data(name: str, folder: Path | None = None) -> Any:
@@ -78,6 +94,7 @@ __all__ = [
     "build_task",
     "classification",
     "draw_split",
+    "find_data",
     "load_data",
     "next_token",
     "pool_task",

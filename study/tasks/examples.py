@@ -3,8 +3,10 @@
 Order and batch size come from outside, whatever the source, so that every method of a seed sees the same batches.
 """
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 Pair = tuple[Any, Tensor]
-Data = Pair | Dataset[Any] | DataLoader[Any]
+Data = tuple[Any, Any] | Dataset[Any] | DataLoader[Any]  # a pair may also hold arrays
 Order = npt.NDArray[np.int64]
 
 
@@ -93,7 +95,7 @@ class Resident:
         index = None if order is None else torch.from_numpy(order).to(self.targets.device)
         for begin in range(0, count - size + 1 if whole else count, size):
             chosen = slice(begin, begin + size) if index is None else index[begin : begin + size]
-            yield mapped(self.inputs, lambda t, chosen=chosen: t[chosen]), self.targets[chosen]
+            yield mapped(self.inputs, itemgetter(chosen)), self.targets[chosen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,15 @@ class Loaded:
         if whole and chunks and len(chunks[-1]) < size:
             chunks.pop()
         pinned = self.pinned and self.device.type == "cuda"
+        # A loader draws a seed for its workers; from the order, it is the same for every method and shifts nobody else.
+        generator = torch.Generator().manual_seed(0 if order is None else zlib.crc32(order.tobytes()))
         loader = DataLoader(
-            self.dataset, batch_sampler=chunks, collate_fn=self.collate, num_workers=self.workers, pin_memory=pinned
+            self.dataset,
+            batch_sampler=chunks,
+            collate_fn=self.collate,
+            num_workers=self.workers,
+            pin_memory=pinned,
+            generator=generator,
         )
         for batch in loader:
             inputs, targets = _pair(batch)
@@ -158,7 +167,9 @@ def with_leaves(inputs: Any, tensors: Sequence[Tensor]) -> Any:
 
 def _resident(inputs: Any, targets: Any, part: str) -> Resident:
     tensors, labels = mapped(inputs, torch.as_tensor), torch.as_tensor(targets)
-    for tensor in leaves(tensors):
+    for tensor in (*leaves(tensors), labels):
+        if not tensor.dim():
+            raise ExamplesError(f"{part}: a single number was given; inputs and targets hold an entry for each example")
         if len(tensor) != len(labels):
             raise ExamplesError(
                 f"{part}: inputs of {len(tensor)} and targets of {len(labels)} examples were given; "
@@ -177,8 +188,10 @@ def _map_style(dataset: Any, part: str) -> Any:
 
 
 def _pair(batch: Any) -> Pair:
-    if isinstance(batch, Mapping) and "labels" in batch:  # as Hugging Face datasets yield it
-        return {name: value for name, value in batch.items() if name != "labels"}, batch["labels"]
+    if isinstance(batch, Mapping):  # as Hugging Face datasets yield it, with or without a collator
+        for key in ("labels", "label"):
+            if key in batch:
+                return {name: value for name, value in batch.items() if name != key}, batch[key]
     if isinstance(batch, tuple | list) and len(batch) == 2:
         return batch[0], batch[1]
     raise ExamplesError(

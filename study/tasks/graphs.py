@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -71,7 +70,7 @@ def graph_task(graphs: Graphs, factors: Mapping[str, FactorValue], seed: int) ->
     order = stream(seed, "split").permutation(len(graphs.labels))
     val, rest = order[: graphs.validation_size], order[graphs.validation_size :]
     train = rest[: int(factors["train_size"])]
-    clean: npt.NDArray[np.int64] = graphs.labels[train]
+    clean = graphs.labels[train]
     noisy = with_noise(clean.ravel(), float(factors["label_noise"]), COMMUNITIES, seed).reshape(clean.shape)
     with torch.random.fork_rng():
         torch.manual_seed(torch_seed(seed, "initial weights"))

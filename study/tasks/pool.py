@@ -3,16 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from study.augment import augmented
+from study.factors import factor_of
 from study.models import build_model
 from study.records import FactorValue
 from study.streams import stream
 from study.tasks.task import Augment, SealedTestError, Task, classification
 
+Inputs = npt.NDArray[Any]  # floats of signals and tables, bytes of images, paths of files
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
@@ -22,19 +25,19 @@ class Pool:
     """Arrays of one task.
 
     Attributes:
-        inputs: ``(n, channels, *shape)``, standardized.
+        inputs: ``(n, channels, *shape)``, standardized; bytes of images; or ``(n,)`` paths.
         labels: ``(n,)``, classes from 0.
         validation_size: How many development examples every split sets aside for validation.
         classes: Number of classes.
     """
 
-    inputs: Floats
+    inputs: Inputs
     labels: Labels
     validation_size: int
     classes: int
-    _test: tuple[Floats, Labels] = field(repr=False)
+    _test: tuple[Inputs, Labels] = field(repr=False)
 
-    def open_test(self, stage: str) -> tuple[Floats, Labels]:
+    def open_test(self, stage: str) -> tuple[Inputs, Labels]:
         """Return the test inputs and labels; in the confirm stage alone.
 
         Raises:
@@ -52,9 +55,9 @@ class Pool:
 class Split:
     """One seed's training and validation examples; the training labels carry the cell's label noise."""
 
-    train_inputs: Floats
+    train_inputs: Inputs
     train_labels: Labels
-    val_inputs: Floats
+    val_inputs: Inputs
     val_labels: Labels
 
 
@@ -69,6 +72,7 @@ def pool_task(pool: Pool, factors: Mapping[str, FactorValue], seed: int) -> Task
         (split.val_inputs, split.val_labels),
         partial(pool.open_test, "confirm"),
         classes=pool.classes,
+        label_smoothing=float(factor_of(factors, "label_smoothing")),
         augment=augment,
     )
 

@@ -10,7 +10,6 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 from study.factors import factor_of
 from study.models import build_model
@@ -47,6 +46,8 @@ def load_breast_cancer_pool() -> Pool:
 
     Source: Street, Wolberg & Mangasarian, "Nuclear feature extraction for breast tumor diagnosis", 1993.
     """
+    from sklearn.datasets import load_breast_cancer  # noqa: PLC0415  # slow, and workers don't load data
+
     return _classes_of(load_breast_cancer, "breast cancer test part", test=169, validation=100, classes=2)
 
 
@@ -55,6 +56,8 @@ def load_wine_pool() -> Pool:
 
     Source: Aeberhard & Forina, "Wine", UCI, 1992, through scikit-learn.
     """
+    from sklearn.datasets import load_wine  # noqa: PLC0415  # slow, and workers don't load data
+
     return _classes_of(load_wine, "wine test part", test=58, validation=40, classes=3)
 
 
@@ -63,6 +66,8 @@ def load_diabetes_table() -> Table:
 
     Source: Efron, Hastie, Johnstone & Tibshirani, "Least Angle Regression", 2004, through scikit-learn.
     """
+    from sklearn.datasets import load_diabetes  # noqa: PLC0415  # slow, and workers don't load data
+
     inputs, targets, test_inputs, test_targets = _parts(load_diabetes, "diabetes test part", 142)
     mean, deviation = targets.mean(), targets.std()
     known, unseen = (((part - mean) / deviation).astype(np.float32)[:, None] for part in (targets, test_targets))

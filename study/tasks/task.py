@@ -13,13 +13,14 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
+from study.spec import SpecError
 from study.tasks.examples import Data, Examples, examples_of
 
 Loss = Callable[[Any, Tensor], Tensor]
 Augment = Callable[[Any, np.random.Generator], Any]
 
 
-class TaskError(ValueError):
+class TaskError(SpecError):
     """A task that can't be used; the message says what was given and what is allowed."""
 
 
@@ -201,24 +202,3 @@ class _Smoothed:
 _IGNORED = -100
 ACCURACY = Metric("accuracy", accuracy)
 TOKEN_ACCURACY = Metric("token accuracy", accuracy)
-
-
-class Adapted(nn.Module):
-    """A model that takes the inputs of a batch as one object and returns a tensor.
-
-    Tuples and dicts become its arguments, and an output with ``logits`` stands for these.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, inputs: Any) -> Any:
-        """Call the model with the inputs as it expects them."""
-        if isinstance(inputs, dict):
-            outputs = self.model(**inputs)
-        elif isinstance(inputs, tuple | list):
-            outputs = self.model(*inputs)
-        else:
-            outputs = self.model(inputs)
-        return getattr(outputs, "logits", outputs)

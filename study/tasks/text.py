@@ -1,7 +1,8 @@
 """A character-level language model on text that every Python ships: the help topics of `pydoc`.
 
-The text differs between releases of Python, so the task names its hash, which goes into every record. Train,
-validation and test parts are three stretches of the text, by position, so that no character is in two of them.
+The text differs between releases of Python, so the task names its hash, which goes into every record. Of every ten
+stretches of the text eight are the training part, one is the validation and one the test part, by position alone, so
+that no character is in two of them and each part has something of every topic.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ Windows = npt.NDArray[np.int64]
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 VOCABULARY = len(ALPHABET) + 1  # the last id stands for every character that is not in the alphabet
 POSITIONS = 32
-_DEVELOPMENT_SHARES = (0.8, 0.9)  # training ends at the first, validation at the second
+_STRETCH = 2048  # characters
 _VALIDATION_SIZE, _TEST_SIZE = 300, 600
 _LAYERS, _HEADS, _DROPOUT = 2, 4, 0.1
 
@@ -66,8 +67,11 @@ def cut(text: str) -> Corpus:
     """Cut a text into the windows of its three parts."""
     ids = {character: index for index, character in enumerate(ALPHABET)}
     codes = np.array([ids.get(character, VOCABULARY - 1) for character in text], np.int64)
-    first, second = (int(share * len(codes)) for share in _DEVELOPMENT_SHARES)
-    train, val, test = (_windows(part) for part in (codes[:first], codes[first:second], codes[second:]))
+    windows = [_windows(codes[begin : begin + _STRETCH]) for begin in range(0, len(codes), _STRETCH)]
+    train, val, test = (
+        np.concatenate([part for index, part in enumerate(windows) if index % 10 in places], axis=0)
+        for places in (range(8), (8,), (9,))
+    )
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     return Corpus(
         train, _spread(val, _VALIDATION_SIZE), f"sha256 {digest}, {len(text):,} characters", _spread(test, _TEST_SIZE)

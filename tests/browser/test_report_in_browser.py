@@ -2,14 +2,13 @@
 
 import csv
 import io
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from browsing import open_page, sideways, wait_until
+from playwright.sync_api import Browser, Page
 from synthetic import synthetic_lines, synthetic_study
 
 from dashboards.report import build_report
@@ -18,24 +17,9 @@ from study.records import frame_of
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SWITCHES = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 LIGHT_PAPER, DARK_PAPER = "rgb(255, 255, 255)", "rgb(18, 18, 18)"
 DRAWN = "html[data-charts=drawn]"
 FIRST_PAINT_MS = 3000  # a wide margin over what is measured, as machines are shared
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        reason = "no Chromium on PATH (chromium, chromium-browser or google-chrome): the report is not opened"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +35,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = synthetic_lines(records, {("SGD", "SWA"): 0.0, ("SGD", "SAM"): 0.6})
     path.write_text(build_report(hostile, frame, records=records, lines=lines), encoding="utf-8")
     return path
-
-
-def open_page(
-    browser: Browser | BrowserContext, report: Path, hash: str = "", **settings: object
-) -> tuple[Page, list[str]]:
-    page = browser.new_page(**settings)
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "request", lambda r: complaints.append(r.url) if not r.url.startswith(("file:", "blob:", "data:")) else None
-    )
-    page.goto(report.as_uri() + hash)
-    return page, complaints
 
 
 @dataclass
@@ -95,18 +65,6 @@ def opened(pages: Pages) -> Iterator[Page]:
     page, complaints = pages.at(1280, "light")
     yield page
     assert complaints == []
-
-
-def wait_until(page: Page, expression: str, attempts: int = 200) -> None:
-    """Poll from here: the page's policy forbids the eval that Playwright's own waiting needs."""
-    while not page.evaluate(expression):
-        attempts -= 1
-        assert attempts, f"never came true: {expression}"
-        page.wait_for_timeout(50)
-
-
-def sideways(page: Page) -> int:
-    return page.evaluate("document.documentElement.scrollWidth - innerWidth")
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -233,6 +191,70 @@ def test_runs_are_filtered_by_word_and_by_column(opened: Page) -> None:
     opened.locator(".filters [name=q]").fill("")
     opened.locator(".filters [name=q]").dispatch_event("input")
     assert shown.count() == total
+
+
+def test_what_is_shown_of_the_runs_stands_in_the_address(pages: Pages) -> None:
+    opened, complaints = open_page(pages.browser, pages.report)
+    shown = "[...document.querySelectorAll('#runs-table tbody tr:not([hidden])')].map((row) => row.cells[0].dataset.v)"
+    everything = opened.evaluate(shown)
+    opened.locator(".filters [name=stage]").select_option("confirm")
+    opened.locator("#runs-table thead").get_by_role("button", name="Seed").click()
+    opened.locator("#runs-table thead").get_by_role("button", name="Seed").click()
+    opened.locator(".filters [name=q]").press_sequentially("clean")
+    address = opened.evaluate("location.hash")
+    assert address == "#runs?q=clean&stage=confirm&sort=-seed"
+    wanted = opened.evaluate(shown)
+    assert 0 < len(wanted) < len(everything)
+    elsewhere, _ = open_page(pages.browser, pages.report, address, viewport={"width": 1280, "height": 844})
+    assert elsewhere.evaluate(shown) == wanted
+    assert elsewhere.locator(".filters [name=stage]").input_value() == "confirm"
+    assert elsewhere.evaluate("Math.abs(document.getElementById('runs').getBoundingClientRect().top)") < 200
+    elsewhere.close()
+    opened.go_back()  # the letters of one search are one step
+    assert opened.evaluate("location.hash") == "#runs?stage=confirm&sort=-seed"
+    assert opened.locator(".filters [name=q]").input_value() == ""
+    opened.go_back()
+    opened.go_back()
+    assert opened.evaluate("location.hash") == "#runs?stage=confirm"
+    assert opened.locator("#runs-table [aria-sort]").count() == 0
+    opened.go_back()
+    assert opened.evaluate(shown) == everything
+    assert complaints == []
+    opened.close()
+
+
+@pytest.mark.parametrize("address", ["#runs?stage=%3Cimg%3E&q=%%%&sort=nothing", "#runs?&&&=", "#%E0%A4%A?x", "#?"])
+def test_a_broken_address_breaks_nothing(pages: Pages, address: str) -> None:
+    page, complaints = open_page(pages.browser, pages.report, address)
+    assert page.locator("#runs-table tbody tr").count() > 10
+    assert page.locator(".filters [name=stage]").input_value() == ""
+    assert complaints == []
+    page.close()
+
+
+def test_the_page_of_a_running_study_comes_back_to_where_it_was(browser: Browser, tmp_path: Path) -> None:
+    spec, records = synthetic_study(tasks=["digits"], factors={}, trials=3, runs=8)
+    path = tmp_path / "report.html"
+
+    def write(part: int) -> None:
+        measured = records[:part]
+        text = build_report(find(spec, measured, 30), frame_of(measured), records=measured, reload_s=1)
+        path.write_text(text, encoding="utf-8")
+
+    write(4)
+    page, complaints = open_page(browser, path, "#runs?stage=tune", viewport={"width": 1280, "height": 600})
+    page.evaluate("document.getElementById('glossary').open = false; scrollTo(0, 1234)")
+    write(8)
+    wait_until(page, "document.querySelector('.banner')?.textContent.includes('So far 8 of 30')")
+    assert page.evaluate("scrollY") == 1234
+    assert not page.evaluate("document.getElementById('glossary').open")
+    assert page.locator(".filters [name=stage]").input_value() == "tune"
+    page.locator(".filters [name=q]").focus()
+    page.evaluate("window.here = true")
+    page.wait_for_timeout(2500)
+    assert page.evaluate("window.here")  # nobody is disturbed while they type
+    assert complaints == []
+    page.close()
 
 
 def test_a_csv_holds_full_values_and_no_formula(opened: Page) -> None:

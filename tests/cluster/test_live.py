@@ -31,7 +31,7 @@ def test_a_studys_numbers_are_on_rays_prometheus_endpoint(ray_cluster: object) -
     tally = SimpleNamespace(
         planned=(9, 12), done=5, ended=Counter(completed=3, failed=1, diverged=1), best={("SAM", "digits"): 0.75}
     )
-    published = Gauges("my study", tally)  # type: ignore[arg-type]  # all that is read of a tally
+    Gauges("my study", tally)  # type: ignore[arg-type]  # all that is read of a tally
     wanted = {
         "ray_study_runs_planned": 12, "ray_study_runs_done": 5, "ray_study_runs_failed": 1,
         "ray_study_runs_diverged": 1, "ray_study_best_val_score": 0.75,
@@ -44,7 +44,22 @@ def test_a_studys_numbers_are_on_rays_prometheus_endpoint(ray_cluster: object) -
         assert 'study="my study"' in line
         assert float(line.split()[-1]) == value
     assert 'method="SAM"' in exported("ray_study_best_val_score")
-    del published  # Ray reports a gauge as long as it lives
+
+
+@pytest.mark.slow
+def test_numbers_are_set_again_because_ray_forgets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from study.engine import gauges  # noqa: PLC0415  # Ray takes seconds to import
+
+    now, values = [0.0], []
+    recorder = SimpleNamespace(set=lambda value, tags: values.append(value))
+    monkeypatch.setattr(gauges, "Gauge", lambda *_: recorder)
+    tally = SimpleNamespace(planned=(1, 1), done=0, ended=Counter(), best={})
+    published = gauges.Gauges("my study", tally, clock=lambda: now[0])  # type: ignore[arg-type]
+    once = len(values)
+    for now[0] in (1.0, 6.0, 7.0, 12.0):
+        published.tick()
+    assert once == 4
+    assert len(values) == 3 * once
 
 
 @pytest.mark.slow

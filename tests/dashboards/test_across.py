@@ -60,6 +60,12 @@ def test_losses_stand_beside_accuracies(study) -> None:
     assert effect.mean in [row[3].value for row in table.rows]
     assert all(row[4].text != "–" for row in table.rows)
     assert "comparisons" in losses.loss_heading(study.findings)
+    titles = [column.csv for column in table.columns]
+    gains = {e.mean for e in study.findings.descriptive if e.metric == "test_calibration_error" and e.n}
+    assert {row[titles.index("calibration_gain")].value for row in table.rows} <= gains
+    without = tuple(e for e in study.findings.descriptive if e.metric == "test_loss")
+    bare = losses.loss_table(replace(study.findings, descriptive=without), study.cells)
+    assert "calibration_gain" not in [column.csv for column in bare.columns]
     assert losses.loss_table(replace(study.findings, descriptive=()), study.cells).rows == ()
 
 

@@ -71,7 +71,7 @@ def test_what_can_not_be_known_is_a_dash(small) -> None:
     (row,) = claims_table(with_claims(small, unknown)).rows
     assert (row[2].text, row[2].value, row[4].span) == ("–", None, None)
     page = build_report(with_claims(small, unknown), small.frame)
-    assert "NaN" not in page.split("</head>")[1].split('id="plotly"')[0]
+    assert "NaN" not in page.split("</head>")[1].split('id="figures"')[0]
     assert "Too few." in page
 
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from dashboards import theme
+from dashboards.cells import Cell
 from dashboards.charts import charts_of
 from dashboards.effects import distinct
-from dashboards.figures import cost, curves, decay, forest, panels, rho, slopes
+from dashboards.figures import cost, curves, decay, forest, gain_map, panels, rho, slopes
 from dashboards.figures.confirmed import confirmed_runs
 from study.methods import METHODS
 from study.stats import RhoResponse
@@ -29,7 +30,10 @@ def charts(study):
 
 
 def test_every_question_has_its_chart(charts) -> None:
-    assert list(charts) == ["forest", "slopes", "decay", "curves", "rho", "front"]
+    assert list(charts) == [
+        *("forest", "gain-map", "slopes", "decay", "curves", "calibration-error", "rho", "rho-start", "parallel"),
+        *("best-of-trials", "best-of-cost", "good-space", "rho-transfer", "optimism", "front"),
+    ]
 
 
 def test_budgets_that_coincide_make_one_comparison(clean) -> None:
@@ -145,10 +149,91 @@ def test_curves_average_the_confirm_runs(clean) -> None:
     assert set(curve.n) == {6}
 
 
+def test_averages_end_where_their_runs_do(clean) -> None:
+    runs = confirmed_runs(clean.frame, clean.findings.selections, FAMILIES)
+    averages = curves.averages_of(runs, clean.cells)
+    assert {average.method for average in averages} == {"SWA", "WASAM"}
+    assert len(averages) == 16
+    first = averages[0]
+    chosen = next(s for s in clean.findings.selections if s.method == first.method)
+    assert first.start == pytest.approx(float(chosen.average.partition("@")[2]) * first.epochs)
+    frame = clean.frame
+    rows = frame[
+        (frame["stage"] == "confirm") & (frame["cell"] == chosen.cell) & (frame["family"] == "base")
+        & (frame["epochs_factor"] == 1) & (frame["learning_rate"] == chosen.learning_rate)
+        & (frame["weights"] == chosen.average) & frame["final"]
+    ]  # fmt: skip
+    assert first.mean == pytest.approx(rows["val_score"].mean())
+    figure, _ = curves.figure_of(curves.curves_of(runs, clean.cells), averages)
+    shades = [shape for shape in figure.layout.shapes if shape.type == "rect"]
+    assert len(shades) == 8
+    assert all(0 < shade.x0 < shade.x1 for shade in shades)
+
+
+def test_the_gain_map_has_a_field_for_every_effect_at_the_primary_budget(clean) -> None:
+    data = gain_map.gain_map_of(clean.findings, clean.cells)
+    assert data.factor == "label_noise"
+    assert data.columns == ("clean labels", "30 % noisy labels")
+    assert data.rows == tuple(f"{t}, {s} rate" for t in ("digits", "mnist1d") for s in ("decaying", "constant"))
+    primary = [e for e in clean.findings.effects if e.budget == clean.findings.primary_budget]
+    assert sorted((g.method, g.mean, g.n) for g in data.gains) == sorted((e.method, e.mean, e.n) for e in primary)
+    assert len({(g.method, g.row, g.column) for g in data.gains}) == len(data.gains)
+    assert gain_map.above_zero(data)["SAM"] == (sum(e.ci95[0] > 0 for e in primary if e.method == "SAM"), 8)
+
+
+def test_the_gain_map_of_one_factor_has_problems_and_methods(make) -> None:
+    made = make(tasks=["digits"], factors={"label_noise": [0.0, 0.3]}, trials=2)
+    data = gain_map.gain_map_of(made.findings, made.cells)
+    assert data.factor == ""
+    assert data.columns == ("SWA", "SAM", "WASAM")
+    assert data.rows == ("digits, clean labels", "digits, 30 % noisy labels")
+
+
+def test_a_factor_that_tasks_merely_differ_in_makes_no_map() -> None:
+    def cell(task: str, size: int, noise: float) -> Cell:
+        return Cell(
+            f"{task} {size} {noise}", f"{task} {size} {noise}", task, {"train_size": size, "label_noise": noise}
+        )
+
+    apart = [cell("a", 80, 0.0), cell("b", 300, 0.0), cell("c", 900, 0.0)]
+    assert gain_map.factor_across(apart) == ""
+    assert gain_map.factor_across(
+        [cell("a", 80, 0.0), cell("a", 80, 0.3), cell("b", 300, 0.0), cell("b", 300, 0.3)]
+    ) == ("label_noise")
+    assert gain_map.factor_across([]) == ""
+
+
+def test_titles_of_three_lines_get_room(clean) -> None:
+    made = curves.Curve(
+        "a problem whose name goes on and on over three lines", "SGD", (1, 2), *[(0.1, 0.2)] * 3, (6, 6)
+    )
+    long, _ = curves.figure_of((made,))
+    short, _ = curves.figure_of((replace(made, cell="a problem"),))
+    assert long.layout.margin.t == short.layout.margin.t + 17
+    assert long.layout.height > short.layout.height
+
+
+@pytest.mark.parametrize("value", [-0.02, -1e-4, 0.0, 1e-4, 0.02])
+def test_the_diverging_colours_are_centred_at_zero(value: float) -> None:
+    color = theme.diverging(value, 0.02)
+    opacity = int(color[7:], 16)
+    assert (opacity == 0) == (value == 0)
+    assert opacity <= 0.62 * 255 + 1
+    assert color[:7] == (theme.GAIN if value > 0 else theme.LOSS)
+
+
 def test_curves_keep_at_most_300_points(clean, monkeypatch) -> None:
     monkeypatch.setattr(curves, "MOST_POINTS", 3)
     runs = confirmed_runs(clean.frame, clean.findings.selections, FAMILIES)
     assert max(len(curve.epochs) for curve in curves.curves_of(runs, clean.cells)) <= 3
+
+
+def test_an_axis_of_shares_ends_at_0_and_1_and_others_do_not() -> None:
+    assert panels.shares_stay_shares(-0.1, 1.1, [0.1, 0.9]) == (0.0, 1.0)
+    assert panels.shares_stay_shares(-0.6, 1.1, [-0.5, 0.9]) == (-0.6, 1.1)
+    below = curves.Curve("R² below 0", "SGD", (1, 2), (-0.4, -0.2), (-0.5, -0.3), (-0.3, -0.1), (6, 6))
+    low, high = curves.shown([below])
+    assert low <= -0.4 < -0.2 <= high
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
@@ -166,6 +251,7 @@ def test_panels_fill_the_area_without_overlap(count: int, narrow: bool) -> None:
 
 def test_figures_use_the_colours_of_the_theme_alone(charts) -> None:
     known = {theme.INK, theme.MUTED, theme.GRID, theme.PAPER, theme.ACCENT, theme.BAND, theme.UNKNOWN}
+    known |= {theme.GAIN, theme.LOSS}
     known |= {style.color for style in theme.STYLE.values()}
     for chart in charts.values():
         text = json.dumps(chart.figure.to_plotly_json(), default=list)

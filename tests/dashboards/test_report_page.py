@@ -9,10 +9,10 @@ import socket
 import tomllib
 from dataclasses import replace
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markup import Page, assert_closed
 from synthetic import HOSTILE
 
 from dashboards import payload
@@ -20,46 +20,9 @@ from dashboards.provenance import spec_toml
 from dashboards.report import build_report
 from dashboards.runs import run_table
 from study.spec import StudySpec
+from study.stats import Effect
 
-VOID = {"meta", "input", "br", "hr", "link", "img"}
 INJECTION = "</script><img src=x onerror=alert(1)><a href='//evil.example'>=cmd()</a>"
-
-
-class Page(HTMLParser):
-    """Collects tags, ids and texts, and fails on a tag that is not closed where it should be."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.stack: list[str] = []
-        self.scripts: list[str] = []
-        self.text: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.stack == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.stack.append(tag)
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.stack, f"</{tag}> closes nothing"
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.stack and self.stack[-1] == "script":
-            self.scripts[-1] += data
-        else:
-            self.text.append(data)
-
-    def attributes(self, name: str) -> list[str]:
-        return [value for _, attributes in self.tags if (value := attributes.get(name)) is not None]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +36,7 @@ def small(make):
 
 
 def charts_in(page: Page) -> dict:
-    return json.loads(page.scripts[1])
+    return json.loads(gzip.decompress(base64.b64decode(page.scripts[1])))
 
 
 def strings_in(value: object) -> list[str]:
@@ -96,11 +59,11 @@ def test_ids_are_unique_and_links_resolve(parsed: Page) -> None:
 def test_nothing_is_requested(parsed: Page, page: str) -> None:
     assert parsed.attributes("src") == []
     assert not {tag for tag, _ in parsed.tags} & {"link", "img", "iframe", "object", "embed", "base"}
-    assert not re.search(r"https?:|url\(|@import", page.split('id="plotly"', maxsplit=1)[0])
+    assert not re.search(r"https?:|url\(|@import", page.split('id="figures"', maxsplit=1)[0])
 
 
 def test_the_page_is_small(page: str) -> None:
-    assert len(page.encode()) <= 3_000_000
+    assert len(page.encode()) <= 3 * 2**20  # 2 MiB shell, 1 MiB data
 
 
 def test_equal_studies_give_equal_bytes(study, page: str) -> None:
@@ -121,7 +84,7 @@ def test_the_policy_names_the_one_script(parsed: Page) -> None:
         "font-src data:; connect-src 'none'; base-uri 'none'; form-action 'none'"
     )
     types = [a.get("type") for tag, a in parsed.tags if tag == "script"]
-    assert types == [None, "application/json", "text/plain"]
+    assert types == [None, "text/plain", "text/plain"]
     assert not [name for _, a in parsed.tags for name in a if name.startswith("on")]
 
 
@@ -136,7 +99,7 @@ def test_no_place_and_no_name_of_the_machine_is_in_the_page(make) -> None:
     page = build_report(made.findings, made.frame.assign(error=error))
     assert "someone" not in page
     assert "~/data.pt and ~/x and ~\\x" in page
-    body = page.split("<body", 1)[1].split('id="plotly"')[0]
+    body = page.split("<body", 1)[1].split('id="figures"')[0]
     assert not re.search(rf"\b{re.escape(socket.gethostname())}\b", body)
     assert str(Path(__file__).parents[2]) not in page
 
@@ -169,11 +132,8 @@ def test_the_verdict_table_holds_every_comparison(study, page: str) -> None:
 
 
 def assert_unharmed(page: str) -> Page:
-    parsed = Page(page)
-    assert [tag for tag, _ in parsed.tags].count("script") == 3
-    assert not {tag for tag, _ in parsed.tags} & {"img", "iframe", "link"}
+    parsed = assert_closed(page, scripts=3)
     assert {a.get("href", "#")[:1] for tag, a in parsed.tags if tag == "a"} == {"#"}
-    assert not [name for _, a in parsed.tags for name in a if name.startswith("on")]
     for text in strings_in(charts_in(parsed)["charts"]):
         assert set(re.findall(r"<[^>]*>", text)) <= {"<b>", "</b>", "<br>"}
     return parsed
@@ -196,6 +156,25 @@ def test_hostile_text_stays_text(small, text: str) -> None:
     parsed = assert_unharmed(page)
     assert " ".join(text.split()) in " ".join(" ".join(parsed.text).split())
     assert "49" not in re.findall(r"%\{x\} (\S+)", page)
+
+
+@pytest.mark.parametrize("text", [HOSTILE, INJECTION, "my_pkg.my_module:build", "=cmd()|'/c calc'!A1"])
+def test_own_tasks_factors_and_values_stay_text(small, text: str) -> None:
+    """A task is a path into somebody's package; its factors and their values are theirs to name."""
+    frame = small.frame.copy()
+    cells = frame["cell"].unique()
+    value = frame["cell"].map({cell: f"{text} {number}" for number, cell in enumerate(cells)})
+    frame.insert(list(frame.columns).index("weights"), text, value)
+    frame["task"] = text
+
+    def own(effect: Effect) -> Effect:
+        factors = (*effect.factors, (text, f"{text} {list(cells).index(effect.cell)}"))
+        return replace(effect, task=text, factors=factors)
+
+    lists = ("effects", "averaging", "descriptive")
+    findings = replace(small.findings, **{name: tuple(map(own, getattr(small.findings, name))) for name in lists})
+    parsed = assert_unharmed(build_report(findings, frame))
+    assert " ".join(text.split()) in " ".join(" ".join(parsed.text).split())
 
 
 def test_a_study_that_is_hostile_throughout_gives_a_page(make) -> None:
@@ -226,7 +205,7 @@ def test_every_study_has_an_honest_page(make, settings: dict, sentence: str) -> 
     text = " ".join(Page(page).text)
     assert sentence in text
     assert " nan" not in text.lower()
-    assert "NaN" not in page.split("</head>")[1].split('id="plotly"')[0]
+    assert "NaN" not in page.split("</head>")[1].split('id="figures"')[0]
 
 
 def test_an_unfinished_study_says_so_above_everything(make) -> None:

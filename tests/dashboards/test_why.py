@@ -1,16 +1,18 @@
 """The descriptive charts: probes and lines, and what is absent without them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from synthetic import synthetic_lines, synthetic_study
 
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
-from dashboards.figures import dots, lines, sharpness
+from dashboards.figures import dots, lines, plane, relation, sharpness
 from dashboards.report import build_report
 from study.findings import find
-from study.records import Probe, frame_of
+from study.records import PlaneRecord, Probe, frame_of
+from study.stats import robust_slopes
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,97 @@ def test_a_probe_that_is_not_above_zero_takes_the_mean_with_it(probed) -> None:
     assert narrow["height"] > figure.layout.height
 
 
+def test_the_trace_stands_beside_the_eigenvalue_with_its_own_error(probed) -> None:
+    findings, frame, records, _ = probed
+    assert list(sharpness.MEASURES)[:2] == ["top_eigenvalue", "trace"]
+    trace = Probe(weights="last", name="trace", value=200.0, low=180.0, high=220.0)
+    traced = [r.model_copy(update={"probes": (*r.probes, trace)}) for r in records if r.job.stage == "confirm"]
+    assert sharpness.trace_error(traced) == pytest.approx(0.1)
+    assert sharpness.trace_error(records) is None
+    chart = charts_of(findings, frame, cells_of(findings, frame), traced)["sharpness"]
+    assert "±10\u202f%" in chart.caption
+
+
+def test_gain_and_sharpness_come_from_different_seeds(probed) -> None:
+    findings, frame, records, _ = probed
+    cells = cells_of(findings, frame)
+    relations = relation.relations_of(findings, records, cells)
+    assert [r.method for r in relations] == ["SWA", "SAM", "WASAM"]
+    effect = next(e for e in findings.effects if (e.method, e.budget) == ("SAM", "E"))
+    point = next(p for p in relations[1].points if p.cell == cells[effect.cell].label)
+    assert point.seeds == (3, 3)
+    assert point.gain == pytest.approx(sum(effect.differences[1::2]) / 3)
+    assert point.ratio == pytest.approx(0.5, abs=0.1)
+    # A changed sharpness on the gain's own seeds moves nothing.
+    others = set(effect.seeds[1::2])
+    spoiled = [r if r.job.seed not in others else r.model_copy(update={"probes": ()}) for r in records]
+    assert relation.relations_of(findings, spoiled, cells) == relations
+
+
+def test_a_relation_within_a_method_takes_six_problems(probed) -> None:
+    findings, frame, records, _ = probed
+    few = relation.relations_of(findings, records, cells_of(findings, frame))
+    assert all(r.slope is None for r in few)
+    chart = charts_of(findings, frame, cells_of(findings, frame), records)["relation"]
+    assert "too few" in chart.heading
+    assert "No relation within a method is shown for SWA, SAM and WASAM" in chart.caption
+    ratios, rates = [0.5, 0.7, 0.4, 0.9, 0.6, 0.3, 0.8], [1.0, 2.0, 0.5, 1.5, 0.8, 1.2, 3.0]
+    points = [
+        relation.Point(str(i), "SAM", ratio, -0.01 * math.log2(ratio) + 0.02 * math.log10(rate), rate, (3, 3))
+        for i, (ratio, rate) in enumerate(zip(ratios, rates, strict=True))
+    ]
+    assert relation.adjusted_slope(points[:5]) is None
+    found = relation.adjusted_slope(points)
+    assert found is not None
+    assert found.slope == pytest.approx(-0.01)  # the learning rate's own part is taken out
+    alone = robust_slopes([p.gain for p in points], [[math.log2(p.ratio) for p in points]])[0]
+    assert alone.slope != pytest.approx(-0.01, abs=1e-4)
+    same = [replace(p, rate=1.0) for p in points]
+    assert (
+        relation.adjusted_slope(same) == robust_slopes([p.gain for p in same], [[math.log2(p.ratio) for p in same]])[0]
+    )
+
+
+def flat_plane(cell: str, lowest: tuple[float, float] = (1.0, 1.0), **changes: object) -> PlaneRecord:
+    x, y = (-1.0, 0.0, 1.0, 2.0), (-1.0, 0.0, 1.0)
+    losses = tuple(tuple(0.1 + math.dist(lowest, (u, v)) for u in x) for v in y)
+    fields: dict = {
+        "cell": cell, "seed": 1000, "corners": (("SGD", 0.0, 0.0), ("SAM", 2.0, 0.0), ("SWA", 1.0, 1.0)),
+        "x": x, "y": y, "train_losses": losses, "test_losses": losses,
+        "trajectories": {"SGD": ((2.0, 1.0), (0.0, 0.0))}, "off_plane": {"SGD": (1.0, 0.0)}, "captured": 0.4,
+    }  # fmt: skip
+    return PlaneRecord(**fields | changes)
+
+
+def test_a_plane_tells_which_method_lies_nearest_to_its_lowest_test_loss(probed) -> None:
+    findings, frame, _, _ = probed
+    cells = cells_of(findings, frame)
+    names = list(cells)
+    records = [flat_plane(names[1], (2.0, 0.0)), flat_plane(names[0])]
+    data = plane.planes_of(records, cells)
+    assert [one.cell for one in data] == [cells[name].label for name in names[:2]]
+    assert [one.nearest_to_lowest_test for one in data] == ["SWA", "SAM"]
+    assert data[0].off_plane == pytest.approx(0.25)  # half of the points lie further than .5 away; the corners span 2
+    chart = charts_of(findings, frame, cells, planes=records)["plane"]
+    assert chart.heading.endswith("lies nearest to SWA in 1 and SAM in 1 of 2 planes")
+    assert "40\u202f% of their variance" in chart.caption
+    assert len(chart.table.rows) == 2 * (4 * 3 + 3 + 2)
+    relief = [trace for trace in chart.figure.data if trace.type == "contour"]
+    assert len(relief) == 4
+    assert relief[0].z[2][2] == pytest.approx(-1)  # log10 of .1, at (1, 1)
+
+
+def test_planes_without_trajectories_or_with_losses_of_zero_are_drawn(probed) -> None:
+    findings, frame, _, _ = probed
+    cells = cells_of(findings, frame)
+    bare = flat_plane(next(iter(cells)), trajectories={}, off_plane={}, captured=None, train_losses=((0.0,) * 4,) * 3)
+    chart = charts_of(findings, frame, cells, planes=[bare])["plane"]
+    assert "variance" not in chart.caption
+    assert {v for row in chart.figure.data[0].z for v in row} == {0.0}
+    elsewhere = flat_plane("another study's cell")
+    assert "plane" not in charts_of(findings, frame, cells, planes=[elsewhere])
+
+
 @pytest.mark.parametrize(
     ("low", "high", "wanted"),
     [(7, 60, [10, 20, 50]), (0.9, 1.1, [1]), (1e-5, 1, [1e-5, 1e-3, 1e-1]), (1.2, 1.8, [])],
@@ -55,6 +148,11 @@ def test_log_axes_have_few_round_ticks(low: float, high: float, wanted: list[flo
     found = dots.ticks(low, high)
     assert len(found) <= 5
     assert found == pytest.approx(wanted) or len(found) > 1
+
+
+def test_small_and_large_ticks_are_powers_of_ten() -> None:
+    words = [dots.tick_words(value) for value in (3e-6, 1e-4, 0.001, 50, 2e5)]
+    assert words == ["3·10⁻⁶", "10⁻⁴", "0.001", "50", "2·10⁵"]
 
 
 def test_lines_are_grouped_with_their_barrier(probed) -> None:

@@ -87,7 +87,9 @@ def same(first: Any, second: Any) -> bool:
     if isinstance(first, torch.Tensor):
         return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first, second)
     if isinstance(first, dict):
-        return isinstance(second, dict) and list(first) == list(second) and all(same(first[k], second[k]) for k in first)
+        return (
+            isinstance(second, dict) and list(first) == list(second) and all(same(first[k], second[k]) for k in first)
+        )
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(same, first, second))
     return type(first) is type(second) and (first == second or first != first)
@@ -227,7 +229,9 @@ def test_garbage_is_refused(content: bytes) -> None:
         read_checkpoint("run", content, CPU)
 
 
-@settings(deadline=None, max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(position=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 def test_not_one_flipped_byte_gets_through(state: bytes, position: float, flip: int) -> None:
     damaged = bytearray(state)

@@ -140,6 +140,14 @@ def test_calibration_is_compared_where_it_is_measured(small: Study) -> None:
     assert next(e for e in spoiled.descriptive if e.metric == "test_calibration_error").n == 5
 
 
+def test_scores_of_several_kinds_are_a_caveat(findings: Findings) -> None:
+    assert caveats_of(findings, "scores of several kinds") == []
+    mixed = found_in(one_cell(tasks=("digits", "diabetes"), factors={}))
+    (caveat,) = caveats_of(mixed, "scores of several kinds")
+    assert "(accuracy in digits, R² in diabetes)" in caveat.detail
+    assert mixed.score_names == {"digits": "accuracy", "diabetes": "R²"}
+
+
 def test_cells_stand_in_the_order_of_the_spec(findings: Findings) -> None:
     cells = list(dict.fromkeys(effect.cell for effect in findings.effects))
     assert cells == [

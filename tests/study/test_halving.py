@@ -1,5 +1,6 @@
 """Early stopping: never before the last average has started, decided by earlier batches alone, and always told."""
 
+import itertools
 import math
 import random
 from pathlib import Path
@@ -25,7 +26,7 @@ from study.proposals import needed_outcomes
 from study.records import Job, Measurement, RunRecord, frame_of
 from study.selection import best_measurement, select
 from study.space import REDUCTION, SearchSpace
-from study.spec import SpecError, StudySpec, builtin_specs, parse_spec
+from study.spec import SpecError, StudySpec, builtin_specs, extends, parse_spec
 from study.tasks import load_data
 from study.trial import run
 
@@ -68,7 +69,7 @@ def test_no_rung_stands_before_the_last_average_has_started(
     )
     rungs = space.rungs(starts, epochs)
     assert all(max([*starts, low + width]) * epochs <= rung < epochs for rung in rungs)
-    assert all(later == REDUCTION * earlier for earlier, later in zip(rungs, rungs[1:], strict=False))
+    assert all(later == REDUCTION * earlier for earlier, later in itertools.pairwise(rungs))
     assert SearchSpace(trials=4).rungs(starts, epochs) == ()
 
 
@@ -157,9 +158,11 @@ def test_neither_timing_nor_an_interruption_changes_what_is_run(study: Study, sl
 
 
 def test_a_longer_search_begins_with_the_shorter_one(study: Study) -> None:
-    longer = pruning(search={"trials": 20})[1]
-    ids = {r.run_id for r in longer if r.job.stage == "tune"}
-    assert {r.run_id for r in study[1] if r.job.stage == "tune"} < ids
+    spec, records = study
+    grown = pruning(search={"trials": 20}, runs=0)[0]
+    kept = {record.run_id for record in Agenda(grown, records).records}
+    assert extends(grown, spec)
+    assert {record.run_id for record in records if record.job.stage == "tune"} <= kept
 
 
 def one_search(spec: StudySpec) -> Search:
@@ -254,7 +257,7 @@ def test_the_frame_keeps_its_last_row(study: Study) -> None:
 
 def test_optuna_sees_pruned_trials_as_pruned(study: Study, tmp_path: Path) -> None:
     spec, records = study
-    OptunaStore(tmp_path / "optuna.db", spec.search, Agenda(spec, records)).close()
+    OptunaStore(tmp_path / "optuna.db", spec.search, Agenda(spec, tuned(records)), pytest.fail).close()
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}")
     trials = optuna.load_study(study_name="digits | SAM", storage=storage).trials
     pruned = [trial for trial in trials if trial.state == optuna.trial.TrialState.PRUNED]

@@ -10,7 +10,9 @@ from safetensors.torch import load
 from study.agenda import Agenda
 from study.landscape import measure_piece, missing_pieces, read_content
 from study.models import build_model
+from study.plan import confirm_jobs, gradient_evaluations, searches
 from study.records import PROBES, LineRecord, PlaneRecord, RunRecord, read_lines, read_planes, write_atomically
+from study.selection import Selection
 from study.spec import parse_spec
 from study.tasks import Pool, load_data
 from study.trial import run
@@ -25,6 +27,7 @@ primary_budget = "E"
 confirm_seeds = 2
 average_starts = [0.5]
 probes = true
+probe_budget = 400.0
 [search]
 trials = 1
 unperturbed_share = 0.0
@@ -75,6 +78,24 @@ def test_every_probe_is_measured_for_the_weights_that_stand_for_a_method(finishe
     base = next(record for record in confirmed(finished[1]) if record.job.family == "base")
     assert len(base.job.probed) == 2
     assert base.job.probed[0] == "last"
+
+
+def test_probes_keep_within_their_budget_and_are_billed_apart(finished: tuple[Path, Agenda]) -> None:
+    records = confirmed(finished[1])
+    budget = int(400 * 600 / 2)  # of the baseline's 3 epochs on 200 examples, for two sets of weights
+    assert {record.job.probe_evaluations for record in records} == {budget}
+    for record in records:
+        assert 0 < record.probe_evaluations <= budget * len(record.job.probed)
+        assert record.gradient_evaluations == gradient_evaluations(record.job)
+
+
+@pytest.mark.parametrize("share", [0.15, 1.0])
+def test_probing_costs_a_share_of_the_cheapest_run(share: float) -> None:
+    spec = SPEC.model_copy(update={"probe_budget": share})
+    for search in searches(spec):
+        chosen = Selection("digits", search.methods[0], 1, 0, 0.1, 0.1, 0.5, "last", None, 0.5, 1, ())
+        for job in confirm_jobs(spec, search, [chosen]):
+            assert job.probe_evaluations == max(100, int(share * 600 / 2))
 
 
 def test_tune_runs_are_not_probed(finished: tuple[Path, Agenda]) -> None:

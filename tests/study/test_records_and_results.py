@@ -1,14 +1,23 @@
 """Records are the truth: atomic, refused when damaged, and a frame is rebuilt from them in any order."""
 
+import json
 import random
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from synthetic import synthetic_study, write_results
 
+from study.agenda import Agenda
+from study.conduct import opened
+from study.lock import hold
+from study.migrations import RECORD_VERSION
 from study.records import (
     METRICS,
+    Job,
     RecordError,
     RunRecord,
     frame_of,
@@ -16,8 +25,21 @@ from study.records import (
     write_atomically,
     write_record,
 )
-from study.results import ResultsError, freeze_spec, fresh_folder_name, frozen_spec, load, write_views
+from study.results import (
+    ResultsError,
+    freeze_spec,
+    fresh_folder_name,
+    frozen_spec,
+    load,
+    records_of,
+    set_aside_failed,
+    set_aside_superseded,
+    sweep,
+    write_views,
+)
 from study.spec import StudySpec, load_spec
+
+OLD_RECORD = Path(__file__).parent / "data" / "record-v1.json"  # as the first version of this program wrote it
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +159,170 @@ def test_a_changed_spec_is_refused(tmp_path: Path) -> None:
 def test_fresh_never_takes_a_name_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "quick-old-1").mkdir()
     assert fresh_folder_name(tmp_path / "quick") == tmp_path / "quick-old-2"
+
+
+def test_a_record_of_version_1_reads_as_what_it_said(tmp_path: Path) -> None:
+    old = json.loads(OLD_RECORD.read_text())
+    assert old["schema_version"] == 1
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / f"{old['run_id']}.json").write_text(OLD_RECORD.read_text())
+    record = read_records(tmp_path)[old["run_id"]]
+    assert record.schema_version == RECORD_VERSION
+    frame = frame_of([record])
+    assert len(frame) == len(old["measurements"])
+    for row, measured in zip(frame.to_dict("records"), old["measurements"], strict=True):
+        for name, value in measured.items():
+            now = row[name.replace("_accuracy", "_score")]
+            assert now == value or (value is None and pd.isna(now))
+    for name in ("status", "gradient_evaluations", "forward_evaluations", "train_s", "wall_s", "device"):
+        assert (frame[name] == old[name]).all()
+    for name, value in (old["job"] | old["job"]["factors"]).items():
+        assert name not in frame.columns or name == "trial" or (frame[name] == value).all(), name
+    assert RunRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_the_run_id_of_a_job_of_version_1_has_stayed() -> None:
+    old = json.loads(OLD_RECORD.read_text())
+    assert Job.model_validate(old["job"]).run_id == old["run_id"] == "0244e62f3cb86a80"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": RECORD_VERSION + 1}, f"reads up to {RECORD_VERSION}: update the program"),
+        ({"schema_version": 0}, "schema_version"),
+        ({"schema_version": "1"}, "schema_version"),
+        ({"novelty": 1}, "novelty"),
+        ({"status": "failed"}, "measurements of a run that failed"),
+        ({"measurements": []}, "no measurement of the last weights"),
+    ],
+)
+def test_a_record_with_something_else_in_it_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    old = json.loads(OLD_RECORD.read_text()) | change
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / f"{old['run_id']}.json").write_text(json.dumps(old))
+    with pytest.raises(RecordError, match=message):
+        read_records(tmp_path)
+
+
+def test_unknown_fields_are_refused_at_every_depth(tmp_path: Path) -> None:
+    for part in ("job", "measurement"):
+        old = json.loads(OLD_RECORD.read_text())
+        (old["job"] if part == "job" else old["measurements"][0])["novelty"] = 1
+        (tmp_path / "records").mkdir(exist_ok=True)
+        (tmp_path / "records" / f"{old['run_id']}.json").write_text(json.dumps(old))
+        with pytest.raises(RecordError, match="novelty"):
+            read_records(tmp_path)
+
+
+IN_ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+from study.lock import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_second_driver_of_a_folder_is_refused_and_a_dead_one_is_no_obstacle(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", IN_ANOTHER_PROCESS, str(tmp_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(ResultsError, match=f"process {holder.pid} on {socket.gethostname()}"),
+            opened(*load_spec("smoke"), tmp_path, fresh=False, say=print),
+        ):
+            pass
+        with (
+            pytest.raises(ResultsError, match="is being worked on"),
+            opened(*load_spec("smoke"), tmp_path, fresh=True, say=print),
+        ):
+            pass
+        holder.kill()
+    assert (tmp_path / ".lock").exists()  # it had no time to take its file away
+    with hold(tmp_path):
+        assert (tmp_path / ".lock").exists()
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_lock_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / ".lock").symlink_to("precious")
+    with pytest.raises(OSError, match="symbolic links"), hold(tmp_path):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_reading_needs_no_lock(tmp_path: Path, study: tuple[StudySpec, list[RunRecord]]) -> None:
+    folder = write_results(tmp_path / "study", *study)
+    with hold(folder):
+        assert len(load(folder).records) == len(study[1])
+
+
+def test_failed_runs_are_done_again_and_their_records_stay(tmp_path: Path) -> None:
+    spec, records = synthetic_study(tasks=("digits",), factors={}, trials=2, confirm_seeds=2)
+    whole = write_results(tmp_path / "whole", spec, records)
+    write_views(load(whole))
+    lost = [record for record in records if record.job.stage == "tune"][:1]
+    lost += [record for record in records if record.job.stage == "confirm"][:1]
+    folder = write_results(tmp_path / "study", spec, records)
+    for record in lost:
+        write_record(folder, record.model_copy(update={"status": "failed", "measurements": (), "reliability": ()}))
+    assert set_aside_failed(folder, spec) == len(lost)
+    assert {path.stem for path in (folder / "records" / "failed").iterdir()} == {f"{r.run_id}-1" for r in lost}
+    agenda = Agenda(spec, records_of(folder, spec))
+    known = {record.run_id: record for record in records}
+    again = []
+    while job := agenda.next_job():
+        again.append(job.run_id)
+        write_record(folder, known[job.run_id])
+        agenda.complete(known[job.run_id])
+    assert {record.run_id for record in lost} <= set(again)
+    set_aside_superseded(folder, spec, agenda)
+    write_views(load(folder))
+    assert (folder / "findings.json").read_bytes() == (whole / "findings.json").read_bytes()
+    assert set_aside_failed(folder, spec) == 0
+
+
+def test_runs_of_a_choice_that_was_not_made_again_stand_aside(tmp_path: Path) -> None:
+    spec, records = synthetic_study(tasks=("digits",), factors={}, trials=2, confirm_seeds=2)
+    folder = write_results(tmp_path / "study", spec, records)
+    job = next(record.job for record in records if record.job.stage == "confirm")
+    ghost = next(r for r in records if r.job == job).model_copy(
+        update={"job": job.model_copy(update={"seed": 99}), "run_id": job.model_copy(update={"seed": 99}).run_id}
+    )
+    write_record(folder, ghost)
+    agenda = Agenda(spec, records_of(folder, spec))
+    set_aside_superseded(folder, spec, agenda)  # nothing was run again: all that was measured is kept
+    assert ghost.run_id in read_records(folder)
+    (folder / "records" / "failed").mkdir()
+    set_aside_superseded(folder, spec, agenda)
+    assert read_records(folder).keys() == {record.run_id for record in records}
+    assert (folder / "records" / "superseded" / f"{ghost.run_id}-1.json").exists()
+
+
+def test_what_a_killed_driver_left_half_written_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    for name in (".spec.toml.123.tmp", "records/.0123456789abcdef.json.123.tmp"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / "mine.tmp").write_text("somebody's")
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*")} == {"records", "mine.tmp"}
+
+
+def test_a_folder_where_a_driver_died_at_once_is_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / ".spec.toml.123.tmp").write_text("half")
+    with opened(*load_spec("smoke"), tmp_path, fresh=False, say=print) as (_, agenda):
+        assert not agenda.finished
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
+
+
+def test_a_vanished_folder_does_not_come_back_half(tmp_path: Path, study: tuple[StudySpec, list[RunRecord]]) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_record(tmp_path / "gone", study[1][0])
+    assert not any(tmp_path.iterdir())

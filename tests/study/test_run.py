@@ -26,7 +26,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nonsense"], "one of quick, smoke"),
+        (["nonsense"], "quick, smoke"),
         (["--resume", "nowhere"], r"no spec\.toml"),
         (["quick", "--resume", "results/quick"], "give --resume alone"),
     ],

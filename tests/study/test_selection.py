@@ -32,7 +32,8 @@ def trial(number: int, *measurements: Measurement, status: str = "completed", **
         search="sam",
         **(proposal | hyperparameters),
     )
-    data = {"run_id": job.run_id, "spec_hash": "", "job": job, "status": status, "measurements": measurements}
+    once = tuple({(m.weights, m.epoch): m for m in measurements}.values())  # a record holds no measurement twice
+    data = {"run_id": job.run_id, "spec_hash": "", "job": job, "status": status, "measurements": once}
     return RunRecord.model_validate(data)
 
 

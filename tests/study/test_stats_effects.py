@@ -13,7 +13,6 @@ from scipy import stats
 from study.stats import Contrast, Effect, Verdict, compare, interaction, judge, verdict
 
 ACCURACY = Contrast("cell", "digits", (), "tuned", "SAM", "SGD", "E", "test_score")
-LOSS = replace(ACCURACY, metric="test_loss")
 DELTA, ALPHA = 0.005, 0.05
 accuracies = st.integers(0, 1000).map(lambda k: k / 1000)
 arms = st.dictionaries(st.integers(0, 12), accuracies, max_size=10)
@@ -64,10 +63,14 @@ def test_what_both_arms_share_cancels(method: dict[int, float], baseline: dict[i
     assert_same_numbers(held_against(method, baseline), held_against(moved, moved_baseline))
 
 
-@given(arms, arms)
-def test_a_lower_loss_is_a_gain(method: dict[int, float], baseline: dict[int, float]) -> None:
-    assert_same_numbers(held_against(method, baseline, LOSS), held_against(baseline, method))
-    assert not any(math.copysign(1, gain) < 0 for gain in held_against(method, method, LOSS).differences)
+@pytest.mark.parametrize("metric", ["test_loss", "test_calibration_error"])
+@given(method=arms, baseline=arms)
+def test_of_a_loss_and_an_error_lower_is_a_gain(
+    metric: str, method: dict[int, float], baseline: dict[int, float]
+) -> None:
+    contrast = replace(ACCURACY, metric=metric)
+    assert_same_numbers(held_against(method, baseline, contrast), held_against(baseline, method))
+    assert not any(math.copysign(1, gain) < 0 for gain in held_against(method, method, contrast).differences)
 
 
 def test_equal_gains_are_equal_in_spite_of_rounding() -> None:

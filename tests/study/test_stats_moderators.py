@@ -34,6 +34,30 @@ def test_columns_are_numbers_or_levels() -> None:
     assert columns([]) == columns(CELLS[:1]) == []
 
 
+def test_a_factor_that_some_cells_lack_is_looked_at_in_the_others() -> None:
+    bare: list[dict[str, Any]] = [{"task": "diabetes", "schedule": schedule} for schedule in ("cosine", "constant")]
+    gains = np.random.default_rng(0).normal(size=len(CELLS)).tolist()
+    for mixed, of in (([*CELLS, *bare], [*gains, 0.1, 0.2]), ([*bare, *CELLS], [0.1, 0.2, *gains])):
+        assert {column.factor for column in columns(mixed)} == {"task", "schedule"}
+        found = {(m.factor, m.level): m for m in moderators("SAM", "G", mixed, of)}
+        alone = {(m.factor, m.level): m for m in moderators("SAM", "G", CELLS, gains)}
+        assert found["label_noise", ""] == alone["label_noise", ""]
+        assert found["label_noise", ""].cells == len(CELLS)
+        assert found["schedule", "constant"].cells == len(mixed)
+
+
+def test_a_study_of_tasks_with_different_factors_is_read() -> None:
+    problems = [{"task": "diabetes"}, {"task": "digits", "factors": {"label_noise": [0.0, 0.1, 0.2, 0.3]}}]
+    claim = {"id": "noise", "claim": "?", "kind": "slope", "method": "SAM", "factor": "label_noise", "expected": "+"}
+    alone, mixed = (
+        find(spec, records, len(records))
+        for some in (problems[1:], problems)
+        for spec, records in [synthetic_study(problems=some, trials=4, hypotheses=[claim])]
+    )
+    assert [m.cells for m in mixed.moderators if (m.method, m.budget, m.factor) == ("SAM", "G", "label_noise")] == [4]
+    assert mixed.hypotheses[0].cells == alone.hypotheses[0].cells == 4
+
+
 @settings(max_examples=50)
 @given(st.integers(0, 10_000))
 def test_isolated_gives_the_coefficient_of_the_joint_fit(seed: int) -> None:
@@ -114,7 +138,7 @@ def test_with_few_cells_each_factor_stands_alone() -> None:
 
 def test_measured_moderator_is_a_slope_alone() -> None:
     x, y = [0.9, 0.8, 0.7, 0.6, 0.65], [0.01, 0.02, 0.05, 0.04, 0.05]
-    found = measured_moderator("SAM", "G", "baseline accuracy", x, y)
+    found = measured_moderator("SAM", "G", "baseline score", x, y)
     reference = OLS(np.array(y), add_constant(np.array(x))).fit(cov_type="HC3", use_t=True)
     assert_allclose([found.slope, found.p], [reference.params[1], reference.pvalues[1]])
     assert (found.kind, found.cells) == ("measured", 5)
@@ -167,7 +191,7 @@ def test_findings_look_across_cells(found: Findings) -> None:
     assert synthesis.p_positive > 0.8
     entries = [(m.factor, m.level) for m in found.moderators if (m.method, m.budget) == ("SAM", "G")]
     assert entries == [
-        ("task", "mnist1d"), ("label_noise", ""), ("schedule", "constant"), ("baseline accuracy", ""),
+        ("task", "mnist1d"), ("label_noise", ""), ("schedule", "constant"), ("baseline score", ""),
         ("log of baseline top_eigenvalue", ""),
     ]  # fmt: skip
     assert [rule.method for rule in found.rules] == ["SWA", "SAM", "WASAM"]
@@ -177,7 +201,7 @@ def test_gain_and_baseline_are_read_on_other_seeds(found: Findings) -> None:
     sam = [effect for effect in found.effects if (effect.method, effect.budget) == ("SAM", "G")]
     x = [np.mean(effect.baseline_values[::2]) for effect in sam]
     y = [np.mean(effect.differences[1::2]) for effect in sam]
-    (entry,) = (m for m in found.moderators if (m.method, m.budget, m.factor) == ("SAM", "G", "baseline accuracy"))
+    (entry,) = (m for m in found.moderators if (m.method, m.budget, m.factor) == ("SAM", "G", "baseline score"))
     assert entry.slope == pytest.approx(np.polyfit(x, y, 1)[0])
 
 

@@ -71,6 +71,14 @@ def test_the_band_stays_within_accuracies(values: list[float]) -> None:
     assert (high <= 1 + 1e-12).all()
 
 
+def test_the_band_reaches_as_far_as_scores_that_leave_the_unit_interval() -> None:
+    values, points = [-0.4, 0.1, 0.6, 0.7, 0.8], [1, 2, 5]
+    low_cdf, _, high_cdf = opda.nonparametric.EmpiricalDistribution.confidence_bands(values, 0.95, -0.4, 1, method="ks")
+    low, high = best_band(values, points)
+    assert_allclose(low, high_cdf.average_tuning_curve(points), atol=1e-4)
+    assert_allclose(high, low_cdf.average_tuning_curve(points), atol=1e-4)
+
+
 def test_long_curves_are_thinned() -> None:
     assert curve_points(3) == [1, 2, 3]
     assert curve_points(100) == list(range(1, 101))

@@ -12,7 +12,9 @@ from torch.func import functional_call, hessian
 
 from wasam_core import Cost, WeightAverages, recalibrate_batchnorm
 from wasam_core.curvature import Hessian, hutchinson_trace, hutchpp_trace, top_eigenvalues
-from wasam_core.sharpness import average_case_rise, measure_sharpness, worst_case_rise
+from wasam_core.effort import plan_effort
+from wasam_core.rises import average_case_rise, worst_case_rise
+from wasam_core.sharpness import measure_sharpness
 from wasam_core.surface import LossSurface
 
 # The references use torch.func.jvp, whose first call loads decompositions that torch itself scripts.
@@ -379,6 +381,48 @@ def test_all_measures_in_one_with_their_cost():
     assert asdict(found)["trace"]["low"] <= found.trace.value <= found.trace.high
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.floats(63.0, 3000.0), st.sampled_from([None, 0.5]), st.integers(0, 2))
+def test_a_budget_is_kept(budget, adaptive_rho, restarts):
+    model, batches = make_net()
+    least = 2 / 3 + 1 + 2 * (25 + 2) + (1 if adaptive_rho is None else 2) * (5 + 1 / 3 + 4 / 3)
+    cost = Cost()
+    options = {"adaptive_rho": adaptive_rho, "restarts": restarts, "budget": max(budget, least)}
+    found = measure_sharpness(
+        model, nn.functional.cross_entropy, batches, **options, generator=seeded(), cost=cost
+    )  # fmt: skip
+    assert cost.in_gradients <= options["budget"]
+    assert found.n == min(25, int(options["budget"] / least))
+
+
+@given(st.lists(st.floats(70.0, 1e5), min_size=2, max_size=2), st.integers(1, 300), st.integers(1, 2))
+def test_a_larger_budget_goes_to_examples_then_probes_then_draws_then_restarts(budgets, examples, radii):
+    asked = {"examples": examples, "restarts": 2, "draws": 8, "probes": 4}
+    small, large = (
+        plan_effort(b, **asked, steps=5, eigenvalues=1, radii=radii) for b in sorted(budgets)
+    )  # fmt: skip
+    orders = [(e.examples, e.probes, e.draws, e.restarts, e.max_products) for e in (small, large)]
+    assert orders == sorted(orders)
+    assert orders[0] >= (1, 2, 2, 0, 25)
+    assert plan_effort(math.inf, **asked, steps=5, eigenvalues=1, radii=radii) == (examples, 2, 8, 4, 300)
+
+
+def test_a_large_budget_changes_nothing_and_an_equal_one_asks_the_same_of_all_weights():
+    model, batches = make_net()
+    free = measure_sharpness(model, nn.functional.cross_entropy, batches, generator=seeded())
+    rich = measure_sharpness(model, nn.functional.cross_entropy, batches, budget=1e9, generator=seeded())
+    assert rich == free
+    efforts = []
+    for scale in (1.0, 3.0):
+        with torch.no_grad():
+            model[0].weight.mul_(scale)
+        poor = measure_sharpness(model, nn.functional.cross_entropy, batches, budget=700.0, generator=seeded())
+        again = measure_sharpness(model, nn.functional.cross_entropy, batches, budget=700.0, generator=seeded())
+        assert poor == again
+        efforts.append((poor.n, poor.trace.probes, poor.average_case.draws, poor.worst_case.steps))
+    assert efforts == [(11, 2, 3, 5)] * 2
+
+
 def test_no_radius_no_rise():
     model, batches = make_net()
     found = measure_sharpness(model, nn.functional.cross_entropy, batches, rho=0.0, generator=seeded())
@@ -433,6 +477,11 @@ def test_a_loss_per_example_is_refused():
         ({"probes": 1}, "probes = 1"),
         ({"eigenvalues": 1000}, "from 1 to d - 1"),
         ({"eigenvalues": True}, "count = True"),
+        ({"budget": 10.0}, "one example alone takes 62.3"),
+        ({"budget": math.nan}, "budget = nan"),
+        ({"budget": 1e4, "draws": 1}, "draws = 1"),
+        ({"budget": 1e4, "probes": 1}, "probes = 1"),
+        ({"budget": 1e4, "restarts": -1}, "restarts = -1"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, match):

@@ -19,16 +19,15 @@ def build(seed: int, factors: Mapping[str, object]) -> Task:
 
     Args:
         seed: Root seed of the run.
-        factors: ``fault`` is what happens, and ``marks`` the folder in which it is noted that it did, where each batch
-            leaves a dot, and where a file named ``slow`` makes it take a while.
+        factors: ``fault`` is what happens, and ``marks`` the folder in which it is noted that it did, where each run
+            leaves a file with a dot per batch, and where a file named ``slow`` makes it take a while.
     """
     marks = Path(str(factors["marks"]))
     fault = str(factors["fault"])
-    if ray.is_initialized():
-        (marks / f"node-{seed}").write_text(ray.get_runtime_context().get_node_id())
     if fault == "out of memory always" or (fault == "out of memory once" and _first(marks / f"oom-{seed}")):
         raise MemoryError
     if fault == "hang once" and _first(marks / f"hang-{seed}"):
+        (marks / f"hang-{seed}").write_text(str(os.getpid()))
         time.sleep(600)
     if fault == "meet":  # two runs wait for each other, so they are sure to run side by side
         (marks / f"here-{seed}").touch()
@@ -42,8 +41,11 @@ def build(seed: int, factors: Mapping[str, object]) -> Task:
     train, rest = (inputs[:size], targets[:size]), (inputs[size:], targets[size:])
     task = classification(nn.Linear(4, 2), train, rest, lambda: rest, classes=2)
 
+    here = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "no-node"
+    steps = marks / f"steps-{here}-{os.getpid()}-{len(list(marks.glob('steps-*')))}"
+
     def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        with (marks / f"steps-{seed}").open("a") as file:
+        with steps.open("a") as file:
             file.write(".")
         if (marks / "slow").exists():
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Augmentation of training inputs, in batches on the trial's device."""
+"""Shifts and noise, for standardized signals and small images."""
 
 import numpy as np
 import torch
@@ -10,8 +10,6 @@ _MAX_NOISE = 0.5  # standard deviations of the (standardized) inputs, at strengt
 
 def augmented(strength: float, inputs: Tensor, draws: np.random.Generator) -> Tensor:
     """Return inputs that are shifted (with wrap-around) and noisy, each example by its own draw.
-
-    Both passes of a step see the same augmented batch, and every method of a seed sees the same draws.
 
     Args:
         strength: Above 0, at most 1.

@@ -1,29 +1,14 @@
-"""Small networks by name, initialised from the run's seed."""
+"""Small networks for signals, tables and small images."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import torch
 from torch import nn
 
+from study.models.norms import NORMS
 from study.records import FactorValue
-from study.streams import torch_seed
 
 Shape = tuple[int, ...]
-
-
-def build_model(factors: Mapping[str, FactorValue], input_shape: Shape, classes: int, seed: int) -> nn.Module:
-    """Build a network with the initial weights of ``seed``; the global random state is left as it was.
-
-    Args:
-        factors: ``model`` (``conv`` or ``mlp``), ``width`` (a multiple of its channels or units) and ``norm``.
-        input_shape: Shape of one example: ``(channels, length)`` or ``(channels, height, width)``.
-        classes: Number of outputs.
-        seed: Root seed of the run.
-    """
-    with torch.random.fork_rng():
-        torch.manual_seed(torch_seed(seed, "initial weights"))
-        return MODELS[str(factors["model"])](factors, input_shape, classes)
 
 
 def conv_net(factors: Mapping[str, FactorValue], input_shape: Shape, classes: int) -> nn.Module:
@@ -56,11 +41,3 @@ def mlp(factors: Mapping[str, FactorValue], input_shape: Shape, classes: int) ->
         nn.ReLU(),
         nn.Linear(hidden, classes),
     )
-
-
-NORMS: dict[str, Callable[[int, bool], nn.Module]] = {
-    "batch": lambda width, one_dimensional: (nn.BatchNorm1d if one_dimensional else nn.BatchNorm2d)(width),
-    "group": lambda width, one_dimensional: nn.GroupNorm(4, width),
-    "none": lambda width, one_dimensional: nn.Identity(),
-}
-MODELS: dict[str, Callable[[Mapping[str, FactorValue], Shape, int], nn.Module]] = {"conv": conv_net, "mlp": mlp}

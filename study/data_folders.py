@@ -1,0 +1,25 @@
+"""Where downloaded data are looked for, and whether they may be downloaded. Needs no torch."""
+
+import os
+from pathlib import Path
+
+DATA, DOWNLOAD = "WASAM_DATA", "WASAM_DOWNLOAD"  # environment variables; the flags --data and --download set them
+_OF_DEBIAN = Path("/usr/share/datasets")  # packages such as dataset-fashion-mnist
+
+
+def data_folders(folder: Path | None = None) -> list[Path]:
+    """Return the folders that are looked into, in order: the given one alone, or the usual ones.
+
+    These are the one that the environment variable ``WASAM_DATA`` names, ``~/.cache/wasam-study`` (under
+    ``XDG_CACHE_HOME`` where that is set), and that of Debian's ``dataset-…`` packages.
+    """
+    if folder is not None:
+        return [folder]
+    named = os.environ.get(DATA)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [*([Path(named)] if named else []), cache / "wasam-study", _OF_DEBIAN]
+
+
+def may_download() -> bool:
+    """Whether the user has asked for missing data to be downloaded."""
+    return os.environ.get(DOWNLOAD, "") not in ("", "0")

@@ -1,0 +1,140 @@
+"""What a whole run costs beside its bare training steps.
+
+    python tests/benchmarks/bench_run.py
+
+A run is everything that a worker does for a job: it builds the task, trains, feeds the averages, measures the curve,
+recalibrates BatchNorm for every average and evaluates it, and makes its record. The bare steps are as many steps of the
+same optimizer on one batch that is at hand. Both take turns in one process on one thread; seconds are CPU time, and the
+figure is the median of the ratios within turns. The parts say where the time went, as shares of the bare steps.
+"""
+
+import argparse
+import contextlib
+import platform
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+
+from study import trial
+from study.factors import TASKS, default_factors
+from study.plan import steps_per_epoch
+from study.records import Job
+from study.tasks import TaskError, build_task, load_data
+from study.tasks.examples import examples_of
+from study.train import take_step
+from study.trial import Run, adapted, build_optimizer
+
+PARTS: dict[str, tuple[Any, str]] = {
+    "building the task": (trial, "build_task"),
+    "steps": (trial, "train"),
+    "BatchNorm passes": (trial, "recalibrate_batchnorm"),
+    "metrics": (trial, "measure"),
+}
+
+
+def job_of(task: str, family: str, stage: str) -> Job:
+    """Return a job as the default study has it."""
+    return Job(
+        stage=stage, cell=task, task=task, factors=default_factors(task), family=family, epochs_factor=1,
+        learning_rate=0.05, rho=0.1 if family == "sam" else 0.0, average_start=0.7,
+        average_starts=(0.5, 0.6, 0.75, 0.9), seed=1000, trial=0 if stage == "tune" else None,
+    )  # fmt: skip
+
+
+def bare_steps(job: Job, data: Any) -> Callable[[], None]:
+    """Return what takes the steps of a job and does nothing else."""
+    task = build_task(job.task, data, job.factors, job.seed)
+    model = adapted(task).train()
+    optimizer = build_optimizer(job, model)
+    inputs, targets = next(examples_of(task.train, "train").batches(int(job.factors["batch_size"])))
+    steps = steps_per_epoch(job) * job.epochs
+
+    def take() -> None:
+        for _ in range(steps):
+            take_step(model, optimizer, inputs, targets, task.loss)
+
+    return take
+
+
+@contextlib.contextmanager
+def timed_parts(spent: Counter[str]) -> Iterator[None]:
+    """Add up the CPU time of the parts of a run inside the block."""
+    with contextlib.ExitStack() as stack:
+        for name, (module, function) in PARTS.items():
+            stack.enter_context(mock.patch.object(module, function, _timed(getattr(module, function), name, spent)))
+        yield
+
+
+def _timed(function: Callable[..., Any], name: str, spent: Counter[str]) -> Callable[..., Any]:
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        began = time.process_time()
+        try:
+            found = function(*arguments, **options)
+        finally:
+            spent[name] += time.process_time() - began  # type: ignore[assignment]  # seconds
+        return _timed_iterator(found, name, spent) if isinstance(found, Iterator) else found
+
+    return wrapped
+
+
+def _timed_iterator(source: Iterator[Any], name: str, spent: Counter[str]) -> Iterator[Any]:
+    while True:
+        began = time.process_time()
+        try:
+            value = next(source)
+        except StopIteration:
+            return
+        finally:
+            spent[name] += time.process_time() - began  # type: ignore[assignment]  # seconds
+        yield value
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """Return the CPU time of one call."""
+    began = time.process_time()
+    action()
+    return time.process_time() - began
+
+
+def main() -> None:
+    """Print a line for every task, family and stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--tasks", nargs="+", default=["digits", "mnist1d", "fashion"], choices=TASKS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, {platform.machine()}, one thread, CPU time, {options.turns} turns\n")
+    for task in options.tasks:
+        try:
+            data = load_data(task)
+        except TaskError as error:
+            print(f"{task}: left out: {error}")
+            continue
+        for family in ("base", "sam"):
+            for stage in ("tune", "confirm"):
+                _report(job_of(task, family, stage), data, options.turns)
+
+
+def _report(job: Job, data: Any, turns: int) -> None:
+    ratios, spent, pure = [], Counter[str](), 0.0
+    bare = bare_steps(job, data)
+    for _ in range(turns):
+        steps_s = seconds_of(bare)
+        with timed_parts(spent):
+            whole_s = seconds_of(lambda: Run(job, data, "cpu", "0").advance())
+        ratios.append(whole_s / steps_s)
+        pure += steps_s
+    shares = ", ".join(f"{name} {seconds / pure:.3f}" for name, seconds in spent.items())
+    print(
+        f"{job.task:8} {job.family:5} {job.stage:8} {pure / turns:6.2f} s of bare steps; whole run "
+        f"{statistics.median(ratios):.3f} x ({min(ratios):.3f} to {max(ratios):.3f}); {shares}"
+    )
+
+
+if __name__ == "__main__":
+    main()

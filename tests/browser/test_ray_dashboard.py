@@ -1,0 +1,81 @@
+"""Ray's own dashboard during a study, in headless Chromium: it asks for the token and then shows our actors.
+
+The study trains a task of the user's own from the folder that it is started in.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+TOKEN = "a-token-of-this-test-alone-0123456789"
+PATIENCE_MS = 60_000  # Ray collects what it shows every few seconds
+SPEC = """
+name = "watched"
+question = "Is it seen?"
+methods = ["SGD", "SAM"]
+budgets = ["E"]
+primary_budget = "E"
+confirm_seeds = 2
+[search]
+trials = 20
+[[problems]]
+task = "faulty:build"
+factors.train_size = 64
+factors.batch_size = 32
+factors.epochs = 50
+factors.fault = "none"
+factors.marks = "."
+"""
+
+
+@pytest.fixture
+def dashboard_url(tmp_path: Path) -> Iterator[str]:
+    """Start a study that takes its time, read from its output where the dashboard is, and interrupt it at the end."""
+    shutil.copy(Path(__file__).parent.parent / "cluster" / "code" / "faulty.py", tmp_path)
+    (tmp_path / "watched.toml").write_text(SPEC)
+    (tmp_path / "slow").touch()
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "study.run", "watched.toml", "--no-report"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    try:
+        assert driver.stdout
+        said = ""
+        while not (found := re.search(r"Ray dashboard: (http://\S+)", said)):
+            line = driver.stdout.readline()
+            assert line, f"the study ended: {said}"
+            said += line
+        yield found[1]
+    finally:
+        driver.send_signal(signal.SIGINT)
+        output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 130, output
+    assert " failed (" not in output
+
+
+def test_the_dashboard_asks_for_the_token_and_names_our_actors(dashboard_url: str) -> None:
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium on PATH: the dashboard is not opened")
+        pytest.skip("no Chromium on PATH: the dashboard is not opened")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--headless"])
+        page = browser.new_page()
+        page.goto(f"{dashboard_url}/#/actors")
+        page.get_by_text("Authentication Token Required").wait_for(timeout=PATIENCE_MS)
+        assert page.get_by_text("StudyRun").count() == 0
+        page.get_by_role("dialog").locator("input").fill(TOKEN)
+        page.get_by_role("dialog").get_by_role("button", name="Submit").click()
+        page.get_by_text("StudyRun").first.wait_for(timeout=PATIENCE_MS)
+        browser.close()

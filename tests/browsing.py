@@ -1,0 +1,35 @@
+"""What all browser tests share: Chromium, opening a page that must not complain, waiting from outside of it."""
+
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import Browser, BrowserContext, Page
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SWITCHES = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+def open_page(
+    browser: Browser | BrowserContext, report: Path, hash: str = "", **settings: object
+) -> tuple[Page, list[str]]:
+    page = browser.new_page(**settings)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "request", lambda r: complaints.append(r.url) if not r.url.startswith(("file:", "blob:", "data:")) else None
+    )
+    page.goto(report.as_uri() + hash)
+    return page, complaints
+
+
+def wait_until(page: Page, expression: str, attempts: int = 200) -> None:
+    """Poll from here: the page's policy forbids the eval that Playwright's own waiting needs."""
+    while not page.evaluate(expression):
+        attempts -= 1
+        assert attempts, f"never came true: {expression}"
+        page.wait_for_timeout(50)
+
+
+def sideways(page: Page) -> int:
+    return page.evaluate("document.documentElement.scrollWidth - innerWidth")

@@ -1,0 +1,215 @@
+"""What was searched and what tuning buys: the numbers behind those figures, and what is absent without data."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from synthetic import HOSTILE, renamed, synthetic_study
+
+from dashboards.cells import cells_of
+from dashboards.charts import charts_of
+from dashboards.figures import (
+    best_of,
+    good_space,
+    importance,
+    optimism,
+    parallel,
+    radii,
+    rho_start,
+    transfer,
+)
+from dashboards.figures.tried import LAST, start_words, tried_of
+from study.findings import find
+from study.records import frame_of
+from study.stats import TuningCurve
+
+
+@pytest.fixture(scope="module")
+def made(make):
+    return make(tasks=["digits"], trials=20)
+
+
+def test_every_tune_run_is_there_with_all_its_averages(made) -> None:
+    runs = tried_of(made.frame)
+    tune = made.frame[(made.frame["stage"] == "tune") & (made.frame["epochs_factor"] == 1)]
+    assert len(runs) == tune["run_id"].nunique()
+    run = runs[0]
+    rows = tune[
+        (tune["cell"] == run.cell) & (tune["family"] == run.family) & (tune["trial"] == run.trial) & tune["final"]
+    ]
+    assert sorted(score for _, score in run.scores) == sorted(rows["val_score"])
+    assert dict(run.scores)[LAST] == rows.loc[rows["weights"] == "last", "val_score"].item()
+    assert run.best[1] == rows["val_score"].max()
+
+
+def test_last_weights_win_ties() -> None:
+    run = tried_of(frame_of([]))
+    assert run == ()
+    assert start_words(LAST) == "last"
+    assert start_words(0.75) == "75\u202f%"
+
+
+def test_the_map_of_rho_and_start_holds_the_selected_pair(made) -> None:
+    maps = rho_start.maps_of(tried_of(made.frame), made.findings.selections, made.cells)
+    assert {one.family for one in maps} == {"sam"}
+    assert [one.cell for one in maps] == [cell.label for cell in made.cells.values()]
+    for one in maps:
+        assert one.runs == 20
+        assert len(one.points) == 20 * 6
+        chosen = max(one.points, key=lambda point: point.score)
+        assert one.best == chosen.score
+        assert one.chosen in {(p.rho, p.start) for p in one.points if p.score == one.best}
+        assert one.drawn_every == 1
+
+
+def test_the_map_is_drawn_with_at_most_300_markers(made, monkeypatch) -> None:
+    monkeypatch.setattr(rho_start, "MOST_DRAWN", 50)
+    figure, _ = rho_start.figure_of(rho_start.maps_of(tried_of(made.frame), (), made.cells))
+    assert max(len(trace.x) for trace in figure.data) <= 50
+
+
+def test_rho_zero_stands_apart_on_its_axis() -> None:
+    axis = radii.radii_of([0.0, 0.01, 1.0])
+    assert axis.at(0.0) < axis.at(0.01) < axis.at(0.1) < axis.at(1.0) == 0.0
+    assert axis.share(0.0) == 0
+    assert axis.share(1.0) == 1
+    assert not radii.radii_of([0.1]).zero
+    assert 0 <= radii.radii_of([]).share(0.1) <= 1
+
+
+def test_the_best_quarter_is_the_best_quarter(made) -> None:
+    for bundle in parallel.bundles_of(tried_of(made.frame), made.cells):
+        best = [run for run in bundle.runs if run.best[1] >= bundle.cut]
+        assert len(best) >= math.ceil(len(bundle.runs) / 4)
+        assert min(run.best[1] for run in best) > max(
+            (run.best[1] for run in bundle.runs if run not in best), default=-1.0
+        )
+    tally = parallel.best_families(parallel.bundles_of(tried_of(made.frame), made.cells))
+    assert {family: total for family, (_, total) in tally.items()} == {"base": 80, "sam": 80}
+
+
+def test_weight_decay_has_an_axis_where_it_is_searched(make, made) -> None:
+    runs = tried_of(made.frame)
+    assert [setting.name for setting in parallel.settings_of(runs)] == ["learning rate", "rho"]
+    decayed = [replace(run, weight_decay=10.0 ** -(1 + run.trial % 3)) for run in runs]
+    settings = parallel.settings_of(decayed)
+    assert [setting.name for setting in settings] == ["learning rate", "rho", "weight decay"]
+    assert settings[2].ends == ("0.001", "0.1")
+    (bundle, *_) = parallel.bundles_of(decayed, made.cells)
+    for run in bundle.runs:
+        found = parallel.heights(run, bundle, settings)
+        assert all(-1e-9 <= height <= 1 + 1e-9 for height in found)
+        assert found[2] == pytest.approx((2 - run.trial % 3) / 2)
+        assert (found[1] == 0) == (run.rho == 0)
+
+
+def curve(method: str, expected: tuple[float, ...], cost: float, factor: float = 1) -> TuningCurve:
+    ks = tuple(range(1, len(expected) + 1))
+    return TuningCurve(
+        "a", method, factor, "qmc", True, ks, expected, (0.0,) * len(ks), (1.0,) * len(ks),
+        tuple(k * cost for k in ks), 0.5,
+    )  # fmt: skip
+
+
+def test_leaders_are_compared_where_all_have_been(made) -> None:
+    cells = {"a": replace(next(iter(made.cells.values())), name="a", label="a")}
+    findings = replace(
+        made.findings,
+        tuning_curves=(curve("SGD", (0.5, 0.6, 0.7, 0.71), 10.0), curve("SAM", (0.6, 0.65, 0.8, 0.9), 20.0)),
+    )
+    data = best_of.curves_of(findings, cells)
+    assert [one.cost for one in data] == [(1, 2, 3, 4), (2, 4, 6, 8)]
+    assert best_of.leaders(data, "trials") == {"SGD": 0, "SAM": 1}
+    assert best_of.leaders(data, "cost") == {"SGD": 1, "SAM": 0}  # at a cost of 4 runs: .71 against .65
+    assert best_of.at(data[1], "cost", 1.0) == -math.inf
+    level = replace(findings, tuning_curves=(curve("SGD", (0.5,), 10.0), curve("SWA", (0.5,), 10.0)))
+    assert best_of.leaders(best_of.curves_of(level, cells), "trials") == {"SGD": 1, "SWA": 1}
+
+
+def test_curves_are_the_findings(made) -> None:
+    data = best_of.curves_of(made.findings, made.cells)
+    assert len(data) == len(made.findings.tuning_curves)
+    one = next(c for c in made.findings.tuning_curves if (c.method, c.epochs_factor) == ("SAM", 1))
+    twin = next(c for c in data if (c.cell, c.name) == (made.cells[one.cell].label, "SAM"))
+    assert (twin.expected, twin.low, twin.high) == (one.expected, one.low, one.high)
+    assert twin.cost[0] == pytest.approx(2, abs=0.2)
+    figure, _ = best_of.figure_of(data, "cost")
+    assert max(len(trace.x) for trace in figure.data) <= 300
+
+
+@pytest.mark.parametrize(("trials", "kept"), [((1, 2, 3, 4, 5), [0, 1, 3, 4]), ((1,), [0]), ((1, 10, 100), [0, 1, 2])])
+def test_the_table_doubles_the_trials(trials: tuple[int, ...], kept: list[int]) -> None:
+    assert best_of.doublings(trials) == kept
+
+
+def test_the_caption_calls_qmc_approximate(made) -> None:
+    charts = charts_of(made.findings, made.frame, made.cells)
+    for name in ("best-of-trials", "best-of-cost"):
+        assert "Approximate" in charts[name].caption
+        assert "QMC" in charts[name].caption
+        assert "simultaneous" in charts[name].caption
+
+
+def test_the_share_of_good_settings_is_that_of_the_findings(made) -> None:
+    shares = good_space.shares_of(made.findings, made.cells)
+    wanted = [c.within_delta for c in made.findings.tuning_curves if c.epochs_factor == 1]
+    assert sorted(s.share for s in shares) == sorted(wanted)
+    means = good_space.means_of(shares)
+    own = [s.share for s in shares if s.method == "SAM"]
+    assert means["SAM"] == pytest.approx(sum(own) / len(own))
+
+
+def test_transfer_keeps_sources_in_rows_and_chance_at_the_foot(made) -> None:
+    (found,) = [t for t in transfer.transfers_of(made.findings, made.cells) if t.method == "SAM"]
+    source = next(t for t in made.findings.rho_transfers if t.method == "SAM")
+    place = {name: found.cells.index(made.cells[name].label) for name in source.cells}
+    for i, row in enumerate(source.regret):
+        for j, regret in enumerate(row):
+            assert found.regret[place[source.cells[i]]][place[source.cells[j]]] == regret
+    pairs = [r for i, row in enumerate(source.regret) for j, r in enumerate(row) if i != j]
+    assert found.elsewhere == pytest.approx((sum(pairs) / len(pairs), sum(source.chance) / len(source.chance)))
+    figure, _ = transfer.figure_of([found])
+    assert len(figure.layout.shapes) == 4 * 4 + 4
+    assert figure.layout.yaxis.ticktext[-1] == transfer.BLIND
+    assert len(transfer.table_of([found]).rows) == 4 * 3
+
+
+def test_optimism_is_that_of_the_findings(made) -> None:
+    data = optimism.flattery_of(made.findings, made.cells)
+    assert [f.name for f in data] == ["SGD", "SGD, 2× epochs", "SWA", "SAM", "WASAM"]
+    assert {f.mean for f in data} == {o.mean for o in made.findings.optimism}
+    assert all(len(f.by_cell) == 4 for f in data)
+
+
+def test_importance_names_its_evaluator_and_hides_what_can_not_be_said(made, make) -> None:
+    chart = charts_of(made.findings, made.frame, made.cells)["importance"]
+    assert made.findings.importances[0].evaluator in chart.caption
+    few = make(tasks=["digits"], factors={}, trials=3)
+    assert importance.importances_of(few.findings) == ()
+    assert importance.unknown_methods(few.findings) == ["SGD", "SWA", "SAM", "WASAM"]
+    assert "importance" not in charts_of(few.findings, few.frame, few.cells)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"runs": 0}, {"runs": 3}, {"failed": 1.0}, {"diverged": 1.0}, {"trials": 1}, {"confirm_seeds": 1}, {"gains": {}},
+     {"methods": ["SGD", "SWA"], "budgets": ["E"], "primary_budget": "E"}, {"sampler": "tpe"}, {"factors": {}}],
+)  # fmt: skip
+def test_odd_studies_have_sensible_charts_or_none(make, settings: dict) -> None:
+    made = make(**{"trials": 2, "tasks": ["digits"], "factors": {"schedule": ["cosine", "constant"]}} | settings)
+    for chart in charts_of(made.findings, made.frame, made.cells).values():
+        assert "nan" not in f"{chart.heading} {chart.reading} {chart.caption}".lower().split()
+        assert "n = " in chart.caption
+        assert chart.figure.data
+
+
+def test_hostile_names_of_problems_stay_text() -> None:
+    spec, records = synthetic_study(tasks=["digits"], trials=16)
+    records = renamed(records)
+    findings, frame = find(spec, records, len(records)), frame_of(records)
+    cells = {
+        name: replace(cell, label=f"{HOSTILE} {i}") for i, (name, cell) in enumerate(cells_of(findings, frame).items())
+    }
+    for chart in charts_of(findings, frame, cells, records).values():
+        assert "<script" not in chart.figure.to_json().replace("\\u003c", "<")
+        assert "<a " not in chart.figure.to_json().replace("\\u003c", "<")

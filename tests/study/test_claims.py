@@ -1,0 +1,50 @@
+"""The claims suite: what becomes of a claim that is made of several hypotheses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import planned_runs, synthetic_study
+
+from study.claims import claim_table, outcome_table, overall
+from study.findings import find
+from study.records import frame_of
+from study.results import Study
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([], "inconclusive"),
+        (["reproduced"], "reproduced"),
+        (["reproduced", "reproduced"], "reproduced"),
+        (["reproduced", "inconclusive"], "inconclusive"),
+        (["inconclusive", "contradicted"], "contradicted"),
+        (["reproduced", "contradicted", "reproduced"], "contradicted"),
+    ],
+)
+def test_a_claim_stands_with_all_of_its_hypotheses_and_falls_with_one(outcomes: list[Any], expected: str) -> None:
+    assert overall(outcomes) == expected
+
+
+def claimed(name: str, *expected: str) -> Study:
+    """Make a finished study in which SAM gains two points, and claims about the sign of that."""
+    hypotheses = [
+        {"id": f"h{k}", "claim": "It is so.", "kind": "gain", "method": "SAM", "expected": sign}
+        for k, sign in enumerate(expected)
+    ]
+    spec, records = synthetic_study(
+        tasks=("digits",), factors={}, trials=2, gains={"SAM": 0.02}, noise=0.001, hypotheses=hypotheses, name=name
+    )
+    found = find(spec, records, planned_runs(spec, records))
+    return Study(Path(), spec, tuple(records), frame_of(records), found)
+
+
+def test_tables_have_a_row_a_hypothesis_and_a_row_a_claim() -> None:
+    studies = [claimed("claim-01-true", "+", ">="), claimed("claim-02-false", "+", "-"), claimed("none")]
+    assert outcome_table(studies)["outcome"].tolist() == ["reproduced", "reproduced", "reproduced", "contradicted"]
+    table = claim_table(studies)
+    assert table["study"].tolist() == ["01-true", "02-false", "none"]
+    assert table["outcome"].tolist() == ["reproduced", "contradicted", "inconclusive"]
+    counted = table[["hypotheses", "reproduced", "contradicted", "inconclusive"]].to_numpy().tolist()
+    assert counted == [[2, 2, 0, 0], [2, 1, 1, 0], [0, 0, 0, 0]]

@@ -1,0 +1,363 @@
+"""Tasks of one's own: one small problem in every form gives the same numbers, and mistakes are told before a study."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from study import new
+from study.agenda import Agenda
+from study.factors import default_factors
+from study.measure import EVALUATION_BATCH, evaluate
+from study.progress import Display
+from study.records import Job, RunRecord
+from study.results import load
+from study.run import main
+from study.spec import StudySpec, parse_spec
+from study.tally import Tally
+from study.tasks import TaskError, build_task
+from study.tasks.adapted import Adapted, numbered
+from study.tasks.examples import examples_of
+from study.tasks.preflight import PreflightError, preflight
+from study.trial import Run, adapted, run
+from wasam_core.landscape import line
+from wasam_core.surface import LossSurface
+
+HERE = Path(__file__).parent
+FORMS = ("tensors", "pairs", "loaders", "tuples", "dicts", "like_huggingface")
+OTHERS = ("numbers", "tokens", "tied")
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.syspath_prepend(HERE)
+
+
+def job(name: str, **changes: Any) -> Job:
+    task = f"own_tasks:{name}"
+    factors = default_factors(task) | {"train_size": 40, "epochs": 3, "batch_size": 10, "ascent_batch": 5}
+    return Job(
+        stage="confirm", cell=name, task=task, factors=factors, family="base", epochs_factor=1, learning_rate=0.1,
+        rho=0.0, average_start=0.4, average_starts=(0.5,), ema_decays=(0.9,), seed=1000,
+    ).model_copy(update=changes)  # fmt: skip
+
+
+def completed(one: Job) -> RunRecord:
+    record = run(one, None, "cpu", "0")
+    assert record.error is None
+    return record
+
+
+FAMILIES = {
+    "base": {},
+    "sam": {"family": "sam", "rho": 0.1},
+    "m-sam": {"family": "m-sam", "rho": 0.1},
+    "sam-on": {"family": "sam-on", "rho": 0.5},
+    "adamw-sam": {"family": "adamw-sam", "rho": 0.1, "learning_rate": 0.01},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_form_of_a_problem_gives_the_same_measurements(family: str) -> None:
+    """Averages, the recalibration of BatchNorm, dropout in both passes and the cut into micro-batches included."""
+    reference = completed(job("tensors", **FAMILIES[family]))
+    for form in FORMS[1:]:
+        assert completed(job(form, **FAMILIES[family])).measurements == reference.measurements
+
+
+@pytest.mark.parametrize("family", ["base", "sam", "m-sam", "adamw-sam"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_kinds_of_problems_run(name: str, family: str) -> None:
+    record = completed(job(name, **FAMILIES[family]))
+    assert {m.weights for m in record.measurements if m.epoch == 3} == {"last", "swa@0.5", "swa@0.4", "ema@0.9"}
+
+
+def test_probes_of_every_form_agree() -> None:
+    probed = {"probed": ("last", "swa@0.5")}
+    reference = completed(job("tensors", **probed)).probes
+    assert len(reference) >= 6
+    for form in ("tuples", "dicts", "like_huggingface"):
+        for ours, other in zip(completed(job(form, **probed)).probes, reference, strict=True):
+            assert (ours.weights, ours.name) == (other.weights, other.name)
+            assert ours.value == pytest.approx(other.value, rel=1e-3, abs=1e-6)
+    assert completed(job("tied", **probed)).probes
+
+
+@pytest.mark.parametrize("name", ["tuples", "dicts", "like_huggingface"])
+def test_numbers_stand_for_inputs_that_are_no_tensor(name: str) -> None:
+    """A line and a batch that is cut see the same loss as the inputs themselves."""
+    task = build_task(f"own_tasks:{name}", None, job(name).factors, 0)
+    model, train = adapted(task), examples_of(task.train, "train")
+    batches = list(train.batches(15))
+    wanted = evaluate(model, train, task)[2]
+    with numbered(model, batches, list(train.batches(EVALUATION_BATCH))) as (tensors, whole):
+        cut = [(inputs[4:9], targets[4:9]) for inputs, targets in tensors]
+        assert LossSurface(model, task.loss, tensors).loss == pytest.approx(wanted)
+        assert len(model(cut[1][0])) == 5
+        weights = {key: value.detach().clone() for key, value in model.named_parameters()}
+        found = line(
+            model, task.loss, weights, weights, {"train": tensors}, points=3, recalibrate_with=whole, error_fn=None
+        )
+    assert found.loss["train"][0] == pytest.approx(found.loss["train"][-1])
+    assert isinstance(model, Adapted)
+    assert model.shelf == []
+
+
+@pytest.mark.parametrize("name", [*FORMS, *OTHERS])
+def test_an_interrupted_run_ends_with_the_same_bits(name: str) -> None:
+    one = job(name, family="sam", rho=0.1)
+    first = Run(one, None, "cpu", "0")
+    assert not first.advance(0.0)
+    state = first.state()
+    second = Run(one, None, "cpu", "0")
+    torch.rand(7)
+    second.restore(state)
+    second.advance()
+    assert second.record().measurements == completed(one).measurements
+
+
+def test_the_seed_says_what_is_built_and_the_global_generators_are_left_alone() -> None:
+    def state() -> tuple[Any, ...]:
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index, union-attr]
+
+    before = state()
+    first, again, other = (build_task("own_tasks:dicts", None, job("dicts").factors, seed) for seed in (0, 0, 1))
+    assert state() == before
+    assert torch.equal(first.model.head.weight, again.model.head.weight)  # type: ignore[arg-type, union-attr]
+    assert not torch.equal(first.model.head.weight, other.model.head.weight)  # type: ignore[arg-type, union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module:build", "no module 'no_such_module'"),
+        ("own_tasks:no_such_function", "has no function 'no_such_function'"),
+    ],
+)
+def test_a_name_that_leads_nowhere_says_so(name: str, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        build_task(name, None, {"train_size": 40}, 0)
+
+
+def spec_of(name: str, **changes: Any) -> StudySpec:
+    problem = {
+        "task": f"own_tasks:{name}",
+        "factors": {"train_size": 40, "epochs": 2, "batch_size": 10, "ascent_batch": 5},
+    }
+    content = {"name": "own", "question": "?", "confirm_seeds": 1, "search": {"trials": 2}, "problems": [problem]}
+    return StudySpec.model_validate(content | changes)
+
+
+@pytest.mark.parametrize("name", [*FORMS, *OTHERS])
+def test_a_sound_task_passes_the_preflight(name: str) -> None:
+    preflight(spec_of(name, probes=True, methods=["SGD", "SAM", "m-SAM", "AdamW", "AdamW+SAM"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "traced"),
+    [
+        ("raises_in_build", "building the task failed.* ZeroDivisionError", "1 // 0"),
+        ("raises_in_forward", "a training step of base failed", "both[:, :1]"),
+        ("raises_in_metric", "evaluating on the validation examples failed", '["logits"]'),
+        ("returns_a_model", "returned Joined; it must return a Task", ""),
+        ("returns_too_few", "20 training examples, and the spec says factors.train_size = 40", ""),
+        ("opens_the_test_part", "whose test is tuple; it must be a function", ""),
+        ("has_no_parameters", "at least one parameter that is trained", ""),
+        ("loses_the_mean", r"returned a tensor of shape \(8,\)", ""),
+        ("loses_the_gradient", "without a gradient", ""),
+        ("loses_finiteness", "a loss of inf", ""),
+        ("keeps_its_model", "the initial weights differ", ""),
+        ("draws_without_a_seed", "the training examples differ", ""),
+        ("ignores_its_seed", "neither the initial weights nor the training examples differ", ""),
+    ],
+)
+def test_a_mistake_is_told_before_the_study(name: str, message: str, traced: str) -> None:
+    with pytest.raises(PreflightError, match=message) as caught:
+        preflight(spec_of(name))
+    trace = caught.value.trace
+    assert bool(trace) == bool(traced)
+    assert traced in trace
+    assert "preflight.py" not in trace
+    assert "_call_impl" not in trace
+
+
+def test_a_model_that_cannot_be_probed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import own_tasks  # noqa: PLC0415  # on the path inside a test alone
+
+    original = own_tasks.Joined.forward
+
+    def fused(self: nn.Module, both: torch.Tensor) -> torch.Tensor:
+        four = original(self, both)[None, None]
+        found: torch.Tensor = nn.functional.scaled_dot_product_attention(four, four, four)[0, 0]
+        return found
+
+    monkeypatch.setattr(own_tasks.Joined, "forward", fused)
+    preflight(spec_of("tensors"))
+    with pytest.raises(PreflightError, match=r"can't be probed: .*; leave probes out"):
+        preflight(spec_of("tensors", probes=True))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"], ["--fresh"]])
+def test_a_broken_task_prints_the_users_frames_then_a_sentence_and_writes_nothing(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = tmp_path / "own.toml"
+    spec.write_text(
+        'name = "own"\nquestion = "?"\nconfirm_seeds = 1\n[search]\ntrials = 2\n'
+        '[[problems]]\ntask = "own_tasks:raises_in_forward"\n'
+        "factors = { train_size = 40, epochs = 2, batch_size = 10 }\n"
+    )
+    assert main([str(spec), *arguments]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert "own_tasks.py" in lines[1]
+    assert sum("own_tasks.py" in text for text in lines) <= 3
+    assert lines[-1].startswith("error: a training step of base failed for task = 'own_tasks:raises_in_forward'")
+    assert sum(text.startswith("error: ") for text in lines) == 1
+    assert list(tmp_path.iterdir()) == [spec]
+
+
+def test_a_failed_record_begins_with_the_users_frames() -> None:
+    record = run(job("raises_in_forward"), None, "cpu", "0")
+    assert record.status == "failed"
+    lines = (record.error or "").splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert "own_tasks.py" in lines[1]
+    assert "trial.py" not in (record.error or "")
+    assert "RuntimeError" in lines[-1]
+
+
+def test_equal_errors_are_shown_once_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    agenda = Agenda(spec_of("raises_in_forward"))
+    record = run(job("raises_in_forward"), None, "cpu", "0")
+    with Display(Console(soft_wrap=True), agenda, Tally(agenda), 1, quiet=False) as display:
+        for seed in range(5):
+            display.finished(record.model_copy(update={"job": record.job.model_copy(update={"seed": seed})}))
+    shown = capsys.readouterr().out
+    assert shown.count("Traceback") == 1
+    assert "5 runs failed with: RuntimeError" in shown
+
+
+def transformers_like() -> SimpleNamespace:
+    """Return a module with the two names that the example takes from transformers."""
+
+    class BertForSequenceClassification(nn.Module):
+        def __init__(self, config: SimpleNamespace) -> None:
+            super().__init__()
+            self.config = config
+            self.words = nn.Embedding(config.vocab_size, config.hidden_size)
+            self.head = nn.Linear(config.hidden_size, config.num_labels)
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+            words = self.words(input_ids) * attention_mask[..., None]
+            return SimpleNamespace(logits=self.head(words.mean(dim=1)))
+
+    return SimpleNamespace(BertConfig=SimpleNamespace, BertForSequenceClassification=BertForSequenceClassification)
+
+
+def written(folder: Path, kind: str, before: str = "") -> StudySpec:
+    """Write an example, and return its spec at the size of a test."""
+    path = folder / f"task_{kind}.py"
+    assert new.main([str(path), "--kind", kind]) == 0
+    small = path.with_suffix(".toml").read_text()
+    for key, value in {"confirm_seeds": 1, "trials": 2, "factors.epochs": 1}.items():
+        assert f"\n{key} = " in small
+        small = "\n".join(f"{key} = {value}" if row.startswith(f"{key} = ") else row for row in small.split("\n"))
+    return parse_spec(before + small, kind)
+
+
+@pytest.mark.parametrize("kind", new.KINDS)
+def test_each_example_runs_to_its_end(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    if kind == "huggingface":
+        monkeypatch.setitem(sys.modules, "transformers", transformers_like())  # type: ignore[arg-type]
+    spec = written(tmp_path, kind)
+    preflight(spec)
+    agenda = Agenda(spec)
+    while planned := agenda.next_job():
+        agenda.complete(completed(planned))
+    assert agenda.finished
+
+
+@pytest.mark.parametrize("name", ["transformers", "timm"])
+def test_real_models_of_others_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(name)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "task_huggingface", raising=False)  # of the test before, with a stand-in
+    if name == "transformers":
+        spec = written(tmp_path, "huggingface", "probes = true\n")
+    else:
+        (tmp_path / "with_timm.py").write_text(
+            "import timm, torch\n"
+            "from study.tasks import classification\n"
+            "def build(seed, factors):\n"
+            "    model = timm.create_model('test_resnet', num_classes=2, in_chans=1)\n"
+            "    x, y = torch.randn(60, 1, 32, 32), torch.arange(60) % 2\n"
+            "    return classification(model, (x[:20], y[:20]), (x[20:40], y[20:40]), lambda: (x[40:], y[40:]), "
+            "classes=2)\n"
+        )
+        factors = {"train_size": 20, "epochs": 1, "batch_size": 10}
+        spec = spec_of("tensors", probes=True, problems=[{"task": "with_timm:build", "factors": factors}])
+    preflight(spec)
+    planned = Agenda(spec).next_job()
+    assert planned is not None
+    for family in ("sam", "m-sam"):
+        changes = {"stage": "confirm", "probed": ("last",), "family": family, "rho": 0.05}
+        record = completed(planned.model_copy(update=changes))
+        assert record.probes
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my-task.py", "the name of a Python module"),
+        ("task.txt", "the name of a Python module"),
+        ("class.py", "the name of a Python module"),
+        ("json.py", "already"),
+        ("nowhere/task.py", "there is no folder"),
+    ],
+)
+def test_a_bad_name_writes_nothing(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert new.main([name]) == 2
+    assert message in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("taken", ["mine_own.py", "mine_own.toml"])
+def test_nothing_is_overwritten(taken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / taken).write_text("mine")
+    assert new.main([str(tmp_path / "mine_own.py")]) == 2
+    assert "not overwritten" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(taken, "mine")]
+
+
+@pytest.mark.slow
+def test_an_example_runs_from_the_command_line(tmp_path: Path) -> None:
+    """Ray's workers find a module that lies in the folder the study is started in."""
+
+    def command(*arguments: str) -> str:
+        done = subprocess.run([sys.executable, "-m", *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "run it: python -m study.run the_example.toml" in command("study.new", "the_example.py")
+    spec = tmp_path / "the_example.toml"
+    small = spec.read_text().replace("confirm_seeds = 6", "confirm_seeds = 1").replace("trials = 6", "trials = 2")
+    spec.write_text(small)
+    command("study.run", "the_example.toml", "--no-report")
+    counts = load(tmp_path / "results" / "the_example").findings.counts
+    assert counts.failed == 0
+    assert counts.completed >= 9
