@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SPEC ?= quick
 
-.PHONY: study test lint check bench browser help
+.PHONY: study test lint bench browser fashion help
 
 help:
 	@echo "make study [SPEC=quick]   install, run a study, print the path of its report"
@@ -15,7 +15,7 @@ help:
 study: $(VENV)/.installed
 	$(BIN)/python -m study.run $(SPEC)
 
-test: lint browser
+test: lint browser fashion
 	$(BIN)/python -m pytest -q
 
 lint: $(VENV)/.installed-test
@@ -40,13 +40,21 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $(VENV)/.installed $@
 
-# Browser tests need Chromium: the Debian package where that can be installed, a loud line where it can't.
+# What the tests need of the system: the Debian package where that can be installed, a loud line where it can't.
+define install
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; \
+	elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then \
+	  sudo apt-get update -qq && sudo DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; \
+	else \
+	  echo "*** $(2) ***"; \
+	fi
+endef
+
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
-	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
-	elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then \
-	  sudo apt-get update -qq && sudo DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
-	else \
-	  echo "*** NO CHROMIUM: THE BROWSER TESTS ARE SKIPPED. Install Chromium to run them. ***"; \
-	fi
+	$(call install,chromium,NO CHROMIUM: THE BROWSER TESTS ARE SKIPPED. Install Chromium to run them.)
+
+fashion:
+	@test -d /usr/share/datasets/fashion-mnist || \
+	$(call install,dataset-fashion-mnist,NO FASHION-MNIST: ITS TESTS ARE SKIPPED. Put its files into ~/.cache/wasam-study.)

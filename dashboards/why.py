@@ -188,8 +188,8 @@ def _plane(planes: Iterable[PlaneRecord], cells: Mapping[str, Cell]) -> Chart | 
         ),
         caption=(
             f"{prose.seeds([1])} seed a problem, the first, hence no interval; {len(data[0].x)} × {len(data[0].y)} "
-            f"points, BatchNorm statistics measured anew at each. Axes are distances in weight space.{projected} "
-            "Descriptive: a plane shows two of very many directions."
+            "points, BatchNorm statistics measured anew at each. Axes are distances in weight space, on one scale "
+            f"unless one is more than twice as long.{projected} Descriptive: a plane shows two of very many directions."
         ),
         keys=tuple(Key(method, method) for method in methods),
         figure=figure,

@@ -2,10 +2,11 @@
 
 import json
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,6 +87,10 @@ def opened(
             say(f"{set_aside_failed(folder, held)} failed runs are done again; their records stand in records/failed.")
         spec, agenda = open_folder(spec, text, folder, fresh=False, say=say)
         set_aside_superseded(folder, spec, agenda)
+        if agenda.finished and _is_behind(folder / "optuna.db", agenda):
+            from study.optuna_store import OptunaStore  # noqa: PLC0415  # Optuna takes a second to import
+
+            OptunaStore(folder / "optuna.db", spec.search, agenda, _warn).close()
         yield spec, agenda
 
 
@@ -132,6 +137,19 @@ def try_own_tasks(spec: StudySpec, folder: Path, *, fresh: bool = False) -> None
 def _is_finished(spec: StudySpec, folder: Path, fresh: bool) -> bool:
     held = None if fresh else frozen_spec(folder)
     return held is not None and held.hash == spec.hash and Agenda(held, records_of(folder, held)).finished
+
+
+def _is_behind(path: Path, agenda: Agenda) -> bool:
+    """Tell whether a finished study's ``optuna.db`` is damaged or lacks trials: it could not be written, back then."""
+    if not path.is_file():
+        return False
+    tuned = (record for record in agenda.records if record.job.stage == "tune")
+    expected = sum(len(agenda.search_of(record).methods) for record in tuned)
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            return bool(database.execute("select count(*) from trials").fetchone()[0] != expected)
+    except sqlite3.Error:
+        return True
 
 
 def open_folder(spec: StudySpec, text: str, folder: Path, *, fresh: bool, say: Say) -> tuple[StudySpec, Agenda]:

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Error, Page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SWITCHES = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -25,10 +25,17 @@ def open_page(
 
 def wait_until(page: Page, expression: str, attempts: int = 200) -> None:
     """Poll from here: the page's policy forbids the eval that Playwright's own waiting needs."""
-    while not page.evaluate(expression):
+    while not _holds(page, expression):
         attempts -= 1
         assert attempts, f"never came true: {expression}"
         page.wait_for_timeout(50)
+
+
+def _holds(page: Page, expression: str) -> bool:
+    try:
+        return bool(page.evaluate(expression))
+    except Error:  # the page is just being loaded anew
+        return False
 
 
 def sideways(page: Page) -> int:

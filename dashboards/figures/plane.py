@@ -15,6 +15,7 @@ from dashboards.tables import Column, Entry, Table, numeric
 from study.records import PlaneRecord
 
 Rows = tuple[tuple[float, ...], ...]
+MOST_STRETCHED = 2.0  # one range over the other, up to which both axes have one scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +89,23 @@ def figure_of(planes: Sequence[Plane]) -> tuple[go.Figure, Arrangement]:
             panel = 2 * number + side
             traces += [_relief(plane, part, losses, panel), *_paths(plane, panel), *_corners(plane, panel)]
             titles.append(theme.wrapped(f"{plane.cell}: {part}", 24))
-            axes[axis("x", panel)] = {
-                "range": [plane.x[0], plane.x[-1]], "showgrid": False, "nticks": 4, "constrain": "domain",
-                "constraintoward": "left",
-            }  # fmt: skip
-            axes[axis("y", panel)] = {
-                "range": [plane.y[0], plane.y[-1]], "showgrid": False, "nticks": 4, "constrain": "domain",
-                "scaleanchor": anchor("x", panel), "constraintoward": "top",
-            }  # fmt: skip
+            axes[axis("x", panel)], axes[axis("y", panel)] = _axes(plane, panel)
     grid = Grid(
         columns=4, narrow_columns=2, row=200, narrow_row=150, left=40, narrow_left=34, gap=84, x_gap=0.05,
         y_labels="all", at_least=4,
     )  # fmt: skip
     return lay_out(traces, titles, grid, axes)
+
+
+def _axes(plane: Plane, panel: int) -> tuple[dict[str, object], dict[str, object]]:
+    """Return both axes, on one scale unless that would leave a thin strip."""
+    width, height = plane.x[-1] - plane.x[0], plane.y[-1] - plane.y[0]
+    common: dict[str, object] = {"showgrid": False, "nticks": 4}
+    x, y = common | {"range": [plane.x[0], plane.x[-1]]}, common | {"range": [plane.y[0], plane.y[-1]]}
+    if max(width, height) <= MOST_STRETCHED * min(width, height):
+        x |= {"constrain": "domain", "constraintoward": "left"}
+        y |= {"constrain": "domain", "constraintoward": "top", "scaleanchor": anchor("x", panel)}
+    return x, y
 
 
 def _relief(plane: Plane, part: str, losses: Rows, panel: int) -> go.Contour:
@@ -147,7 +152,7 @@ def _corners(plane: Plane, panel: int) -> list[go.Scatter]:
             mode="markers",
             marker={
                 "symbol": theme.style_of(method).symbol,
-                "size": 11,
+                "size": 15 - 3 * number,  # an average may lie upon its baseline: both stay seen
                 "color": theme.style_of(method).color,
                 "line": {"color": theme.PAPER, "width": 1.2},
             },
@@ -155,7 +160,7 @@ def _corners(plane: Plane, panel: int) -> list[go.Scatter]:
             hovertext=[f"<b>{theme.plot_text(method)}</b>"],
             **anchors(panel),
         )
-        for method, x, y in plane.corners
+        for number, (method, x, y) in enumerate(plane.corners)
     ]
 
 

@@ -45,9 +45,15 @@ class _Fault:
     def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         self._calls += 1
         loss = functional.cross_entropy(outputs, targets)
+        if _in_driver():  # it tries a step before the study starts; what is wrong then is said before anything has run
+            return loss
         if self._calls == 5 and _first():
             _FAULTS[self._what]()
-        return loss * float("nan") if self._calls >= 5 and self._what in ("NaN", "inf") else loss
+        return loss * float("nan") if self._calls >= 5 and self._what == "NaN" else loss
+
+
+def _in_driver() -> bool:
+    return os.getsid(0) == os.getpid()  # the laboratory starts it as the leader of a session
 
 
 def _first() -> bool:
