@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 SPEC ?= quick
 
-.PHONY: study test lint bench browser fashion help
+.PHONY: study test lint bench faults soak browser fashion help
 
 help:
 	@echo "make study [SPEC=quick]   install, run a study, print the path of its report"
 	@echo "make test                 install, lint, type-check, run all tests"
 	@echo "make lint                 ruff and mypy alone"
 	@echo "make bench                the benchmarks"
+	@echo "make faults               break a study in every way, resume it, print the table (half an hour)"
+	@echo "make soak                 1,000 tiny runs in one study: does memory grow?"
 
 study: $(VENV)/.installed
 	$(BIN)/python -m study.run $(SPEC)
@@ -25,6 +27,12 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python tests/benchmarks/bench_core.py
+
+faults: $(VENV)/.installed-test
+	PYTHONPATH=.:tests $(BIN)/python -m faults.matrix
+
+soak: $(VENV)/.installed-test
+	PYTHONPATH=.:tests $(BIN)/python -m faults.soak
 
 # The marker files make a second call install nothing; a changed pyproject.toml installs what is missing.
 $(VENV)/bin/python:

@@ -10,7 +10,6 @@ from study.records import FactorValue
 
 _FIRST_FACTOR_AFTER, _LAST_FACTOR_BEFORE = "search", "weights"  # where the frame keeps its factor columns
 BUDGET_WORDS = {"E": "equal epochs", "G": "equal gradient evaluations", "T": "equal reference time"}
-METRIC_WORDS = {"test_score": "test accuracy", "val_score": "validation accuracy"}
 
 
 @dataclass(frozen=True, slots=True)

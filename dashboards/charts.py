@@ -10,6 +10,7 @@ from dashboards.cells import BUDGET_WORDS, Cell, words_of
 from dashboards.figures import cost, curves, decay, forest, gain_map, pooled, slopes
 from dashboards.figures.chart import Chart, Key
 from dashboards.figures.confirmed import Confirmed, confirmed_runs
+from dashboards.score import Score, score_of
 from dashboards.searched import search_charts
 from dashboards.tables import Table, capped
 from dashboards.tuned import tuning_charts
@@ -31,18 +32,19 @@ def charts_of(
 ) -> dict[str, Chart]:
     """Return every chart that has data, by id."""
     records = tuple(records)
+    score = score_of(findings)
     runs = confirmed_runs(frame, findings.selections, {name: method.family for name, method in METHODS.items()})
     made = (
-        _forest(findings, cells),
-        _gain_map(findings, cells),
-        _slopes(findings, cells),
-        _decay(findings, cells),
+        _forest(findings, cells, score),
+        _gain_map(findings, cells, score),
+        _slopes(findings, cells, score),
+        _decay(findings, cells, score),
         *why_charts(findings, records, lines, planes, cells),
-        _curves(runs, cells),
+        _curves(runs, cells, score),
         *calibration_charts(findings, records, runs, cells),
         *search_charts(findings, frame, cells),
         *tuning_charts(findings, cells),
-        _cost(runs, findings, cells),
+        _cost(runs, findings, cells, score),
     )
     return {chart.id: chart for chart in made if chart is not None}
 
@@ -51,11 +53,11 @@ def _shown(table: Table) -> Table:
     return capped(table, MOST_TABLE_ROWS, "all of them are in runs.parquet.")
 
 
-def _forest(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+def _forest(findings: Findings, cells: Mapping[str, Cell], score: Score) -> Chart | None:
     data = forest.forest_of(findings, cells)
     if not data.marks:
         return None
-    figure, narrow = forest.figure_of(data)
+    figure, narrow = forest.figure_of(data, score)
     primary = BUDGET_WORDS.get(data.primary_budget, data.primary_budget)
     others = [
         b for b in BUDGET_WORDS if any(data.primary_budget not in m.budgets and b in m.budgets for m in data.marks)
@@ -83,11 +85,11 @@ def _forest(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
     )
 
 
-def _gain_map(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+def _gain_map(findings: Findings, cells: Mapping[str, Cell], score: Score) -> Chart | None:
     data = gain_map.gain_map_of(findings, cells)
     if not data.gains:
         return None
-    figure, narrow = gain_map.figure_of(data)
+    figure, narrow = gain_map.figure_of(data, score)
     clauses = [f"{above} of {total} with {method}" for method, (above, total) in gain_map.above_zero(data).items()]
     primary = BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)
     across = (
@@ -97,8 +99,8 @@ def _gain_map(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         id="gain-map",
         heading=f"Problems where the 95 % interval of the gain lies above zero: {prose.listed(clauses)}",
         reading=(
-            f"One field a problem, {across}; the mean gain in points. The stronger the colour, the larger the gain or "
-            "the loss; bold where the 95 % interval excludes zero."
+            f"One field a problem, {across}; the mean gain in {score.points}. The stronger the colour, the "
+            "larger the gain or the loss; bold where the 95 % interval excludes zero."
         ),
         caption=(
             f"Mean paired gain over tuned {findings.baseline} at {primary}, "
@@ -116,11 +118,11 @@ def _gain_map(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
     )
 
 
-def _slopes(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+def _slopes(findings: Findings, cells: Mapping[str, Cell], score: Score) -> Chart | None:
     data = slopes.slopes_of(findings, cells)
     if not data.pairs:
         return None
-    figure, narrow = slopes.figure_of(data)
+    figure, narrow = slopes.figure_of(data, score)
     methods = dict.fromkeys(name for pair in data.pairs for name in (pair.last_name, pair.averaged_name))
     return Chart(
         id="slopes",
@@ -137,15 +139,15 @@ def _slopes(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         keys=tuple(Key(name, name) for name in methods),
         figure=figure,
         narrow=narrow,
-        table=_shown(slopes.table_of(data)),
+        table=_shown(slopes.table_of(data, score)),
     )
 
 
-def _decay(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+def _decay(findings: Findings, cells: Mapping[str, Cell], score: Score) -> Chart | None:
     data = decay.decay_of(findings, cells)
     if not data.entries:
         return None
-    figure, narrow = decay.figure_of(data)
+    figure, narrow = decay.figure_of(data, score)
     gains: dict[str, list[float]] = {}
     for entry in data.entries:
         gains.setdefault(words_of("schedule", entry.schedule), []).append(entry.gain)
@@ -169,16 +171,16 @@ def _decay(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         ),
         figure=figure,
         narrow=narrow,
-        table=_shown(decay.table_of(data)),
+        table=_shown(decay.table_of(data, score)),
     )
 
 
-def _curves(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> Chart | None:
+def _curves(runs: Iterable[Confirmed], cells: Mapping[str, Cell], score: Score) -> Chart | None:
     data = curves.curves_of(runs, cells)
     if not data:
         return None
     averages = [a for a in curves.averages_of(runs, cells) if any(curve.cell == a.cell for curve in data)]
-    figure, narrow = curves.figure_of(data, averages)
+    figure, narrow = curves.figure_of(data, averages, score)
     methods = list(dict.fromkeys(curve.method for curve in data))
     shade = (
         (
@@ -194,7 +196,7 @@ def _curves(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> Chart | Non
     higher = sum(by_method[other][cell] > by_method[base][cell] for cell in both)
     return Chart(
         id="curves",
-        heading=prose.curves_heading(higher, len(both), other, base),
+        heading=prose.curves_heading(higher, len(both), other, base, score.name),
         reading=f"One line a trajectory, with its last weights; the band is the interval of the mean.{shade}",
         caption=(
             f"Mean over {prose.seeds(n for curve in data for n in curve.n)} confirm seeds with its 95 % Student-t "
@@ -208,15 +210,15 @@ def _curves(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> Chart | Non
         ),
         figure=figure,
         narrow=narrow,
-        table=_shown(curves.table_of(data, averages)),
+        table=_shown(curves.table_of(data, averages, score)),
     )
 
 
-def _cost(runs: Iterable[Confirmed], findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+def _cost(runs: Iterable[Confirmed], findings: Findings, cells: Mapping[str, Cell], score: Score) -> Chart | None:
     data = cost.options_of(runs, findings.baseline, cells)
     if not data:
         return None
-    figure, narrow = cost.figure_of(data, findings.baseline)
+    figure, narrow = cost.figure_of(data, findings.baseline, score)
     names = sorted(
         {(option.method, option.epochs_factor, option.name) for option in data},
         key=lambda name: (findings.methods.index(name[0]), name[1]),
@@ -229,12 +231,12 @@ def _cost(runs: Iterable[Confirmed], findings: Findings, cells: Mapping[str, Cel
             "above it at its own cost is worth its compute."
         ),
         caption=(
-            f"Mean test accuracy over {prose.seeds(len(option.accuracies) for option in data)} confirm seeds, each a "
+            f"Mean test {score.name} over {prose.seeds(len(option.scores) for option in data)} confirm seeds, each a "
             "small tick; no interval is drawn here, as paired gains with theirs are in the forest plot. Cost counts "
             "forward and backward passes of training; markers at the same cost stand side by side."
         ),
         keys=tuple(Key(name, method, "filled" if factor == 1 else "open") for method, factor, name in names),
         figure=figure,
         narrow=narrow,
-        table=_shown(cost.table_of(data)),
+        table=_shown(cost.table_of(data, score)),
     )

@@ -115,7 +115,7 @@ def _row(result: HypothesisResult, decided: bool, noted: bool) -> tuple[Entry, .
 
 
 def unit_of(result: HypothesisResult) -> Unit:
-    """Return the unit of a hypothesis's estimate: points of accuracy unless its kind has its own."""
+    """Return the unit of a hypothesis's estimate: points (score × 100) unless its kind has its own."""
     return UNITS.get(result.kind, _POINTS)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from dashboards import theme
 from dashboards.cells import Cell, short_budget
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from dashboards.verdicts import scale_of
 from study.findings import DeltaStrip, Findings
@@ -62,14 +63,16 @@ def _strip_entry(verdict: str | None) -> Entry:
     return Entry("–") if verdict is None else Entry(verdict, icon=theme.VERDICT_ICONS[verdict])
 
 
-def interaction_table(interactions: Sequence[Interaction], delta: float, cells: Mapping[str, Cell]) -> Table:
+def interaction_table(
+    interactions: Sequence[Interaction], delta: float, cells: Mapping[str, Cell], score: Score
+) -> Table:
     """Return (WASAM − SAM) − (SWA − SGD) by cell, with the four means that it is made of."""
     known = [i for i in interactions if i.n]
     methods = list(dict.fromkeys(name for i in known for name, _ in i.means))
     scale = scale_of(((i.mean, i.ci95) for i in known), delta)
     return Table(
         "interactions",
-        "Mean test accuracy of the four methods, and what is left of both gains when they are combined.",
+        f"Mean test {score.name} of the four methods, and what is left of both gains when they are combined.",
         (
             Column("Problem", "problem"),
             *(numeric(name, f"test_score_{name}") for name in methods),
@@ -123,6 +126,14 @@ def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell]) 
             for s in selections
         ),
         tuple(i for i, s in enumerate(selections) if i == 0 or selections[i - 1].cell != s.cell),
+    )
+
+
+def selection_reading(score: Score) -> str:
+    """Say how the table of selections is read."""
+    return (
+        "A value in the outer 5 % of its range suggests that the best setting may lie outside it. Validation "
+        f"{score.name} is the best of all trials, so it flatters every method alike."
     )
 
 

@@ -1,29 +1,31 @@
-"""Gains in test loss and calibration beside gains in accuracy: a description, no verdict is drawn from it."""
+"""Gains in test loss and calibration beside gains in the score: a description, no verdict is drawn from it."""
 
 from collections.abc import Mapping
 
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.effects import distinct
+from dashboards.score import score_of
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 from study.stats import Effect
 
 
 def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
-    """Return one row a comparison: the gains in test loss (nats), calibration error and accuracy; lower is a gain.
+    """Return one row a comparison: the gains in test loss (nats), in calibration error and in the score.
 
-    The calibration error has a column where the study has a classification.
+    A lower loss or error is a gain. The error has a column where the study has a classification.
     """
-    accuracy = {(effect.cell, effect.method, effect.budget): effect for effect in findings.effects}
+    scores = {(effect.cell, effect.method, effect.budget): effect for effect in findings.effects}
     calibration = {(e.cell, e.method, e.budget): e for e in _of_metric(findings, "test_calibration_error") if e.n}
     known = distinct([effect for effect in _of_metric(findings, "test_loss") if effect.n], findings.primary_budget)
+    score = score_of(findings)
     order, methods = list(cells), list(findings.methods)
     found = sorted(known, key=lambda f: (order.index(f.effect.cell), methods.index(f.effect.method)))
     rows = []
     for one in found:
         loss = one.effect
-        twin = accuracy.get((loss.cell, loss.method, loss.budget))
+        twin = scores.get((loss.cell, loss.method, loss.budget))
         rows.append(
             (
                 Entry(cells[loss.cell].label),
@@ -37,14 +39,14 @@ def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
         )
     return Table(
         "losses",
-        "Gains in test loss and in calibration beside those in accuracy.",
+        f"Gains in test loss and in calibration beside those in {score.name}.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),
             Column("At equal …", "budget"),
             numeric("Loss gain, nats [95 % CI]", "loss_gain"),
             *([numeric("Calibration gain, points [95 % CI]", "calibration_gain")] if calibration else []),
-            numeric("Accuracy gain, points [95 % CI]", "accuracy_gain"),
+            numeric(f"{score.title} gain, points [95 % CI]", "score_gain"),
             numeric("n", "n"),
         ),
         tuple(rows),
@@ -53,15 +55,16 @@ def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
 
 
 def loss_heading(findings: Findings) -> str:
-    """State in how many comparisons accuracy and loss move in opposite directions, by their means."""
-    accuracy = {(effect.cell, effect.method, effect.budget): effect.mean for effect in findings.effects}
+    """State in how many comparisons score and loss move in opposite directions, by their means."""
+    scores = {(effect.cell, effect.method, effect.budget): effect.mean for effect in findings.effects}
     pairs = [
-        (effect.mean, accuracy[effect.cell, effect.method, effect.budget])
+        (effect.mean, scores[effect.cell, effect.method, effect.budget])
         for effect in (one.effect for one in distinct(_of_metric(findings, "test_loss"), findings.primary_budget))
-        if effect.n and (effect.cell, effect.method, effect.budget) in accuracy
+        if effect.n and (effect.cell, effect.method, effect.budget) in scores
     ]
     apart = sum(loss * gain < 0 for loss, gain in pairs)
-    return f"Test loss: mean gains point the other way than those in accuracy in {apart} of {len(pairs)} comparisons"
+    name = score_of(findings).name
+    return f"Test loss: mean gains point the other way than those in {name} in {apart} of {len(pairs)} comparisons"
 
 
 def _of_metric(findings: Findings, metric: str) -> list[Effect]:

@@ -6,7 +6,8 @@ Every function returns plain text; escaping is the page's business.
 from collections.abc import Iterable, Mapping, Sequence
 
 from dashboards import theme
-from dashboards.cells import BUDGET_WORDS, METRIC_WORDS, Cell, where
+from dashboards.cells import BUDGET_WORDS, Cell, where
+from dashboards.score import metric_words, score_of
 from study.findings import Findings, MethodSummary
 from study.stats import Effect
 
@@ -102,14 +103,14 @@ def no_verdict(findings: Findings) -> str:
 
 def qualification(findings: Findings) -> list[str]:
     """Say in the first paragraph what a reader must know before quoting the answer."""
-    metric = METRIC_WORDS.get(findings.metric, findings.metric)
     sentences = []
     seeds = sorted({effect.n for effect in findings.effects})
     if seeds and seeds[-1]:
         span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         sentences.append(
-            f"A gain is {metric} of the tuned method minus that of tuned {findings.baseline}, on {span} fresh paired "
-            f"seeds; “helps” needs a mean gain of at least δ = {theme.threshold(findings.delta)} points."
+            f"A gain is {metric_words(findings)} of the tuned method minus that of tuned {findings.baseline}, on "
+            f"{span} fresh paired seeds; “helps” needs a mean gain of at least δ = "
+            f"{theme.threshold(findings.delta)} {score_of(findings).points}."
         )
     if not has_verdict(findings):
         return sentences
@@ -224,13 +225,11 @@ def cost_heading(baseline: str, ahead: Mapping[str, tuple[int, int]]) -> str:
     return f"At equal cost, the mean is above that of {baseline}: {listed(clauses)}"
 
 
-def curves_heading(higher: int, total: int, sam: str, base: str) -> str:
+def curves_heading(higher: int, total: int, sam: str, base: str, score: str) -> str:
     """State in how many problems the sharpness-aware trajectory ends above the base one on validation."""
     if not total:
-        return "Validation accuracy while training"
-    return (
-        f"At the last epoch, mean validation accuracy is higher with {sam} than with {base} in {share(higher, total)}"
-    )
+        return f"Validation {score} while training"
+    return f"At the last epoch, mean validation {score} is higher with {sam} than with {base} in {share(higher, total)}"
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -24,11 +24,12 @@ from dashboards import (
     verdicts,
     words,
 )
-from dashboards.cells import BUDGET_WORDS, METRIC_WORDS, Cell, cells_of
+from dashboards.cells import BUDGET_WORDS, Cell, cells_of
 from dashboards.charts import charts_of
 from dashboards.figures.chart import Chart
 from dashboards.pending import Comparison, pending_in, without_early_verdicts
 from dashboards.provenance import spec_toml
+from dashboards.score import metric_words, score_of
 from dashboards.tables import Table
 from study.findings import Findings, MethodSummary
 from study.records import LineRecord, PlaneRecord, RunRecord, read_lines, read_planes, write_atomically
@@ -109,12 +110,13 @@ def build_report(
             "hypotheses": claims.reading_of(findings),
             "literature": literature.READING,
             "moderators": moderators.slope_reading(findings),
+            "selections": evidence.selection_reading(score_of(findings)),
         },
         rules=moderators.rule_sentences(findings),
         caveats=_caveats(findings, cells),
         methods=[(name, words.method_in_words(name)) for name in findings.methods],
         verdict_words=words.VERDICTS_IN_WORDS,
-        glossary=words.GLOSSARY,
+        glossary=words.glossary_of(score_of(findings), findings.score_names),
         provenance=_provenance(findings, built),
         spec_text=spec_toml(findings.spec),
         reload_s=reload_s,
@@ -168,7 +170,7 @@ def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame, pe
             ("problems", f"{len(cells)}"),
             ("methods", f"{len(findings.methods)}"),
             ("runs", f"{frame['run_id'].nunique():,}"),
-            ("metric", METRIC_WORDS.get(findings.metric, findings.metric)),
+            ("metric", metric_words(findings)),
             ("primary budget", BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)),
             ("δ", f"{theme.threshold(findings.delta)} points"),
             ("α", f"{findings.alpha:g}"),
@@ -202,15 +204,16 @@ def _tile(summary: MethodSummary, pending: frozenset[Comparison]) -> tuple[str, 
 
 
 def _tables(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]) -> dict[str, Table]:
+    score = score_of(findings)
     return {
         "hypotheses": claims.claims_table(findings),
         "verdicts": verdicts.verdict_table(findings, cells),
         "deltas": evidence.delta_table(findings, cells),
         "losses": losses.loss_table(findings, cells),
         "moderators": moderators.slope_table(findings),
-        "interactions": evidence.interaction_table(findings.interactions, findings.delta, cells),
+        "interactions": evidence.interaction_table(findings.interactions, findings.delta, cells, score),
         "selections": evidence.selection_table(findings.selections, cells),
-        "runs": runs.run_table(frame, cells),
+        "runs": runs.run_table(frame, cells, score),
     }
 
 

@@ -9,6 +9,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.evidence import weights_in_words
 from dashboards.provenance import without_home
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 
 MOST_ROWS = 1000
@@ -16,7 +17,7 @@ _STATUS_ORDER = {"failed": 0, "diverged": 1, "pruned": 2, "completed": 3}
 _LONGEST_ERROR = 160
 
 
-def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], limit: int = MOST_ROWS) -> Table:
+def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], score: Score, limit: int = MOST_ROWS) -> Table:
     """Return one row a run: troubled runs first, then confirm, then tune, so that a cap cuts the least."""
     last = frame[(frame["weights"] == "last") & frame["final"]].drop_duplicates("run_id")
     last = last.assign(
@@ -25,7 +26,7 @@ def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], limit: int = MOST_
     shown = last.head(limit)
     table = Table(
         "runs",
-        "One row a run; accuracies at its last epoch.",
+        f"One row a run; {score.name} at its last epoch.",
         (
             Column("Run", "run_id"),
             Column("Status", "status"),
@@ -53,7 +54,7 @@ def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], limit: int = MOST_
 
 
 def _best_averages(frame: pd.DataFrame, run_ids: pd.Series) -> dict[str, dict[str, object]]:
-    """Return each run's average with the best validation accuracy at its last epoch; ties go to the first name."""
+    """Return each run's average with the best validation score at its last epoch; ties go to the first name."""
     averages = frame[
         (frame["weights"] != "last") & frame["final"] & frame["val_score"].notna() & frame["run_id"].isin(run_ids)
     ].sort_values(["val_score", "weights"], ascending=[False, True])
@@ -79,11 +80,11 @@ def _rows(
                 Entry(theme.number(run["learning_rate"]), run["learning_rate"]),
                 Entry(theme.number(run["rho"]), run["rho"]),
                 Entry(str(run["seed"]), int(run["seed"])),
-                _accuracy(run["val_score"]),
-                _accuracy(average.get("val_score")),
+                _score(run["val_score"]),
+                _score(average.get("val_score")),
                 Entry(weights_in_words(str(average["weights"])) if average else "–", str(average.get("weights", ""))),
-                _accuracy(run["test_score"]),
-                _accuracy(average.get("test_score")),
+                _score(run["test_score"]),
+                _score(average.get("test_score")),
                 Entry(theme.large(run["gradient_evaluations"]), int(run["gradient_evaluations"])),
                 _message(run["error"]),
             )
@@ -91,7 +92,7 @@ def _rows(
     return rows
 
 
-def _accuracy(value: object) -> Entry:
+def _score(value: object) -> Entry:
     fraction = float(value) if isinstance(value, float | int) else None
     return Entry(theme.percent(fraction), fraction if theme.known(fraction) else "")
 

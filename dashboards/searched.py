@@ -9,6 +9,7 @@ from dashboards.cells import Cell
 from dashboards.figures import importance, parallel, rho, rho_start
 from dashboards.figures.chart import Chart, Key
 from dashboards.figures.tried import LAST, Tried, tried_of
+from dashboards.score import score_of
 from dashboards.tables import Table, capped
 from study.findings import Findings
 from study.methods import last_of
@@ -36,7 +37,8 @@ def _rho(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
     data = rho.responses_of(findings, cells)
     if not data:
         return None
-    figure, narrow = rho.figure_of(data)
+    score = score_of(findings)
+    figure, narrow = rho.figure_of(data, score)
     return Chart(
         id="rho",
         heading=prose.rho_heading([r.selected_rho for r in data if r.selected_rho is not None]),
@@ -46,7 +48,7 @@ def _rho(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         ),
         caption=(
             f"{prose.seeds(len(response.rho) for response in data)} runs a panel, one seed each, hence no interval. "
-            f"Validation accuracy, optimistic by selection.{_thinned(response.drawn_every for response in data)}"
+            f"Validation {score.name}, optimistic by selection.{_thinned(response.drawn_every for response in data)}"
         ),
         keys=(
             Key("SAM, last weights", "SAM", "both"),
@@ -56,7 +58,7 @@ def _rho(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         ),
         figure=figure,
         narrow=narrow,
-        table=_shown(rho.table_of(data)),
+        table=_shown(rho.table_of(data, score)),
     )
 
 
@@ -79,7 +81,7 @@ def _rho_start(tried: Sequence[Tried], findings: Findings, cells: Mapping[str, C
             f"With perturbed steps, validation prefers an average to the last weights in {averaged} of "
             f"{prose.things(len(chosen), 'selected pair')} of rho and start"
             if chosen
-            else "Validation accuracy over rho and the start of averaging"
+            else f"Validation {score_of(findings).name} over rho and the start of averaging"
         ),
         reading=(
             "One square is one set of weights of one tune run: rho across, the start of averaging up, the last weights "

@@ -1,7 +1,7 @@
 """How things look: colour, marker and dash of every method, light and dark, and how a number is written.
 
 Colour is never the only carrier: a method always has its own marker and dash, a verdict its own word and icon.
-Everything outside this module holds fractions; percentage points exist only in the functions below.
+Everything outside this module holds fractions; points, their hundredths, exist only in the functions below.
 """
 
 import html
@@ -162,12 +162,12 @@ def rounded(values: object) -> list[float | None]:
 
 
 def in_points(fraction: float) -> float:
-    """Convert a difference of fractions to percentage points."""
+    """Convert a score, or a difference of scores, to points: × 100, for accuracies percentage points."""
     return fraction * 100
 
 
 def gain(fraction: float | None) -> str:
-    """Write a gain in percentage points, always with its sign: ``+1.23``."""
+    """Write a gain in points, always with its sign: ``+1.23``."""
     if fraction is None or not known(fraction):
         return "–"
     text = f"{abs(in_points(fraction)):.2f}"
@@ -177,7 +177,7 @@ def gain(fraction: float | None) -> str:
 
 
 def points(fraction: float | None) -> str:
-    """Write a size in percentage points, without a sign: ``0.50``."""
+    """Write a size in points, without a sign: ``0.50``."""
     return "–" if fraction is None or not known(fraction) else f"{in_points(fraction):.2f}"
 
 
@@ -187,7 +187,7 @@ def interval(ends: tuple[float, float]) -> str:
 
 
 def threshold(fraction: float) -> str:
-    """Write a δ in percentage points: two decimals, more where it has more."""
+    """Write a δ in points: two decimals, more where it has more."""
     return f"{in_points(fraction):.2f}" if round(fraction, 4) == fraction else f"{in_points(fraction):.4g}"
 
 
@@ -197,7 +197,7 @@ def gain_within(mean: float, ends: tuple[float, float]) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """Write an accuracy: ``94.52 %``, with a narrow space that does not break."""
+    """Write a score or a share: ``94.52 %``, with a narrow space that does not break."""
     return "–" if fraction is None or not known(fraction) else f"{in_points(fraction):.2f}\u202f%"
 
 

@@ -6,6 +6,7 @@ from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.figures import best_of, good_space, optimism, transfer
 from dashboards.figures.chart import Chart, Key
+from dashboards.score import score_of
 from dashboards.tables import Table, capped
 from study.findings import Findings
 
@@ -34,7 +35,8 @@ def _best_of(findings: Findings, cells: Mapping[str, Cell], against: best_of.Aga
         data = tuple(curve for curve in data if theme.known(curve.cost[-1]))
     if not data or max(curve.trials[-1] for curve in data) < 2:
         return None
-    figure, narrow = best_of.figure_of(data, against)
+    score = score_of(findings)
+    figure, narrow = best_of.figure_of(data, against, score)
     lead = best_of.leaders(data, against)
     total = len({curve.cell for curve in data})
     leading = [f"{name} in {number}" for name, number in sorted(lead.items(), key=lambda pair: -pair[1]) if number]
@@ -56,10 +58,10 @@ def _best_of(findings: Findings, cells: Mapping[str, Cell], against: best_of.Aga
             f"{paid[against]}, the expected best is highest with {prose.listed(leading)} of "
             f"{prose.things(total, 'problem')}"
             if leading
-            else "Expected best validation accuracy of a search"
+            else f"Expected best validation {score.name} of a search"
         ),
         reading=(
-            "A line is the validation accuracy that the best of k trials is expected to reach"
+            f"A line is the validation {score.name} that the best of k trials is expected to reach"
             + (", over k." if against == "trials" else ", over what k trials cost in runs of the baseline.")
             + " Where a line is flat, further trials buy nothing."
         ),
@@ -95,7 +97,7 @@ def _good_space(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         keys=tuple(Key(method, method) for method in dict.fromkeys(share.method for share in data)),
         figure=figure,
         narrow=narrow,
-        table=_shown(good_space.table_of(data)),
+        table=_shown(good_space.table_of(data, score_of(findings))),
     )
 
 
@@ -104,6 +106,7 @@ def _transfer(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
     if not data:
         return None
     figure, narrow = transfer.figure_of(data)
+    score = score_of(findings)
     clauses = [
         f"{theme.points(regret)} points with {t.method} (a blind choice {theme.points(chance)})"
         for t, (regret, chance) in ((t, t.elsewhere) for t in data)
@@ -114,7 +117,8 @@ def _transfer(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         heading=f"A rho tuned in another problem costs, in the mean, {prose.listed(clauses)}",
         reading=(
             "Row: the problem that rho was tuned in; column: the problem, by its number, that it is used in with the "
-            "rest tuned anew. A field is the validation accuracy lost, in points; near the last row it knew nothing."
+            f"rest tuned anew. A field is the validation {score.name} lost, in points; near the last row it knew "
+            "nothing."
         ),
         caption=(
             f"{prose.seeds(trials)} trials a problem; the quarter nearest in log rho stands for a rho, earlier trials "
@@ -124,7 +128,7 @@ def _transfer(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         keys=(Key("loss", "", "field", theme.sequential(1, 1, theme.LOSS)),),
         figure=figure,
         narrow=narrow,
-        table=_shown(transfer.table_of(data)),
+        table=_shown(transfer.table_of(data, score)),
     )
 
 
@@ -132,13 +136,14 @@ def _optimism(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
     data = optimism.flattery_of(findings, cells)
     if not data:
         return None
-    figure, narrow = optimism.figure_of(data)
+    score = score_of(findings)
+    figure, narrow = optimism.figure_of(data, score)
     means = [f.mean for f in data]
     low, high = theme.gain(min(means)), theme.gain(max(means))
     return Chart(
         id="optimism",
         heading=(
-            "The tuned validation accuracy exceeds that on fresh seeds by "
+            f"The tuned validation {score.name} exceeds that on fresh seeds by "
             f"{low if low == high else f'{low} to {high}'} points, in the mean over problems"
         ),
         reading=(
@@ -155,5 +160,5 @@ def _optimism(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         ),
         figure=figure,
         narrow=narrow,
-        table=_shown(optimism.table_of(data)),
+        table=_shown(optimism.table_of(data, score)),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dashboards import theme
 from dashboards.cells import BUDGET_WORDS, Cell
 from dashboards.effects import Distinct, distinct
+from dashboards.score import score_of
 from dashboards.tables import Column, Entry, Span, Table, numeric
 from study.findings import Findings
 from study.stats import Effect
@@ -59,7 +60,8 @@ def verdict_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
         rows += [_verdict_row(found, cells[name].label, scale) for found in here]
     return Table(
         "verdicts",
-        f"Gain over tuned {findings.baseline} in percentage points, by problem, method and budget.",
+        f"Gain over tuned {findings.baseline} in {score_of(findings).percentage_points}, by problem, method and "
+        "budget.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),

@@ -6,6 +6,7 @@ from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.figures import lines, plane, relation, sharpness
 from dashboards.figures.chart import Chart, Key
+from dashboards.score import score_of
 from dashboards.tables import capped
 from study.findings import Findings
 from study.records import LineRecord, PlaneRecord, RunRecord
@@ -78,7 +79,8 @@ def _relation(findings: Findings, records: Iterable[RunRecord], cells: Mapping[s
     data = relation.relations_of(findings, records, cells)
     if not data:
         return None
-    figure, narrow = relation.figure_of(data)
+    score = score_of(findings)
+    figure, narrow = relation.figure_of(data, score)
     adjusted = [(r.method, r.slope) for r in data if r.slope is not None]
     without = [r.method for r in data if r.slope is None]
     sure = [method for method, slope in adjusted if slope.ci95[0] > 0 or slope.ci95[1] < 0]
@@ -87,8 +89,8 @@ def _relation(findings: Findings, records: Iterable[RunRecord], cells: Mapping[s
         for method, slope in adjusted
     ]
     sentence = (
-        f" Gain in points per doubling of the eigenvalue: {prose.listed(told)}; HC3 with Student's t, 95 %, unadjusted "
-        "for the number of slopes."
+        f" Gain in {score.points} per doubling of the eigenvalue: {prose.listed(told)}; HC3 with Student's t, 95 %, "
+        "unadjusted for the number of slopes."
         if told
         else ""
     )

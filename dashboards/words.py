@@ -1,4 +1,8 @@
-"""Fixed words: the methods and the terms of the report, for a reader who has met none of them."""
+"""Words of the report: the methods and the terms of the report, for a reader who has met none of them."""
+
+from collections.abc import Mapping
+
+from dashboards.score import Score
 
 METHODS_IN_WORDS: dict[str, str] = {
     "SGD": (
@@ -45,6 +49,12 @@ VERDICTS_IN_WORDS: tuple[tuple[str, str], ...] = (
     ("insufficient data", "Fewer than five complete pairs, or more than a fifth of the planned pairs missing."),
 )
 
+_PERCENTAGE_POINT = "Percentage point: 80.0 % to 80.5 % is a gain of 0.50 points."
+_HUNDREDTH = (
+    "A hundredth of the {score}, which is written × 100 and with a % sign: 0.800 (80.0 %) to 0.805 (80.5 %) is a gain "
+    "of 0.50 points."
+)
+
 GLOSSARY: tuple[tuple[str, str], ...] = (
     ("Averaged weights", "The mean of a run's weights over its later epochs, from a start that tuning chose."),
     ("Average start", "The share of the epochs after which averaging begins."),
@@ -60,14 +70,14 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     ("Confirm", "The second stage: frozen settings, trained on fresh seeds, the test set read once."),
     ("δ, delta", "The smallest gain that matters, fixed before the first run. Gains inside ±δ count as none."),
-    ("Diverged", "A run whose loss stopped being finite. It counts, at the accuracy of guessing."),
+    ("Diverged", "A run whose loss stopped being finite. It counts, at the {score} of guessing."),
     ("Equal epochs", "Every method trains for as many epochs as the baseline; two gradients a step cost nothing."),
     (
         "Equal gradient evaluations",
         "The baseline trains for twice the epochs when its rival takes two gradients a step, tuned anew for it.",
     ),
     ("Family", "The trajectory that is trained: base (plain gradient) or sam (sharpness-aware gradient)."),
-    ("Gain", "Accuracy of the method minus accuracy of the baseline on the same seed; positive is better."),
+    ("Gain", "{Score} of the method minus {score} of the baseline on the same seed; positive is better."),
     ("Gradient evaluation", "One forward and backward pass of one training example: the unit of cost."),
     (
         "Hessian eigenvalue, trace",
@@ -82,9 +92,10 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("n", "Complete pairs: seeds on which both the method and its baseline finished."),
     ("Negative log-likelihood, NLL", "The test loss of a classifier in nats: it punishes being wrong and confident."),
     ("Optimism", "How much the best of many trials beats the same settings on fresh seeds: picking flatters."),
-    ("Point", "Percentage point: 80.0 % to 80.5 % is a gain of 0.50 points."),
-    ("Regret", "What a choice costs: the best validation accuracy of the trials minus that of the choice."),
+    ("Point", "{point}"),
+    ("Regret", "What a choice costs: the best validation {score} of the trials minus that of the choice."),
     ("rho", "How far SAM moves uphill before it takes the gradient. 0 makes it the plain step."),
+    ("Score", "What methods are compared by; higher is better: {tasks}."),
     ("Tune", "The first stage: the same number of trials for every method, picked on validation data."),
     ("Within-run", "Averaged against last weights of the same training runs: shows the mechanism, not the verdict."),
 )
@@ -93,3 +104,20 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
 def method_in_words(method: str) -> str:
     """Return the method's description; a method without one says so."""
     return METHODS_IN_WORDS.get(method, "No description of this method has been written.")
+
+
+def glossary_of(score: Score, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the terms with their meanings, in the words of a study's score.
+
+    Args:
+        score: What its scores are called.
+        names: What the score of each of its tasks is called.
+    """
+    found = {
+        "score": score.name,
+        "Score": score.title,
+        "tasks": ", ".join(f"{name} in {task}" for task, name in names.items()),
+        "point": _PERCENTAGE_POINT if score.share else _HUNDREDTH.format(score=score.name),
+    }
+    told = [(term, meaning) for term, meaning in GLOSSARY if term != "Score" or score.name != "accuracy"]
+    return [(term, meaning.format_map(found)) for term, meaning in told]

@@ -1,4 +1,4 @@
-"""The end of a study on the terminal: averaged against final accuracy, and the verdicts, as pandas tables."""
+"""The end of a study on the terminal: averaged against final score, and the verdicts, as pandas tables."""
 
 import pandas as pd
 
@@ -6,7 +6,7 @@ from study.findings import Findings
 
 
 def averaging_table(findings: Findings) -> pd.DataFrame:
-    """Return last against averaged test accuracy of the same confirm runs, one row per cell × family.
+    """Return last against averaged test score of the same confirm runs, one row per cell × family.
 
     Columns: cell, trajectory, last, averaged, gain and its 95 % interval (fractions), n.
     """

@@ -19,7 +19,7 @@ from study.factors import TASKS
 from study.halving import stopped
 from study.methods import METHODS
 from study.plan import gradient_evaluations
-from study.records import Job, LineRecord, Measurement, Probe, Reliability, RunRecord, write_record
+from study.records import Job, LineRecord, Measurement, PlaneRecord, Probe, Reliability, RunRecord, write_record
 from study.results import freeze_spec
 from study.spec import StudySpec
 
@@ -146,6 +146,18 @@ def synthetic_lines(
                 )
             )
     return lines
+
+
+def synthetic_plane(cell: str, lowest: tuple[float, float] = (1.0, 1.0), **changes: object) -> PlaneRecord:
+    """Make the plane through SGD, SAM and SWA in one cell; its losses grow with the distance from ``lowest``."""
+    x, y = (-1.0, 0.0, 1.0, 2.0), (-1.0, 0.0, 1.0)
+    losses = tuple(tuple(0.1 + math.dist(lowest, (u, v)) for u in x) for v in y)
+    fields: dict[str, Any] = {
+        "cell": cell, "seed": 1000, "corners": (("SGD", 0.0, 0.0), ("SAM", 2.0, 0.0), ("SWA", 1.0, 1.0)),
+        "x": x, "y": y, "train_losses": losses, "test_losses": losses,
+        "trajectories": {"SGD": ((2.0, 1.0), (0.0, 0.0))}, "off_plane": {"SGD": (1.0, 0.0)}, "captured": 0.4,
+    }  # fmt: skip
+    return PlaneRecord(**fields | changes)
 
 
 def failed_run(record: RunRecord, error: str = "RuntimeError: the worker died") -> RunRecord:

@@ -18,6 +18,7 @@ from dashboards.figures.panels import (
     lay_out,
     shares_stay_shares,
 )
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 
@@ -99,7 +100,7 @@ def _ends(curve: BestOf, against: Against) -> tuple[float, ...]:
     return curve.trials if against == "trials" else curve.cost
 
 
-def figure_of(curves: Sequence[BestOf], against: Against) -> tuple[go.Figure, Arrangement]:
+def figure_of(curves: Sequence[BestOf], against: Against, score: Score) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a problem: a line a search, the edges of its band thin and dotted."""
     curves = [curve for curve in curves if theme.known(_ends(curve, against)[-1])]
     names = list(dict.fromkeys(curve.cell for curve in curves))
@@ -123,7 +124,7 @@ def figure_of(curves: Sequence[BestOf], against: Against) -> tuple[go.Figure, Ar
         }
         axes[axis("y", panel)] = {"range": [theme.in_points(low), theme.in_points(high)], "nticks": 6}
     titles = [theme.wrapped(name, 22) for name in names]
-    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="validation accuracy, %")
+    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title=score.axis("validation"))
 
 
 def shown(curves: Sequence[BestOf]) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.confirmed import Confirmed
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out, window
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.methods import METHODS
 
@@ -19,7 +20,7 @@ class Option:
 
     ``gradient_evaluations`` is the mean of a completed run (a diverged one stops early), ``relative`` the same over
     the baseline's at equal epochs; ``on_front``: no other option of the cell has a higher
-    mean accuracy at the same or a lower cost.
+    mean score at the same or a lower cost.
     """
 
     cell: str
@@ -27,7 +28,7 @@ class Option:
     epochs_factor: float
     gradient_evaluations: float
     relative: float
-    accuracies: tuple[float, ...]
+    scores: tuple[float, ...]
     mean: float
     on_front: bool
 
@@ -46,15 +47,15 @@ def options_of(runs: Iterable[Confirmed], baseline: str, cells: Mapping[str, Cel
         if completed.empty:
             continue
         chosen = confirmed.selection
-        accuracies = tuple(float(v) for v in final["test_score"])
+        scores = tuple(float(v) for v in final["test_score"])
         option = Option(
             cell=cells[chosen.cell].label,
             method=chosen.method,
             epochs_factor=chosen.epochs_factor,
             gradient_evaluations=float(completed["gradient_evaluations"].mean()),
             relative=float("nan"),
-            accuracies=accuracies,
-            mean=sum(accuracies) / len(accuracies),
+            scores=scores,
+            mean=sum(scores) / len(scores),
             on_front=False,
         )
         found.setdefault(option.cell, []).append(option)
@@ -72,7 +73,7 @@ def _compared(options: list[Option], baseline: str) -> list[Option]:
             o.epochs_factor,
             o.gradient_evaluations,
             o.gradient_evaluations / unit,
-            o.accuracies,
+            o.scores,
             o.mean,
             not any(
                 other.mean > o.mean and other.gradient_evaluations <= 1.001 * o.gradient_evaluations
@@ -83,8 +84,8 @@ def _compared(options: list[Option], baseline: str) -> list[Option]:
     ]
 
 
-def figure_of(options: tuple[Option, ...], baseline: str) -> tuple[go.Figure, Arrangement]:
-    """Draw one panel a cell: accuracy against cost, a line along the baseline's epochs."""
+def figure_of(options: tuple[Option, ...], baseline: str, score: Score) -> tuple[go.Figure, Arrangement]:
+    """Draw one panel a cell: score against cost, a line along the baseline's epochs."""
     names = list(dict.fromkeys(option.cell for option in options))
     ends = [_ends(options, name) for name in names]
     span = max(high - low for low, high in ends)
@@ -113,7 +114,7 @@ def figure_of(options: tuple[Option, ...], baseline: str) -> tuple[go.Figure, Ar
         }
         axes[axis("y", panel)] = {"range": window(low, high, span), "nticks": 6}
     titles = [theme.wrapped(name, 22) for name in names]
-    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="test accuracy, %")
+    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title=score.axis("test"))
 
 
 def positions(options: list[Option], baseline: str) -> list[tuple[Option, float]]:
@@ -128,15 +129,15 @@ def positions(options: list[Option], baseline: str) -> list[tuple[Option, float]
 
 def _ends(options: tuple[Option, ...], cell: str) -> tuple[float, float]:
     here = [option for option in options if option.cell == cell]
-    values = [v for option in here for v in option.accuracies]
+    values = [v for option in here for v in option.scores]
     return min(foot(values), *(option.mean for option in here)), max(values)
 
 
 def _traces(placed: list[tuple[Option, float]], floor: float, panel: int) -> tuple[go.Scatter, go.Scatter]:
     colors = [theme.style_of(option.method).color for option, _ in placed]
     seeds = go.Scatter(
-        x=theme.rounded([x for option, x in placed for _ in option.accuracies]),
-        y=theme.rounded([theme.in_points(max(floor, v)) for option, _ in placed for v in option.accuracies]),
+        x=theme.rounded([x for option, x in placed for _ in option.scores]),
+        y=theme.rounded([theme.in_points(max(floor, v)) for option, _ in placed for v in option.scores]),
         mode="markers",
         marker={
             "symbol": "line-ew",
@@ -145,7 +146,7 @@ def _traces(placed: list[tuple[Option, float]], floor: float, panel: int) -> tup
                 "color": [
                     theme.faded(color, 0.4)
                     for color, (option, _) in zip(colors, placed, strict=True)
-                    for _ in option.accuracies
+                    for _ in option.scores
                 ],
                 "width": 1.5,
             },
@@ -175,22 +176,22 @@ def _traces(placed: list[tuple[Option, float]], floor: float, panel: int) -> tup
 
 def _hover(option: Option) -> str:
     return (
-        f"<b>{theme.plot_text(option.name)}</b><br>{theme.percent(option.mean)}, n = {len(option.accuracies)}"
+        f"<b>{theme.plot_text(option.name)}</b><br>{theme.percent(option.mean)}, n = {len(option.scores)}"
         f"<br>{theme.large(option.gradient_evaluations)} gradient evaluations, {theme.ratio(option.relative)}"
     )
 
 
-def table_of(options: tuple[Option, ...]) -> Table:
+def table_of(options: tuple[Option, ...], score: Score) -> Table:
     """Return the options as a table."""
     return Table(
         "front",
-        "Cost and mean test accuracy of every tuned method, and of the baseline at twice its epochs.",
+        f"Cost and mean test {score.name} of every tuned method, and of the baseline at twice its epochs.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),
             numeric("Gradient evaluations", "gradient_evaluations"),
             numeric("× base", "relative_cost"),
-            numeric("Test accuracy", "test_score"),
+            numeric(f"Test {score.name}", "test_score"),
             numeric("n", "n"),
             Column("On the front", "on_front"),
         ),
@@ -201,7 +202,7 @@ def table_of(options: tuple[Option, ...]) -> Table:
                 Entry(theme.large(option.gradient_evaluations), option.gradient_evaluations),
                 Entry(theme.ratio(option.relative), option.relative),
                 Entry(theme.percent(option.mean), option.mean),
-                Entry(str(len(option.accuracies)), len(option.accuracies)),
+                Entry(str(len(option.scores)), len(option.scores)),
                 Entry("yes" if option.on_front else "no"),
             )
             for option in options

@@ -1,4 +1,4 @@
-"""How did training go? Validation accuracy over the epochs of the confirm runs, and where averaging takes it."""
+"""How did training go? The validation score over the epochs of the confirm runs, and where averaging takes it."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +19,7 @@ from dashboards.figures.panels import (
     lay_out,
     shares_stay_shares,
 )
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.methods import METHODS
 from study.stats import estimate
@@ -29,7 +30,7 @@ SHOWN_BELOW_BEST = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Mean validation accuracy by epoch of one tuned trajectory in one cell, with its 95 % Student-t interval."""
+    """Mean validation score by epoch of one tuned trajectory in one cell, with its 95 % Student-t interval."""
 
     cell: str
     method: str
@@ -102,7 +103,7 @@ def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Cur
     return tuple(curves)
 
 
-def figure_of(curves: tuple[Curve, ...], averages: Sequence[Averaged] = ()) -> tuple[go.Figure, Arrangement]:
+def figure_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Score) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a cell; a band is the interval of the mean, the shade the epochs that are averaged."""
     names = list(dict.fromkeys(curve.cell for curve in curves))
     traces: list[go.Scatter] = []
@@ -126,7 +127,7 @@ def figure_of(curves: tuple[Curve, ...], averages: Sequence[Averaged] = ()) -> t
             "nticks": 6,
         }
     titles = [theme.wrapped(name, 22) for name in names]
-    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="validation accuracy, %", shapes=shapes)
+    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title=score.axis("validation"), shapes=shapes)
 
 
 def _shade(averages: Sequence[Averaged], panel: int) -> list[dict[str, object]]:
@@ -170,7 +171,7 @@ def _end(average: Averaged, position: int, span: tuple[float, float], panel: int
 
 
 def shown(curves: Sequence[Curve], ends: Sequence[float] = ()) -> tuple[float, float]:
-    """Return the accuracies that a panel shows: all means, and bands as far as they reach less than that again.
+    """Return the scores that a panel shows: all means, and bands as far as they reach less than that again.
 
     With two seeds a Student-t band is many times wider than the curves are apart; it is cut at the axis.
     """
@@ -218,11 +219,11 @@ def _traces(curve: Curve, panel: int) -> list[go.Scatter]:
     return [band, mean]
 
 
-def table_of(curves: tuple[Curve, ...], averages: Sequence[Averaged] = ()) -> Table:
+def table_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Score) -> Table:
     """Return the curves as a table: one row an epoch kept, and one an average at its end."""
     return Table(
         "curves",
-        "Mean validation accuracy of the last weights by epoch, and of the averages at the end.",
+        f"Mean validation {score.name} of the last weights by epoch, and of the averages at the end.",
         (
             Column("Problem", "problem"),
             Column("Trajectory", "method"),

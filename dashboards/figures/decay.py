@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from dashboards import theme
 from dashboards.cells import Cell, words_of
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchors, axis, lay_out
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 from study.methods import METHODS, last_of
@@ -16,7 +17,7 @@ from study.stats import DecayByAveraging, Effect
 
 @dataclass(frozen=True, slots=True)
 class Decay:
-    """Entries by group (the other factors, in words), in the order drawn; accuracies are fractions."""
+    """Entries by group (the other factors, in words), in the order drawn; scores are fractions."""
 
     groups: tuple[str, ...]
     rows: tuple[str, ...]
@@ -64,7 +65,7 @@ def _ends(entries: tuple[DecayByAveraging, ...], group: str) -> tuple[float, flo
     return min(values), max(values)
 
 
-def figure_of(decay: Decay) -> tuple[go.Figure, Arrangement]:
+def figure_of(decay: Decay, score: Score) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a group: an open marker for the last weights, a filled one for their average."""
     traces: list[go.Scatter] = []
     axes: Axes = {}
@@ -77,7 +78,7 @@ def figure_of(decay: Decay) -> tuple[go.Figure, Arrangement]:
         # Room for the labels on the right, but no further past 100 % than they need.
         right = max(high + 0.3 * decay.span, min((low + high) / 2 + 0.86 * decay.span, 1.02))
         axes[axis("x", panel)] = {
-            "title": {"text": "test accuracy, %"},
+            "title": {"text": score.axis("test")},
             "range": [theme.in_points(right - 1.46 * decay.span), theme.in_points(right)],
             "nticks": 6,
         }
@@ -133,11 +134,11 @@ def _hover(entry: DecayByAveraging) -> str:
     )
 
 
-def table_of(decay: Decay) -> Table:
+def table_of(decay: Decay, score: Score) -> Table:
     """Return the entries as a table."""
     return Table(
         "decay",
-        "Mean test accuracy of the last weights and of their average.",
+        f"Mean test {score.name} of the last weights and of their average.",
         (
             Column("Group", "group"),
             Column("Trajectory", "family"),

@@ -10,6 +10,7 @@ from dashboards.cells import Cell
 from dashboards.effects import Distinct, distinct
 from dashboards.figures import pooled
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 
@@ -95,7 +96,7 @@ def range_of(forest: Forest) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def figure_of(forest: Forest) -> tuple[go.Figure, Arrangement]:
+def figure_of(forest: Forest, score: Score) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a method, one row a cell: filled for the primary budget, open for the other."""
     both = any(forest.primary_budget not in mark.budgets for mark in forest.marks)
     traces: list[go.Scatter] = []
@@ -118,7 +119,7 @@ def figure_of(forest: Forest) -> tuple[go.Figure, Arrangement]:
                 height = pooled.ROW + (0.17 if primary else -0.17) * both
                 traces += pooled.traces(summary, height, range_of(forest), panel, filled=primary)
         axes[axis("x", panel)] = {
-            "title": {"text": "gain, percentage points"},
+            "title": {"text": f"gain, {score.percentage_points}"},
             "range": [theme.in_points(end) for end in range_of(forest)],
             "nticks": 7,
         }

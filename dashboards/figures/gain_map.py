@@ -9,6 +9,7 @@ from dashboards import theme
 from dashboards.cells import Cell, words_of
 from dashboards.figures import fields
 from dashboards.figures.panels import Arrangement
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 from study.records import FactorValue
@@ -92,10 +93,10 @@ def _order(value: FactorValue) -> tuple[bool, float, str]:
     return (not number, float(value) if number else 0.0, str(value))
 
 
-def figure_of(data: GainMap) -> tuple[go.Figure, Arrangement]:
+def figure_of(data: GainMap, score: Score) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a method over two factors, or one panel with the methods as columns."""
     if not data.factor:
-        matrices = [fields.Matrix("mean gain, points", tuple(_field(data, gain) for gain in data.gains))]
+        matrices = [fields.Matrix(f"mean gain, {score.points}", tuple(_field(data, gain) for gain in data.gains))]
         return fields.figure_of(matrices, data.rows, data.columns)
     methods = dict.fromkeys(gain.method for gain in data.gains)
     matrices = [

@@ -9,6 +9,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures import dots
 from dashboards.figures.panels import Arrangement
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 
@@ -65,11 +66,11 @@ def figure_of(shares: Sequence[GoodShare]) -> tuple[go.Figure, Arrangement]:
     return dots.figure_of(marks, {_PANEL: dots.Scale("% of trials", holds=0.0)})
 
 
-def table_of(shares: Sequence[GoodShare]) -> Table:
+def table_of(shares: Sequence[GoodShare], score: Score) -> Table:
     """Return one row a search."""
     return Table(
         "good-space",
-        "Share of the trials whose validation accuracy lies within δ of the best one.",
+        f"Share of the trials whose validation {score.name} lies within δ of the best one.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),

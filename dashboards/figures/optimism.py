@@ -9,6 +9,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures import dots
 from dashboards.figures.panels import Arrangement
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 
@@ -48,7 +49,7 @@ def flattery_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Flattery
     )
 
 
-def figure_of(data: Sequence[Flattery]) -> tuple[go.Figure, Arrangement]:
+def figure_of(data: Sequence[Flattery], score: Score) -> tuple[go.Figure, Arrangement]:
     """Draw one row a method: the mean with its interval, every problem a small tick."""
     marks = [
         dots.Dot(
@@ -66,14 +67,14 @@ def figure_of(data: Sequence[Flattery]) -> tuple[go.Figure, Arrangement]:
         )
         for f in data
     ]
-    return dots.figure_of(marks, {_PANEL: dots.Scale("validation accuracy, points", holds=0.0)})
+    return dots.figure_of(marks, {_PANEL: dots.Scale(f"validation {score.name}, {score.points}", holds=0.0)})
 
 
-def table_of(data: Sequence[Flattery]) -> Table:
+def table_of(data: Sequence[Flattery], score: Score) -> Table:
     """Return one row a method and problem."""
     return Table(
         "optimism",
-        "Validation accuracy of the tuned winner minus that of the same settings on fresh seeds.",
+        f"Validation {score.name} of the tuned winner minus that of the same settings on fresh seeds.",
         (
             Column("Method", "method"),
             Column("Problem", "problem"),

@@ -17,6 +17,7 @@ from dashboards.figures.confirmed import records_by_selection, standing_for
 from dashboards.figures.dots import ticks
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
 from dashboards.figures.sharpness import probed
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 from study.records import RunRecord
@@ -96,7 +97,7 @@ def adjusted_slope(points: Sequence[Point]) -> Slope | None:
     return slope if theme.known(slope.slope) else None
 
 
-def figure_of(relations: Sequence[Relation]) -> tuple[go.Figure, Arrangement]:
+def figure_of(relations: Sequence[Relation], score: Score) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a method: sharpness over the baseline's across, gain up; axes shared."""
     points = [point for relation in relations for point in relation.points]
     ratios, gains = [p.ratio for p in points] + [1.0], [p.gain for p in points] + [0.0]
@@ -125,7 +126,7 @@ def figure_of(relations: Sequence[Relation]) -> tuple[go.Figure, Arrangement]:
         y_labels="first", at_least=2, top=30,
     )  # fmt: skip
     titles = [theme.plot_text(relation.method) for relation in relations]
-    return lay_out(traces, titles, grid, axes, y_title="gain, percentage points", shapes=shapes)
+    return lay_out(traces, titles, grid, axes, y_title=f"gain, {score.percentage_points}", shapes=shapes)
 
 
 def _guides(panel: int) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""How does validation accuracy respond to rho, and is the selected rho inside the searched range?"""
+"""How does the validation score respond to rho, and is the selected rho inside the searched range?"""
 
 import math
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchor, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.radii import Radii, radii_of
+from dashboards.score import Score
 from dashboards.tables import MOST_MADE, Column, Entry, Table, numeric
 from study.findings import Findings
 
@@ -21,11 +22,11 @@ _SERIES = (("last", "SAM"), ("averaged", "WASAM"))
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One cell's tune runs of the sam family; accuracies are fractions.
+    """One cell's tune runs of the sam family; scores are fractions.
 
     All runs are held; ``drawn_every`` is the step at which they are drawn, 1 up to 300 of them. ``best_last`` and
     ``best_averaged`` join the best run of each fifth of the log range of rho (only fifths that hold a run); ``floor``
-    is the lowest accuracy drawn: runs below stand at the foot of the panel.
+    is the lowest score drawn: runs below stand at the foot of the panel.
     """
 
     cell: str
@@ -62,9 +63,9 @@ def responses_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Respons
     )
 
 
-def best_of_bins(rho: tuple[float, ...], accuracy: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
-    """Return (rho, accuracy) of the best run in each of five equal parts of the log range of rho > 0."""
-    runs = [(r, a) for r, a in zip(rho, accuracy, strict=True) if r > 0 and theme.known(a)]
+def best_of_bins(rho: tuple[float, ...], scores: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
+    """Return (rho, score) of the best run in each of five equal parts of the log range of rho > 0."""
+    runs = [(r, s) for r, s in zip(rho, scores, strict=True) if r > 0 and theme.known(s)]
     if not runs:
         return ()
     low, high = math.log(min(r for r, _ in runs)), math.log(max(r for r, _ in runs))
@@ -76,7 +77,7 @@ def best_of_bins(rho: tuple[float, ...], accuracy: tuple[float, ...]) -> tuple[t
     return tuple(best[part] for part in sorted(best))
 
 
-def figure_of(responses: tuple[Response, ...]) -> tuple[go.Figure, Arrangement]:
+def figure_of(responses: tuple[Response, ...], score: Score) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a cell, rho on a log axis; rho = 0 stands apart at its left end."""
     radii = radii_of([rho for response in responses for rho in response.rho])
     traces: list[go.Scatter] = []
@@ -93,7 +94,7 @@ def figure_of(responses: tuple[Response, ...]) -> tuple[go.Figure, Arrangement]:
             "nticks": 6,
         }
     titles = [theme.wrapped(response.cell, 22) for response in responses]
-    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="validation accuracy, %", shapes=shapes)
+    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title=score.axis("validation"), shapes=shapes)
 
 
 def _lines(response: Response, panel: int) -> list[dict[str, object]]:
@@ -155,11 +156,11 @@ def _traces(response: Response, panel: int, radii: Radii) -> list[go.Scatter]:
     return traces
 
 
-def table_of(responses: tuple[Response, ...]) -> Table:
+def table_of(responses: tuple[Response, ...], score: Score) -> Table:
     """Return the runs as a table."""
     return Table(
         "rho",
-        "Validation accuracy of the tune runs of the sam family.",
+        f"Validation {score.name} of the tune runs of the sam family.",
         (
             Column("Problem", "problem"),
             numeric("rho", "rho"),

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out, window
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 
@@ -16,7 +17,7 @@ _PAIR_WIDTH, _PAIR_STEP = 1.0, 1.9  # x positions: last at 0, averaged at 1, the
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One family in one cell: accuracies of the same runs, seed by seed; fractions."""
+    """One family in one cell: scores of the same runs, seed by seed; fractions."""
 
     cell: str
     last_name: str
@@ -35,7 +36,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Slopes:
-    """All pairs, and the span of accuracy that every panel shows (so that equal slopes are equal gains)."""
+    """All pairs, and the span of scores that every panel shows (so that equal slopes are equal gains)."""
 
     cells: tuple[str, ...]
     pairs: tuple[Pair, ...]
@@ -64,13 +65,13 @@ def slopes_of(findings: Findings, cells: Mapping[str, Cell]) -> Slopes:
 
 
 def _ends(pairs: tuple[Pair, ...], cell: str) -> tuple[float, float]:
-    """Return the lowest and the highest accuracy shown of a cell: every mean, and runs not far below the others."""
+    """Return the lowest and the highest score shown of a cell: every mean, and runs not far below the others."""
     here = [pair for pair in pairs if pair.cell == cell]
     values = [v for pair in here for v in (*pair.last, *pair.averaged)]
     return min(foot(values), *(v for pair in here for v in pair.means)), max(values)
 
 
-def figure_of(slopes: Slopes) -> tuple[go.Figure, Arrangement]:
+def figure_of(slopes: Slopes, score: Score) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a cell, one pair of positions a family; every panel spans the same number of points."""
     traces: list[go.Scatter] = []
     axes: Axes = {}
@@ -92,7 +93,7 @@ def figure_of(slopes: Slopes) -> tuple[go.Figure, Arrangement]:
         axes[axis("y", panel)] = {"range": window(low, high, slopes.span), "nticks": 6}
     titles = [theme.wrapped(cell, 22) for cell in slopes.cells]
     grid = replace(grid_of_cells(len(titles)), gap=88, bottom=34)
-    return lay_out(traces, titles, grid, axes, y_title="test accuracy, %")
+    return lay_out(traces, titles, grid, axes, y_title=score.axis("test"))
 
 
 def _traces(pair: Pair, start: float, floor: float, panel: int) -> list[go.Scatter]:
@@ -132,11 +133,11 @@ def _traces(pair: Pair, start: float, floor: float, panel: int) -> list[go.Scatt
     return [seeds, mean]
 
 
-def table_of(slopes: Slopes) -> Table:
+def table_of(slopes: Slopes, score: Score) -> Table:
     """Return the pairs as a table: one row a seed."""
     return Table(
         "slopes",
-        "Test accuracy of the last and of the averaged weights of the same runs.",
+        f"Test {score.name} of the last and of the averaged weights of the same runs.",
         (
             Column("Problem", "problem"),
             Column("Last", "last_method"),

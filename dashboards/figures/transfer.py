@@ -10,6 +10,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures import fields
 from dashboards.figures.panels import Arrangement
+from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 
@@ -84,11 +85,11 @@ def _hover(rho: float | None, target: str, regret: float) -> str:
     return f"{given} in {theme.plot_text(target)}: −{theme.points(regret)}"
 
 
-def table_of(transfers: Sequence[Transfer]) -> Table:
+def table_of(transfers: Sequence[Transfer], score: Score) -> Table:
     """Return one row a pair of different problems, with the chance level of the target."""
     return Table(
         "rho-transfer",
-        "Validation accuracy lost when rho is taken from another problem and the rest is tuned anew.",
+        f"Validation {score.name} lost when rho is taken from another problem and the rest is tuned anew.",
         (
             Column("Method", "method"),
             Column("rho from", "source"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from browsing import open_page, sideways, wait_until
 from playwright.sync_api import Browser, Page
-from synthetic import synthetic_lines, synthetic_study
+from synthetic import synthetic_lines, synthetic_plane, synthetic_study
 
 from dashboards.report import build_report
 from study.findings import find
@@ -33,7 +33,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame.loc[frame["status"] == "failed", "error"] = '=cmd("x")'
     path = tmp_path_factory.mktemp("report") / "report.html"
     lines = synthetic_lines(records, {("SGD", "SWA"): 0.0, ("SGD", "SAM"): 0.6})
-    path.write_text(build_report(hostile, frame, records=records, lines=lines), encoding="utf-8")
+    planes = [synthetic_plane(cell) for cell in sorted({effect.cell for effect in findings.effects})]
+    path.write_text(build_report(hostile, frame, records=records, lines=lines, planes=planes), encoding="utf-8")
     return path
 
 

@@ -7,7 +7,10 @@ import pytest
 
 from dashboards import losses, moderators
 from dashboards.figures import curves, forest, pooled
+from dashboards.score import Score
 from study.stats import ModeratorRule
+
+ACCURACY = Score("accuracy", share=True)
 
 
 def test_every_method_and_budget_has_its_summary_row(study) -> None:
@@ -72,6 +75,6 @@ def test_losses_stand_beside_accuracies(study) -> None:
 def test_a_band_of_two_seeds_does_not_blow_up_the_axis() -> None:
     curve = curves.Curve("c", "SGD", (1, 2), (0.8, 0.9), (-3.0, -2.0), (4.6, 3.8), (2, 2))
     assert curves.shown([curve]) == pytest.approx((0.7, 1.0))
-    figure, _ = curves.figure_of((curve,))
+    figure, _ = curves.figure_of((curve,), (), ACCURACY)
     assert min(figure.data[0].y) >= 0
     assert max(figure.data[0].y) <= 100

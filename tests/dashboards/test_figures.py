@@ -13,9 +13,11 @@ from dashboards.charts import charts_of
 from dashboards.effects import distinct
 from dashboards.figures import cost, curves, decay, forest, gain_map, panels, rho, slopes
 from dashboards.figures.confirmed import confirmed_runs
+from dashboards.score import Score
 from study.methods import METHODS
 from study.stats import RhoResponse
 
+ACCURACY = Score("accuracy", share=True)
 FAMILIES = {name: method.family for name, method in METHODS.items()}
 
 
@@ -59,7 +61,7 @@ def test_an_interval_with_a_diverged_run_does_not_flatten_the_others(clean) -> N
     wild = replace(data.marks[0], diverged=1, ci95=(-5.0, 5.0))
     spoiled = replace(data, marks=(wild, *data.marks[1:]))
     assert forest.range_of(spoiled)[1] < 1
-    figure, _ = forest.figure_of(spoiled)
+    figure, _ = forest.figure_of(spoiled, ACCURACY)
     arrows = [trace for trace in figure.data if trace.name == "the interval goes on"]
     assert [list(trace.marker.symbol) for trace in arrows] == [["triangle-left", "triangle-right"]]
 
@@ -75,7 +77,7 @@ def test_slopes_join_the_same_seeds(clean) -> None:
 
 
 def test_slopes_share_one_span_so_that_equal_slopes_are_equal_gains(clean) -> None:
-    figure, _ = slopes.figure_of(slopes.slopes_of(clean.findings, clean.cells))
+    figure, _ = slopes.figure_of(slopes.slopes_of(clean.findings, clean.cells), ACCURACY)
     spans = {round(figure.layout[f"yaxis{i or ''}"].range[1] - figure.layout[f"yaxis{i or ''}"].range[0], 6)
              for i in (0, *range(2, 9))}  # fmt: skip
     assert len(spans) == 1
@@ -102,7 +104,7 @@ def test_rho_panel_is_not_flattened_by_a_run_at_chance(clean) -> None:
     response = RhoResponse("c", (0.1, 0.2, 0.3), (0.1,) * 3, (0.9, 0.91, 0.1), (math.nan,) * 3, math.nan, 0.2)
     (found,) = rho.responses_of(replace(clean.findings, rho_responses=(response,)), clean.cells)
     assert found.floor > 0.8
-    figure, _ = rho.figure_of((found,))
+    figure, _ = rho.figure_of((found,), ACCURACY)
     assert min(y for trace in figure.data if trace.mode == "markers" for y in trace.y) > 80
 
 
@@ -164,7 +166,7 @@ def test_averages_end_where_their_runs_do(clean) -> None:
         & (frame["weights"] == chosen.average) & frame["final"]
     ]  # fmt: skip
     assert first.mean == pytest.approx(rows["val_score"].mean())
-    figure, _ = curves.figure_of(curves.curves_of(runs, clean.cells), averages)
+    figure, _ = curves.figure_of(curves.curves_of(runs, clean.cells), averages, ACCURACY)
     shades = [shape for shape in figure.layout.shapes if shape.type == "rect"]
     assert len(shades) == 8
     assert all(0 < shade.x0 < shade.x1 for shade in shades)
@@ -207,8 +209,8 @@ def test_titles_of_three_lines_get_room(clean) -> None:
     made = curves.Curve(
         "a problem whose name goes on and on over three lines", "SGD", (1, 2), *[(0.1, 0.2)] * 3, (6, 6)
     )
-    long, _ = curves.figure_of((made,))
-    short, _ = curves.figure_of((replace(made, cell="a problem"),))
+    long, _ = curves.figure_of((made,), (), ACCURACY)
+    short, _ = curves.figure_of((replace(made, cell="a problem"),), (), ACCURACY)
     assert long.layout.margin.t == short.layout.margin.t + 17
     assert long.layout.height > short.layout.height
 

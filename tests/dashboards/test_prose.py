@@ -188,7 +188,9 @@ def test_the_other_headings_state_numbers() -> None:
     assert prose.selections_heading(2, 8) == "2 of 8 selected configurations lie at the edge of the searched space"
     assert prose.cost_heading("SGD", {"SAM": (3, 4)}) == "At equal cost, the mean is above that of SGD: SAM in 3 of 4"
     assert "No method" in prose.cost_heading("SGD", {})
-    assert prose.curves_heading(3, 4, "SAM", "SGD").endswith("higher with SAM than with SGD in 3 of 4 problems")
+    assert prose.curves_heading(3, 4, "SAM", "SGD", "accuracy").endswith(
+        "higher with SAM than with SGD in 3 of 4 problems"
+    )
     assert prose.deltas_heading(1, 4, 0.00125, 0.02) == (
         "1 of 4 verdicts change somewhere between δ = 0.125 and δ = 2.00 points"
     )

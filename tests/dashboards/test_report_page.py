@@ -19,9 +19,11 @@ from dashboards import payload
 from dashboards.provenance import spec_toml
 from dashboards.report import build_report
 from dashboards.runs import run_table
+from dashboards.score import Score
 from study.spec import StudySpec
 from study.stats import Effect
 
+ACCURACY = Score("accuracy", share=True)
 INJECTION = "</script><img src=x onerror=alert(1)><a href='//evil.example'>=cmd()</a>"
 
 
@@ -216,7 +218,7 @@ def test_an_unfinished_study_says_so_above_everything(make) -> None:
 
 
 def test_many_runs_are_cut_with_a_note_and_troubled_ones_stay(study) -> None:
-    table = run_table(study.frame, study.cells, limit=20)
+    table = run_table(study.frame, study.cells, ACCURACY, limit=20)
     assert len(table.rows) == 20
     assert "20 of " in table.caption
     assert "runs.parquet" in table.caption
@@ -226,7 +228,7 @@ def test_many_runs_are_cut_with_a_note_and_troubled_ones_stay(study) -> None:
 
 
 def test_every_run_is_in_the_table_once(study) -> None:
-    table = run_table(study.frame, study.cells)
+    table = run_table(study.frame, study.cells, ACCURACY)
     assert sorted(str(row[0].value) for row in table.rows) == sorted(study.frame["run_id"].unique())
 
 

@@ -19,9 +19,12 @@ from dashboards.figures import (
     transfer,
 )
 from dashboards.figures.tried import LAST, start_words, tried_of
+from dashboards.score import Score
 from study.findings import find
 from study.records import frame_of
 from study.stats import TuningCurve
+
+ACCURACY = Score("accuracy", share=True)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +136,7 @@ def test_curves_are_the_findings(made) -> None:
     twin = next(c for c in data if (c.cell, c.name) == (made.cells[one.cell].label, "SAM"))
     assert (twin.expected, twin.low, twin.high) == (one.expected, one.low, one.high)
     assert twin.cost[0] == pytest.approx(2, abs=0.2)
-    figure, _ = best_of.figure_of(data, "cost")
+    figure, _ = best_of.figure_of(data, "cost", ACCURACY)
     assert max(len(trace.x) for trace in figure.data) <= 300
 
 
@@ -171,7 +174,7 @@ def test_transfer_keeps_sources_in_rows_and_chance_at_the_foot(made) -> None:
     figure, _ = transfer.figure_of([found])
     assert len(figure.layout.shapes) == 4 * 4 + 4
     assert figure.layout.yaxis.ticktext[-1] == transfer.BLIND
-    assert len(transfer.table_of([found]).rows) == 4 * 3
+    assert len(transfer.table_of([found], ACCURACY).rows) == 4 * 3
 
 
 def test_optimism_is_that_of_the_findings(made) -> None:

@@ -4,14 +4,14 @@ import math
 from dataclasses import replace
 
 import pytest
-from synthetic import synthetic_lines, synthetic_study
+from synthetic import synthetic_lines, synthetic_plane, synthetic_study
 
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
 from dashboards.figures import dots, lines, plane, relation, sharpness
 from dashboards.report import build_report
 from study.findings import find
-from study.records import PlaneRecord, Probe, frame_of
+from study.records import Probe, frame_of
 from study.stats import robust_slopes
 
 
@@ -100,22 +100,11 @@ def test_a_relation_within_a_method_takes_six_problems(probed) -> None:
     )
 
 
-def flat_plane(cell: str, lowest: tuple[float, float] = (1.0, 1.0), **changes: object) -> PlaneRecord:
-    x, y = (-1.0, 0.0, 1.0, 2.0), (-1.0, 0.0, 1.0)
-    losses = tuple(tuple(0.1 + math.dist(lowest, (u, v)) for u in x) for v in y)
-    fields: dict = {
-        "cell": cell, "seed": 1000, "corners": (("SGD", 0.0, 0.0), ("SAM", 2.0, 0.0), ("SWA", 1.0, 1.0)),
-        "x": x, "y": y, "train_losses": losses, "test_losses": losses,
-        "trajectories": {"SGD": ((2.0, 1.0), (0.0, 0.0))}, "off_plane": {"SGD": (1.0, 0.0)}, "captured": 0.4,
-    }  # fmt: skip
-    return PlaneRecord(**fields | changes)
-
-
 def test_a_plane_tells_which_method_lies_nearest_to_its_lowest_test_loss(probed) -> None:
     findings, frame, _, _ = probed
     cells = cells_of(findings, frame)
     names = list(cells)
-    records = [flat_plane(names[1], (2.0, 0.0)), flat_plane(names[0])]
+    records = [synthetic_plane(names[1], (2.0, 0.0)), synthetic_plane(names[0])]
     data = plane.planes_of(records, cells)
     assert [one.cell for one in data] == [cells[name].label for name in names[:2]]
     assert [one.nearest_to_lowest_test for one in data] == ["SWA", "SAM"]
@@ -132,11 +121,13 @@ def test_a_plane_tells_which_method_lies_nearest_to_its_lowest_test_loss(probed)
 def test_planes_without_trajectories_or_with_losses_of_zero_are_drawn(probed) -> None:
     findings, frame, _, _ = probed
     cells = cells_of(findings, frame)
-    bare = flat_plane(next(iter(cells)), trajectories={}, off_plane={}, captured=None, train_losses=((0.0,) * 4,) * 3)
+    bare = synthetic_plane(
+        next(iter(cells)), trajectories={}, off_plane={}, captured=None, train_losses=((0.0,) * 4,) * 3
+    )
     chart = charts_of(findings, frame, cells, planes=[bare])["plane"]
     assert "variance" not in chart.caption
     assert {v for row in chart.figure.data[0].z for v in row} == {0.0}
-    elsewhere = flat_plane("another study's cell")
+    elsewhere = synthetic_plane("another study's cell")
     assert "plane" not in charts_of(findings, frame, cells, planes=[elsewhere])
 
 

@@ -1,10 +1,15 @@
 """Some of the fault matrix, on real Ray with real signals; `make faults` runs all of it."""
 
+import sys
+
 import pytest
 from faults.cases import Case, cases
 from faults.laboratory import Laboratory
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="processes and files are watched through /proc"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,7 @@ LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="sockets are found through /proc")
 def test_nothing_listens_beyond_loopback_and_a_token_is_asked_for() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LISTENERS], capture_output=True, text=True, check=True, cwd=ROOT,

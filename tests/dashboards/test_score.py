@@ -1,0 +1,100 @@
+"""What scores are called: accuracies are shares in percent, every other metric goes by its own name."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from markup import Page
+
+from dashboards.charts import charts_of
+from dashboards.figures.chart import Chart
+from dashboards.report import build_report
+from dashboards.score import Score, metric_words, score_of
+from dashboards.words import GLOSSARY, glossary_of
+
+OF_CLASSIFICATION = ("reliability", "calibration-error")  # an accuracy is meant there, whatever the study's score is
+SCHEDULES = {"schedule": ["cosine", "constant"]}
+
+
+@pytest.fixture(scope="module")
+def regression(make):
+    return make(tasks=["diabetes"], factors=SCHEDULES, trials=3)
+
+
+def words_of(chart: Chart) -> str:
+    """Return all that a reader sees of a chart: its sentences, the titles in its figure, and its table's heads."""
+    drawn = json.dumps([json.loads(chart.figure.to_json()), chart.narrow], ensure_ascii=False)
+    heads = [chart.table.caption, *(column.title for column in chart.table.columns)]
+    return " ".join([chart.heading, chart.reading, chart.caption, drawn, *heads])
+
+
+@pytest.mark.parametrize(
+    ("names", "name", "share"),
+    [
+        ({}, "accuracy", True),
+        ({"digits": "accuracy", "mnist1d": "accuracy"}, "accuracy", True),
+        ({"characters": "token accuracy"}, "token accuracy", True),
+        ({"digits": "accuracy", "characters": "token accuracy"}, "score", True),
+        ({"diabetes": "R²"}, "R²", False),
+        ({"digits": "accuracy", "diabetes": "R²"}, "score", False),
+        ({"mine:task": "score"}, "score", False),
+    ],
+)
+def test_tasks_that_agree_lend_the_score_its_name(study, names: dict[str, str], name: str, share: bool) -> None:
+    findings = replace(study.findings, score_names=names)
+    assert score_of(findings) == Score(name, share)
+    assert metric_words(findings) == f"test {name}"
+    assert metric_words(replace(findings, metric="test_loss")) == "test_loss"
+
+
+def test_only_shares_are_percentages() -> None:
+    accuracy, r2 = Score("accuracy", share=True), Score("R²", share=False)
+    assert (accuracy.axis("test"), accuracy.points) == ("test accuracy, %", "points")
+    assert (r2.axis("test"), r2.points) == ("test R² × 100", "points (R² × 100)")
+    assert (accuracy.percentage_points, r2.percentage_points) == ("percentage points", r2.points)
+
+
+def test_a_regression_is_never_said_to_have_an_accuracy(regression) -> None:
+    charts = charts_of(regression.findings, regression.frame, regression.cells)
+    assert {"forest", "gain-map", "slopes", "decay", "curves", "rho", "best-of-trials", "front"} <= charts.keys()
+    for id_ in charts.keys() - set(OF_CLASSIFICATION):
+        said = words_of(charts[id_]).lower()
+        assert "accuracy" not in said, id_
+        assert "percentage point" not in said, id_
+    page = build_report(regression.findings, regression.frame)
+    text = " ".join(Page(page).text)
+    assert "A gain is test R² of the tuned method" in text
+    assert "Gain over tuned SGD in points (R² × 100)" in text
+    where = [text[max(0, m.start() - 60) : m.end()] for m in re.finditer("accuracy", text, re.IGNORECASE)]
+    assert all("confidence" in words for words in where)  # of a calibration error, which the made-up runs all have
+
+
+def test_a_study_of_several_metrics_speaks_of_scores(make) -> None:
+    mixed = make(tasks=["digits", "diabetes"], factors=SCHEDULES, trials=3)
+    charts = charts_of(mixed.findings, mixed.frame, mixed.cells)
+    assert "test score × 100" in words_of(charts["front"])
+    assert "gain, points (score × 100)" in words_of(charts["forest"])
+    terms = dict(glossary_of(score_of(mixed.findings), mixed.findings.score_names))
+    assert terms["Score"].endswith("accuracy in digits, R² in diabetes.")
+
+
+def test_a_classification_is_measured_by_its_accuracy(study) -> None:
+    charts = charts_of(study.findings, study.frame, study.cells)
+    for id_, title in {
+        "forest": "gain, percentage points",
+        "gain-map": "the mean gain in points.",
+        "slopes": "test accuracy, %",
+        "decay": "test accuracy, %",
+        "curves": "validation accuracy, %",
+        "rho": "validation accuracy, %",
+        "best-of-trials": "validation accuracy, %",
+        "optimism": "validation accuracy, points",
+        "front": "test accuracy, %",
+    }.items():
+        assert title in words_of(charts[id_]), id_
+        assert "× 100" not in words_of(charts[id_]), id_
+    terms = dict(glossary_of(score_of(study.findings), study.findings.score_names))
+    assert terms["Gain"].startswith("Accuracy of the method minus accuracy of the baseline")
+    assert terms["Point"] == "Percentage point: 80.0 % to 80.5 % is a gain of 0.50 points."
+    assert terms.keys() == dict(GLOSSARY).keys() - {"Score"}
