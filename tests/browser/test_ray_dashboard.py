@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TOKEN = "a-token-of-this-test-alone-0123456789"
 PATIENCE_MS = 60_000  # Ray collects what it shows every few seconds
 SPEC = """
@@ -64,18 +63,12 @@ def dashboard_url(tmp_path: Path) -> Iterator[str]:
     assert " failed (" not in output
 
 
-def test_the_dashboard_asks_for_the_token_and_names_our_actors(dashboard_url: str) -> None:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium on PATH: the dashboard is not opened")
-        pytest.skip("no Chromium on PATH: the dashboard is not opened")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--headless"])
-        page = browser.new_page()
-        page.goto(f"{dashboard_url}/#/actors")
-        page.get_by_text("Authentication Token Required").wait_for(timeout=PATIENCE_MS)
-        assert page.get_by_text("StudyRun").count() == 0
-        page.get_by_role("dialog").locator("input").fill(TOKEN)
-        page.get_by_role("dialog").get_by_role("button", name="Submit").click()
-        page.get_by_text("StudyRun").first.wait_for(timeout=PATIENCE_MS)
-        browser.close()
+def test_the_dashboard_asks_for_the_token_and_names_our_actors(browser: Browser, dashboard_url: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{dashboard_url}/#/actors")
+    page.get_by_text("Authentication Token Required").wait_for(timeout=PATIENCE_MS)
+    assert page.get_by_text("StudyRun").count() == 0
+    page.get_by_role("dialog").locator("input").fill(TOKEN)
+    page.get_by_role("dialog").get_by_role("button", name="Submit").click()
+    page.get_by_text("StudyRun").first.wait_for(timeout=PATIENCE_MS)
+    page.close()

@@ -251,7 +251,7 @@ def test_the_page_of_a_running_study_comes_back_to_where_it_was(browser: Browser
         scrollTo(0, 1234);
         document.activeElement.blur()""")
     wait_until(page, "document.querySelector('.banner')?.textContent.includes('So far 8 of 30')")
-    assert page.evaluate("scrollY") == 1234
+    wait_until(page, "scrollY === 1234")  # once the charts above are drawn
     assert not page.evaluate("document.getElementById('glossary').open")
     assert page.locator(".filters [name=stage]").input_value() == "tune"
     assert complaints == []
