@@ -17,7 +17,7 @@ import pytest
 from study.records import read_records
 from study.results import Study, load
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 COMMAND = [sys.executable, "-m", "study.run"]
 START_S, RUN_S = 60, 240
 

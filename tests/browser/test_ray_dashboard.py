@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.ray]
 TOKEN = "a-token-of-this-test-alone-0123456789"
 PATIENCE_MS = 60_000  # Ray collects what it shows every few seconds
 SPEC = """

@@ -11,7 +11,7 @@ from engine_room import Diary, faulty_job, run_jobs
 
 from study.records import RunRecord
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 HEALTHY, OUT_ONCE, OUT_ALWAYS, HUNG, DYING, LAST = range(6)
 FAULTS = ("none", "out of memory once", "out of memory always", "hang once", "die", "none")
 Ordeal = tuple[dict[int, RunRecord], Diary, Path]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from engine_room import faulty_job, run_jobs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 
 
 @pytest.mark.parametrize(("gpus", "used"), [(1, 2), (0.5, 1)])

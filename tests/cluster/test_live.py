@@ -24,7 +24,7 @@ def exported(name: str) -> str:
         return "\n".join(line for line in answer.read().decode().splitlines() if line.startswith(f"{name}{{"))
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_studys_numbers_are_on_rays_prometheus_endpoint(ray_cluster: object) -> None:
     from study.engine.gauges import Gauges  # noqa: PLC0415  # Ray takes seconds to import
 
@@ -46,7 +46,7 @@ def test_a_studys_numbers_are_on_rays_prometheus_endpoint(ray_cluster: object) -
     assert 'method="SAM"' in exported("ray_study_best_val_score")
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_numbers_are_set_again_because_ray_forgets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     from study.engine import gauges  # noqa: PLC0415  # Ray takes seconds to import
 
@@ -62,7 +62,7 @@ def test_numbers_are_set_again_because_ray_forgets_them(monkeypatch: pytest.Monk
     assert len(values) == 3 * once
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_grafana_asks_for_what_is_published_and_for_all_of_it() -> None:
     from study.engine.gauges import GAUGES  # noqa: PLC0415  # Ray takes seconds to import
 
@@ -73,7 +73,7 @@ def test_grafana_asks_for_what_is_published_and_for_all_of_it() -> None:
     assert asked == {f"ray_{name}" for name in GAUGES}
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_prometheus_is_pointed_at_the_file_that_ray_keeps() -> None:
     from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE  # noqa: PLC0415  # Ray takes seconds to import
 

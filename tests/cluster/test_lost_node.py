@@ -10,7 +10,7 @@ from study.agenda import Agenda
 from study.records import RunRecord
 from study.spec import parse_spec
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 EPOCHS, BATCHES = 10, 2
 SPEC = """
 name = "lost"

@@ -29,7 +29,7 @@ task = "tiny_task:build"
 factors = { train_size = 40, epochs = 4, batch_size = 10 }
 """
 INLINE = (sys.executable, str(HERE / "inline.py"))
-LIMIT_S, GRACE_S = 600, 30
+LIMIT_S, GRACE_S = 600, 90  # Ray takes a while to notice that its driver is gone
 
 
 class FaultError(AssertionError):

@@ -51,7 +51,7 @@ print(joined.dashboard_url, os.environ.get("RAY_AUTH_MODE"))
 LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.skipif(sys.platform != "linux", reason="sockets are found through /proc")
 def test_nothing_listens_beyond_loopback_and_a_token_is_asked_for() -> None:
     done = subprocess.run(

@@ -344,7 +344,7 @@ def test_nothing_is_overwritten(taken: str, tmp_path: Path, capsys: pytest.Captu
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(taken, "mine")]
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_an_example_runs_from_the_command_line(tmp_path: Path) -> None:
     """Ray's workers find a module that lies in the folder the study is started in."""
 
