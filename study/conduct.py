@@ -71,7 +71,8 @@ def opened(
     """Open a folder as `open_folder` does, and keep every other driver out of it for the length of the block.
 
     Args:
-        spec, text, folder, fresh, say: As for `open_folder`.
+        spec, text, folder, say: As for `open_folder`.
+        fresh: Rename what is there and start anew.
         retry_failed: Run again what has failed; the old records stand aside.
 
     Raises:
@@ -85,7 +86,7 @@ def opened(
         held = frozen_spec(folder)
         if retry_failed and held:
             say(f"{set_aside_failed(folder, held)} failed runs are done again; their records stand in records/failed.")
-        spec, agenda = open_folder(spec, text, folder, fresh=False, say=say)
+        spec, agenda = open_folder(spec, text, folder, say=say)
         set_aside_superseded(folder, spec, agenda)
         if agenda.finished and _is_behind(folder / "optuna.db", agenda):
             from study.optuna_store import OptunaStore  # noqa: PLC0415  # Optuna takes a second to import
@@ -94,36 +95,41 @@ def opened(
         yield spec, agenda
 
 
-def find_data(spec: StudySpec, folder: Path, *, fresh: bool = False) -> None:
-    """Make sure that the data of the built-in tasks are there, before anything is written or started.
+def has_runs_left(spec: StudySpec, folder: Path, *, fresh: bool = False) -> bool:
+    """Tell whether a study would train anything in a folder, from the records there; nothing is written.
 
     Args:
-        spec, folder, fresh: As for `try_own_tasks`.
+        spec: The study. folder: Its results folder, which need not be there.
+        fresh: What the folder holds will be set aside.
+    """
+    held = None if fresh else frozen_spec(folder)
+    return held is None or held.hash != spec.hash or not Agenda(held, records_of(folder, held)).finished
+
+
+def find_data(spec: StudySpec) -> None:
+    """Make sure that the data of the built-in tasks are there, before anything is written or started.
 
     Raises:
         SpecError: they are not.
     """
-    if _is_finished(spec, folder, fresh):
-        return
     from study import tasks  # noqa: PLC0415  # needs torch
 
     for task in dict.fromkeys(problem.task for problem in spec.problems):
         tasks.find_data(task)
 
 
-def try_own_tasks(spec: StudySpec, folder: Path, *, fresh: bool = False) -> None:
-    """Try the user's own tasks of a study that has something left to train, before anything is written or started.
+def has_own_tasks(spec: StudySpec) -> bool:
+    """Tell whether a task of the study is a user's own."""
+    return any(is_own_task(problem.task) for problem in spec.problems)
 
-    Args:
-        spec: The study. folder: Its results folder, which need not be there.
-        fresh: What the folder holds will be set aside.
+
+def try_own_tasks(spec: StudySpec) -> None:
+    """Try the user's own tasks of a study, before anything is written or started.
 
     Raises:
         ResultsError: a task can't be studied; where the user's code raised, its traceback has been printed.
     """
-    if not any(is_own_task(problem.task) for problem in spec.problems):
-        return
-    if _is_finished(spec, folder, fresh):
+    if not has_own_tasks(spec):
         return
     from study.tasks.preflight import PreflightError, preflight  # noqa: PLC0415  # needs torch
 
@@ -132,11 +138,6 @@ def try_own_tasks(spec: StudySpec, folder: Path, *, fresh: bool = False) -> None
     except PreflightError as error:
         print(error.trace, end="", file=sys.stderr)
         raise ResultsError(str(error)) from error
-
-
-def _is_finished(spec: StudySpec, folder: Path, fresh: bool) -> bool:
-    held = None if fresh else frozen_spec(folder)
-    return held is not None and held.hash == spec.hash and Agenda(held, records_of(folder, held)).finished
 
 
 def _is_behind(path: Path, agenda: Agenda) -> bool:
@@ -152,20 +153,17 @@ def _is_behind(path: Path, agenda: Agenda) -> bool:
         return True
 
 
-def open_folder(spec: StudySpec, text: str, folder: Path, *, fresh: bool, say: Say) -> tuple[StudySpec, Agenda]:
+def open_folder(spec: StudySpec, text: str, folder: Path, *, say: Say) -> tuple[StudySpec, Agenda]:
     """Make a folder the home of a study, or find the study in it; return the spec that holds there and what is left.
 
     Args:
         spec: What to run. text: Its TOML, which is frozen into a new folder.
         folder: The results folder.
-        fresh: Rename what is there and start anew.
         say: Told what was found.
 
     Raises:
         ResultsError: the folder holds something else.
     """
-    if fresh and folder.exists():
-        _rename(folder, say)
     held = frozen_spec(folder)
     if held is None:
         return _started(spec, text, folder)

@@ -16,7 +16,20 @@ from rich.markup import escape
 
 from study.agenda import Agenda
 from study.claims import SUITE, claim_specs, claim_table, outcome_table, run_claims
-from study.conduct import Say, Wishes, conclude, engine, find_data, is_complete, opened, survey, train, try_own_tasks
+from study.conduct import (
+    Say,
+    Wishes,
+    conclude,
+    engine,
+    find_data,
+    has_own_tasks,
+    has_runs_left,
+    is_complete,
+    opened,
+    survey,
+    train,
+    try_own_tasks,
+)
 from study.data_folders import DATA, DOWNLOAD
 from study.findings import FindingsError
 from study.plan import cells, sizes
@@ -209,7 +222,8 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path) -> int:
     """Print what would run; nothing is started and nothing is written."""
     from study.estimate import estimated_seconds  # noqa: PLC0415  # needs torch, which takes seconds to import
 
-    try_own_tasks(spec, folder)
+    if has_own_tasks(spec) and has_runs_left(spec, folder):
+        try_own_tasks(spec)
     planned = sizes(spec)
     console.print(f"study {spec.name} (spec hash {spec.hash[:12]}) into {escape(str(folder))}")
     for cell in cells(spec):
@@ -241,8 +255,9 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path) -> int:
 
 def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: argparse.Namespace) -> int:
     """Run a study to its report, or tell how to go on with it."""
-    find_data(spec, folder, fresh=options.fresh)
-    try_own_tasks(spec, folder, fresh=options.fresh)
+    if has_runs_left(spec, folder, fresh=options.fresh):
+        find_data(spec)
+        try_own_tasks(spec)
     try:
         with opened(
             spec, text, folder, fresh=options.fresh, retry_failed=options.retry_failed, say=_speaker(console, options)

@@ -1,7 +1,7 @@
 """From a `Job` to its `RunRecord`: one run, in whatever process it is called. Needs no Ray.
 
 Everything random is seeded from the job at the top, so an actor that has run other jobs before gives the same
-numbers as a new process; and everything that a run knows between two epochs goes through `Run.save` and `Run.load`,
+numbers as a new process; and everything that a run knows between two epochs goes through `Run.state` and `Run.restore`,
 so a run that was interrupted ends with the same bits.
 """
 

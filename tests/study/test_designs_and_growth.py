@@ -103,12 +103,12 @@ def test_a_design_that_can_not_be_is_refused(problem: dict[str, object], message
 def test_a_grown_study_keeps_all_runs_that_still_belong_to_it(change: tuple[str, str], tmp_path: Path) -> None:
     folder = tmp_path / "study"
     spec, text = small()
-    _, agenda = open_folder(spec, text, folder, fresh=False, say=print)
+    _, agenda = open_folder(spec, text, folder, say=print)
     before = finish(agenda, folder)
     grown, grown_text = small(change)
     assert extends(grown, spec)
     said: list[str] = []
-    held, agenda = open_folder(grown, grown_text, folder, fresh=False, say=said.append)
+    held, agenda = open_folder(grown, grown_text, folder, say=said.append)
     assert "all that it measured is kept" in said[0]
     assert held == grown == frozen_spec(folder)
     assert not set(before) & set(finish(agenda, folder))
@@ -119,9 +119,9 @@ def test_a_grown_study_keeps_all_runs_that_still_belong_to_it(change: tuple[str,
 
 
 def test_a_spec_copied_from_a_results_folder_starts_a_study_of_its_own(tmp_path: Path) -> None:
-    open_folder(*small(), tmp_path / "first", fresh=False, say=print)
+    open_folder(*small(), tmp_path / "first", say=print)
     copied = (tmp_path / "first" / "spec.toml").read_text()
-    open_folder(parse_spec(copied, "copied"), copied, tmp_path / "second", fresh=False, say=print)
+    open_folder(parse_spec(copied, "copied"), copied, tmp_path / "second", say=print)
     assert frozen_spec(tmp_path / "second") == small()[0]
     assert (tmp_path / "second" / "spec.toml").read_text().count("# spec hash") == 1
 
@@ -140,11 +140,11 @@ def test_a_spec_copied_from_a_results_folder_starts_a_study_of_its_own(tmp_path:
 def test_any_other_change_is_refused_and_changes_nothing(change: tuple[str, str], tmp_path: Path) -> None:
     folder = tmp_path / "study"
     spec, text = small()
-    open_folder(spec, text, folder, fresh=False, say=print)
+    open_folder(spec, text, folder, say=print)
     before = (folder / "spec.toml").read_bytes()
     assert not extends(small(change)[0], spec)
     with pytest.raises(ResultsError, match="another study"):
-        open_folder(*small(change), folder, fresh=False, say=print)
+        open_folder(*small(change), folder, say=print)
     assert (folder / "spec.toml").read_bytes() == before
 
 
@@ -158,12 +158,12 @@ def test_reference_time_stretches_the_baseline_by_what_was_measured() -> None:
 def test_reference_times_are_measured_before_the_first_run_and_frozen(tmp_path: Path) -> None:
     text = TEXT.replace("[reference_times]\nbase = 1.0\nsam = 1.84\n", "")
     spec = parse_spec(text, "small")
-    held, _ = open_folder(spec, text, tmp_path / "study", fresh=False, say=print)
+    held, _ = open_folder(spec, text, tmp_path / "study", say=print)
     assert set(held.reference_times) == {"base", "sam"}
     assert held.reference_times["base"] == 1
     assert 1.2 < held.reference_times["sam"] < 4
     assert frozen_spec(tmp_path / "study") == held
-    again, _ = open_folder(spec, text, tmp_path / "study", fresh=False, say=print)
+    again, _ = open_folder(spec, text, tmp_path / "study", say=print)
     assert again == held
 
 

@@ -188,11 +188,11 @@ def test_downloads_happen_where_the_user_asks_for_them_alone(tmp_path: Path, mon
     monkeypatch.setattr("study.tasks.vision.download", download)
     spec = parse_spec(load_spec("smoke")[1].replace('"digits"', '"mnist"'), "a spec")
     with pytest.raises(TaskError):
-        find_data(spec, tmp_path / "out")
+        find_data(spec)
     assert not asked
     monkeypatch.setenv(DOWNLOAD, "1")
     for _ in range(2):
-        find_data(spec, tmp_path / "out")
+        find_data(spec)
     assert asked == [("MNIST", tmp_path / "cache" / "wasam-study")]
 
 
