@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from dashboards import theme
-from dashboards.figures.panels import Arrangement, Axes, Grid, anchors, axis, lay_out
+from dashboards.figures.panels import Arrangement, Axes, Grid, anchors, axis, lay_out, marker, whiskers
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -151,21 +151,13 @@ def _traces(
         go.Scatter(
             x=theme.rounded([dot.mean for dot, _ in known]),
             y=theme.rounded([height for _, height in known]),
-            error_x={
-                "type": "data",
-                "array": theme.rounded([high - dot.mean for (dot, _), (_, high) in zip(known, ends, strict=True)]),
-                "arrayminus": theme.rounded([dot.mean - low for (dot, _), (low, _) in zip(known, ends, strict=True)]),
-                "width": 0,
-                "thickness": 2,
-                "color": style.color,
-            },
+            error_x=whiskers(
+                [dot.mean - low for (dot, _), (low, _) in zip(known, ends, strict=True)],
+                [high - dot.mean for (dot, _), (_, high) in zip(known, ends, strict=True)],
+                style.color,
+            ),
             mode="markers",
-            marker={
-                "symbol": style.symbol,
-                "size": 8,
-                "color": style.color if filled else theme.PAPER,
-                "line": {"color": style.color, "width": 1.2 if filled else 1.8},
-            },
+            marker=marker(style, 8, filled=filled, edge=1.2 if filled else 1.8),
             hoverinfo="text",
             hovertext=[dot.hover for dot, _ in known],
             **anchors(panel),

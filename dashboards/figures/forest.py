@@ -9,7 +9,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.effects import Distinct, distinct
 from dashboards.figures import pooled
-from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
+from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out, marker, whiskers
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -185,23 +185,13 @@ def _traces(forest: Forest, marks: list[Mark], panel: int, primary: bool, offset
     means = go.Scatter(
         x=theme.rounded([theme.in_points(mark.mean) for mark in marks]),
         y=theme.rounded([heights[mark.cell] + offset for mark in marks]),
-        error_x={
-            "type": "data",
-            "array": theme.rounded([theme.in_points(to - m.mean) for m, (_, to) in zip(marks, ends, strict=True)]),
-            "arrayminus": theme.rounded(
-                [theme.in_points(m.mean - start) for m, (start, _) in zip(marks, ends, strict=True)]
-            ),
-            "width": 0,
-            "thickness": 2,
-            "color": style.color,
-        },
+        error_x=whiskers(
+            [theme.in_points(m.mean - start) for m, (start, _) in zip(marks, ends, strict=True)],
+            [theme.in_points(to - m.mean) for m, (_, to) in zip(marks, ends, strict=True)],
+            style.color,
+        ),
         mode="markers",
-        marker={
-            "symbol": style.symbol,
-            "size": 9,
-            "color": style.color if primary else theme.PAPER,
-            "line": {"color": style.color, "width": 1.8},
-        },
+        marker=marker(style, 9, filled=primary),
         hoverinfo="text",
         hovertext=[_hover(mark) for mark in marks],
         name=theme.plot_text(marks[0].method if primary else f"{marks[0].method}, other budget"),

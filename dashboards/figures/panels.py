@@ -64,6 +64,28 @@ def anchors(panel: int) -> dict[str, str]:
     return {"xaxis": anchor("x", panel), "yaxis": anchor("y", panel)}
 
 
+def marker(style: theme.Style, size: int, *, filled: bool, edge: float = 1.8) -> dict[str, object]:
+    """Return a method's marker: full, or as an outline that the paper shows through."""
+    return {
+        "symbol": style.symbol,
+        "size": size,
+        "color": style.color if filled else theme.PAPER,
+        "line": {"color": style.color, "width": edge},
+    }
+
+
+def whiskers(below: Sequence[float], above: Sequence[float], color: str) -> dict[str, object]:
+    """Return the intervals round means, by their lengths on either side."""
+    return {
+        "type": "data",
+        "array": theme.rounded(above),
+        "arrayminus": theme.rounded(below),
+        "width": 0,
+        "thickness": 2,
+        "color": color,
+    }
+
+
 def foot(values: Sequence[float]) -> float:
     """Return the lowest value that a panel should show: runs far below the others would flatten all else.
 

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from dashboards import theme
 from dashboards.cells import short_budget
-from dashboards.figures.panels import anchors
+from dashboards.figures.panels import anchors, marker
 from dashboards.tables import Entry
 from study.findings import Findings
 from study.stats import Synthesis
@@ -84,12 +84,7 @@ def traces(summary: Summary, height: float, span: tuple[float, float], panel: in
         x=theme.rounded([theme.in_points(summary.mean)]),
         y=[height],
         mode="markers",
-        marker={
-            "symbol": style.symbol,
-            "size": 11,
-            "color": style.color if filled else theme.PAPER,
-            "line": {"color": style.color, "width": 1.8},
-        },
+        marker=marker(style, 11, filled=filled),
         hoverinfo="text",
         hovertext=[_hover(summary)],
         **anchors(panel),
