@@ -10,7 +10,7 @@ help:
 	@echo "make study [SPEC=quick]   install, run a study, print the path of its report"
 	@echo "make test                 install, lint, type-check, run all tests"
 	@echo "make lint                 ruff and mypy alone"
-	@echo "make bench                the benchmarks"
+	@echo "make bench                all benchmarks, with their tables at the end; make bench-core is one alone"
 	@echo "make faults               break a study in every way, resume it, print the table (half an hour)"
 	@echo "make soak                 1,000 tiny runs in one study: does memory grow?"
 
@@ -25,8 +25,12 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed-test
-	$(BIN)/python tests/benchmarks/bench_core.py
+bench: $(VENV)/.installed-test $(VENV)/.installed-bench
+	PYTHONPATH=.:tests:tests/benchmarks $(BIN)/python -m benchmarks.everything
+
+# One alone: the files are tests/benchmarks/bench_*.py.
+bench-%: $(VENV)/.installed-test
+	PYTHONPATH=.:tests:tests/benchmarks $(BIN)/python -m benchmarks.bench_$*
 
 faults: $(VENV)/.installed-test
 	PYTHONPATH=.:tests $(BIN)/python -m faults.matrix
@@ -47,6 +51,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-bench: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
 
 # What the tests need of the system: the Debian package where that can be installed, a loud line where it can't.
 define install

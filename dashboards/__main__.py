@@ -9,7 +9,7 @@ from dashboards.index import write_index
 from dashboards.report import write_report
 from dashboards.studies import is_study, study_folders
 from dashboards.watch import EVERY_S, until_parent_exits, watch
-from study.records import RecordError
+from study.record_files import RecordError
 from study.results import ResultsError, load
 from study.spec import SpecError
 

@@ -7,11 +7,9 @@ from dashboards.cells import Cell
 from dashboards.figures import calibration, reliability
 from dashboards.figures.chart import Chart, Key
 from dashboards.figures.confirmed import Confirmed
-from dashboards.tables import capped
+from dashboards.limits import fitted
 from study.findings import Findings
 from study.records import RunRecord
-
-MOST_TABLE_ROWS = 400
 
 
 def calibration_charts(
@@ -47,7 +45,7 @@ def _reliability(findings: Findings, records: Iterable[RunRecord], cells: Mappin
         keys=tuple(Key(method, method, "both") for method in methods),
         figure=figure,
         narrow=narrow,
-        table=capped(reliability.table_of(data), MOST_TABLE_ROWS, "all of them are in records/."),
+        table=fitted(reliability.table_of(data), len(cells), "records/"),
     )
 
 
@@ -82,5 +80,5 @@ def _calibration(findings: Findings, runs: Sequence[Confirmed], cells: Mapping[s
         ),
         figure=figure,
         narrow=narrow,
-        table=capped(calibration.table_of(data), MOST_TABLE_ROWS, "all of them are in runs.parquet."),
+        table=fitted(calibration.table_of(data), len(cells), "runs.parquet"),
     )

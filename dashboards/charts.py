@@ -10,16 +10,16 @@ from dashboards.cells import BUDGET_WORDS, Cell, words_of
 from dashboards.figures import cost, curves, decay, forest, gain_map, pooled, slopes
 from dashboards.figures.chart import Chart, Key
 from dashboards.figures.confirmed import Confirmed, confirmed_runs
+from dashboards.limits import fitted
 from dashboards.score import Score, score_of
 from dashboards.searched import search_charts
-from dashboards.tables import Table, capped
 from dashboards.tuned import tuning_charts
 from dashboards.why import why_charts
 from study.findings import Findings
 from study.methods import METHODS, last_of
 from study.records import LineRecord, PlaneRecord, RunRecord
 
-MOST_TABLE_ROWS = 400
+_ALL = "runs.parquet"  # where every row of a table is
 
 
 def charts_of(
@@ -47,10 +47,6 @@ def charts_of(
         _cost(runs, findings, cells, score),
     )
     return {chart.id: chart for chart in made if chart is not None}
-
-
-def _shown(table: Table) -> Table:
-    return capped(table, MOST_TABLE_ROWS, "all of them are in runs.parquet.")
 
 
 def _forest(findings: Findings, cells: Mapping[str, Cell], score: Score) -> Chart | None:
@@ -81,7 +77,7 @@ def _forest(findings: Findings, cells: Mapping[str, Cell], score: Score) -> Char
         keys=(*keys, Key("one seed", "", "tick"), Key("±δ, no material effect", "", "band")),
         figure=figure,
         narrow=narrow,
-        table=_shown(forest.table_of(data)),
+        table=fitted(forest.table_of(data), len(cells), _ALL),
     )
 
 
@@ -114,7 +110,7 @@ def _gain_map(findings: Findings, cells: Mapping[str, Cell], score: Score) -> Ch
         ),
         figure=figure,
         narrow=narrow,
-        table=_shown(gain_map.table_of(data)),
+        table=fitted(gain_map.table_of(data), len(cells), _ALL),
     )
 
 
@@ -139,7 +135,7 @@ def _slopes(findings: Findings, cells: Mapping[str, Cell], score: Score) -> Char
         keys=tuple(Key(name, name) for name in methods),
         figure=figure,
         narrow=narrow,
-        table=_shown(slopes.table_of(data, score)),
+        table=fitted(slopes.table_of(data, score), len(cells), _ALL),
     )
 
 
@@ -171,7 +167,7 @@ def _decay(findings: Findings, cells: Mapping[str, Cell], score: Score) -> Chart
         ),
         figure=figure,
         narrow=narrow,
-        table=_shown(decay.table_of(data, score)),
+        table=fitted(decay.table_of(data, score), len(cells), _ALL),
     )
 
 
@@ -190,6 +186,7 @@ def _curves(runs: Iterable[Confirmed], cells: Mapping[str, Cell], score: Score) 
         if averages
         else ""
     )
+    step = max(curve.drawn_every for curve in data)
     by_method = {m: {c.cell: c.mean[-1] for c in data if c.method == m} for m in methods}
     base, other = methods[0], methods[-1]
     both = [cell for cell in by_method[base] if cell in by_method[other]] if other != base else []
@@ -202,6 +199,7 @@ def _curves(runs: Iterable[Confirmed], cells: Mapping[str, Cell], score: Score) 
             f"Mean over {prose.seeds(n for curve in data for n in curve.n)} confirm seeds with its 95 % Student-t "
             f"interval, cut at the axis. A panel shows at most "
             f"{curves.SHOWN_BELOW_BEST * 100:.0f} points below its best."
+            f"{f' Every {step}th epoch that was kept is drawn.' if step > 1 else ''}"
         ),
         keys=(
             *(Key(method, method, "both") for method in methods),
@@ -210,7 +208,7 @@ def _curves(runs: Iterable[Confirmed], cells: Mapping[str, Cell], score: Score) 
         ),
         figure=figure,
         narrow=narrow,
-        table=_shown(curves.table_of(data, averages, score)),
+        table=fitted(curves.table_of(data, averages, score), len(cells), _ALL),
     )
 
 
@@ -238,5 +236,5 @@ def _cost(runs: Iterable[Confirmed], findings: Findings, cells: Mapping[str, Cel
         keys=tuple(Key(name, method, "filled" if factor == 1 else "open") for method, factor, name in names),
         figure=figure,
         narrow=narrow,
-        table=_shown(cost.table_of(data, score)),
+        table=fitted(cost.table_of(data, score), len(cells), _ALL),
     )

@@ -75,7 +75,7 @@ def interaction_table(
         f"Mean test {score.name} of the four methods, and what is left of both gains when they are combined.",
         (
             Column("Problem", "problem"),
-            *(numeric(name, f"test_score_{name}") for name in methods),
+            *(numeric(score.head(name), f"test_score_{name}") for name in methods),
             numeric("Interaction [95 % CI]", "interaction"),
             Column("Interval", ""),
             numeric("p", "p"),
@@ -84,7 +84,7 @@ def interaction_table(
         tuple(
             (
                 Entry(cells[i.cell].label if i.cell in cells else i.cell),
-                *(Entry(theme.percent(dict(i.means).get(name)), dict(i.means).get(name)) for name in methods),
+                *(Entry(score.text(dict(i.means).get(name)), dict(i.means).get(name)) for name in methods),
                 Entry(theme.gain_within(i.mean, i.ci95), i.mean),
                 Entry("", span=scale.span(i.mean, i.ci95, "")),
                 Entry(theme.p_value(i.p), i.p),
@@ -95,7 +95,7 @@ def interaction_table(
     )
 
 
-def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell]) -> Table:
+def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell], score: Score) -> Table:
     """Return the frozen configurations, with a flag on every value at the edge of its range."""
     return Table(
         "selections",
@@ -107,7 +107,7 @@ def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell]) 
             numeric("Learning rate", "learning_rate"),
             numeric("rho", "rho"),
             Column("Weights", "weights"),
-            numeric("Validation", "val_score"),
+            numeric(score.head("Validation"), "val_score"),
             numeric("Trials", "trials"),
             Column("At an edge", "at_edge"),
         ),
@@ -119,7 +119,7 @@ def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell]) 
                 Entry(theme.number(s.learning_rate), s.learning_rate),
                 Entry(theme.number(s.rho), s.rho),
                 Entry(weights_in_words(s.weights), s.weights),
-                Entry(theme.percent(s.val_score), s.val_score),
+                Entry(score.text(s.val_score), s.val_score),
                 Entry(str(s.trials), s.trials),
                 Entry(", ".join(s.at_edge).replace("_", " ") or "no", icon=theme.EDGE_ICON if s.at_edge else ""),
             )

@@ -9,7 +9,7 @@ from dashboards import prose, theme, verdicts
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
 from dashboards.pending import pending_in, without_early_verdicts
-from study.records import read_lines, read_planes
+from study.record_files import read_lines, read_planes
 
 if TYPE_CHECKING:
     from study.results import Study

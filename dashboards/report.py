@@ -27,12 +27,15 @@ from dashboards import (
 from dashboards.cells import BUDGET_WORDS, Cell, cells_of
 from dashboards.charts import charts_of
 from dashboards.figures.chart import Chart
+from dashboards.limits import fitted, most
 from dashboards.pending import Comparison, pending_in, without_early_verdicts
 from dashboards.provenance import spec_toml
 from dashboards.score import metric_words, score_of
 from dashboards.tables import Table
+from study.files import write_atomically
 from study.findings import Findings, MethodSummary
-from study.records import LineRecord, PlaneRecord, RunRecord, read_lines, read_planes, write_atomically
+from study.record_files import read_lines, read_planes
+from study.records import LineRecord, PlaneRecord, RunRecord
 
 if TYPE_CHECKING:
     from study.results import Study
@@ -205,15 +208,19 @@ def _tile(summary: MethodSummary, pending: frozenset[Comparison]) -> tuple[str, 
 
 def _tables(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]) -> dict[str, Table]:
     score = score_of(findings)
+
+    def of_findings(table: Table) -> Table:
+        return fitted(table, len(cells), "findings.json")
+
     return {
         "hypotheses": claims.claims_table(findings),
         "verdicts": verdicts.verdict_table(findings, cells),
-        "deltas": evidence.delta_table(findings, cells),
-        "losses": losses.loss_table(findings, cells),
+        "deltas": of_findings(evidence.delta_table(findings, cells)),
+        "losses": of_findings(losses.loss_table(findings, cells)),
         "moderators": moderators.slope_table(findings),
-        "interactions": evidence.interaction_table(findings.interactions, findings.delta, cells, score),
-        "selections": evidence.selection_table(findings.selections, cells),
-        "runs": runs.run_table(frame, cells, score),
+        "interactions": of_findings(evidence.interaction_table(findings.interactions, findings.delta, cells, score)),
+        "selections": of_findings(evidence.selection_table(findings.selections, cells, score)),
+        "runs": runs.run_table(frame, cells, score, most(runs.MOST_ROWS, len(cells))),
     }
 
 

@@ -17,7 +17,7 @@ _STATUS_ORDER = {"failed": 0, "diverged": 1, "pruned": 2, "completed": 3}
 _LONGEST_ERROR = 160
 
 
-def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], score: Score, limit: int = MOST_ROWS) -> Table:
+def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], score: Score, limit: int) -> Table:
     """Return one row a run: troubled runs first, then confirm, then tune, so that a cap cuts the least."""
     last = frame[(frame["weights"] == "last") & frame["final"]].drop_duplicates("run_id")
     last = last.assign(
@@ -37,15 +37,15 @@ def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], score: Score, limi
             numeric("Learning rate", "learning_rate"),
             numeric("rho", "rho"),
             numeric("Seed", "seed"),
-            numeric("Val., last", "val_score_last"),
-            numeric("Val., best average", "val_score_averaged"),
+            numeric(score.head("Val., last"), "val_score_last"),
+            numeric(score.head("Val., best average"), "val_score_averaged"),
             Column("Average", "average"),
-            numeric("Test, last", "test_score_last"),
-            numeric("Test, average", "test_score_averaged"),
+            numeric(score.head("Test, last"), "test_score_last"),
+            numeric(score.head("Test, average"), "test_score_averaged"),
             numeric("Gradients", "gradient_evaluations"),
             Column("Message", "error"),
         ),
-        tuple(_rows(shown, _best_averages(frame, shown["run_id"]), cells)),
+        tuple(_rows(shown, _best_averages(frame, shown["run_id"]), cells, score)),
     )
     if len(last) > limit:
         note = f"{limit:,} of {len(last):,} runs are shown, troubled ones first; all of them are in runs.parquet."
@@ -63,7 +63,7 @@ def _best_averages(frame: pd.DataFrame, run_ids: pd.Series) -> dict[str, dict[st
 
 
 def _rows(
-    shown: pd.DataFrame, averages: Mapping[str, Mapping[str, object]], cells: Mapping[str, Cell]
+    shown: pd.DataFrame, averages: Mapping[str, Mapping[str, object]], cells: Mapping[str, Cell], score: Score
 ) -> list[tuple[Entry, ...]]:
     rows: list[tuple[Entry, ...]] = []
     for run in shown.to_dict("records"):
@@ -80,11 +80,11 @@ def _rows(
                 Entry(theme.number(run["learning_rate"]), run["learning_rate"]),
                 Entry(theme.number(run["rho"]), run["rho"]),
                 Entry(str(run["seed"]), int(run["seed"])),
-                _score(run["val_score"]),
-                _score(average.get("val_score")),
+                _entry(run["val_score"], score),
+                _entry(average.get("val_score"), score),
                 Entry(weights_in_words(str(average["weights"])) if average else "–", str(average.get("weights", ""))),
-                _score(run["test_score"]),
-                _score(average.get("test_score")),
+                _entry(run["test_score"], score),
+                _entry(average.get("test_score"), score),
                 Entry(theme.large(run["gradient_evaluations"]), int(run["gradient_evaluations"])),
                 _message(run["error"]),
             )
@@ -92,9 +92,9 @@ def _rows(
     return rows
 
 
-def _score(value: object) -> Entry:
+def _entry(value: object, score: Score) -> Entry:
     fraction = float(value) if isinstance(value, float | int) else None
-    return Entry(theme.percent(fraction), fraction if theme.known(fraction) else "")
+    return Entry(score.text(fraction), fraction if theme.known(fraction) else "")
 
 
 def _message(error: object) -> Entry:

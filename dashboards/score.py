@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dashboards import theme
 from study.findings import Findings
 
 _SPLITS = {"test_score": "test", "val_score": "validation"}
@@ -11,7 +12,8 @@ _SPLITS = {"test_score": "test", "val_score": "validation"}
 class Score:
     """The name of a study's scores, and the unit that they are written in.
 
-    Every score is written times 100. Only for an accuracy, a share of right answers, does that make a percentage.
+    Every score is written times 100. Only for an accuracy, a share of right answers, does that make a percentage; of
+    any other metric the number stands alone, and the axis or the column's head says "× 100".
 
     Attributes:
         name: In the middle of a sentence: "accuracy", "R²", "score".
@@ -36,9 +38,24 @@ class Score:
         """The unit of a gain, in full."""
         return "percentage points" if self.share else self.points
 
+    @property
+    def times(self) -> str:
+        """What follows the name in a column's head: nothing where every entry has its "%", else " × 100"."""
+        return "" if self.share else " × 100"
+
     def axis(self, split: str) -> str:
         """Return the title of an axis of scores on ``split``: "test accuracy, %", "test R² × 100"."""
-        return f"{split} {self.name}, %" if self.share else f"{split} {self.name} × 100"
+        return f"{split} {self.name}, %" if self.share else f"{split} {self.name}{self.times}"
+
+    def head(self, words: str) -> str:
+        """Return the head of a column of scores that ``words`` name: "Validation", "Validation, R² × 100"."""
+        return words if self.share else f"{words}, {self.name}{self.times}"
+
+    def text(self, score: float | None, decimals: int = 2) -> str:
+        """Write a score: "94.52 %" for a share of right answers; any other number as its axis counts, "−3.10"."""
+        if self.share:
+            return theme.percent(score, decimals)
+        return theme.points(score, decimals).replace("-", "−")
 
 
 def score_of(findings: Findings) -> Score:

@@ -9,12 +9,13 @@ from dashboards.cells import Cell
 from dashboards.figures import importance, parallel, rho, rho_start
 from dashboards.figures.chart import Chart, Key
 from dashboards.figures.tried import LAST, Tried, tried_of
+from dashboards.limits import fitted
 from dashboards.score import score_of
-from dashboards.tables import Table, capped
 from study.findings import Findings
 from study.methods import last_of
 
 MOST_TABLE_ROWS = 100  # of raw runs, which the table of all runs holds too
+_ALL = "runs.parquet"  # where every row of a table is
 
 
 def search_charts(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]) -> list[Chart]:
@@ -23,14 +24,10 @@ def search_charts(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, C
     made = (
         _rho(findings, cells),
         _rho_start(tried, findings, cells),
-        _parallel(tried, cells),
-        _importance(findings),
+        _parallel(tried, findings, cells),
+        _importance(findings, cells),
     )
     return [chart for chart in made if chart is not None]
-
-
-def _shown(table: Table) -> Table:
-    return capped(table, MOST_TABLE_ROWS, "all of them are in runs.parquet.")
 
 
 def _rho(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
@@ -58,7 +55,7 @@ def _rho(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         ),
         figure=figure,
         narrow=narrow,
-        table=_shown(rho.table_of(data, score)),
+        table=fitted(rho.table_of(data, score), len(cells), _ALL, MOST_TABLE_ROWS),
     )
 
 
@@ -71,7 +68,8 @@ def _rho_start(tried: Sequence[Tried], findings: Findings, cells: Mapping[str, C
     data = rho_start.maps_of(tried, findings.selections, cells)
     if not data:
         return None
-    figure, narrow = rho_start.figure_of(data)
+    score = score_of(findings)
+    figure, narrow = rho_start.figure_of(data, score)
     chosen = [one.chosen[1] for one in data if one.chosen is not None]
     averaged = sum(start != LAST for start in chosen)
     step = max(one.drawn_every for one in data)
@@ -81,7 +79,7 @@ def _rho_start(tried: Sequence[Tried], findings: Findings, cells: Mapping[str, C
             f"With perturbed steps, validation prefers an average to the last weights in {averaged} of "
             f"{prose.things(len(chosen), 'selected pair')} of rho and start"
             if chosen
-            else f"Validation {score_of(findings).name} over rho and the start of averaging"
+            else f"Validation {score.name} over rho and the start of averaging"
         ),
         reading=(
             "One square is one set of weights of one tune run: rho across, the start of averaging up, the last weights "
@@ -99,15 +97,16 @@ def _rho_start(tried: Sequence[Tried], findings: Findings, cells: Mapping[str, C
         ),
         figure=figure,
         narrow=narrow,
-        table=_shown(rho_start.table_of(data)),
+        table=fitted(rho_start.table_of(data, score), len(cells), _ALL, MOST_TABLE_ROWS),
     )
 
 
-def _parallel(tried: Sequence[Tried], cells: Mapping[str, Cell]) -> Chart | None:
+def _parallel(tried: Sequence[Tried], findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
     data = parallel.bundles_of(tried, cells)
     if not data:
         return None
-    figure, narrow = parallel.figure_of(data)
+    score = score_of(findings)
+    figure, narrow = parallel.figure_of(data, score)
     clauses = [
         f"{best} of {total} runs with {last_of(family)} steps"
         for family, (best, total) in parallel.best_families(data).items()
@@ -131,11 +130,11 @@ def _parallel(tried: Sequence[Tried], cells: Mapping[str, Cell]) -> Chart | None
         ),
         figure=figure,
         narrow=narrow,
-        table=_shown(parallel.table_of(data)),
+        table=fitted(parallel.table_of(data, score), len(cells), _ALL, MOST_TABLE_ROWS),
     )
 
 
-def _importance(findings: Findings) -> Chart | None:
+def _importance(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
     data = importance.importances_of(findings)
     if not data:
         return None
@@ -166,7 +165,7 @@ def _importance(findings: Findings) -> Chart | None:
         keys=tuple(Key(i.method, i.method) for i in data),
         figure=figure,
         narrow=narrow,
-        table=_shown(importance.table_of(data)),
+        table=fitted(importance.table_of(data), len(cells), _ALL, MOST_TABLE_ROWS),
     )
 
 

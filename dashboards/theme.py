@@ -176,9 +176,9 @@ def gain(fraction: float | None) -> str:
     return ("+" if fraction > 0 else "−") + text
 
 
-def points(fraction: float | None) -> str:
+def points(fraction: float | None, decimals: int = 2) -> str:
     """Write a size in points, without a sign: ``0.50``."""
-    return "–" if fraction is None or not known(fraction) else f"{in_points(fraction):.2f}"
+    return "–" if fraction is None or not known(fraction) else f"{in_points(fraction):.{decimals}f}"
 
 
 def interval(ends: tuple[float, float]) -> str:
@@ -196,9 +196,9 @@ def gain_within(mean: float, ends: tuple[float, float]) -> str:
     return f"{gain(mean)} {interval(ends)}" if known(ends[0]) else gain(mean)
 
 
-def percent(fraction: float | None) -> str:
-    """Write a score or a share: ``94.52 %``, with a narrow space that does not break."""
-    return "–" if fraction is None or not known(fraction) else f"{in_points(fraction):.2f}\u202f%"
+def percent(fraction: float | None, decimals: int = 2) -> str:
+    """Write a share: ``94.52 %``, with a narrow space that does not break. Scores: see `dashboards.score`."""
+    return "–" if fraction is None or not known(fraction) else f"{in_points(fraction):.{decimals}f}\u202f%"
 
 
 def p_value(p: float | None) -> str:

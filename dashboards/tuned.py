@@ -6,11 +6,11 @@ from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.figures import best_of, good_space, optimism, transfer
 from dashboards.figures.chart import Chart, Key
+from dashboards.limits import MOST_ROWS, fitted, most
 from dashboards.score import score_of
-from dashboards.tables import Table, capped
 from study.findings import Findings
 
-MOST_TABLE_ROWS = 400
+_ALL = "findings.json"  # where every row of a table is
 
 
 def tuning_charts(findings: Findings, cells: Mapping[str, Cell]) -> list[Chart]:
@@ -23,10 +23,6 @@ def tuning_charts(findings: Findings, cells: Mapping[str, Cell]) -> list[Chart]:
         _optimism(findings, cells),
     )
     return [chart for chart in made if chart is not None]
-
-
-def _shown(table: Table) -> Table:
-    return capped(table, MOST_TABLE_ROWS, "all of them are in findings.json.")
 
 
 def _best_of(findings: Findings, cells: Mapping[str, Cell], against: best_of.Against) -> Chart | None:
@@ -73,7 +69,7 @@ def _best_of(findings: Findings, cells: Mapping[str, Cell], against: best_of.Aga
         keys=tuple(Key(name, method, "both" if factor == 1 else "open") for name, method, factor in searches),
         figure=figure,
         narrow=narrow,
-        table=_shown(best_of.table_of(data, against)),
+        table=fitted(best_of.table_of(data, against, score), len(cells), _ALL),
     )
 
 
@@ -97,7 +93,7 @@ def _good_space(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         keys=tuple(Key(method, method) for method in dict.fromkeys(share.method for share in data)),
         figure=figure,
         narrow=narrow,
-        table=_shown(good_space.table_of(data, score_of(findings))),
+        table=fitted(good_space.table_of(data, score_of(findings)), len(cells), _ALL),
     )
 
 
@@ -105,7 +101,14 @@ def _transfer(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
     data = transfer.transfers_of(findings, cells)
     if not data:
         return None
-    figure, narrow = transfer.figure_of(data)
+    drawn = transfer.drawn_of(data)
+    figure, narrow = transfer.figure_of(drawn)
+    problems, shown = (len({name for t in some for name in t.cells}) for some in (data, drawn))
+    left_out = (
+        f" Drawn are the {shown} of {problems} problems in which a rho from elsewhere costs most; all of them are in {_ALL}."
+        if shown < problems
+        else ""
+    )
     score = score_of(findings)
     clauses = [
         f"{theme.points(regret)} points with {t.method} (a blind choice {theme.points(chance)})"
@@ -123,12 +126,12 @@ def _transfer(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         caption=(
             f"{prose.seeds(trials)} trials a problem; the quarter nearest in log rho stands for a rho, earlier trials "
             "win ties. The last row: a quarter that is picked blindly. No interval: each field is one comparison on "
-            "validation."
+            f"validation.{left_out}"
         ),
         keys=(Key("loss", "", "field", theme.sequential(1, 1, theme.LOSS)),),
         figure=figure,
         narrow=narrow,
-        table=_shown(transfer.table_of(data, score)),
+        table=fitted(transfer.table_of(data, score, most(MOST_ROWS, len(cells))), len(cells), _ALL),
     )
 
 
@@ -160,5 +163,5 @@ def _optimism(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
         ),
         figure=figure,
         narrow=narrow,
-        table=_shown(optimism.table_of(data, score)),
+        table=fitted(optimism.table_of(data, score), len(cells), _ALL),
     )

@@ -6,17 +6,10 @@ from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.figures import lines, plane, relation, sharpness
 from dashboards.figures.chart import Chart, Key
+from dashboards.limits import fitted
 from dashboards.score import score_of
-from dashboards.tables import capped
 from study.findings import Findings
 from study.records import LineRecord, PlaneRecord, RunRecord
-
-MOST_TABLE_ROWS = 400
-_ELSEWHERE = {
-    "sharpness": "all of them are in records/.",
-    "lines": "all of them are in lines/.",
-    "plane": "all of them are in planes/.",
-}
 
 
 def why_charts(
@@ -61,7 +54,7 @@ def _sharpness(findings: Findings, records: Iterable[RunRecord], cells: Mapping[
         keys=(*(Key(m, m) for m in dict.fromkeys(s.method for s in data)), Key("one seed", "", "tick")),
         figure=figure,
         narrow=narrow,
-        table=capped(sharpness.table_of(data), MOST_TABLE_ROWS, _ELSEWHERE["sharpness"]),
+        table=fitted(sharpness.table_of(data), len(cells), "records/"),
     )
 
 
@@ -121,7 +114,7 @@ def _relation(findings: Findings, records: Iterable[RunRecord], cells: Mapping[s
         keys=tuple(Key(one.method, one.method) for one in data),
         figure=figure,
         narrow=narrow,
-        table=capped(relation.table_of(data), MOST_TABLE_ROWS, _ELSEWHERE["sharpness"]),
+        table=fitted(relation.table_of(data), len(cells), "records/"),
     )
 
 
@@ -152,7 +145,7 @@ def _lines(measured: Iterable[LineRecord], cells: Mapping[str, Cell]) -> Chart |
         ),
         figure=figure,
         narrow=narrow,
-        table=capped(lines.table_of(ways), MOST_TABLE_ROWS, _ELSEWHERE["lines"]),
+        table=fitted(lines.table_of(ways), len(cells), "lines/"),
     )
 
 
@@ -196,7 +189,7 @@ def _plane(planes: Iterable[PlaneRecord], cells: Mapping[str, Cell]) -> Chart | 
         keys=tuple(Key(method, method) for method in methods),
         figure=figure,
         narrow=narrow,
-        table=capped(plane.table_of(data), MOST_TABLE_ROWS, _ELSEWHERE["plane"]),
+        table=fitted(plane.table_of(data), len(cells), "planes/"),
     )
 
 

@@ -51,8 +51,7 @@ VERDICTS_IN_WORDS: tuple[tuple[str, str], ...] = (
 
 _PERCENTAGE_POINT = "Percentage point: 80.0 % to 80.5 % is a gain of 0.50 points."
 _HUNDREDTH = (
-    "A hundredth of the {score}, which is written × 100 and with a % sign: 0.800 (80.0 %) to 0.805 (80.5 %) is a gain "
-    "of 0.50 points."
+    "A hundredth of the {score}, which is written × 100: 80.00 (0.8000) to 80.50 (0.8050) is a gain of 0.50 points."
 )
 
 GLOSSARY: tuple[tuple[str, str], ...] = (

@@ -15,6 +15,8 @@ from study.records import Job, RunRecord
 from study.selection import Selection, select
 from study.spec import StudySpec
 
+_Made = tuple[str, Job]  # a job with its run id
+
 
 @dataclass(slots=True)
 class _Progress:
@@ -35,7 +37,7 @@ class _Progress:
     cost: int
     next_trial: int = 0
     records: dict[int, RunRecord] = field(default_factory=dict)
-    passed_over: deque[Job] = field(default_factory=deque)
+    passed_over: deque[_Made] = field(default_factory=deque)
     selections: list[Selection] = field(default_factory=list)
     confirm_ids: set[str] = field(default_factory=set)
     confirmed: int = 0
@@ -75,20 +77,21 @@ class Agenda:
         ]
         self._open = deque(self._progress)
         self._owner: dict[str, _Progress] = {}
-        self._handed_out: dict[str, Job] = {}
-        self._confirm: deque[Job] = deque()
+        self._handed_out: set[str] = set()
+        self._confirm: deque[_Made] = deque()
         self._match_known()
 
     def next_job(self) -> Job | None:
         """Return a job to start now, or None when all that is left waits for runs under way (or nothing is left)."""
-        job = self._confirm.popleft() if self._confirm else self._next_tune_job()
-        if job is not None:
-            self._handed_out[job.run_id] = job
-        return job
+        made = self._confirm.popleft() if self._confirm else self._next_tune_job()
+        if made is None:
+            return None
+        self._handed_out.add(made[0])
+        return made[1]
 
     def complete(self, record: RunRecord) -> None:
         """Take in the record of a job that was handed out; what waited for it becomes ready."""
-        self._handed_out.pop(record.run_id, None)
+        self._handed_out.discard(record.run_id)
         self._known[record.run_id] = record
         progress = self._owner[record.run_id]
         self._take_in(progress, record)
@@ -146,27 +149,27 @@ class Agenda:
             search = progress.search
             if (search.cell.task, repr(search.cell.factors), search.name, search.epochs_factor) not in begun:
                 continue
-            unknown: deque[Job] = deque()
-            while job := self._make_tune_job(progress):
-                unknown.append(job)
+            unknown: deque[_Made] = deque()
+            while made := self._make_tune_job(progress):
+                unknown.append(made)
             progress.passed_over = unknown
             self._open_confirm_stage(progress)
         self._close_exhausted()
 
-    def _next_tune_job(self) -> Job | None:
+    def _next_tune_job(self) -> _Made | None:
         """Return the next tune job of the first search that has one now."""
         for progress in self._open:
-            job = progress.passed_over.popleft() if progress.passed_over else self._make_tune_job(progress)
-            if job is not None:
+            made = progress.passed_over.popleft() if progress.passed_over else self._make_tune_job(progress)
+            if made is not None:
                 if progress.exhausted:
                     self._close_exhausted()
-                return job
+                return made
         return None
 
     def _close_exhausted(self) -> None:
         self._open = deque(progress for progress in self._open if not progress.exhausted)
 
-    def _make_tune_job(self, progress: _Progress) -> Job | None:
+    def _make_tune_job(self, progress: _Progress) -> _Made | None:
         """Make the next tune job that has no record; None where there is none, or earlier results must come first."""
         space = self._spec.search
         while progress.next_trial < progress.trials:
@@ -178,8 +181,8 @@ class Agenda:
             history = [outcome_of(progress.search.methods[-1], record) for record in records]
             job = tune_job(self._spec, progress.search, trial, propose(space, progress.search, trial, history))
             progress.next_trial += 1
-            if not self._is_known(progress, job := with_rungs(self._spec, progress.search, job, records)):
-                return job
+            if made := self._entered(progress, with_rungs(self._spec, progress.search, job, records)):
+                return made
         return None
 
     def _open_confirm_stage(self, progress: _Progress) -> None:
@@ -191,16 +194,17 @@ class Agenda:
         progress.selections = [selection for selection in chosen if selection is not None]
         for job in confirm_jobs(self._spec, progress.search, progress.selections):
             progress.confirm_ids.add(job.run_id)
-            if not self._is_known(progress, job):
-                self._confirm.append(job)
+            if made := self._entered(progress, job):
+                self._confirm.append(made)
 
-    def _is_known(self, progress: _Progress, job: Job) -> bool:
-        """Enter a job in the plan; take its record in if there is one."""
-        run_id = job.run_id
+    def _entered(self, progress: _Progress, job: Job) -> _Made | None:
+        """Enter a job in the plan; return it with its run id, or take its record in if there is one."""
+        run_id = job.run_id  # a hash of all that it holds: made once
         self._owner[run_id] = progress
         if known := self._known.get(run_id):
             self._take_in(progress, known)
-        return known is not None
+            return None
+        return run_id, job
 
     @staticmethod
     def _take_in(progress: _Progress, record: RunRecord) -> None:

@@ -13,8 +13,8 @@ import pandas as pd
 from rich.console import Console
 
 from study.conduct import Say, Wishes, conclude, engine, is_complete, opened, survey, train
+from study.files import write_atomically
 from study.findings.content import Outcome
-from study.records import write_atomically
 from study.results import Study
 from study.spec import StudySpec, builtin_specs, parse_spec
 

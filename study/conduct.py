@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from study.agenda import Agenda
+from study.data_folders import NEED_FILES
 from study.factors import is_own_task
+from study.files import write_atomically
 from study.lock import hold
 from study.progress import Display
-from study.records import RunRecord, write_atomically, write_record
+from study.record_files import write_record
+from study.records import RunRecord
 from study.results import (
     ResultsError,
     Study,
@@ -112,10 +115,12 @@ def find_data(spec: StudySpec) -> None:
     Raises:
         SpecError: they are not.
     """
-    from study import tasks  # noqa: PLC0415  # needs torch
+    wanted = NEED_FILES.intersection(problem.task for problem in spec.problems)
+    if wanted:
+        from study import tasks  # noqa: PLC0415  # needs torch, which takes seconds to import
 
-    for task in dict.fromkeys(problem.task for problem in spec.problems):
-        tasks.find_data(task)
+        for task in sorted(wanted):
+            tasks.find_data(task)
 
 
 def has_own_tasks(spec: StudySpec) -> bool:
@@ -217,13 +222,17 @@ def _with_times(text: str, times: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def engine(wishes: Wishes, say: Say, tasks: Iterable[str] = ()) -> Iterator[Session]:
+def engine(
+    wishes: Wishes, say: Say, tasks: Iterable[str] = (), study: tuple[StudySpec, int] | None = None
+) -> Iterator[Session]:
     """Join or start Ray for the length of the block, and say where to watch it.
 
     Args:
         wishes: What the user asks for.
         say: Told how many runs fit and where the dashboard is.
         tasks: Names of the tasks that will run.
+        study: The one study that will run, and how many runs it has at least, if that is known: where it would leave
+            CPUs idle, its steps are timed to choose the CPUs of each run.
 
     Raises:
         ResultsError: the cluster can't be used as asked.
@@ -232,12 +241,12 @@ def engine(wishes: Wishes, say: Say, tasks: Iterable[str] = ()) -> Iterator[Sess
     from study.engine.cluster import cluster  # noqa: PLC0415
     from study.engine.slots import EngineError, plan_slots  # noqa: PLC0415
 
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         with cluster(wishes.address, tasks) as joined:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)  # Ray has put one in its place that ends the process at once
-            slots = plan_slots(joined.resources, wishes.cpus_per_trial, wishes.gpus_per_trial, wishes.max_concurrent)
+            _take_back(handlers)  # Ray has put one in its place that ends the process at once
+            cpus_per_trial = wishes.cpus_per_trial or _cpus_for(joined.resources, wishes, study, say)
+            slots = plan_slots(joined.resources, cpus_per_trial, wishes.gpus_per_trial, wishes.max_concurrent)
             device = f"{slots.gpus:g} GPU each" if slots.gpus else "on CPUs"
             watch = (
                 f"Ray dashboard: {joined.dashboard_url} (if it asks for a token, `ray get-auth-token` prints it)"
@@ -250,6 +259,33 @@ def engine(wishes: Wishes, say: Say, tasks: Iterable[str] = ()) -> Iterator[Sess
             yield Session(slots, wishes)
     except EngineError as error:
         raise ResultsError(str(error)) from error
+    finally:
+        _take_back(handlers)  # Ray, at its end, leaves SIGTERM to the system, which ends the process without a word
+
+
+def _take_back(handlers: Mapping[signal.Signals, Any]) -> None:
+    """Answer signals as before; what Python remembers as set may be gone, so they are set anew."""
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _cpus_for(
+    resources: Mapping[str, float], wishes: Wishes, study: tuple[StudySpec, int] | None, say: Say
+) -> float | None:
+    """Return the CPUs of each run by measurement, on this machine alone; None leaves it to `plan_slots`."""
+    if study is None or wishes.address or resources.get("GPU") or wishes.gpus_per_trial:
+        return None
+    from study.engine.slots import plan_threads  # noqa: PLC0415
+    from study.estimate import step_times_by_threads  # noqa: PLC0415  # needs torch
+
+    spec, runs = study
+    cpus, why = plan_threads(
+        int(resources.get("CPU", 1)), runs, wishes.max_concurrent, lambda counts: step_times_by_threads(spec, counts)
+    )
+    if why:
+        say(why)
+    return cpus
 
 
 def train(spec: StudySpec, folder: Path, agenda: Agenda, session: Session, *, console: Console, quiet: bool) -> None:

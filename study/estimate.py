@@ -2,23 +2,25 @@
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from study.factors import is_own_task
 from study.plan import Cell, cells, searches, sizes, tune_job
 from study.proposals import propose
 from study.spec import StudySpec
 from study.tasks import Task, build_task, load_data
 from study.tasks.examples import examples_of
 from study.train import take_step
-from study.trial import adapted, build_optimizer
+from study.trial import adapted, build_optimizer, placed
 from wasam_core import WASAM
 
 _TIMED_STEPS = 10
+_THREADS_TIMING_S = 2.0
 _TIMING_S = 5.0  # a network for GPUs is timed on a few examples: one batch may take a CPU minutes, and its memory
 _FEW = 8
 _EVALUATION_SHARE = 0.2  # measuring and averaging, beside the training steps
@@ -61,11 +63,11 @@ def _step_seconds(cell: Cell, spec: StudySpec, data: Any) -> dict[str, float]:
         if search.cell.name != cell.name or search.family in steps:
             continue
         task = build_task(cell.task, data, cell.factors, seed=0)
-        model = adapted(task)
+        model = _placed(task, cell)
         job = tune_job(spec, search, 0, propose(space, search, 0, []))
         steps[search.family] = (task, model, build_optimizer(job, model))
     taken: dict[str, list[float]] = {family: [] for family in steps}
-    with _one_thread():
+    with _threads(1):
         for _ in range(_TIMED_STEPS):
             for family, (task, model, optimizer) in steps.items():
                 inputs, targets = _batch(task, int(cell.factors["batch_size"]))
@@ -75,10 +77,39 @@ def _step_seconds(cell: Cell, spec: StudySpec, data: Any) -> dict[str, float]:
     return {family: statistics.median(times) for family, times in taken.items()}
 
 
+def step_times_by_threads(spec: StudySpec, counts: Sequence[int]) -> dict[int, float]:
+    """Measure a training step with each number of threads, in steps on one thread: the median over the study's tasks.
+
+    Numbers of threads take turns. It ends after some two seconds, or after one step of each task and number.
+
+    Args:
+        spec: The study; each task is timed in its first cell.
+        counts: Numbers of threads, 1 among them.
+    """
+    first_cells = {cell.task: cell for cell in reversed(cells(spec))}
+    ratios: dict[int, list[float]] = {count: [] for count in counts}
+    for cell in first_cells.values():
+        task = build_task(cell.task, load_data(cell.task), cell.factors, seed=0)
+        model = _placed(task, cell)
+        inputs, targets = _batch(task, int(cell.factors["batch_size"]))
+        taken: dict[int, list[float]] = {count: [] for count in counts}
+        began = time.perf_counter()
+        while not taken[counts[-1]] or time.perf_counter() - began < _THREADS_TIMING_S / len(first_cells):
+            for count in counts:
+                with _threads(count):
+                    step_began = time.perf_counter()
+                    task.loss(model(inputs), targets).backward()
+                    taken[count].append(time.perf_counter() - step_began)
+        alone = min(taken[1])
+        for count in counts:
+            ratios[count].append(min(taken[count]) / alone)
+    return {count: statistics.median(found) for count, found in ratios.items()}
+
+
 def seconds_per_gradient(cell: Cell, data: Any) -> float:
     """Time forward and backward on one thread, per example, the fastest of a few steps."""
     task = build_task(cell.task, data, cell.factors, seed=0)
-    model = adapted(task)
+    model = _placed(task, cell)
     size = int(cell.factors["batch_size"])
 
     def seconds(examples: int) -> float:
@@ -87,11 +118,16 @@ def seconds_per_gradient(cell: Cell, data: Any) -> float:
         task.loss(model(inputs), targets).backward()
         return (time.perf_counter() - began) / len(targets)
 
-    with _one_thread():
+    with _threads(1):
         first = seconds(min(_FEW, size))
         if first * size * _TIMED_STEPS > _TIMING_S:
             return first
         return min(seconds(size) for _ in range(_TIMED_STEPS))
+
+
+def _placed(task: Task, cell: Cell) -> torch.nn.Module:
+    """Return the model as a run on a CPU has it."""
+    return placed(adapted(task), torch.device("cpu"), built_in=not is_own_task(cell.task))
 
 
 def _batch(task: Task, size: int) -> tuple[Any, Tensor]:
@@ -99,11 +135,11 @@ def _batch(task: Task, size: int) -> tuple[Any, Tensor]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread inside the block, as a run on one CPU does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads inside the block, as a run on so many CPUs does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)

@@ -65,8 +65,8 @@ def _score(epoch: int, method: str, record: RunRecord) -> float | None:
 def stopped(job: Job, epoch: int, measurements: Iterable[Measurement]) -> bool:
     """Tell whether a run ends at a rung: whatever weights a method may read, they lie below what is wanted there."""
     wanted = [(kind, level) for at, kind, level in job.stop_below if at == epoch]
-    here = [m for m in measurements if m.epoch == epoch]
-    return bool(wanted) and all(_below(level, best_of_kind(kind, here)) for kind, level in wanted)
+    measured = list(measurements)
+    return bool(wanted) and all(_below(level, best_of_kind(kind, measured, epoch)) for kind, level in wanted)
 
 
 def _below(level: float, best: Measurement | None) -> bool:

@@ -12,6 +12,9 @@ class Listener:
     def retried(self, job: Job, why: str) -> None:
         """A run lost its worker, or was out of memory, and is tried again."""
 
+    def noted(self, job: Job, what: str) -> None:
+        """Something happened to a run that does not stop it."""
+
     def finished(self, record: RunRecord) -> None:
         """A run ended, in whatever way, and its record is written."""
 

@@ -1,5 +1,6 @@
 """What the user sees while a study runs: a live display on a terminal, plain lines in a pipe."""
 
+import math
 import time
 from collections import Counter
 
@@ -15,6 +16,7 @@ from study.plan import gradient_evaluations
 from study.records import Job, RunRecord
 from study.tally import Tally
 
+_DRAW_EVERY_S = 0.25  # the terminal shows four pictures a second; one more costs and is not seen
 _LINE_EVERY_S = 10.0  # a pipe gets a line this often, a log of a long study stays readable
 
 
@@ -38,7 +40,9 @@ class Display(Listener):
         self._work_done = 0  # gradient evaluations of the runs that ended under this display
         self._busy_s = 0.0  # what they took, each for itself
         self._errors: Counter[str] = Counter()  # runs by the last line of their error
+        self._notes: set[str] = set()  # what was said of a run that went on
         self._last_line = time.monotonic()
+        self._drawn_at = -math.inf
         self._bar = Progress(
             SpinnerColumn(), TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}"), console=console,
@@ -69,6 +73,12 @@ class Display(Listener):
                 f"run {job.run_id} is tried again ({escape(job.cell)}, {job.family}): {escape(why)}", style="yellow"
             )
 
+    def noted(self, job: Job, what: str) -> None:
+        """Say what happened to a run, once for all runs: a full disk happens to each of them."""
+        if not self._quiet and what not in self._notes:
+            self._notes.add(what)
+            self._console.print(f"run {job.run_id} ({escape(job.cell)}, {job.family}): {escape(what)}", style="yellow")
+
     def finished(self, record: RunRecord) -> None:
         """Count a run that ended; show its error at once, and an error that was shown already at the end, counted."""
         self._work_done += gradient_evaluations(record.job)
@@ -87,12 +97,13 @@ class Display(Listener):
 
     def tick(self) -> None:
         """Redraw, or write a line when one is due."""
-        if self._drawing:
+        if self._drawing and time.monotonic() - self._drawn_at > _DRAW_EVERY_S:
+            self._drawn_at = time.monotonic()
             self._bar.update(
                 self._task, completed=self._tally.done, total=self._tally.planned[1], detail=self._detail()
             )
             self._live.update(self._picture())
-        elif not self._quiet and time.monotonic() - self._last_line > _LINE_EVERY_S:
+        elif not (self._drawing or self._quiet) and time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
             self._console.print(f"{self._tally.done} of {self._total()} runs, {self._detail()}")
 

@@ -1,35 +1,23 @@
-"""What is run and what was measured: `Job`, `RunRecord`, their files, and the pandas frame made of them.
+"""What is run and what was measured: `Job`, `RunRecord`, and what lies between runs.
 
-A run is done when its record exists. Records are the truth of a results folder; ``runs.parquet``,
-``findings.json``, ``optuna.db`` and the report are views that are rebuilt from them. The driver alone writes
-records, each through a temporary file and a rename, so a reader never meets half of one.
-
-Records outlive the code that wrote them: a field that was added later is left out of a job's hash while it stands at
-its default, so the run ids of older studies stay; and a record of an older version is read through
-`study.migrations`.
+A run is done when its record exists. Records outlive the code that wrote them: a field that was added later is left
+out of a job's hash while it stands at its default, so the run ids of older studies stay; and a record of an older
+version is read through `study.migrations`. Their files are the matter of `study.record_files`.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from study.migrations import RECORD_VERSION, migrated
+from study.migrations import RECORD_VERSION
 
 METRICS = (
     "train_loss", "train_score", "val_loss", "val_score", "test_loss", "test_score",
     "val_calibration_error", "test_calibration_error",
 )  # fmt: skip
 FactorValue = bool | int | float | str
-
-
-class RecordError(ValueError):
-    """A record that can't be read; the message names the file, what is wrong and the remedy."""
 
 
 class _Frozen(BaseModel):
@@ -276,162 +264,3 @@ class RunRecord(_Frozen):
     def last_epoch(self) -> int:
         """The epoch that it ended at: the job's last one, unless it was pruned."""
         return max(m.epoch for m in self.measurements) if self.status == "pruned" else self.job.epochs
-
-
-def write_atomically(path: Path, text: str | bytes) -> None:
-    """Write ``text`` to ``path`` so that a reader sees the old file or the new one, never a part.
-
-    The file's folder is made, but not the one above: a results folder that has vanished must not come back half.
-    """
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
-    data = text.encode() if isinstance(text, str) else text
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-_TEMPORARY = ".tmp"
-
-
-def is_temporary(path: Path) -> bool:
-    """Tell whether a file is one that `write_atomically` had no time to finish."""
-    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)
-
-
-def record_path(folder: Path, run_id: str) -> Path:
-    """Return where a run's record stands in a results folder."""
-    return folder / "records" / f"{run_id}.json"
-
-
-def write_record(folder: Path, record: RunRecord) -> Path:
-    """Write ``record`` to ``<folder>/records/<run_id>.json`` and return the path."""
-    path = record_path(folder, record.run_id)
-    write_atomically(path, record.model_dump_json(indent=1))
-    return path
-
-
-def read_records(folder: Path) -> dict[str, RunRecord]:
-    """Read all records of a results folder, by run id, in the order of their names.
-
-    Raises:
-        RecordError: a file is not a record of this version, or its name and content disagree.
-    """
-    records = {}
-    for path in sorted((folder / "records").glob("*.json")):
-        try:
-            record = _parsed(path.read_bytes())
-        except (ValueError, RecursionError) as error:  # no JSON, no record, or an unknown version
-            raise RecordError(
-                f"{path} is not a run record of version {RECORD_VERSION}: {_reason(error)}; "
-                "move the file away and resume, and its run is done again."
-            ) from error
-        if record.run_id != path.stem or record.job.run_id != record.run_id:
-            raise RecordError(
-                f"{path} holds the record of run {record.job.run_id}; its name and content must agree; "
-                "move the file away and resume, and its run is done again."
-            )
-        records[record.run_id] = record
-    return records
-
-
-def _parsed(content: bytes) -> RunRecord:
-    """Read a record of this version fast, and one of an older version through its migrations."""
-    try:
-        return RunRecord.model_validate_json(content)
-    except ValidationError:
-        older = migrated(json.loads(content))
-        if older is None:
-            raise
-        return RunRecord.model_validate(older, strict=False)
-
-
-def _reason(error: ValueError | RecursionError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
-
-
-def read_lines(folder: Path) -> tuple[LineRecord, ...]:
-    """Read the lines of a results folder, in the order of their names.
-
-    Raises:
-        RecordError: a file is no line.
-    """
-    return _read_surveys(folder / "lines", LineRecord)
-
-
-def read_planes(folder: Path) -> tuple[PlaneRecord, ...]:
-    """Read the planes of a results folder, in the order of their names.
-
-    Raises:
-        RecordError: a file is no plane.
-    """
-    return _read_surveys(folder / "planes", PlaneRecord)
-
-
-_Survey = TypeVar("_Survey", LineRecord, PlaneRecord)
-
-
-def _read_surveys(folder: Path, kind: type[_Survey]) -> tuple[_Survey, ...]:
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            found.append(kind.model_validate_json(path.read_bytes()))
-        except ValidationError as error:
-            raise RecordError(
-                f"{path} can't be read: {_reason(error)}; move the file away and resume, and it is measured again."
-            ) from error
-    return tuple(found)
-
-
-_RUN_COLUMNS = ("status", "error", "gradient_evaluations", "forward_evaluations", "skipped_steps")
-_TIME_COLUMNS = ("train_s", "evaluate_s", "wall_s")
-_JOB_COLUMNS = (
-    "stage", "cell", "task", "family", "epochs_factor", "learning_rate", "rho", "average_start",
-    "seed", "trial", "search",
-)  # fmt: skip
-
-
-def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """Return the tidy frame: one row per run × weights × epoch kept.
-
-    A failed run keeps one row, with ``weights`` "last", epoch 0 and empty metrics: it is never missing.
-    Columns: ``run_id``, those of `Job` (each factor under its own name), ``weights``, ``epoch``, ``final``
-    (the row stands at the run's last epoch), the metrics, status, error, cost counters, seconds, device.
-    """
-    rows: list[dict[str, object]] = []
-    for record in records:
-        shared: dict[str, object] = {"run_id": record.run_id}
-        shared |= {name: getattr(record.job, name) for name in _JOB_COLUMNS}
-        shared |= record.job.factors | record.job.searched_factors
-        shared |= {name: getattr(record, name) for name in (*_RUN_COLUMNS, *_TIME_COLUMNS, "device")}
-        if not record.measurements:
-            rows.append(shared | {"weights": "last", "epoch": 0, "final": True} | dict.fromkeys(METRICS))
-        for measurement in record.measurements:
-            rows.append(
-                shared
-                | {"weights": measurement.weights, "epoch": measurement.epoch}
-                | {"final": measurement.epoch == record.last_epoch}
-                | {metric: getattr(measurement, metric) for metric in METRICS}
-            )
-    return _typed(pd.DataFrame(rows, columns=_columns(rows)))
-
-
-def _columns(rows: Iterable[Mapping[str, object]]) -> list[str]:
-    """Fixed columns first and in a fixed order, factors after the job, so that rebuilt frames are identical."""
-    head = ["run_id", *_JOB_COLUMNS]
-    tail = ["weights", "epoch", "final", *METRICS, *_RUN_COLUMNS, *_TIME_COLUMNS, "device"]
-    factors = sorted({name for row in rows for name in row} - set(head) - set(tail))
-    return head + factors + tail
-
-
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    floats = dict.fromkeys((*METRICS, "learning_rate", "rho", "average_start", *_TIME_COLUMNS), "float64")
-    return frame.astype(floats | {"trial": "Int64", "epoch": "int64", "final": "bool"})

@@ -1,7 +1,8 @@
 """The results folder: its layout, its frozen spec, and reading it back as one `Study`.
 
-``spec.toml`` (frozen, its hash in the first line) · ``records/<run_id>.json`` · ``runs.parquet`` ·
-``findings.json`` · ``optuna.db`` · ``report.html`` · ``ray/``. Spec and records are the truth; all else is a view.
+``spec.toml`` (frozen, its hash in the first line) · ``records/<run_id>.json`` · ``records.parquet`` (a cache) ·
+``runs.parquet`` · ``findings.json`` · ``optuna.db`` · ``report.html`` · ``ray/``. Spec and records are the truth; all
+else is a view.
 Records that no longer count stand aside, never deleted: ``records/failed/`` (their runs were done again) and
 ``records/superseded/`` (what they belonged to was not chosen again).
 """
@@ -17,18 +18,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from study import notebook
+from study.files import is_temporary, write_atomically
 from study.findings import Findings, find, write_findings
+from study.frame import frame_of
 from study.plan import cells, confirm_jobs, searches
-from study.records import (
-    RecordError,
-    RunRecord,
-    frame_of,
-    is_temporary,
-    read_lines,
-    read_records,
-    record_path,
-    write_atomically,
-)
+from study.record_files import RecordError, read_lines, read_records, record_path
+from study.records import RunRecord
 from study.selection import select
 from study.spec import StudySpec, parse_spec
 
@@ -117,14 +112,18 @@ def records_of(folder: Path, spec: StudySpec) -> tuple[RunRecord, ...]:
     """
     ours = {spec.hash, *_header(folder, _EXTENDS_LINE)}
     names = {(cell.task, repr(cell.factors)): cell.name for cell in cells(spec)}
-    found = [record for record in read_records(folder).values() if record.spec_hash in ours]
-    for record in found:
-        if (record.job.task, repr(record.job.factors)) not in names:
+    found = []
+    for record in read_records(folder).values():
+        if record.spec_hash not in ours:
+            continue
+        cell = names.get((record.job.task, repr(record.job.factors)))
+        if cell is None:
             raise RecordError(
                 f"{record_path(folder, record.run_id)} belongs to the cell {record.job.cell!r}, which is none of the "
                 "spec's; move the file away and resume."
             )
-    return tuple(_renamed(record, names[record.job.task, repr(record.job.factors)]) for record in found)
+        found.append(_renamed(record, cell))
+    return tuple(found)
 
 
 def _renamed(record: RunRecord, cell: str) -> RunRecord:

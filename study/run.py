@@ -34,7 +34,7 @@ from study.data_folders import DATA, DOWNLOAD
 from study.findings import FindingsError
 from study.plan import cells, sizes
 from study.progress import format_duration
-from study.records import RecordError
+from study.record_files import RecordError
 from study.results import ResultsError, Study, frozen_spec
 from study.spec import SpecError, StudySpec, builtin_specs, json_schema, load_spec, parse_spec
 from study.summary import averaging_table, format_table, verdict_table
@@ -113,7 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--address", metavar="ADDR", help='join a Ray cluster ("auto", or host:port) instead of starting one'
     )
-    parser.add_argument("--cpus-per-trial", type=_positive_number, metavar="N", help="CPUs of each run; default 1")
+    parser.add_argument(
+        "--cpus-per-trial", type=_positive_number, metavar="N",
+        help="CPUs of each run; default 1, or by measurement where CPUs would idle",
+    )  # fmt: skip
     parser.add_argument(
         "--gpus-per-trial", type=_share_of_gpus, metavar="X",
         help="GPUs of each run, may be a fraction; default 1 where the cluster has GPUs, else 0",
@@ -272,7 +275,8 @@ def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: ar
 def _run_opened(console: Console, spec: StudySpec, agenda: Agenda, folder: Path, options: argparse.Namespace) -> int:
     say = _speaker(console, options)
     if not is_complete(folder, agenda):
-        with _watching(folder, options), engine(_wishes(options), say, agenda.tasks) as session:
+        size = spec, agenda.planned[0]
+        with _watching(folder, options), engine(_wishes(options), say, agenda.tasks, size) as session:
             train(spec, folder, agenda, session, console=console, quiet=options.quiet)
             survey(folder, agenda)
     study = conclude(folder)

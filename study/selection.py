@@ -1,5 +1,6 @@
 """Which configuration validation picks: the bridge from the tune stage to the confirm stage."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -92,23 +93,19 @@ def best_measurement(method: str, record: RunRecord, epoch: int | None = None) -
         epoch: Where it is measured; None: at the end of the job's training, which a pruned run never gets to.
     """
     at = record.job.epochs if epoch is None else epoch
-    return best_of_kind(METHODS[method].weights, [m for m in record.measurements if m.epoch == at])
+    return best_of_kind(METHODS[method].weights, record.measurements, at)
 
 
-def best_of_kind(kind: str, measurements: Iterable[Measurement]) -> Measurement | None:
-    """Return what validation prefers among the averages of one kind and the last weights, all of one epoch."""
-    allowed = [m for m in measurements if m.weights == "last" or m.weights.startswith(f"{kind}@")]
-    return min(allowed, key=_rank, default=None)
+def best_of_kind(kind: str, measurements: Iterable[Measurement], epoch: int) -> Measurement | None:
+    """Return what validation prefers at an epoch among the averages of one kind and the last weights."""
+    averages = f"{kind}@"
+    allowed = [m for m in measurements if m.epoch == epoch and (m.weights == "last" or m.weights.startswith(averages))]
+    return min(allowed, key=_rank) if len(allowed) > 1 else next(iter(allowed), None)
 
 
 def _rank(measurement: Measurement) -> tuple[float, float, bool, str]:
-    accuracy, loss = measurement.val_score, measurement.val_loss
-    return (
-        -(accuracy if accuracy is not None else 0.0),
-        loss if loss is not None else float("inf"),
-        measurement.weights != "last",
-        measurement.weights,
-    )
+    weights, score, loss = measurement.weights, measurement.val_score, measurement.val_loss
+    return 0.0 if score is None else -score, math.inf if loss is None else loss, weights != "last", weights
 
 
 def _edges(record: RunRecord, weights: str, space: SearchSpace) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ so a run that was interrupted ends with the same bits.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from study.checkpoint import read_checkpoint, write_checkpoint
-from study.factors import factor_of
+from study.factors import factor_of, is_own_task
 from study.halving import stopped
 from study.measure import EVALUATION_BATCH, DivergedError, measure, probe
 from study.methods import FAMILIES
@@ -90,7 +91,7 @@ class Run:
             for name, part in (("train", self._task.train), ("val", self._task.val))
         }
         self._precision = str(factor_of(job.factors, "precision"))
-        self._model = placed(adapted(self._task), self._device)
+        self._model = placed(adapted(self._task), self._device, built_in=not is_own_task(job.task))
         self._optimizer = build_optimizer(job, self._model)
         self._optimizer.cost = self._cost
         self._averages = WeightAverages(
@@ -161,9 +162,27 @@ class Run:
 
     def _measure_all(self, sets: Mapping[str, Examples]) -> None:
         with self._measuring():
-            for name in ("last", *average_names(self._job)):
-                with self._averages.average_parameters(name) if name != "last" else nullcontext():
+            self._measure_weights("last", sets)
+            measured: dict[int, str] = {}  # names of averages by their first epoch
+            for name in average_names(self._job):
+                start = self._averages.start_epoch(name) if name.startswith("swa@") else -1
+                if start in measured and name not in self._job.probed:
+                    self._measured_as(measured[start], name)
+                    continue
+                with self._averages.average_parameters(name):
                     self._measure_weights(name, sets)
+                if start >= 0:
+                    measured[start] = name
+
+    def _measured_as(self, known: str, name: str) -> None:
+        """Take what was just measured of an average for another of the same epochs: it would be the same bits."""
+        meter, renamed = self._meter, {"weights": name}
+        meter.reliability += [one.model_copy(update=renamed) for one in meter.reliability if one.weights == known]
+        meter.measurements += [
+            one.model_copy(update=renamed)
+            for one in meter.measurements
+            if one.weights == known and one.epoch == self._epoch
+        ]
 
     def _measure_weights(self, name: str, sets: Mapping[str, Examples]) -> None:
         if name != "last":
@@ -246,7 +265,7 @@ class Run:
                 "wall_s": meter.wall_s,
                 "device": "cpu" if self._device.type == "cpu" else torch.cuda.get_device_name(self._device),
                 "device_ids": self._device_ids,
-                "versions": {name: version(name) for name in _PACKAGES} | self._origin,
+                "versions": _versions() | self._origin,
             }
         )
 
@@ -302,18 +321,25 @@ def run(job: Job, data: Any, device: str, spec_hash: str, keep: Callable[[bytes]
     return one.record()
 
 
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES}
+
+
 def adapted(task: Task) -> nn.Module:
     """Return the task's model as one that takes the inputs of a batch as one object and returns a tensor."""
     inputs, _ = next(examples_of(task.train, "train").first(1).batches(1))
     return task.model if isinstance(inputs, Tensor) and not hasattr(task.model, "config") else Adapted(task.model)
 
 
-def placed(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return a model on a device; on a GPU images go through it channels last and matrices in TF32, its fast ways."""
-    if device.type != "cuda":
-        return model.to(device)
-    torch.set_float32_matmul_precision("high")  # convolutions are in TF32 without being told
-    return channels_last(model.to(device))
+def placed(model: nn.Module, device: torch.device, *, built_in: bool) -> nn.Module:
+    """Return a model on a device, with images channels last, and on a GPU with matrices in TF32: the fast ways.
+
+    A user's own model keeps its layout: it may `view` what a convolution returns, which another layout does not allow.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # convolutions are in TF32 without being told
+    return channels_last(model.to(device)) if built_in else model.to(device)
 
 
 def channels_last(model: nn.Module) -> nn.Module:

@@ -19,7 +19,8 @@ from study.factors import TASKS
 from study.halving import stopped
 from study.methods import METHODS
 from study.plan import gradient_evaluations
-from study.records import Job, LineRecord, Measurement, PlaneRecord, Probe, Reliability, RunRecord, write_record
+from study.record_files import write_record
+from study.records import Job, LineRecord, Measurement, PlaneRecord, Probe, Reliability, RunRecord
 from study.results import freeze_spec
 from study.spec import StudySpec
 

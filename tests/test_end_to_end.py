@@ -14,7 +14,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from study.records import read_records
+from study.record_files import read_records
 from study.results import Study, load
 
 pytestmark = pytest.mark.ray

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import plotly.graph_objects as go
@@ -18,6 +18,7 @@ from dashboards.figures.panels import (
     lay_out,
     shares_stay_shares,
 )
+from dashboards.limits import most
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -25,6 +26,7 @@ from study.findings import Findings
 Against = Literal["trials", "cost"]
 _LEVEL = 1e-9  # scores are multiples of 1 / examples
 MOST_LINEAR = 30  # trials; beyond, the axis is logarithmic
+MOST_POINTS, AMPLE = 100, 16  # a line, and up to how many problems; fewer of them in larger studies
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +107,16 @@ def figure_of(curves: Sequence[BestOf], against: Against, score: Score) -> tuple
     curves = [curve for curve in curves if theme.known(_ends(curve, against)[-1])]
     names = list(dict.fromkeys(curve.cell for curve in curves))
     logarithmic = max(curve.trials[-1] for curve in curves) > MOST_LINEAR
+    points = most(MOST_POINTS, len(names), AMPLE)
     traces: list[go.Scatter] = []
     axes: Axes = {}
     for panel, name in enumerate(names):
-        here = [curve for curve in curves if curve.cell == name]
+        here = [thinned(curve, points) for curve in curves if curve.cell == name]
         low, high = shown(here)
         for curve in here:
             traces.append(_band(curve, against, panel))
         for curve in here:
-            traces.append(_line(curve, against, panel))
+            traces.append(_line(curve, against, panel, score))
         right = max(_ends(curve, against)[-1] for curve in here)
         left = min(_ends(curve, against)[0] for curve in here)
         axes[axis("x", panel)] = {
@@ -125,6 +128,16 @@ def figure_of(curves: Sequence[BestOf], against: Against, score: Score) -> tuple
         axes[axis("y", panel)] = {"range": [theme.in_points(low), theme.in_points(high)], "nticks": 6}
     titles = [theme.wrapped(name, 22) for name in names]
     return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title=score.axis("validation"))
+
+
+def thinned(curve: BestOf, points: int) -> BestOf:
+    """Return the curve at no more than ``points`` of its k, in geometric steps from the first to the last one."""
+    total = len(curve.trials)
+    if total <= points:
+        return curve
+    kept = sorted({round(total ** (i / (points - 1))) - 1 for i in range(points)})
+    names = ("trials", "cost", "expected", "low", "high")
+    return replace(curve, **{name: tuple(getattr(curve, name)[i] for i in kept) for name in names})
 
 
 def shown(curves: Sequence[BestOf]) -> tuple[float, float]:
@@ -148,7 +161,7 @@ def _band(curve: BestOf, against: Against, panel: int) -> go.Scatter:
     )
 
 
-def _line(curve: BestOf, against: Against, panel: int) -> go.Scatter:
+def _line(curve: BestOf, against: Against, panel: int, score: Score) -> go.Scatter:
     style = theme.style_of(curve.method)
     filled = curve.epochs_factor == 1
     return go.Scatter(
@@ -161,14 +174,14 @@ def _line(curve: BestOf, against: Against, panel: int) -> go.Scatter:
         else {"symbol": style.symbol, "size": 6, "color": theme.PAPER, "line": {"color": style.color, "width": 1.4}},
         hoverinfo="text",
         hovertext=[
-            f"{theme.plot_text(curve.name)}, best of {k}: {theme.percent(e)}"
+            f"{theme.plot_text(curve.name)}, best of {k}: {score.text(e)}"
             for k, e in zip(curve.trials, curve.expected, strict=True)
         ],
         **anchors(panel),
     )
 
 
-def table_of(curves: Sequence[BestOf], against: Against) -> Table:
+def table_of(curves: Sequence[BestOf], against: Against, score: Score) -> Table:
     """Return one row a doubling of the trials and one at their end, or that last one alone against cost."""
     return Table(
         f"best-of-{against}",
@@ -179,9 +192,9 @@ def table_of(curves: Sequence[BestOf], against: Against) -> Table:
             Column("Method", "method"),
             numeric("Trials", "trials"),
             numeric("Cost, × one base run", "relative_cost"),
-            numeric("Expected best", "expected_best"),
-            numeric("Band low", "band95_low"),
-            numeric("Band high", "band95_high"),
+            numeric(score.head("Expected best"), "expected_best"),
+            numeric(score.head("Band low"), "band95_low"),
+            numeric(score.head("Band high"), "band95_high"),
         ),
         tuple(
             (
@@ -189,7 +202,7 @@ def table_of(curves: Sequence[BestOf], against: Against) -> Table:
                 Entry(curve.name),
                 Entry(str(curve.trials[i]), curve.trials[i]),
                 Entry(theme.ratio(curve.cost[i]), curve.cost[i] if theme.known(curve.cost[i]) else None),
-                *(Entry(theme.percent(v), v) for v in (curve.expected[i], curve.low[i], curve.high[i])),
+                *(Entry(score.text(v), v) for v in (curve.expected[i], curve.low[i], curve.high[i])),
             )
             for curve in curves
             for i in (doublings(curve.trials) if against == "trials" else [-1])

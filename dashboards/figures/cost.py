@@ -105,7 +105,7 @@ def figure_of(options: tuple[Option, ...], baseline: str, score: Score) -> tuple
                 **anchors(panel),
             )
         )
-        traces += _traces(positions(here, baseline), low, panel)
+        traces += _traces(positions(here, baseline), low, panel, score)
         axes[axis("x", panel)] = {
             "title": {"text": "gradients, × base"},
             "tickvals": [1, 2] if most < 2.5 else None,
@@ -133,7 +133,9 @@ def _ends(options: tuple[Option, ...], cell: str) -> tuple[float, float]:
     return min(foot(values), *(option.mean for option in here)), max(values)
 
 
-def _traces(placed: list[tuple[Option, float]], floor: float, panel: int) -> tuple[go.Scatter, go.Scatter]:
+def _traces(
+    placed: list[tuple[Option, float]], floor: float, panel: int, score: Score
+) -> tuple[go.Scatter, go.Scatter]:
     colors = [theme.style_of(option.method).color for option, _ in placed]
     seeds = go.Scatter(
         x=theme.rounded([x for option, x in placed for _ in option.scores]),
@@ -168,15 +170,15 @@ def _traces(placed: list[tuple[Option, float]], floor: float, panel: int) -> tup
             "line": {"color": colors, "width": 2},
         },
         hoverinfo="text",
-        hovertext=[_hover(option) for option, _ in placed],
+        hovertext=[_hover(option, score) for option, _ in placed],
         **anchors(panel),
     )
     return seeds, means
 
 
-def _hover(option: Option) -> str:
+def _hover(option: Option, score: Score) -> str:
     return (
-        f"<b>{theme.plot_text(option.name)}</b><br>{theme.percent(option.mean)}, n = {len(option.scores)}"
+        f"<b>{theme.plot_text(option.name)}</b><br>{score.text(option.mean)}, n = {len(option.scores)}"
         f"<br>{theme.large(option.gradient_evaluations)} gradient evaluations, {theme.ratio(option.relative)}"
     )
 
@@ -191,7 +193,7 @@ def table_of(options: tuple[Option, ...], score: Score) -> Table:
             Column("Method", "method"),
             numeric("Gradient evaluations", "gradient_evaluations"),
             numeric("× base", "relative_cost"),
-            numeric(f"Test {score.name}", "test_score"),
+            numeric(f"Test {score.name}{score.times}", "test_score"),
             numeric("n", "n"),
             Column("On the front", "on_front"),
         ),
@@ -201,7 +203,7 @@ def table_of(options: tuple[Option, ...], score: Score) -> Table:
                 Entry(option.name, method=option.method),
                 Entry(theme.large(option.gradient_evaluations), option.gradient_evaluations),
                 Entry(theme.ratio(option.relative), option.relative),
-                Entry(theme.percent(option.mean), option.mean),
+                Entry(score.text(option.mean), option.mean),
                 Entry(str(len(option.scores)), len(option.scores)),
                 Entry("yes" if option.on_front else "no"),
             )

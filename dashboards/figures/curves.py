@@ -19,18 +19,22 @@ from dashboards.figures.panels import (
     lay_out,
     shares_stay_shares,
 )
+from dashboards.limits import most
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.methods import METHODS
 from study.stats import estimate
 
-MOST_POINTS = 300  # per curve; the frame keeps them all
+MOST_POINTS, AMPLE = 300, 16  # per curve, and up to how many problems; the frame keeps them all
 SHOWN_BELOW_BEST = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Mean validation score by epoch of one tuned trajectory in one cell, with its 95 % Student-t interval."""
+    """Mean validation score by epoch of one tuned trajectory in one cell, with its 95 % Student-t interval.
+
+    Of the epochs that were kept every ``drawn_every``-th is held, back from the last one.
+    """
 
     cell: str
     method: str
@@ -39,6 +43,7 @@ class Curve:
     low: tuple[float, ...]
     high: tuple[float, ...]
     n: tuple[int, ...]
+    drawn_every: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ def averages_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[A
 def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Curve, ...]:
     """Compute the curves of the methods that use the last weights, at equal epochs, where epochs were kept."""
     curves = []
+    points = most(MOST_POINTS, len(cells), AMPLE)
     for confirmed in runs:
         chosen = confirmed.selection
         if METHODS[chosen.method].weights != "last" or chosen.epochs_factor != 1:
@@ -87,7 +93,8 @@ def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Cur
         by_epoch = {int(str(epoch)): values.tolist() for epoch, values in rows.groupby("epoch")["val_score"]}
         if len(by_epoch) < 2:
             continue
-        epochs = sorted(by_epoch)[:: -(-len(by_epoch) // MOST_POINTS)]
+        step = -(-len(by_epoch) // points)
+        epochs = sorted(by_epoch)[::-step][::-1]  # the last one among them
         found = [estimate(by_epoch[epoch]) for epoch in epochs]
         curves.append(
             Curve(
@@ -98,6 +105,7 @@ def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Cur
                 low=tuple(e.ci95[0] for e in found),
                 high=tuple(e.ci95[1] for e in found),
                 n=tuple(e.n for e in found),
+                drawn_every=step,
             )
         )
     return tuple(curves)
@@ -114,8 +122,8 @@ def figure_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Sc
         ends = [average for average in averages if average.cell == name]
         low, top = shown(here, [average.mean for average in ends])
         for curve in here:
-            traces += _traces(curve, panel)
-        traces += [_end(average, k, (low, top), panel) for k, average in enumerate(ends)]
+            traces += _traces(curve, panel, score)
+        traces += [_end(average, k, (low, top), panel, score) for k, average in enumerate(ends)]
         shapes += _shade(ends, panel)
         room = 0.05 * max(top - low, 0.01)
         axes[axis("x", panel)] = {
@@ -144,7 +152,7 @@ def _shade(averages: Sequence[Averaged], panel: int) -> list[dict[str, object]]:
     return shapes
 
 
-def _end(average: Averaged, position: int, span: tuple[float, float], panel: int) -> go.Scatter:
+def _end(average: Averaged, position: int, span: tuple[float, float], panel: int, score: Score) -> go.Scatter:
     """Draw where an average ends, just right of the last epoch; its interval is cut at the panel."""
     style = theme.style_of(average.method)
     low, high = average.ci95 if theme.known(average.ci95[0]) else (average.mean, average.mean)
@@ -163,8 +171,8 @@ def _end(average: Averaged, position: int, span: tuple[float, float], panel: int
         marker={"symbol": style.symbol, "size": 8, "color": style.color},
         hoverinfo="text",
         hovertext=[
-            f"<b>{theme.plot_text(average.method)}</b>, average at the end<br>{theme.percent(average.mean)}, 95 % CI "
-            f"{theme.percent(average.ci95[0])} to {theme.percent(average.ci95[1])}, n = {average.n}"
+            f"<b>{theme.plot_text(average.method)}</b>, average at the end<br>{score.text(average.mean)}, 95 % CI "
+            f"{score.text(average.ci95[0])} to {score.text(average.ci95[1])}, n = {average.n}"
         ],
         **anchors(panel),
     )
@@ -183,7 +191,7 @@ def shown(curves: Sequence[Curve], ends: Sequence[float] = ()) -> tuple[float, f
     return shares_stay_shares(low, min(max([top, *bands]), top + room), means)
 
 
-def _traces(curve: Curve, panel: int) -> list[go.Scatter]:
+def _traces(curve: Curve, panel: int, score: Score) -> list[go.Scatter]:
     style = theme.style_of(curve.method)
     floor, roof = shares_stay_shares(-math.inf, math.inf, curve.mean)
     known = [
@@ -211,7 +219,7 @@ def _traces(curve: Curve, panel: int) -> list[go.Scatter]:
         marker={"symbol": style.symbol, "size": 6},
         hoverinfo="text",
         hovertext=[
-            f"<b>{theme.plot_text(curve.method)}</b>, epoch {epoch}<br>{theme.percent(v)}, n = {n}"
+            f"<b>{theme.plot_text(curve.method)}</b>, epoch {epoch}<br>{score.text(v)}, n = {n}"
             for epoch, v, n in zip(curve.epochs, curve.mean, curve.n, strict=True)
         ],
         **anchors(panel),
@@ -228,9 +236,9 @@ def table_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Sco
             Column("Problem", "problem"),
             Column("Trajectory", "method"),
             numeric("Epoch", "epoch"),
-            numeric("Mean", "val_score"),
-            numeric("95 % CI low", "ci95_low"),
-            numeric("95 % CI high", "ci95_high"),
+            numeric(score.head("Mean"), "val_score"),
+            numeric(score.head("95 % CI low"), "ci95_low"),
+            numeric(score.head("95 % CI high"), "ci95_high"),
             numeric("n", "n"),
         ),
         tuple(
@@ -238,9 +246,9 @@ def table_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Sco
                 Entry(curve.cell),
                 Entry(curve.method),
                 Entry(str(epoch), epoch),
-                Entry(theme.percent(mean), mean),
-                Entry(theme.percent(low), low),
-                Entry(theme.percent(high), high),
+                Entry(score.text(mean), mean),
+                Entry(score.text(low), low),
+                Entry(score.text(high), high),
                 Entry(str(n), n),
             )
             for curve in curves
@@ -251,7 +259,7 @@ def table_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Sco
                 Entry(average.cell),
                 Entry(average.method),
                 Entry(str(average.epochs), average.epochs),
-                *(Entry(theme.percent(v), v) for v in (average.mean, *average.ci95)),
+                *(Entry(score.text(v), v) for v in (average.mean, *average.ci95)),
                 Entry(str(average.n), average.n),
             )
             for average in averages

@@ -73,7 +73,7 @@ def figure_of(decay: Decay, score: Score) -> tuple[go.Figure, Arrangement]:
     for panel, group in enumerate(decay.groups):
         here = [entry for entry in decay.entries if entry.group == group]
         for family in sorted({entry.family for entry in here}):
-            traces.append(_dumbbells([entry for entry in here if entry.family == family], heights, panel))
+            traces.append(_dumbbells([e for e in here if e.family == family], heights, panel, score))
         low, high = _ends(decay.entries, group)
         # Room for the labels on the right, but no further past 100 % than they need.
         right = max(high + 0.3 * decay.span, min((low + high) / 2 + 0.86 * decay.span, 1.02))
@@ -96,14 +96,14 @@ def figure_of(decay: Decay, score: Score) -> tuple[go.Figure, Arrangement]:
     return lay_out(traces, [theme.wrapped(group, 44) for group in decay.groups], grid, axes)
 
 
-def _dumbbells(entries: list[DecayByAveraging], heights: Mapping[str, int], panel: int) -> go.Scatter:
+def _dumbbells(entries: list[DecayByAveraging], heights: Mapping[str, int], panel: int, score: Score) -> go.Scatter:
     last = theme.style_of(last_of(entries[0].family))
     averaged = theme.style_of(averaged_method(entries[0].family))
     labels, hovers = [], []
     for entry in entries:
         label = theme.gain(entry.gain)
         labels += [label if entry.averaged < entry.last else "", label if entry.averaged >= entry.last else "", ""]
-        hovers += [_hover(entry)] * 3
+        hovers += [_hover(entry, score)] * 3
     return go.Scatter(
         x=[x for e in entries for x in (*theme.rounded([theme.in_points(e.last), theme.in_points(e.averaged)]), None)],
         y=[y for e in entries for y in (heights[row_of(e)], heights[row_of(e)], None)],
@@ -126,10 +126,10 @@ def _dumbbells(entries: list[DecayByAveraging], heights: Mapping[str, int], pane
     )
 
 
-def _hover(entry: DecayByAveraging) -> str:
+def _hover(entry: DecayByAveraging, score: Score) -> str:
     return (
-        f"<b>{theme.plot_text(row_of(entry))}</b><br>last {theme.percent(entry.last)}, "
-        f"averaged {theme.percent(entry.averaged)}<br>"
+        f"<b>{theme.plot_text(row_of(entry))}</b><br>last {score.text(entry.last)}, "
+        f"averaged {score.text(entry.averaged)}<br>"
         f"{theme.gain(entry.gain)} points, 95 % CI {theme.interval(entry.gain_ci95)}, n = {entry.n}"
     )
 
@@ -143,8 +143,8 @@ def table_of(decay: Decay, score: Score) -> Table:
             Column("Group", "group"),
             Column("Trajectory", "family"),
             Column("Schedule", "schedule"),
-            numeric("Last", "last"),
-            numeric("Averaged", "averaged"),
+            numeric(score.head("Last"), "last"),
+            numeric(score.head("Averaged"), "averaged"),
             numeric("Gain, points", "gain"),
             numeric("95 % CI low", "ci95_low"),
             numeric("95 % CI high", "ci95_high"),
@@ -155,8 +155,8 @@ def table_of(decay: Decay, score: Score) -> Table:
                 Entry(entry.group),
                 Entry(last_of(entry.family), entry.family, method=last_of(entry.family)),
                 Entry(words_of("schedule", entry.schedule), entry.schedule),
-                Entry(theme.percent(entry.last), entry.last),
-                Entry(theme.percent(entry.averaged), entry.averaged),
+                Entry(score.text(entry.last), entry.last),
+                Entry(score.text(entry.averaged), entry.averaged),
                 Entry(theme.gain(entry.gain), entry.gain),
                 Entry(theme.gain(entry.gain_ci95[0]), entry.gain_ci95[0]),
                 Entry(theme.gain(entry.gain_ci95[1]), entry.gain_ci95[1]),

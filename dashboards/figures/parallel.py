@@ -16,10 +16,12 @@ from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, foot, lay_out
 from dashboards.figures.radii import Radii, radii_of
 from dashboards.figures.tried import LAST, Tried, start_words
+from dashboards.limits import most
+from dashboards.score import Score
 from dashboards.tables import MOST_MADE, Column, Entry, Table, numeric
 from study.methods import FAMILIES, last_of
 
-MOST_DRAWN = 150  # lines a panel, four points each
+MOST_DRAWN = 150  # lines a panel, four points each; fewer in a study of many problems
 BEST_SHARE = 0.25  # of a problem's runs: drawn strongly
 
 
@@ -73,7 +75,7 @@ def bundles_of(runs: Iterable[Tried], cells: Mapping[str, Cell]) -> tuple[Bundle
         if name in groups:
             scores = sorted((run.best[1] for run in groups[name]), reverse=True)
             cut = scores[max(1, math.ceil(BEST_SHARE * len(scores))) - 1]
-            step = -(-len(scores) // MOST_DRAWN)
+            step = -(-len(scores) // most(MOST_DRAWN, len(groups)))
             found.append(Bundle(cells[name].label, tuple(groups[name]), cut, foot(scores), scores[0], step))
     return tuple(found)
 
@@ -88,7 +90,7 @@ def best_families(bundles: Iterable[Bundle]) -> dict[str, tuple[int, int]]:
     return tally
 
 
-def figure_of(bundles: tuple[Bundle, ...]) -> tuple[go.Figure, Arrangement]:
+def figure_of(bundles: tuple[Bundle, ...], score: Score) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a problem: an upright axis a setting, one line a run, the best quarter strong."""
     settings = settings_of([run for bundle in bundles for run in bundle.runs])
     names = [*(setting.name for setting in settings), "averaged from", "validation"]
@@ -109,8 +111,8 @@ def figure_of(bundles: tuple[Bundle, ...]) -> tuple[go.Figure, Arrangement]:
                     if run.family == family and (run.best[1] >= bundle.cut) == strong
                 ]
                 if drawn:
-                    traces.append(_lines(bundle, drawn, settings, panel, strong=strong))
-        traces.append(_ends(bundle, settings, panel))
+                    traces.append(_lines(bundle, drawn, settings, panel, score, strong=strong))
+        traces.append(_ends(bundle, settings, panel, score))
         axes[axis("x", panel)] = {
             "tickvals": list(range(len(names))),
             "ticktext": [name.replace(" ", "<br>") for name in names],
@@ -130,12 +132,14 @@ def figure_of(bundles: tuple[Bundle, ...]) -> tuple[go.Figure, Arrangement]:
 
 def heights(run: Tried, bundle: Bundle, settings: Sequence[Setting]) -> list[float]:
     """Return where a run crosses the upright axes, as shares of their height."""
-    start, score = run.best
-    value = (max(score, bundle.floor) - bundle.floor) / max(bundle.best - bundle.floor, 1e-9)
+    start, best = run.best
+    value = (max(best, bundle.floor) - bundle.floor) / max(bundle.best - bundle.floor, 1e-9)
     return [*(setting.scale.share(setting.read(run)) for setting in settings), start, value]
 
 
-def _lines(bundle: Bundle, runs: list[Tried], settings: Sequence[Setting], panel: int, *, strong: bool) -> go.Scatter:
+def _lines(
+    bundle: Bundle, runs: list[Tried], settings: Sequence[Setting], panel: int, score: Score, *, strong: bool
+) -> go.Scatter:
     style, count = theme.style_of(last_of(runs[0].family)), len(settings) + 2
     silent = [""] * (count - 1)  # the words stand at the score alone: at every axis they would be most of the chart
     return go.Scatter(
@@ -149,17 +153,17 @@ def _lines(bundle: Bundle, runs: list[Tried], settings: Sequence[Setting], panel
             "color": theme.faded(style.color, 0.9 if strong else 0.2),
         },
         hoverinfo="text",
-        hovertext=[text for run in runs for text in (*silent, _hover(run), "")],
+        hovertext=[text for run in runs for text in (*silent, _hover(run, score), "")],
         **anchors(panel),
     )
 
 
-def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int) -> go.Scatter:
+def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int, score: Score) -> go.Scatter:
     """Write what the lower and the upper end of every axis stand for."""
     texts = [
         *(setting.ends for setting in settings),
         ("0\u202f%", "last"),
-        (f"{theme.in_points(bundle.floor):.1f}\u202f%", f"{theme.in_points(bundle.best):.1f}\u202f%"),
+        (score.text(bundle.floor, 1), score.text(bundle.best, 1)),
     ]
     return go.Scatter(
         x=[x for x in range(len(texts)) for _ in (0, 1)],
@@ -174,17 +178,17 @@ def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int) -> go.Scatter
     )
 
 
-def _hover(run: Tried) -> str:
-    start, score = run.best
+def _hover(run: Tried, score: Score) -> str:
+    start, best = run.best
     rho = f", rho {theme.number(run.rho)}" if FAMILIES[run.family].rule else ""
     weights = "last weights" if start == LAST else f"averaged from {start_words(start)}"
     return (
         f"<b>{theme.plot_text(last_of(run.family))}</b>, trial {run.trial}<br>learning rate "
-        f"{theme.number(run.learning_rate)}{rho}<br>{weights}: validation {theme.percent(score)}"
+        f"{theme.number(run.learning_rate)}{rho}<br>{weights}: validation {score.text(best)}"
     )
 
 
-def table_of(bundles: tuple[Bundle, ...]) -> Table:
+def table_of(bundles: tuple[Bundle, ...], score: Score) -> Table:
     """Return one row a run."""
     return Table(
         "parallel",
@@ -197,7 +201,7 @@ def table_of(bundles: tuple[Bundle, ...]) -> Table:
             numeric("rho", "rho"),
             numeric("Weight decay", "weight_decay"),
             numeric("Averaged from", "average_start"),
-            numeric("Validation", "val_score"),
+            numeric(score.head("Validation"), "val_score"),
             Column("Best quarter", "best_quarter"),
         ),
         tuple(
@@ -209,7 +213,7 @@ def table_of(bundles: tuple[Bundle, ...]) -> Table:
                 Entry(theme.number(run.rho), run.rho),
                 Entry(theme.number(run.weight_decay), run.weight_decay if theme.known(run.weight_decay) else None),
                 Entry(start_words(run.best[0]), run.best[0]),
-                Entry(theme.percent(run.best[1]), run.best[1]),
+                Entry(score.text(run.best[1]), run.best[1]),
                 Entry("yes" if run.best[1] >= bundle.cut else "no"),
             )
             for bundle, run in islice(((bundle, run) for bundle in bundles for run in bundle.runs), MOST_MADE)

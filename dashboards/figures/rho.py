@@ -11,12 +11,13 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchor, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.radii import Radii, radii_of
+from dashboards.limits import most
 from dashboards.score import Score
 from dashboards.tables import MOST_MADE, Column, Entry, Table, numeric
 from study.findings import Findings
 
 BINS = 5
-MOST_DRAWN = 300  # markers a panel
+MOST_DRAWN = 300  # markers a panel, fewer in a study of many problems
 _SERIES = (("last", "SAM"), ("averaged", "WASAM"))
 
 
@@ -44,6 +45,7 @@ class Response:
 
 def responses_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Response, ...]:
     """Compute one response a cell that has tune runs."""
+    drawn = most(MOST_DRAWN, len(findings.rho_responses))
     return tuple(
         Response(
             cell=cells[r.cell].label if r.cell in cells else r.cell,
@@ -55,7 +57,7 @@ def responses_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Respons
             best_averaged=best_of_bins(r.rho, r.averaged),
             base_best=r.base_best,
             selected_rho=r.selected_rho,
-            drawn_every=-(-len(r.rho) // MOST_DRAWN),
+            drawn_every=-(-len(r.rho) // drawn),
             floor=foot([v for v in (*r.last, *r.averaged, r.base_best) if theme.known(v)] or [0.0]),
         )
         for r in findings.rho_responses
@@ -84,7 +86,7 @@ def figure_of(responses: tuple[Response, ...], score: Score) -> tuple[go.Figure,
     axes: Axes = {}
     shapes: list[dict[str, object]] = []
     for panel, response in enumerate(responses):
-        traces += _traces(response, panel, radii)
+        traces += _traces(response, panel, radii, score)
         shapes += _lines(response, panel)
         top = max([v for v in (*response.last, *response.averaged, response.base_best) if theme.known(v)] or [1.0])
         room = 0.06 * max(top - response.floor, 0.01)
@@ -117,7 +119,7 @@ def _lines(response: Response, panel: int) -> list[dict[str, object]]:
     return lines
 
 
-def _traces(response: Response, panel: int, radii: Radii) -> list[go.Scatter]:
+def _traces(response: Response, panel: int, radii: Radii, score: Score) -> list[go.Scatter]:
     traces = []
     for (name, method), best in zip(_SERIES, (response.best_last, response.best_averaged), strict=True):
         style = theme.style_of(method)
@@ -137,7 +139,7 @@ def _traces(response: Response, panel: int, radii: Radii) -> list[go.Scatter]:
                 },
                 hoverinfo="text",
                 hovertext=[
-                    f"{name} weights, {theme.percent(v)}<br>rho {theme.number(rho)}, learning rate {theme.number(lr)}"
+                    f"{name} weights, {score.text(v)}<br>rho {theme.number(rho)}, learning rate {theme.number(lr)}"
                     for rho, lr, v in runs
                 ],
                 **anchors(panel),
@@ -165,16 +167,16 @@ def table_of(responses: tuple[Response, ...], score: Score) -> Table:
             Column("Problem", "problem"),
             numeric("rho", "rho"),
             numeric("Learning rate", "learning_rate"),
-            numeric("Last", "val_score_last"),
-            numeric("Best average", "val_score_averaged"),
+            numeric(score.head("Last"), "val_score_last"),
+            numeric(score.head("Best average"), "val_score_averaged"),
         ),
         tuple(
             (
                 Entry(response.cell),
                 Entry(theme.number(rho), rho),
                 Entry(theme.number(lr), lr),
-                Entry(theme.percent(last), last),
-                Entry(theme.percent(averaged), averaged),
+                Entry(score.text(last), last),
+                Entry(score.text(averaged), averaged),
             )
             for response, (rho, lr, last, averaged) in islice(
                 (

@@ -11,11 +11,13 @@ from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.radii import Radii, radii_of
 from dashboards.figures.tried import LAST, Tried, start_words
+from dashboards.limits import most
+from dashboards.score import Score
 from dashboards.tables import MOST_MADE, Column, Entry, Table, numeric
 from study.methods import FAMILIES, METHODS, last_of
 from study.selection import Selection
 
-MOST_DRAWN = 300  # markers a panel
+MOST_DRAWN = 300  # markers a panel, fewer in a study of many problems
 _LAST_AT = 1.08  # where the last weights stand on the axis of starts
 
 
@@ -58,9 +60,9 @@ def maps_of(runs: Iterable[Tried], selections: Iterable[Selection], cells: Mappi
         for s in selections
         if METHODS[s.method].weights == "swa" and s.epochs_factor == 1
     }
-    order = list(cells)
+    order, drawn = list(cells), most(MOST_DRAWN, len(groups))
     return tuple(
-        _map(cells[key[0]].label, key[1], groups[key], chosen.get(key))
+        _map(cells[key[0]].label, key[1], groups[key], chosen.get(key), drawn)
         for key in sorted(groups, key=lambda key: (order.index(key[0]), list(FAMILIES).index(key[1])))
     )
 
@@ -69,13 +71,13 @@ def _start_of(selection: Selection) -> float:
     return float(selection.weights.partition("@")[2]) if "@" in selection.weights else LAST
 
 
-def _map(cell: str, family: str, runs: list[Tried], chosen: tuple[float, float] | None) -> StartMap:
+def _map(cell: str, family: str, runs: list[Tried], chosen: tuple[float, float] | None, drawn: int) -> StartMap:
     points = tuple(Point(run.rho, start, run.learning_rate, score) for run in runs for start, score in run.scores)
     scores = [point.score for point in points]
-    return StartMap(cell, family, len(runs), points, foot(scores), max(scores), chosen, -(-len(points) // MOST_DRAWN))
+    return StartMap(cell, family, len(runs), points, foot(scores), max(scores), chosen, -(-len(points) // drawn))
 
 
-def figure_of(maps: tuple[StartMap, ...]) -> tuple[go.Figure, Arrangement]:
+def figure_of(maps: tuple[StartMap, ...], score: Score) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a map: rho across, start up, the stronger the colour the better the score."""
     radii = radii_of(point.rho for one in maps for point in one.points)
     starts = [point.start for one in maps for point in one.points if point.start != LAST] or [0.5]
@@ -84,7 +86,7 @@ def figure_of(maps: tuple[StartMap, ...]) -> tuple[go.Figure, Arrangement]:
     axes: Axes = {}
     ticks = [start for start in (0.2, 0.4, 0.6, 0.8) if start >= low - 0.04]
     for panel, one in enumerate(maps):
-        traces += _traces(one, radii, panel)
+        traces += _traces(one, radii, panel, score)
         axes[axis("x", panel)] = radii.axis()
         axes[axis("y", panel)] = {
             "tickvals": [*ticks, _LAST_AT],
@@ -96,7 +98,7 @@ def figure_of(maps: tuple[StartMap, ...]) -> tuple[go.Figure, Arrangement]:
     return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="averaging starts at")
 
 
-def _traces(one: StartMap, radii: Radii, panel: int) -> list[go.Scatter]:
+def _traces(one: StartMap, radii: Radii, panel: int, score: Score) -> list[go.Scatter]:
     shown = sorted(one.points[:: one.drawn_every], key=lambda point: point.score)  # the best lie on top
     span = max(one.best - one.floor, 1e-9)
     points = go.Scatter(
@@ -111,7 +113,7 @@ def _traces(one: StartMap, radii: Radii, panel: int) -> list[go.Scatter]:
         },
         hoverinfo="text",
         hovertext=[
-            f"{theme.percent(p.score)}: rho {theme.number(p.rho)}, "
+            f"{score.text(p.score)}: rho {theme.number(p.rho)}, "
             f"{'last weights' if p.start == LAST else f'from {start_words(p.start)}'}, "
             f"rate {theme.number(p.learning_rate)}"
             for p in shown
@@ -136,7 +138,7 @@ def _height(start: float) -> float:
     return _LAST_AT if start == LAST else start
 
 
-def table_of(maps: tuple[StartMap, ...]) -> Table:
+def table_of(maps: tuple[StartMap, ...], score: Score) -> Table:
     """Return one row a point."""
     return Table(
         "rho-start",
@@ -147,7 +149,7 @@ def table_of(maps: tuple[StartMap, ...]) -> Table:
             numeric("rho", "rho"),
             numeric("Averaging starts at", "average_start"),
             numeric("Learning rate", "learning_rate"),
-            numeric("Validation", "val_score"),
+            numeric(score.head("Validation"), "val_score"),
         ),
         tuple(
             (
@@ -156,7 +158,7 @@ def table_of(maps: tuple[StartMap, ...]) -> Table:
                 Entry(theme.number(point.rho), point.rho),
                 Entry(start_words(point.start), point.start),
                 Entry(theme.number(point.learning_rate), point.learning_rate),
-                Entry(theme.percent(point.score), point.score),
+                Entry(score.text(point.score), point.score),
             )
             for one, point in islice(
                 (

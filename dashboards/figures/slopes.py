@@ -81,7 +81,7 @@ def figure_of(slopes: Slopes, score: Score) -> tuple[go.Figure, Arrangement]:
         for family, pair in enumerate(pair for pair in slopes.pairs if pair.cell == cell):
             start = family * _PAIR_STEP
             ticks |= {start: pair.last_name, start + _PAIR_WIDTH: pair.averaged_name}
-            traces += _traces(pair, start, low, panel)
+            traces += _traces(pair, start, low, panel, score)
         axes[axis("x", panel)] = {
             "tickvals": list(ticks),
             "ticktext": [theme.plot_text(name) for name in ticks.values()],
@@ -96,7 +96,7 @@ def figure_of(slopes: Slopes, score: Score) -> tuple[go.Figure, Arrangement]:
     return lay_out(traces, titles, grid, axes, y_title=score.axis("test"))
 
 
-def _traces(pair: Pair, start: float, floor: float, panel: int) -> list[go.Scatter]:
+def _traces(pair: Pair, start: float, floor: float, panel: int, score: Score) -> list[go.Scatter]:
     ends = [start, start + _PAIR_WIDTH]
     last, averaged = theme.style_of(pair.last_name), theme.style_of(pair.averaged_name)
     seeds = go.Scatter(
@@ -127,7 +127,7 @@ def _traces(pair: Pair, start: float, floor: float, panel: int) -> list[go.Scatt
             "line": {"color": theme.PAPER, "width": 1},
         },
         hoverinfo="text",
-        hovertext=[f"{words}<br>{theme.percent(v)}" for v in pair.means],
+        hovertext=[f"{words}<br>{score.text(v)}" for v in pair.means],
         **anchors(panel),
     )
     return [seeds, mean]
@@ -143,8 +143,8 @@ def table_of(slopes: Slopes, score: Score) -> Table:
             Column("Last", "last_method"),
             Column("Averaged", "averaged_method"),
             numeric("Seed", "seed"),
-            numeric("Last", "last"),
-            numeric("Averaged", "averaged"),
+            numeric(score.head("Last"), "last"),
+            numeric(score.head("Averaged"), "averaged"),
             numeric("Gain, points", "gain"),
         ),
         tuple(
@@ -153,8 +153,8 @@ def table_of(slopes: Slopes, score: Score) -> Table:
                 Entry(pair.last_name),
                 Entry(pair.averaged_name),
                 Entry(str(seed), seed),
-                Entry(theme.percent(last), last),
-                Entry(theme.percent(averaged), averaged),
+                Entry(score.text(last), last),
+                Entry(score.text(averaged), averaged),
                 Entry(theme.gain(averaged - last), averaged - last),
             )
             for pair in slopes.pairs

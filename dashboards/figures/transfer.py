@@ -1,7 +1,11 @@
-"""Does a rho carry over? The regret of tuning rho in one problem and using it in another."""
+"""Does a rho carry over? The regret of tuning rho in one problem and using it in another.
 
+Fields grow with the square of the problems: many of them would make a map that nobody reads, and most of the page.
+"""
+
+import heapq
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -15,6 +19,7 @@ from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 
 BLIND = "a blind quarter"
+MOST_DRAWN = 24  # problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,30 @@ def transfers_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Transfe
     return tuple(found)
 
 
+def drawn_of(transfers: Sequence[Transfer], limit: int = MOST_DRAWN) -> tuple[Transfer, ...]:
+    """Return the transfers between the ``limit`` problems in which a rho from elsewhere costs most, in their order.
+
+    What it costs in a problem is the mean regret over all others and all methods, those that are left out as well.
+    """
+    lost: dict[str, list[float]] = {}
+    for t in transfers:
+        for j, target in enumerate(t.cells):
+            lost.setdefault(target, []).extend(row[j] for i, row in enumerate(t.regret) if i != j)
+    kept = set(heapq.nlargest(limit, lost, key=lambda name: statistics.fmean(lost[name])))
+    return tuple(found for t in transfers if (found := _between(t, kept)).cells)
+
+
+def _between(t: Transfer, kept: Set[str]) -> Transfer:
+    at = [i for i, name in enumerate(t.cells) if name in kept]
+    return Transfer(
+        t.method,
+        tuple(t.cells[i] for i in at),
+        tuple(t.rho[i] for i in at),
+        tuple(tuple(t.regret[i][j] for j in at) for i in at),
+        tuple(t.chance[i] for i in at),
+    )
+
+
 def figure_of(transfers: Sequence[Transfer]) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a method, problems numbered; the last row is what a blind quarter of the trials costs."""
     most = max(v for t in transfers for row in (*t.regret, t.chance) for v in row)
@@ -85,11 +114,19 @@ def _hover(rho: float | None, target: str, regret: float) -> str:
     return f"{given} in {theme.plot_text(target)}: −{theme.points(regret)}"
 
 
-def table_of(transfers: Sequence[Transfer], score: Score) -> Table:
-    """Return one row a pair of different problems, with the chance level of the target."""
+def table_of(transfers: Sequence[Transfer], score: Score, limit: int) -> Table:
+    """Return one row a pair of different problems, with the chance level of the target.
+
+    Of more than ``limit`` pairs only those with the largest regret are made, the largest first.
+    """
+    pairs = [(t, i, j) for t in transfers for i in range(len(t.cells)) for j in range(len(t.cells)) if i != j]
+    total = len(pairs)
+    if total > limit:
+        pairs = heapq.nlargest(limit, pairs, key=lambda pair: pair[0].regret[pair[1]][pair[2]])
     return Table(
         "rho-transfer",
-        f"Validation {score.name} lost when rho is taken from another problem and the rest is tuned anew.",
+        f"Validation {score.name} lost when rho is taken from another problem and the rest is tuned anew"
+        f"{', the largest loss first' if total > limit else ''}.",
         (
             Column("Method", "method"),
             Column("rho from", "source"),
@@ -101,15 +138,13 @@ def table_of(transfers: Sequence[Transfer], score: Score) -> Table:
         tuple(
             (
                 Entry(t.method),
-                Entry(source),
-                Entry(theme.number(rho), rho),
-                Entry(target),
-                Entry(theme.points(regret), regret),
-                Entry(theme.points(chance), chance),
+                Entry(t.cells[i]),
+                Entry(theme.number(t.rho[i]), t.rho[i]),
+                Entry(t.cells[j]),
+                Entry(theme.points(t.regret[i][j]), t.regret[i][j]),
+                Entry(theme.points(t.chance[j]), t.chance[j]),
             )
-            for t in transfers
-            for source, rho, row in zip(t.cells, t.rho, t.regret, strict=True)
-            for target, regret, chance in zip(t.cells, row, t.chance, strict=True)
-            if target != source
+            for t, i, j in pairs
         ),
+        total=total,
     )

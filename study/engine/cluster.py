@@ -3,15 +3,17 @@
 import importlib.util
 import os
 import socket
+import sys
 import sysconfig
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, worker
 
 from study.engine.slots import EngineError
 from study.factors import is_own_task
@@ -24,7 +26,10 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a user's task mean what they say
     "RAY_USAGE_STATS_ENABLED": "0",  # a cluster that we start tells nobody about itself
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what later releases do; the device comes from the resources
+    "RAY_preload_python_modules": "study.trial",  # a worker's imports are done before the driver comes to need it
 }
+_VITAL = ("raylet", "gcs_server")
+_PATIENCE_S = 3.0  # between the looks at whether Ray lives, and before the last word
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,37 +55,83 @@ def cluster(address: str | None, tasks: Iterable[str] = ()) -> Iterator[Cluster]
     os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     _check_that_somebody_listens(address)
-    loopback = address is None
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    if loopback:
-        _keep_to_loopback(False)
     modules = [str(path) for path in module_paths(tasks)] if address else []
-    try:
-        context = (
-            ray.init(address=address, runtime_env={"py_modules": modules} if modules else None, **quiet)
-            if address
-            # Without an address Ray joins whatever cluster is named in the machine's temporary folder.
-            else ray.init(address="local", include_dashboard=True, **quiet)
+    with nullcontext() if address else _on_loopback():
+        try:
+            context = (
+                ray.init(address=address, runtime_env={"py_modules": modules} if modules else None, **quiet)
+                if address
+                # Without an address Ray joins whatever cluster is named in the machine's temporary folder.
+                else ray.init(address="local", include_dashboard=True, **quiet)
+            )
+        except (ConnectionError, ValueError) as error:
+            raise _no_cluster(address, error) from error
+        with _watched():
+            try:
+                url = context.dashboard_url
+                yield Cluster(ray.cluster_resources(), f"http://{url}" if url else "")
+            finally:
+                ray.shutdown()
+
+
+def check_that_ray_lives() -> None:
+    """Fail with a sentence where a part of the Ray that this process has started has died; Ray would just end us.
+
+    Raises:
+        EngineError: it has.
+    """
+    node = worker._global_node
+    dead: list[str] = [name for name, _ in node.dead_processes() if name in _VITAL] if node else []
+    if dead:
+        raise EngineError(
+            f"Ray's {dead[0]} has died (was it killed, or memory short?); every finished run is kept: "
+            "give the command again, or --resume the folder."
         )
-    except (ConnectionError, ValueError) as error:
-        raise _no_cluster(address, error) from error
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """End this process with a sentence where Ray dies in this block and the main thread does not come to notice it.
+
+    Ray's calls wait for a dead Ray; after a while it ends the process, with a code and words that tell nobody.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_PATIENCE_S):
+            try:
+                check_that_ray_lives()
+            except EngineError as error:
+                if over.wait(_PATIENCE_S):
+                    return
+                with suppress(EngineError):  # it was about to be shut down
+                    check_that_ray_lives()
+                    continue
+                print(f"error: {error}", file=sys.stderr, flush=True)
+                os._exit(2)
+
+    thread = threading.Thread(target=watch, name="watch over Ray", daemon=True)
+    thread.start()
     try:
-        url = context.dashboard_url
-        yield Cluster(ray.cluster_resources(), f"http://{url}" if url else "")
+        yield
     finally:
-        ray.shutdown()
-        if loopback:
-            _keep_to_loopback(before)
+        over.set()
+        thread.join()
 
 
-def _keep_to_loopback(clusters: bool) -> None:
-    """Tell Ray whether other machines may join what it starts; if none may, its ports are open on loopback alone.
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Tell a Ray that is started in this block to let no other machine join: its ports are then on loopback alone.
 
     Ray has this switch for macOS and Windows, where it is off; elsewhere every port would be open to the network. Its
     processes read the variable, this one has read it when it imported Ray.
     """
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = str(int(clusters))
-    ray_constants.ENABLE_RAY_CLUSTER = clusters
+    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = str(int(before)), before
 
 
 def _check_that_somebody_listens(address: str | None) -> None:

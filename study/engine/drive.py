@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import tune
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.execution import tune_controller
 
 from study.agenda import Agenda
 from study.engine.recorder import RETRIES, Recorder, Take
@@ -54,6 +57,9 @@ def run_agenda(
     """
     if agenda.finished:
         return
+    # A worker that Ray kills, because memory is short, is a lost worker; Tune, not knowing this error, ends all.
+    for module in (actor_manager, tune_controller):
+        vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
     # Tune writes a page for each lost trial; the record and the display say it once, in a sentence.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     data = {task: load_data(task) for task in agenda.tasks}

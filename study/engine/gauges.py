@@ -9,6 +9,7 @@ from study.listener import Listener
 from study.records import RunRecord
 from study.tally import Tally
 
+_PAUSE_S = 1.0  # at least, between two times
 _EVERY_S = 5.0  # Ray forgets a gauge that has not been set for some 20 s, and a run may take longer
 # Ray puts "ray_" before each name on the Prometheus endpoint.
 GAUGES = {
@@ -35,8 +36,9 @@ class Gauges(Listener):
         self._publish()
 
     def finished(self, record: RunRecord) -> None:
-        """Publish what is known now."""
-        self._publish()
+        """Publish what is known now, unless that was done a moment ago: a large study has thousands of numbers."""
+        if self._clock() - self._published_at >= _PAUSE_S:
+            self._publish()
 
     def tick(self) -> None:
         """Publish the same again, so that it stays."""

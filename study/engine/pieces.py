@@ -6,8 +6,9 @@ from typing import Any
 
 import ray
 
+from study.allocator import keep_freed_memory
+from study.files import write_atomically
 from study.landscape import Content, Piece, measure_piece, read_content
-from study.records import write_atomically
 from study.tasks import load_data
 
 _RETRIES = 2  # a piece whose process dies is tried again this often
@@ -45,4 +46,5 @@ def _on_one_thread(data: Any, piece: Piece, content: Content) -> str:
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     return measure_piece(data, piece, content)

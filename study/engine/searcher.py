@@ -33,6 +33,7 @@ class AgendaSearcher(StaysInTheDriver, Searcher):
         self._agenda, self._slots = agenda, slots
         self._to_run_alone: deque[Job] = deque()
         self._alone: str | None = None  # the trial that has the cluster to itself
+        self._went_alone = 0
         self.under_way: dict[str, Job] = {}
 
     def suggest(  # type: ignore[override]  # FINISHED is a string
@@ -43,6 +44,7 @@ class AgendaSearcher(StaysInTheDriver, Searcher):
             return None
         if self._to_run_alone:
             job, self._alone = self._to_run_alone.popleft(), trial_id
+            self._went_alone += 1
         elif (next_job := self._agenda.next_job()) is not None:
             job = next_job
         else:
@@ -53,7 +55,7 @@ class AgendaSearcher(StaysInTheDriver, Searcher):
             "job": job.model_dump(mode="json"),
             "cpus": self._slots.cpus,
             "gpus": self._slots.gpus,
-            "alone": self._alone == trial_id,
+            "alone": self._went_alone if self._alone == trial_id else 0,  # which of those that go alone it is
         }
 
     def ran_alone(self, trial_id: str) -> bool:

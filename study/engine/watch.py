@@ -1,4 +1,4 @@
-"""A watch over trials that give no sign of life: a hung kernel, a dead mount, a deadlock in a user's code."""
+"""A watch over Ray, and over trials that give no sign of life: a hung kernel, a dead mount, a user's deadlock."""
 
 import time
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from study.engine.cluster import check_that_ray_lives
 from study.engine.searcher import StaysInTheDriver
 
 
@@ -33,7 +34,8 @@ class HangWatch(StaysInTheDriver, tune.Callback):
         return f"it gave no sign of life for {self._limit_s:g} s (--hang-after)"
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Kill what is overdue."""
+        """Kill what is overdue; end the study where Ray itself is gone."""
+        check_that_ray_lives()
         now = self._clock()
         for trial_id, (seen, trial) in list(self._seen.items()):
             if now - seen > self._limit_s:

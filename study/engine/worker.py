@@ -2,13 +2,17 @@
 
 import base64
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.train._internal.session import _TrainingResult
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from study.allocator import keep_freed_memory
 from study.records import Job
 
 if TYPE_CHECKING:
@@ -25,8 +29,13 @@ class StudyRun(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """Ask Ray for what the config says. (`tune.with_resources` would hide this class's name on the dashboard.)"""
-        return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
+        """Ask Ray for what the config says. (`tune.with_resources` would hide this class's name on the dashboard.)
+
+        A run that goes alone, because memory was short, gets a process of its own, too: the last one may hold what an
+        earlier run leaked. Tune makes a new actor where the request differs, so it asks for a few bytes in addition.
+        """
+        own = {"memory": config["alone"]} if config["alone"] else {}
+        return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]} | own])
 
     def setup(  # type: ignore[override]  # Ray's own way to hand shared objects over
         self, config: dict[str, Any], data: Mapping[str, Any], spec_hash: str, slice_s: float, checkpoints: bool
@@ -38,6 +47,7 @@ class StudyRun(tune.Trainable):
 
         self._new_run = trial.Run
         torch.set_num_threads(max(1, int(config["cpus"])))
+        keep_freed_memory()
         self._data, self._spec_hash = data, spec_hash
         self._slice_s, self._checkpoints = slice_s, checkpoints
         self.reset_config(config)
@@ -46,6 +56,7 @@ class StudyRun(tune.Trainable):
         """Point the actor at its next job; nothing of the last run is kept."""
         self._job = Job.model_validate(new_config["job"])
         self._run: Run | None = None
+        self._note = ""
         self._device_ids = tuple(str(number) for number in ray.get_gpu_ids())
         self._device = _prepared_device(self._device_ids, 1.0 if new_config["alone"] else new_config["gpus"])
         return True
@@ -53,13 +64,35 @@ class StudyRun(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train one slice; report the record after the last one, and ask for a checkpoint after any other."""
         run = self._begun()
+        note, self._note = self._note, ""
         if not run.advance(self._slice_s):
-            return {"done": False, SHOULD_CHECKPOINT: self._checkpoints}
+            return {"done": False, "note": note, SHOULD_CHECKPOINT: self._checkpoints}
         report = {"record": run.record().model_dump_json(), "weights": base64.b64encode(run.weights()).decode()}
         del run
         self._run = None  # an actor that waits for its next job needs no model on its device
         _release_memory(self._device)
-        return report | {"done": True, SHOULD_CHECKPOINT: False}
+        return report | {"done": True, "note": note, SHOULD_CHECKPOINT: False}
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Save the run if that can be: a checkpoint saves time and nothing else, so a full disk stops no run."""
+        try:
+            with TemporaryDirectory() as folder:
+                return super().save(checkpoint_dir or folder)
+        except OSError as error:
+            why = error.strerror or error
+            self._note = f"it can't be saved ({why}); it goes on, and would be set back if its worker were lost"
+            if self._storage:
+                with suppress(OSError):  # the half that was written
+                    self._storage.storage_filesystem.delete_dir(self._storage.checkpoint_fs_path)
+            return _TrainingResult(checkpoint=None, metrics={})
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Go on from a checkpoint if that can be; from one that is gone or damaged every retry would fail alike."""
+        try:
+            super().restore(checkpoint_path)
+        except (OSError, ValueError) as error:
+            self._run = None
+            self._note = f"it starts anew, because {str(error).partition(';')[0]}"
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the run's exact state; Tune moves the folder into its storage."""

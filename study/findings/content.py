@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from study.records import write_atomically
+from study.files import write_atomically
 from study.selection import Selection
 from study.stats import (
     DecayByAveraging,

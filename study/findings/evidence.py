@@ -14,7 +14,7 @@ from study.findings.content import FindingsError
 from study.methods import METHODS
 from study.plan import epochs_factors
 from study.records import FactorValue, Measurement, RunRecord
-from study.selection import Selection, select
+from study.selection import Selection, best_measurement, select
 from study.spec import StudySpec, cell_factors
 
 Key = tuple[str, str, float]  # (cell, method or search, epochs_factor)
@@ -74,6 +74,14 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """One tried configuration as one method reads it: its run and its validation score."""
+
+    run: RunRecord
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that conclusions are drawn from.
 
@@ -81,12 +89,15 @@ class Evidence:
         cells: In the order of the spec.
         tuned: The tune records by (cell, search, epochs_factor).
         arms: By (cell, method, epochs_factor); only where something is selected.
+        trials: By the same keys, in the order of their positions. Diverged ones stand at chance level, pruned ones at
+            what they had reached when they were stopped; failed ones are left out.
     """
 
     spec: StudySpec
     cells: tuple[Cell, ...]
     tuned: dict[Key, list[RunRecord]]
     arms: dict[Key, Arm]
+    trials: dict[Key, list[Trial]]
 
     def arm(self, cell: str, method: str, epochs_factor: float = 1) -> Arm:
         """Return the arm of a method, an empty one where nothing is selected yet."""
@@ -104,17 +115,24 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
     for record in records:
         if record.job.stage == "confirm":
             confirmed.setdefault(_configuration(record), []).append(record)
-    arms = {}
+    arms, trials = {}, {}
     for cell in cells:
         for method in spec.methods:
             for factor in epochs_factors(spec, method):
                 group = tuned.get((cell.name, _search_of(spec, method), factor), [])
+                trials[cell.name, method, factor] = _trials(method, group)
                 chosen = _frozen(spec, method, group)
                 if chosen is not None:
                     trial = next(record for record in group if record.job.trial == chosen.trial)
                     runs = confirmed.get(_configuration(trial), [])
                     arms[cell.name, method, factor] = Arm(chosen, runs, _finals(runs))
-    return Evidence(spec, cells, tuned, arms)
+    return Evidence(spec, cells, tuned, arms, trials)
+
+
+def _trials(method: str, group: Iterable[RunRecord]) -> list[Trial]:
+    runs = sorted(group, key=lambda run: run.job.trial or 0)
+    bests = ((run, best_measurement(method, run, run.last_epoch)) for run in runs if run.status != "failed")
+    return [Trial(run, best.val_score) for run, best in bests if best and best.val_score is not None]
 
 
 def _search_of(spec: StudySpec, method: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from study.files import write_atomically
 from study.findings.content import FINDINGS_VERSION, Findings
-from study.records import write_atomically
 
 
 def findings_schema() -> dict[str, Any]:

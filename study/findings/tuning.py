@@ -3,12 +3,10 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from study.findings.evidence import Evidence
 from study.methods import FAMILIES, METHODS
-from study.records import Job, RunRecord
-from study.selection import best_measurement
+from study.records import Job
 from study.spec import SearchSpace
 from study.stats import Importance, Optimism, RhoTransfer, TuningCurve
 from study.stats.tuning import (
@@ -24,25 +22,17 @@ from study.stats.tuning import (
 NEAR = 1e-12  # accuracies are compared with this much slack, far below their resolution
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One tried configuration as one method reads it: its run and its validation accuracy."""
-
-    run: RunRecord
-    value: float
-
-
 def tuning_curves_of(evidence: Evidence) -> tuple[TuningCurve, ...]:
     """Return one curve per method, cell and multiple of the epochs, as far as its search is over."""
     return tuple(_curve(evidence, *key) for key in evidence.arms)
 
 
 def _curve(evidence: Evidence, cell: str, method: str, epochs_factor: float) -> TuningCurve:
-    found = _trials(evidence, cell, method, epochs_factor)
+    found = evidence.trials[cell, method, epochs_factor]
     values, points = [trial.value for trial in found], curve_points(len(found))
     low, high = best_band(values, points)
     cost = statistics.fmean(trial.run.gradient_evaluations for trial in found)
-    near = sum(value >= max(values) - evidence.spec.delta - NEAR for value in values)
+    good = max(values) - evidence.spec.delta - NEAR
     return TuningCurve(
         cell=cell,
         method=method,
@@ -54,19 +44,8 @@ def _curve(evidence: Evidence, cell: str, method: str, epochs_factor: float) -> 
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
         gradient_evaluations=tuple(k * cost for k in points),
-        within_delta=near / len(values),
+        within_delta=sum(value >= good for value in values) / len(values),
     )
-
-
-def _trials(evidence: Evidence, cell: str, method: str, epochs_factor: float = 1) -> list[Trial]:
-    """Return the trials of a search by position.
-
-    Diverged ones stand at chance level, pruned ones at what they had reached when they were stopped; failed ones are
-    left out.
-    """
-    runs = sorted(evidence.tune_records(cell, method, epochs_factor), key=lambda run: run.job.trial or 0)
-    bests = ((run, best_measurement(method, run, run.last_epoch)) for run in runs if run.status != "failed")
-    return [Trial(run, best.val_score) for run, best in bests if best and best.val_score is not None]
 
 
 def rho_transfers_of(evidence: Evidence) -> tuple[RhoTransfer, ...]:
@@ -81,7 +60,7 @@ def rho_transfers_of(evidence: Evidence) -> tuple[RhoTransfer, ...]:
 
 
 def _transfer(evidence: Evidence, method: str, tuned: dict[str, float]) -> RhoTransfer:
-    trials = {cell: _trials(evidence, cell, method) for cell in tuned}
+    trials = {cell: evidence.trials[cell, method, 1] for cell in tuned}
     radii = {cell: [trial.run.job.rho for trial in found] for cell, found in trials.items()}
     values = {cell: [trial.value for trial in found] for cell, found in trials.items()}
     zero = evidence.spec.search.range_of("rho", METHODS[method].family).low / 2
@@ -126,7 +105,7 @@ def _importance(evidence: Evidence, method: str, cells: Sequence[str]) -> Import
     perturbed, averaged = FAMILIES[METHODS[method].family].rule is not None, METHODS[method].weights == "swa"
     read = {"rho": perturbed, "average_start": averaged}
     names = [name for name in evidence.spec.search.searched if read.get(name, True)]
-    trials = [(cell, trial) for cell in cells for trial in _trials(evidence, cell, method)]
+    trials = [(cell, trial) for cell in cells for trial in evidence.trials[cell, method, 1]]
     trials = [(cell, trial) for cell, trial in trials if trial.run.job.rho > 0 or not perturbed]
     return importance(
         method,

@@ -19,6 +19,8 @@ Inputs = npt.NDArray[Any]  # floats of signals and tables, bytes of images, path
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
+_LEAST_VALIDATION = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -27,7 +29,8 @@ class Pool:
     Attributes:
         inputs: ``(n, channels, *shape)``, standardized; bytes of images; or ``(n,)`` paths.
         labels: ``(n,)``, classes from 0.
-        validation_size: How many development examples every split sets aside for validation.
+        validation_size: How many development examples every split sets aside for validation; see `draw_split` for how
+            many of them are used.
         classes: Number of classes.
     """
 
@@ -80,9 +83,13 @@ def pool_task(pool: Pool, factors: Mapping[str, FactorValue], seed: int) -> Task
 def draw_split(pool: Pool, factors: Mapping[str, FactorValue], seed: int) -> Split:
     """Draw the split and the label noise of a seed, the same for every method.
 
-    The validation examples of a seed do not depend on ``train_size``, and a smaller training set is a prefix of
-    a larger one. Noise hits an exact share of the training labels, each moved to another class, uniformly;
-    validation and test labels stay clean.
+    A smaller training set is a prefix of a larger one, and no training set holds a validation example of another.
+    There are no more validation examples than training examples, or 1,000: measured on all of a large set's six
+    thousand, a run of a thousand examples would spend more on validation than on training. A smaller validation
+    part is a prefix of a larger one, too.
+
+    Noise hits an exact share of the training labels, each moved to another class, uniformly; validation and test labels
+    stay clean.
 
     Args:
         pool: The task's data.
@@ -90,8 +97,9 @@ def draw_split(pool: Pool, factors: Mapping[str, FactorValue], seed: int) -> Spl
         seed: Root seed of the run.
     """
     order = stream(seed, "split").permutation(len(pool.labels))
-    val, rest = order[: pool.validation_size], order[pool.validation_size :]
+    aside, rest = order[: pool.validation_size], order[pool.validation_size :]
     train = rest[: int(factors["train_size"])]
+    val = aside[: max(_LEAST_VALIDATION, len(train))]
     labels = with_noise(pool.labels[train], float(factors["label_noise"]), pool.classes, seed)
     return Split(pool.inputs[train], labels, pool.inputs[val], pool.labels[val])
 

@@ -8,7 +8,6 @@ random numbers are drawn in another order, so single signals differ and their di
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter1d
 
 from study.streams import stream
 from study.tasks.pool import Pool
@@ -53,6 +52,8 @@ def make_mnist1d_pool(development: int = 5000, test: int = 4000) -> Pool:
 
 def make_signals(count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Make ``count`` signals ``(count, 40)``, standardized as a whole, and their classes, in random order."""
+    from scipy.ndimage import gaussian_filter1d  # noqa: PLC0415  # a tenth of a worker's start; workers make no signals
+
     templates = _standardized_templates()
     labels = rng.permutation(np.arange(count) % len(templates)).astype(np.int64)
     stretched = np.stack([_pad_and_stretch(templates[label], rng) for label in labels])

@@ -1,7 +1,8 @@
 """Image classification by name: MNIST, Fashion-MNIST, SVHN, CIFAR-10 and CIFAR-100.
 
 Images stay bytes, on the device; they are changed, and set to mean 0 and deviation 1, a batch at a time. The
-validation part is a tenth of the training part, drawn by the seed.
+validation part is a tenth of the training part, drawn by the seed; a cell with fewer training examples than that uses
+as many of it, at least 1,000.
 """
 
 import zlib

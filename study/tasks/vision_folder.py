@@ -1,7 +1,8 @@
 """Images in folders, as in ImageNet: ``train/CLASS/*.jpg``, ``test/CLASS/*.jpg`` and, if there is one, ``val/``.
 
 For sets that no memory holds: files are read as they are needed, by worker processes, and a batch is changed on the
-device as every other task's. Without ``val/``, a tenth of the training images validates, drawn by the seed.
+device as every other task's. Without ``val/``, a tenth of the training images validates, drawn by the seed;
+see `study.tasks.pool.draw_split`.
 """
 
 import os

@@ -17,7 +17,8 @@ import many_runs
 
 from dashboards.report import build_report
 from study.findings import find
-from study.records import frame_of, read_lines
+from study.frame import frame_of
+from study.record_files import read_lines
 from study.results import ResultsError, frozen_spec, planned_runs, records_of
 
 T = TypeVar("T")

@@ -21,13 +21,14 @@ from unittest import mock
 import torch
 
 from study import trial
+from study.allocator import keep_freed_memory
 from study.factors import TASKS, default_factors
 from study.plan import steps_per_epoch
 from study.records import Job
 from study.tasks import TaskError, build_task, load_data
 from study.tasks.examples import examples_of
 from study.train import take_step
-from study.trial import Run, adapted, build_optimizer
+from study.trial import Run, adapted, build_optimizer, placed
 
 PARTS: dict[str, tuple[Any, str]] = {
     "building the task": (trial, "build_task"),
@@ -49,7 +50,7 @@ def job_of(task: str, family: str, stage: str) -> Job:
 def bare_steps(job: Job, data: Any) -> Callable[[], None]:
     """Return what takes the steps of a job and does nothing else."""
     task = build_task(job.task, data, job.factors, job.seed)
-    model = adapted(task).train()
+    model = placed(adapted(task), torch.device("cpu"), built_in=True).train()
     optimizer = build_optimizer(job, model)
     inputs, targets = next(examples_of(task.train, "train").batches(int(job.factors["batch_size"])))
     steps = steps_per_epoch(job) * job.epochs
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["digits", "mnist1d", "fashion"], choices=TASKS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a worker does
     print(f"torch {torch.__version__}, {platform.machine()}, one thread, CPU time, {options.turns} turns\n")
     for task in options.tasks:
         try:

@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Cluster"]:
     """Join a cluster whose driver stands in an empty folder, so that a user's module must travel to its workers."""
     from ray.cluster_utils import Cluster  # noqa: PLC0415  # Ray takes seconds to import; these tests may be deselected

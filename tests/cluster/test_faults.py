@@ -21,7 +21,7 @@ Ordeal = tuple[dict[int, RunRecord], Diary, Path]
 def ordeal(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Ordeal:
     marks, diary = tmp_path_factory.mktemp("marks"), Diary()
     jobs = [faulty_job(marks, seed, fault) for seed, fault in enumerate(FAULTS)]
-    return run_jobs(jobs, marks / "ray", diary=diary, slice_s=1e-6, hang_after_s=15), diary, marks
+    return run_jobs(jobs, marks / "ray", diary=diary, slice_s=1e-6, hang_after_s=8), diary, marks
 
 
 def test_every_run_has_its_record(ordeal: Ordeal) -> None:
@@ -51,7 +51,7 @@ def test_out_of_memory_for_good_names_the_batch_size(ordeal: Ordeal) -> None:
 
 def test_what_hangs_is_killed_and_tried_again(ordeal: Ordeal) -> None:
     [why] = [why for who, why in ordeal[1].retries() if who == HUNG]
-    assert "no sign of life for 15 s" in why
+    assert "no sign of life for 8 s" in why
     process = int((ordeal[2] / f"hang-{HUNG}").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)

@@ -10,8 +10,9 @@ from dashboards.figures import calibration, reliability
 from dashboards.figures.confirmed import confirmed_runs
 from dashboards.report import build_report
 from study.findings import find
+from study.frame import frame_of
 from study.methods import METHODS
-from study.records import Reliability, frame_of
+from study.records import Reliability
 
 
 @pytest.fixture(scope="module")

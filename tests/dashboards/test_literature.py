@@ -8,7 +8,7 @@ from synthetic import synthetic_lines, synthetic_study
 from dashboards.literature import literature_heading, literature_of, literature_table, published
 from dashboards.report import build_report
 from study.findings import RunCounts, find
-from study.records import frame_of
+from study.frame import frame_of
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from dashboards.pending import NOT_YET, comparison_of, pending_in, without_early
 from dashboards.report import build_report
 from dashboards.verdicts import matrix_of
 from study.findings import Findings, find
+from study.frame import frame_of
 from study.plan import FIRST_CONFIRM_SEED
-from study.records import RunRecord, frame_of
+from study.records import RunRecord
 from study.spec import StudySpec
 
 SEEDS = 8

@@ -1,6 +1,7 @@
 """What scores are called: accuracies are shares in percent, every other metric goes by its own name."""
 
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -9,11 +10,14 @@ from markup import Page
 
 from dashboards.charts import charts_of
 from dashboards.figures.chart import Chart
+from dashboards.figures.tried import start_words, tried_of
 from dashboards.report import build_report
 from dashboards.score import Score, metric_words, score_of
 from dashboards.words import GLOSSARY, glossary_of
 
 OF_CLASSIFICATION = ("reliability", "calibration-error")  # an accuracy is meant there, whatever the study's score is
+OF_SHARES = (*OF_CLASSIFICATION, "good-space")  # of predictions, of trials: never a score
+PERCENTAGE = re.compile(r"\d+\.\d+\s?%")  # as accuracies are written; "95 % CI" is none
 SCHEDULES = {"schedule": ["cosine", "constant"]}
 
 
@@ -24,9 +28,13 @@ def regression(make):
 
 def words_of(chart: Chart) -> str:
     """Return all that a reader sees of a chart: its sentences, the titles in its figure, and its table's heads."""
-    drawn = json.dumps([json.loads(chart.figure.to_json()), chart.narrow], ensure_ascii=False)
     heads = [chart.table.caption, *(column.title for column in chart.table.columns)]
-    return " ".join([chart.heading, chart.reading, chart.caption, drawn, *heads])
+    return " ".join([chart.heading, chart.reading, chart.caption, drawn_words(chart), *heads])
+
+
+def drawn_words(chart: Chart) -> str:
+    """Return all that is written in a chart's figure, and under the pointer there."""
+    return json.dumps([json.loads(chart.figure.to_json()), chart.narrow], ensure_ascii=False)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +61,34 @@ def test_only_shares_are_percentages() -> None:
     assert (accuracy.axis("test"), accuracy.points) == ("test accuracy, %", "points")
     assert (r2.axis("test"), r2.points) == ("test R² × 100", "points (R² × 100)")
     assert (accuracy.percentage_points, r2.percentage_points) == ("percentage points", r2.points)
+    assert (accuracy.head("Validation"), r2.head("Validation")) == ("Validation", "Validation, R² × 100")
+
+
+@pytest.mark.parametrize(
+    ("value", "accuracy", "r2"),
+    [(0.9452, "94.52\u202f%", "94.52"), (-0.031, None, "−3.10"), (None, "–", "–"), (math.nan, "–", "–")],
+)
+def test_a_score_is_written_as_its_axis_counts(value: float | None, accuracy: str | None, r2: str) -> None:
+    assert Score("R²", share=False).text(value) == r2
+    if accuracy:
+        assert Score("accuracy", share=True).text(value) == accuracy
+
+
+def test_no_percent_sign_stands_behind_a_score_that_is_no_share(regression) -> None:
+    charts = charts_of(regression.findings, regression.frame, regression.cells)
+    starts = {start_words(start) for run in tried_of(regression.frame) for start, _ in run.scores}  # of the epochs
+    for id_ in charts.keys() - set(OF_SHARES):
+        entries = " ".join(entry.text for row in charts[id_].table.rows for entry in row)
+        assert set(PERCENTAGE.findall(drawn_words(charts[id_]) + entries)) <= starts, id_
+    page = build_report(regression.findings, regression.frame)
+    for id_ in OF_SHARES:
+        page = re.sub(rf'<figure class="chart" id="{id_}".*?</figure>', "", page, flags=re.DOTALL)
+    text = " ".join(Page(page).text)
+    assert set(PERCENTAGE.findall(text)) <= starts
+    best = regression.findings.selections[0].val_score
+    assert f"{100 * best:.2f}" in text
+    for head in ("Validation, R² × 100", "Test, last, R² × 100", "SGD, R² × 100", "Test R² × 100"):
+        assert head in text
 
 
 def test_a_regression_is_never_said_to_have_an_accuracy(regression) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from dashboards import evidence, verdicts
+from dashboards.score import score_of
 from dashboards.tables import Column, Entry, Table, capped
 
 
@@ -79,7 +80,7 @@ def test_only_verdicts_that_change_with_delta_are_listed(study) -> None:
 def test_a_value_at_the_edge_is_flagged(study) -> None:
     chosen = [replace(s, at_edge=()) for s in study.findings.selections]
     flagged = replace(chosen[0], at_edge=("learning_rate", "rho"))
-    table = evidence.selection_table([flagged, *chosen[1:]], study.cells)
+    table = evidence.selection_table([flagged, *chosen[1:]], study.cells, score_of(study.findings))
     assert (table.rows[0][-1].text, table.rows[0][-1].icon) == ("learning rate, rho", "flag")
     assert {(row[-1].text, row[-1].icon) for row in table.rows[1:]} == {("no", "")}
 

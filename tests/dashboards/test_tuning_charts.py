@@ -21,7 +21,7 @@ from dashboards.figures import (
 from dashboards.figures.tried import LAST, start_words, tried_of
 from dashboards.score import Score
 from study.findings import find
-from study.records import frame_of
+from study.frame import frame_of
 from study.stats import TuningCurve
 
 ACCURACY = Score("accuracy", share=True)
@@ -67,7 +67,7 @@ def test_the_map_of_rho_and_start_holds_the_selected_pair(made) -> None:
 
 def test_the_map_is_drawn_with_at_most_300_markers(made, monkeypatch) -> None:
     monkeypatch.setattr(rho_start, "MOST_DRAWN", 50)
-    figure, _ = rho_start.figure_of(rho_start.maps_of(tried_of(made.frame), (), made.cells))
+    figure, _ = rho_start.figure_of(rho_start.maps_of(tried_of(made.frame), (), made.cells), ACCURACY)
     assert max(len(trace.x) for trace in figure.data) <= 50
 
 
@@ -174,7 +174,7 @@ def test_transfer_keeps_sources_in_rows_and_chance_at_the_foot(made) -> None:
     figure, _ = transfer.figure_of([found])
     assert len(figure.layout.shapes) == 4 * 4 + 4
     assert figure.layout.yaxis.ticktext[-1] == transfer.BLIND
-    assert len(transfer.table_of([found], ACCURACY).rows) == 4 * 3
+    assert len(transfer.table_of([found], ACCURACY, 100).rows) == 4 * 3
 
 
 def test_optimism_is_that_of_the_findings(made) -> None:

@@ -11,7 +11,8 @@ from synthetic import synthetic_study, write_results
 from dashboards.__main__ import main
 from dashboards.report import write_report
 from dashboards.watch import in_background, until_parent_exits, watch
-from study.records import RunRecord, write_record
+from study.record_files import write_record
+from study.records import RunRecord
 from study.results import ResultsError, load
 
 RELOADS = 'data-reload="7"'

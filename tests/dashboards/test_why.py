@@ -11,7 +11,8 @@ from dashboards.charts import charts_of
 from dashboards.figures import dots, lines, plane, relation, sharpness
 from dashboards.report import build_report
 from study.findings import find
-from study.records import Probe, frame_of
+from study.frame import frame_of
+from study.records import Probe
 from study.stats import robust_slopes
 
 

@@ -11,10 +11,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from study.records import read_records
+from study.record_files import read_records
 from study.results import load
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
 SPEC = """\
 name = "tiny"
 question = "Does a study survive this?"
@@ -28,8 +29,10 @@ trials = 2
 task = "tiny_task:build"
 factors = { train_size = 40, epochs = 4, batch_size = 10 }
 """
-INLINE = (sys.executable, str(HERE / "inline.py"))
-LIMIT_S, GRACE_S = 600, 90  # Ray takes a while to notice that its driver is gone
+PRODUCT = (sys.executable, "-m", "study.run")
+INLINE = (sys.executable, str(HERE / "inline.py"))  # without Ray
+SLICED = (sys.executable, str(HERE / "sliced.py"))  # every run is saved after each epoch
+LIMIT_S, GRACE_S = 600, 90  # after a SIGKILL two of Ray's agents wait for an answer for a minute
 
 
 class FaultError(AssertionError):
@@ -49,36 +52,37 @@ class Ended:
 class Laboratory:
     """A folder with the tiny task in it, where studies are started.
 
+    The undisturbed study is run without Ray, one run after the other: nothing of the engine's can be in its numbers.
+
     Args:
         home: An empty folder.
-        command: What is started: the product, or `inline`.
+        product: What is started where nothing else is asked for: the product, or `INLINE`.
     """
 
     home: Path
-    command: tuple[str, ...] = (sys.executable, "-m", "study.run")
+    product: tuple[str, ...] = PRODUCT
     reference: Path = field(init=False)
+    longest_end_s: float = field(default=0.0, init=False)  # from the end of the last driver to that of all processes
 
     def __post_init__(self) -> None:
         shutil.copy(HERE / "tiny_task.py", self.home)
         (self.home / "tiny.toml").write_text(SPEC)
         self.reference = self.home / "undisturbed"
-        demand(self.start(self.reference).code == 0, "the undisturbed study ends")
+        demand(self.start(self.reference, command=INLINE).code == 0, "the undisturbed study ends")
 
-    def start(self, folder: Path, *flags: str, **environment: str) -> Ended:
-        """Start the study in a new folder, with a fault in its environment."""
-        return self._run(["tiny.toml", "--out", str(folder), *flags], folder, environment)
+    def start(self, folder: Path, *flags: str, command: tuple[str, ...] | None = None, **environment: str) -> Ended:
+        """Start the study in a folder, or go on where it has been started, with a fault in its environment."""
+        going_on = (folder / "spec.toml").exists()
+        what = ["--resume", str(folder)] if going_on else ["tiny.toml", "--out", str(folder)]
+        return self._run(command or self.product, [*what, *flags], folder, environment)
 
-    def resume(self, folder: Path, *flags: str) -> Ended:
-        """Go on with a study, without a fault."""
-        return self._run(["--resume", str(folder), *flags], folder, {})
-
-    def _run(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> Ended:
-        mark = {"FAULTS_OF": str(folder), "FAULT_FOLDER": str(folder), "TRIAL_FAULT_DONE": f"{folder}-fault-done"}
-        mark["FAULT_COMMAND"] = json.dumps([*self.command, "--resume", str(folder)])
+    def _run(self, command: tuple[str, ...], arguments: list[str], folder: Path, environment: dict[str, str]) -> Ended:
+        mark = {"FAULTS_OF": str(folder), "FAULT_FOLDER": str(folder), "OMP_NUM_THREADS": "1"}
+        mark["FAULT_COMMAND"] = json.dumps([*command, "--resume", str(folder)])
         driver = subprocess.Popen(
-            [*self.command, *arguments],
+            [*command, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.home, start_new_session=True,
-            env=os.environ | {"PYTHONPATH": str(HERE / "site"), "OMP_NUM_THREADS": "1"} | mark | environment,
+            env=os.environ | {"PYTHONPATH": f"{HERE / 'site'}{os.pathsep}{ROOT}"} | mark | environment,
         )  # fmt: skip
         try:
             output, errors = driver.communicate(timeout=LIMIT_S)
@@ -86,14 +90,15 @@ class Laboratory:
             os.killpg(driver.pid, signal.SIGKILL)
             raise FaultError(f"the command did not end within {LIMIT_S} s") from None
         # A user's own code may show where it raised; the command itself may not end in a traceback.
-        demand('run.py", line' not in errors + output, f"the command shows no traceback: {(errors + output)[-1500:]}")
-        self._no_orphans(folder)
+        demand('run.py", line' not in errors + output, f"the command shows no traceback: {errors[:5000] + output}")
         return Ended(driver.returncode, output, errors)
 
-    def _no_orphans(self, folder: Path) -> None:
-        deadline = time.monotonic() + GRACE_S
-        while (left := processes_of(folder)) and time.monotonic() < deadline:
+    def leaves_nobody(self, folder: Path) -> None:
+        """Wait until all that was started for a folder's study has ended, however its drivers did."""
+        began = time.monotonic()
+        while (left := processes_of(folder)) and time.monotonic() < began + GRACE_S:
             time.sleep(0.2)
+        self.longest_end_s = max(self.longest_end_s, time.monotonic() - began)
         for process in left:
             os.kill(process, signal.SIGKILL)
         demand(not left, f"no process is left behind after {GRACE_S} s: {left}")
@@ -106,11 +111,10 @@ class Laboratory:
             demand(record.measurements == theirs[run_id].measurements, f"run {run_id} has the same measurements")
             demand(record.status == theirs[run_id].status, f"run {run_id} has the same status")
         demand(findings_of(folder) == findings_of(self.reference), "the findings are the same")
-        names = {path.name for path in folder.iterdir()}
-        expected = {path.name for path in self.reference.iterdir()}
+        names, expected = ({path.name for path in of.iterdir()} - {"ray"} for of in (folder, self.reference))
         demand(names == expected, f"the folder holds what an undisturbed one does: {names ^ expected}")
-        halves = [path for path in folder.rglob("*") if path.name.endswith((".tmp", ".building"))]
-        demand(not halves, f"no half-written file is left: {halves}")
+        halves = [path for path in folder.rglob("*") if path.name.endswith((".tmp", ".building", ".pt"))]
+        demand(not halves, f"no half-written file and no checkpoint is left: {halves}")
         demand(
             trials_in(folder / "optuna.db") == trials_in(self.reference / "optuna.db"), "optuna.db has every trial once"
         )

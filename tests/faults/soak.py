@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from faults.laboratory import HERE, SPEC, processes_of
+from faults.laboratory import HERE, ROOT, SPEC, processes_of
 
 HUNDRED = 100
 
@@ -47,7 +47,7 @@ def _soak(home: Path, runs: int) -> int:
         driver = subprocess.Popen(
             [sys.executable, "-m", "study.run", "tiny.toml", "--out", str(folder), "--no-report"],
             stdout=log, stderr=log, cwd=home, start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "FAULTS_OF": str(folder)},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FAULTS_OF": str(folder)},
         )  # fmt: skip
         samples = []
         while driver.poll() is None:
@@ -82,18 +82,18 @@ def _is_zombie_of(entry: Path, driver: int) -> bool:
 
 
 def _print(samples: list[Sample], ends: list[float]) -> None:
-    # The first hundred runs fill caches; what grows after that grows for ever.
-    settled = [s for s in samples if s.runs >= HUNDRED and s.files] or samples
+    # The first hundred runs fill caches; what grows after that grows for ever. After the last come findings and views.
+    settled = [s for s in samples if HUNDRED <= s.runs < len(ends)] or samples
     runs = np.array([s.runs for s in settled])
     print(f"{len(ends)} runs in {ends[-1] - ends[0]:.0f} s")
     for name, values in (
         ("memory of the driver, MB", [s.memory_mb for s in settled]),
         ("open files of the driver", [s.files for s in settled]),
     ):
+        third = [values[len(values) * part // 3] for part in range(3)] + [values[-1]]
         slope = np.polynomial.Polynomial.fit(runs, values, 1).convert().coef[1] * 1000
-        print(
-            f"{name}: {values[0]:.0f} at run {runs[0]}, {values[-1]:.0f} at run {runs[-1]}; {slope:+.1f} per 1,000 runs"
-        )
+        thirds = " → ".join(f"{value:.0f}" for value in third)
+        print(f"{name}: {thirds} from run {runs[0]} to {runs[-1]}, by thirds; {slope:+.1f} per 1,000 runs")
     gaps = np.diff(ends)
     for name, part in (("first", gaps[:HUNDRED]), ("last", gaps[-HUNDRED:])):
         print(f"seconds per run, {name} {len(part)}: mean {part.mean():.3f}, median {statistics.median(part):.3f}")

@@ -1,22 +1,28 @@
-"""A task of one layer and forty points, and the ways in which a user's code can go wrong, once each.
+"""A task of one layer and forty points, and the ways in which a user's code can go wrong, in the stages given.
 
-``TRIAL_FAULT`` is what happens and where: ``SIGKILL tune 1`` is in the second run of the tune stage that comes to its
-fifth step. A file next to the results says that it has happened.
+``TRIAL_FAULT`` is what happens, in the stages ``TRIAL_STAGES``: once each, in the first run that comes to its tenth
+step, or, of what makes runs diverge, in every run. Files next to the results say that it has happened.
 """
 
 import contextlib
 import os
 import random
+import resource
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from study.tasks import Task, classification
+
+AT_CALL = 10  # of the loss: in the third epoch, with SAM in the second; what is tried before a study calls it less
+DEVICE_HOLDS = 1  # model, on a device that is but a list
 
 
 def build(seed: int, factors: dict[str, object]) -> Task:
@@ -25,42 +31,55 @@ def build(seed: int, factors: dict[str, object]) -> Task:
     targets = (inputs[:, 0] + 0.5 * inputs[:, 1] > 0).long()
     parts = [(inputs[begin:end], targets[begin:end]) for begin, end in ((0, 40), (40, 60), (60, 80))]
     task = classification(nn.Linear(4, 2), parts[0], parts[1], lambda: parts[2], classes=2)
-    what, _, where = os.environ.get("TRIAL_FAULT", "").partition(" ")
-    # Seeds of the two stages differ: 0 in tune, from 1000 in confirm.
-    if what and where == ("tune" if seed == 0 else "confirm"):
-        happens = _Fault(what)
-        task = Task(
-            task.model, task.train, task.val, task.test, task.loss, task.metric, task.guess,
-            training_loss=happens, classifies=True,
-        )  # fmt: skip
-    return task
+    stage = "tune" if seed == 0 else "confirm"  # seeds of the two stages differ: 0 in tune, from 1000 in confirm
+    whats = os.environ.get("TRIAL_FAULT", "").split()
+    if not whats or stage not in os.environ["TRIAL_STAGES"]:
+        return task
+    if "leaks" in whats:
+        _leak(stage)
+    faulty = _FaultyLoss(whats, stage)
+    return replace(task, training_loss=faulty, metric=replace(task.metric, of=faulty.metric(task.metric.of)))
 
 
-class _Fault:
-    """Cross-entropy that does something else, too, at its fifth call in the first run that gets there."""
+class _FaultyLoss:
+    """Cross-entropy that does something else, too, at its tenth call."""
 
-    def __init__(self, what: str) -> None:
-        self._what, self._calls = what, 0
+    def __init__(self, whats: list[str], stage: str) -> None:
+        self._whats, self._stage, self._calls = whats, stage, 0
 
-    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         self._calls += 1
         loss = functional.cross_entropy(outputs, targets)
-        if _in_driver():  # it tries a step before the study starts; what is wrong then is said before anything has run
-            return loss
-        if self._calls == 5 and _first():
-            _FAULTS[self._what]()
-        return loss * float("nan") if self._calls >= 5 and self._what == "NaN" else loss
+        for what in self._whats if self._calls >= AT_CALL else []:
+            if what in _DIVERGE:
+                _first(what, self._stage)
+                loss = _DIVERGE[what](loss, outputs)
+            elif self._calls == AT_CALL and what in _HAPPEN and _first(what, self._stage):
+                _HAPPEN[what]()
+        return loss
+
+    def metric(self, of: Callable[[Tensor, Tensor], Tensor | float]) -> Callable[[Tensor, Tensor], Tensor | float]:
+        bad = next((float(what.removesuffix("-metric")) for what in self._whats if what.endswith("-metric")), None)
+        return lambda outputs, targets: bad if bad is not None and self._calls >= AT_CALL else of(outputs, targets)
 
 
-def _in_driver() -> bool:
-    return os.getsid(0) == os.getpid()  # the laboratory starts it as the leader of a session
-
-
-def _first() -> bool:
+def _first(what: str, stage: str) -> bool:
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(os.environ["TRIAL_FAULT_DONE"], os.O_CREAT | os.O_EXCL))
+        os.close(os.open(f"{os.environ['FAULT_FOLDER']}-{what}-{stage}", os.O_CREAT | os.O_EXCL))
         return True
     return False
+
+
+_leaked: list[Tensor] = []
+
+
+def _leak(stage: str) -> None:
+    """Keep a model's memory for as long as the process lives, on a device that has room for few."""
+    if os.getsid(0) != os.getpid():  # not in the driver, which the laboratory starts as the leader of a session
+        _leaked.append(torch.empty(1000))
+        if len(_leaked) > DEVICE_HOLDS:
+            _first("leaks", stage)
+            raise torch.OutOfMemoryError("CUDA out of memory. (This device is but a list.)")
 
 
 def _raise(error: Exception) -> None:
@@ -79,16 +98,43 @@ def _seeds() -> None:
     random.seed(1)
 
 
-_FAULTS = {
+def _eat() -> None:
+    """Take memory until somebody ends this."""
+    eaten = []
+    for _ in range(55):
+        eaten.append(b"x" * 200_000_000)
+        time.sleep(0.1)
+
+
+def _die_with_checkpoints(damage: Callable[[Path], object]) -> None:
+    """Damage whatever has been saved, and die: the retry finds it so."""
+    saved = list(Path(os.environ["FAULT_FOLDER"]).glob("ray/**/run.pt"))
+    for path in saved or [Path("no checkpoint was saved")]:
+        damage(path)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+_HAPPEN: dict[str, Callable[[], object]] = {
     "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "SIGSEGV": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "os._exit": lambda: os._exit(7),
     "exception": lambda: _raise(RuntimeError("a bug of the user's")),
     "MemoryError": lambda: _raise(MemoryError()),
+    "eats": _eat,
     "hang": lambda: time.sleep(3600),
     "prints": lambda: print("x" * 5_000_000),
     "forks": _fork,
     "chdir": lambda: os.chdir(Path("/")),
     "seeds": _seeds,
-    "NaN": lambda: None,
+    "truncated-checkpoint": lambda: _die_with_checkpoints(lambda path: os.truncate(path, path.stat().st_size // 2)),
+    "zeroed-checkpoint": lambda: _die_with_checkpoints(lambda path: path.write_bytes(bytes(path.stat().st_size))),
+    "vanished-checkpoint": lambda: _die_with_checkpoints(lambda path: path.unlink()),
+    "full-disk": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, resource.RLIM_INFINITY)),
+}
+_DIVERGE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "nan-loss": lambda loss, _: loss * float("nan"),
+    "inf-loss": lambda loss, _: loss * float("inf"),
+    "nan-gradient": lambda loss, outputs: loss + (outputs * 0).sum().abs().sqrt(),  # 0, with a slope of 0 · ∞
+    "nan-metric": lambda loss, _: loss,
+    "inf-metric": lambda loss, _: loss,
 }

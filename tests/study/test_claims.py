@@ -8,7 +8,7 @@ from synthetic import planned_runs, synthetic_study
 
 from study.claims import claim_table, outcome_table, overall
 from study.findings import find
-from study.records import frame_of
+from study.frame import frame_of
 from study.results import Study
 
 

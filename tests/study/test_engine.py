@@ -111,6 +111,34 @@ def test_a_trial_is_killed_after_the_limit_and_not_before(monkeypatch: pytest.Mo
     assert watch.why("b") is None
 
 
+def test_where_ray_itself_has_died_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from study.engine import cluster  # noqa: PLC0415
+
+    dead = [("log_monitor", None)]  # nothing depends on it
+    monkeypatch.setattr(cluster.worker, "_global_node", SimpleNamespace(dead_processes=lambda: dead))
+    cluster.check_that_ray_lives()
+    dead.append(("raylet", None))
+    with pytest.raises(EngineError, match=r"raylet has died .* --resume"):
+        cluster.check_that_ray_lives()
+
+
+def test_a_run_goes_on_that_can_be_neither_saved_nor_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    from study.engine.worker import StudyRun, tune  # noqa: PLC0415
+
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    worker: Any = object.__new__(StudyRun)
+    worker._storage, worker._run = None, "half restored"
+    monkeypatch.setattr(tune.Trainable, "save", fails)
+    assert worker.save().checkpoint is None
+    assert "can't be saved (No space left on device)" in worker._note
+    monkeypatch.setattr(tune.Trainable, "restore", fails)
+    worker.restore("a checkpoint")
+    assert worker._run is None
+    assert "starts anew, because [Errno 28]" in worker._note
+
+
 def test_a_users_modules_travel_and_installed_ones_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from study.engine.cluster import module_paths  # noqa: PLC0415
 
@@ -194,4 +222,4 @@ def test_the_slurm_script_is_valid_bash_and_starts_the_study(tmp_path: Path) -> 
 def test_a_workers_start_does_not_import_what_only_the_driver_needs() -> None:
     code = "import sys, study.trial; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"sklearn", "torchvision", "ray", "optuna"} & set(done.stdout.split())
+    assert not {"sklearn", "torchvision", "ray", "optuna", "scipy.ndimage"} & set(done.stdout.split())

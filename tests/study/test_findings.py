@@ -26,8 +26,9 @@ from study.findings import (
     write_findings,
 )
 from study.findings.schema import findings_schema, schema_text
+from study.frame import frame_of
 from study.methods import METHODS, epochs_factor_of_baseline
-from study.records import Measurement, RunRecord, frame_of
+from study.records import Measurement, RunRecord
 from study.spec import StudySpec
 from study.stats import Effect
 

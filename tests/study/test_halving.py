@@ -18,12 +18,13 @@ from study.agenda import Agenda
 from study.estimate import sizes
 from study.factors import default_factors
 from study.findings import Findings, find
+from study.frame import frame_of
 from study.halving import stopped, with_rungs
 from study.methods import METHODS
 from study.optuna_store import OptunaStore
 from study.plan import BATCH, Proposal, Search, gradient_evaluations, searches, tune_job
 from study.proposals import needed_outcomes
-from study.records import Job, Measurement, RunRecord, frame_of
+from study.records import Job, Measurement, RunRecord
 from study.selection import best_measurement, select
 from study.space import REDUCTION, SearchSpace
 from study.spec import SpecError, StudySpec, builtin_specs, extends, parse_spec

@@ -8,10 +8,12 @@ import torch
 from safetensors.torch import load
 
 from study.agenda import Agenda
+from study.files import write_atomically
 from study.landscape import measure_piece, missing_pieces, read_content
 from study.models import build_model
 from study.plan import confirm_jobs, gradient_evaluations, searches
-from study.records import PROBES, LineRecord, PlaneRecord, RunRecord, read_lines, read_planes, write_atomically
+from study.record_files import read_lines, read_planes
+from study.records import PROBES, LineRecord, PlaneRecord, RunRecord
 from study.selection import Selection
 from study.spec import parse_spec
 from study.tasks import Pool, load_data

@@ -13,18 +13,12 @@ from synthetic import synthetic_study, write_results
 
 from study.agenda import Agenda
 from study.conduct import opened
+from study.files import write_atomically
+from study.frame import frame_of
 from study.lock import hold
 from study.migrations import RECORD_VERSION
-from study.records import (
-    METRICS,
-    Job,
-    RecordError,
-    RunRecord,
-    frame_of,
-    read_records,
-    write_atomically,
-    write_record,
-)
+from study.record_files import RecordError, read_records, write_record
+from study.records import METRICS, Job, RunRecord
 from study.results import (
     ResultsError,
     freeze_spec,
@@ -107,6 +101,29 @@ def test_the_frame_has_one_row_per_run_weights_and_epoch(study: tuple[StudySpec,
     assert len(frame) == sum(max(1, len(record.measurements)) for record in study[1])
     assert set(METRICS) <= set(frame.columns)
     assert "label_noise" in frame.columns
+
+
+def test_the_frame_is_what_one_dict_a_row_makes(study: tuple[StudySpec, list[RunRecord]]) -> None:
+    failed = study[1][0].model_copy(update={"status": "failed", "measurements": (), "error": "boom"})
+    for records in (study[1], [failed], [failed, *study[1][1:]]):
+        rows = [row for record in records for row in _rows(record)]
+        frame = frame_of(records)
+        expected = pd.DataFrame(rows).astype(dict.fromkeys(METRICS, "float64"))
+        assert set(frame.columns) == set(expected.columns)
+        pd.testing.assert_frame_equal(frame, expected[frame.columns], check_dtype=False)
+
+
+def _rows(record: RunRecord) -> list[dict[str, object]]:
+    """Return the rows of a run, one by one: the slow and obvious twin of `frame_of`."""
+    job, run = record.job.model_dump(), record.model_dump()
+    shared = {name: run[name] for name in ("run_id", "status", "error", "gradient_evaluations", "forward_evaluations",
+              "skipped_steps", "train_s", "evaluate_s", "wall_s", "device")}  # fmt: skip
+    shared |= {name: job[name] for name in ("stage", "cell", "task", "family", "epochs_factor", "learning_rate", "rho",
+               "average_start", "seed", "trial", "search")} | job["factors"]  # fmt: skip
+    nothing = {"weights": "last", "epoch": 0} | dict.fromkeys(METRICS)
+    return [
+        shared | row | {"final": row["epoch"] in (0, record.job.epochs)} for row in run["measurements"] or [nothing]
+    ]
 
 
 def test_a_failed_run_keeps_its_row(study: tuple[StudySpec, list[RunRecord]]) -> None:

@@ -1,10 +1,13 @@
 """The command line: bad input gets one sentence and exit code 2, and nothing is written."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
-from study.engine.slots import EngineError, Slots, plan_slots
+from study.engine.slots import EngineError, Slots, plan_slots, plan_threads
+from study.estimate import step_times_by_threads
 from study.progress import format_duration
 from study.results import freeze_spec
 from study.run import main
@@ -134,6 +137,38 @@ def test_a_request_that_can_never_be_met_is_refused(
 ) -> None:
     with pytest.raises(EngineError, match=message):
         plan_slots(resources, **asked)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "runs", "most", "gain", "chosen"),
+    [
+        (8, 100, None, 1.0, 1),  # every CPU has a run of its own, whatever threads would gain
+        (8, 100, 20, 1.0, 1),
+        (8, 2, None, 1.0, 4),  # two runs: threads that gain in full fill the machine
+        (8, 100, 3, 1.0, 4),
+        (8, 2, None, 0.0, 1),  # a step that threads don't speed up
+        (8, 1, None, 1.0, 8),
+        (1, 1, None, 1.0, 1),
+    ],
+)
+def test_threads_fill_what_runs_leave_idle(cpus: int, runs: int, most: int | None, gain: float, chosen: int) -> None:
+    asked: list[Sequence[int]] = []
+
+    def times(counts: Sequence[int]) -> dict[int, float]:
+        asked.append(counts)
+        return {count: count**-gain for count in counts}
+
+    found, why = plan_threads(cpus, runs, most, times)
+    assert found == chosen
+    assert len(asked) == bool(why) == (min(runs, most or runs) < cpus)
+
+
+def test_a_step_is_timed_on_every_number_of_threads() -> None:
+    before = torch.get_num_threads()
+    found = step_times_by_threads(load_spec("smoke")[0], [1, 2])
+    assert found[1] == 1
+    assert found[2] > 0
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,19 @@ def test_one_seed_gives_every_train_size_the_same_validation_and_a_prefix(digits
     np.testing.assert_array_equal(small.train_inputs, large.train_inputs[:100])
 
 
+def test_no_more_examples_validate_than_train_or_a_thousand() -> None:
+    rows = np.arange(9000)
+    pool = Pool(rows[:, None], rows % 10, 3000, 10, (rows[:0, None], rows[:0]))
+    sizes = (500, 1000, 2000, 3000, 6000)
+    splits = [draw_split(pool, default_factors("digits") | {"train_size": size}, seed=2) for size in sizes]
+    assert [len(split.val_labels) for split in splits] == [1000, 1000, 2000, 3000, 3000]
+    largest = splits[-1]
+    for split in splits:
+        np.testing.assert_array_equal(split.val_inputs, largest.val_inputs[: len(split.val_labels)])
+        np.testing.assert_array_equal(split.train_inputs, largest.train_inputs[: len(split.train_labels)])
+        assert not set(split.train_inputs.ravel()) & set(largest.val_inputs.ravel())
+
+
 def test_train_and_validation_are_disjoint_rows(digits: Pool) -> None:
     marked = Pool(np.arange(1400, dtype=np.float32)[:, None], digits.labels, 400, 10, digits.open_test("confirm"))
     split = draw_split(marked, default_factors("digits"), seed=5)

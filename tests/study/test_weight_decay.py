@@ -11,10 +11,10 @@ from synthetic import planned_runs, spec_text, synthetic_study
 
 from study.agenda import Agenda
 from study.findings import find
+from study.frame import frame_of
 from study.optuna_store import OptunaStore
 from study.plan import confirm_jobs, searches
 from study.proposals import Outcome, propose, qmc_design
-from study.records import frame_of
 from study.space import SearchRange, SearchSpace
 from study.spec import SpecError, StudySpec, builtin_specs, extends, load_spec, parse_spec
 from study.stats.tuning import settings_needed

@@ -1,8 +1,8 @@
-"""Python runs this at its start, if its folder is on the path: it lets a fault happen to the driver at a chosen write.
+"""Python runs this at its start, if its folder is on the path: it lets a fault happen to the driver at chosen writes.
 
-``FAULT_AT`` is a part of a file's path and a number: ``/records/ 3`` is the third time that a record is about to be put
-in place, its content written and its name still temporary. ``FAULT_DO`` is what happens then. The product knows
-nothing of it.
+``FAULT_AT`` holds moments, divided by semicolons, in their order: ``/records/ 3`` is the write of a record when three
+are there already; its content is written then, and its name is still temporary. ``FAULT_DO`` is what happens at each,
+and a file beside the results says that it has happened. The product knows nothing of it.
 """
 
 import json
@@ -12,19 +12,20 @@ import subprocess
 import time
 from pathlib import Path
 
-_fsync, _time = os.fsync, time.time
-_seen = 0
+_fsync = os.fsync
 
 
 def _watched_fsync(descriptor: int) -> None:
-    global _seen
     _fsync(descriptor)
-    part, _, number = os.environ["FAULT_AT"].rpartition(" ")
-    path = os.readlink(f"/proc/self/fd/{descriptor}")
-    if part in path and os.getpid() == _DRIVER:
-        _seen += 1
-        if _seen == int(number):
-            _do(os.environ["FAULT_DO"], Path(os.environ["FAULT_FOLDER"]))
+    if os.getpid() != _DRIVER or not _moments:
+        return
+    folder, (part, _, number) = Path(os.environ["FAULT_FOLDER"]), _moments[0].rpartition(" ")
+    there = len(list(folder.glob("records/*.json")))
+    if part in os.readlink(f"/proc/self/fd/{descriptor}") and there >= int(number):
+        del _moments[0]
+        with Path(f"{folder}-struck").open("a") as file:
+            file.write(f"{part} {number}\n")
+        _do(os.environ["FAULT_DO"], folder)
 
 
 def _do(what: str, folder: Path) -> None:
@@ -32,6 +33,9 @@ def _do(what: str, folder: Path) -> None:
         os.kill(os.getpid(), int(what))
     elif what == "group-ctrl-c":  # a terminal sends it to the whole group
         os.killpg(os.getpgrp(), 2)
+    elif what in ("raylet", "gcs_server"):
+        [process] = [pid for pid, name in _children() if name == what]
+        os.kill(process, 9)
     elif what == "full disk":
         resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
     elif what == "full disk for the database":
@@ -39,16 +43,31 @@ def _do(what: str, folder: Path) -> None:
     elif what == "vanish":
         folder.rename(f"{folder}-gone")
     elif what == "clock":
-        time.time = lambda: _time() - 86_400
+        time.time = lambda before=time.time: before() - 86_400
     elif what == "second driver":
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FAULT_")}
         done = subprocess.run(json.loads(os.environ["FAULT_COMMAND"]), capture_output=True, text=True, env=clean)
-        Path(f"{folder}-second").write_text(f"{done.returncode} {os.getpid()} {done.stderr}")
+        with Path(f"{folder}-second").open("a") as file:
+            file.write(json.dumps([done.returncode, os.getpid(), done.stderr]) + "\n")
     else:
         raise ValueError(what)
 
 
+def _children() -> list[tuple[int, str]]:
+    """Return the processes that this one has started, by number and name."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                head, _, rest = (entry / "stat").read_text().rpartition(") ")
+            except OSError:
+                continue
+            if int(rest.split()[1]) == os.getpid():
+                found.append((int(entry.name), head.partition("(")[2]))
+    return found
+
+
 if os.environ.get("FAULT_AT") and "FAULT_DRIVER" not in os.environ:
-    _DRIVER = os.getpid()
+    _DRIVER, _moments = os.getpid(), os.environ["FAULT_AT"].split(";")
     os.environ["FAULT_DRIVER"] = str(_DRIVER)  # Ray's processes inherit it and are left alone
     os.fsync = _watched_fsync

@@ -1,0 +1,144 @@
+"""The same small study with plain Optuna, plain Ray Tune, and Lightning with torch.optim.swa_utils: time and accuracy.
+
+    PYTHONPATH=.:tests python -m benchmarks.bench_peers [--trials 8] [--seeds 5] [--turns 3] [--lightning PYTHON]
+
+Everybody gets the same data, net, learning rates, radii and starts of averaging, tries every configuration and trains
+the best one of each method again on fresh seeds. A useful measurement is a (configuration, weights, seed) with its
+score: of a run, a peer has the last weights and one average, which is what its library keeps; the study has the last
+weights and an average at each start. Wall time is that of the whole command, from start to end. Contenders take turns,
+in an order that rotates; ratios are taken within a turn.
+
+Accuracies are compared run by run: the same configuration, the same seed, the same weights (the last, and the average
+from the proposed start); the runs differ in the order of their data alone.
+
+Lightning is no dependency of the tests: ``pip install '.[bench]'`` brings it, or name a Python that has it.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.conditions import HERE, header, python, spread, table
+from benchmarks.peers.problem import METHODS, spec_of
+from benchmarks.process_trees import Took, timed
+from scipy import stats
+
+from study.records import RunRecord
+from study.results import load
+
+OURS = "this platform"
+PEERS = {
+    "plain Optuna, 2 processes": "plain_optuna",
+    "plain Ray Tune, defaults": "plain_ray_tune",
+    "Lightning + swa_utils, 2 processes": "lightning_swa",
+}
+
+
+def ours(trials: int, seeds: int) -> tuple[Took, dict[str, Any]]:
+    """Run the study; return what it took, and its scores in the form of the peers'."""
+    with tempfile.TemporaryDirectory(prefix="peers-") as home:
+        folder = Path(home) / "results"
+        (Path(home) / "peers.toml").write_text(spec_of(trials, seeds)[1])
+        took = timed(
+            python("-m", "study.run", f"{home}/peers.toml", "--out", str(folder), "--no-report", "--quiet",
+                   "--max-concurrent", "2")
+        )  # fmt: skip
+        records = load(folder).records
+    tuned = [record for record in records if record.job.stage == "tune"]
+    return took, {
+        "tuned": [[r.job.family, r.job.trial, *_last_and_proposed(r)] for r in tuned],
+        "tested": {},
+        "runs": len(records),
+        "measurements": sum(sum(m.epoch == r.job.epochs for m in r.measurements) for r in records),
+    }
+
+
+def _last_and_proposed(record: RunRecord) -> tuple[float, float]:
+    scores = {m.weights: m.val_score or 0.0 for m in record.measurements if m.epoch == record.job.epochs}
+    return scores["last"], scores[f"swa@{record.job.average_start!r}"]
+
+
+def peer(module: str, interpreter: str, trials: int, seeds: int) -> tuple[Took, dict[str, Any]]:
+    """Run one peer; return what it took and its scores."""
+    command = [interpreter, "-m", f"benchmarks.peers.{module}", "--trials", str(trials), "--seeds", str(seeds)]
+    paths = f"{HERE.parents[1]}:{HERE.parent}"
+    took = timed(command, PYTHONPATH=paths, PYTHONWARNINGS="ignore")
+    found = json.loads(took.output.splitlines()[-1])
+    return took, found | {"measurements": 2 * found["runs"]}
+
+
+def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float, float, int]:
+    """Return our mean validation accuracy minus theirs over equal runs, half its 95 % interval, and how many."""
+    by_run = {(family, index): scores for family, index, *scores in theirs["tuned"]}
+    gaps = np.array([
+        own - other
+        for family, index, *scores in mine["tuned"]
+        for own, other in zip(scores, by_run[family, index], strict=True)
+    ])  # fmt: skip
+    if len(gaps) < 2 or np.ptp(gaps) == 0:
+        return float(gaps.mean()), math.nan, len(gaps)
+    half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / math.sqrt(len(gaps))
+    return float(gaps.mean()), float(half), len(gaps)
+
+
+def main() -> None:
+    """Print a row for every contender."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=8, help="configurations of each family")
+    parser.add_argument("--seeds", type=int, default=5, help="fresh seeds of each method's best")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--lightning", default=sys.executable, metavar="PYTHON", help="a Python that has lightning")
+    given = parser.parse_args()
+    has_lightning = not subprocess.run([given.lightning, "-c", "import lightning"], capture_output=True).returncode
+    names = [OURS, *(name for name, module in PEERS.items() if has_lightning or module != "lightning_swa")]
+    print(header(), flush=True)
+    if not has_lightning:
+        print(f"left out: {given.lightning} has no lightning; `pip install '.[bench]'` brings it")
+    took: dict[str, list[Took]] = {name: [] for name in names}
+    found: dict[str, dict[str, Any]] = {}
+    for turn in range(given.turns):
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            interpreter = given.lightning if "Lightning" in name else sys.executable
+            row, found[name] = (
+                ours(given.trials, given.seeds)
+                if name == OURS
+                else peer(PEERS[name], interpreter, given.trials, given.seeds)
+            )
+            took[name].append(row)
+            print(f"  {name}: {row.wall_s:.1f} s, {row.cpu_s:.1f} s CPU", flush=True)
+    print(f"\n{_result(names, took, found)}")
+    for method in METHODS:
+        tested = {name: statistics.mean(found[name]["tested"][method]) for name in names if name != OURS}
+        print(f"  {method}: test accuracy " + ", ".join(f"{name} {value:.3f}" for name, value in tested.items()))
+
+
+def _result(names: list[str], took: dict[str, list[Took]], found: dict[str, dict[str, Any]]) -> str:
+    rows = [["contender", "runs", "measurements", "wall s", "CPU s", "CPU s a run", "wall s a measurement",
+             "times ours", "accuracy, ours minus theirs"]]  # fmt: skip
+    for name in names:
+        runs, measurements = found[name]["runs"], found[name]["measurements"]
+        wall, cpu = [row.wall_s for row in took[name]], [row.cpu_s for row in took[name]]
+        mine = [row.wall_s / found[OURS]["measurements"] for row in took[OURS]]
+        times = [own / measurements / base for own, base in zip(wall, mine, strict=True)]
+        mean, half, number = difference(found[OURS], found[name])
+        rows.append(
+            [
+                name, str(runs), str(measurements), spread(wall, 1), spread(cpu, 1), spread([s / runs for s in cpu]),
+                spread([s / measurements for s in wall], 3), spread(times),
+                "–" if name == OURS else f"{mean:+.4f} ± {half:.4f} (n = {number})",
+            ]
+        )  # fmt: skip
+    return table(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The problem that all peers solve: noisy digits, the study's own data, net and hyper-parameters, and nothing else."""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from study.plan import FIRST_CONFIRM_SEED, TUNE_SEED, cells
+from study.proposals import qmc_design
+from study.spec import StudySpec, parse_spec
+from study.streams import torch_seed
+from study.tasks import build_task, load_data
+
+EPOCHS, BATCH, MOMENTUM, WEIGHT_DECAY = 15, 100, 0.9, 5e-4
+SPEC = """name = "peers"
+question = "Do SAM and averaging help on noisy digits?"
+budgets = ["E"]
+primary_budget = "E"
+confirm_seeds = {seeds}
+
+[search]
+trials = {trials}
+
+[[problems]]
+task = "digits"
+factors.epochs = 15
+factors.label_noise = 0.3
+factors.schedule = "cosine"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What one run is trained with; with rho = 0 it is plain SGD."""
+
+    family: str
+    index: int
+    learning_rate: float
+    rho: float
+    average_start: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Accuracies of the last and of the averaged weights."""
+
+    last: float
+    average: float
+    test_last: float
+    test_average: float
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A net at its first weights, and the three parts of the data."""
+
+    model: nn.Module
+    train: tuple[Tensor, Tensor]
+    val: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
+def spec_of(trials: int, seeds: int) -> tuple[StudySpec, str]:
+    """Return the study that solves the same problem, and its text."""
+    text = SPEC.format(trials=trials, seeds=seeds)
+    return parse_spec(text, "the peers' problem"), text
+
+
+def configurations(trials: int) -> list[Configuration]:
+    """Return what everybody tries: the study's design."""
+    space = spec_of(trials, 1)[0].search
+    return [
+        Configuration(family, index, p.learning_rate, p.rho, p.average_start)
+        for family in ("base", "sam")
+        for index, p in enumerate(qmc_design(space, family))
+    ]
+
+
+def problem_of(seed: int) -> Problem:
+    """Return the problem with the split, the label noise and the first weights of a seed."""
+    torch.manual_seed(torch_seed(seed, "torch"))
+    factors = cells(spec_of(1, 1)[0])[0].factors
+    task = build_task("digits", load_data("digits"), factors, seed)
+    tensors = [_tensors(part) for part in (task.train, task.val, task.test())]
+    return Problem(task.model, *tensors)
+
+
+def _tensors(part: Any) -> tuple[Tensor, Tensor]:
+    inputs, targets = part
+    return torch.as_tensor(inputs), torch.as_tensor(targets)
+
+
+def accuracy(model: nn.Module, part: tuple[Tensor, Tensor]) -> float:
+    """Return the share of a part that a model gets right."""
+    model.eval()
+    with torch.inference_mode():
+        return float((model(part[0]).argmax(1) == part[1]).float().mean())
+
+
+METHODS = {"SGD": ("base", "last"), "SWA": ("base", "average"), "SAM": ("sam", "last"), "WASAM": ("sam", "average")}
+Sweep = Callable[[list[tuple[Configuration, int]]], list[Scores]]
+
+
+def solve(sweep: Sweep) -> None:
+    """Tune all methods, train the best configuration of each on fresh seeds, and print the scores as JSON.
+
+    Methods that picked the same configuration share its runs: a run has both the last and the averaged weights.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trials", type=int, required=True)
+    parser.add_argument("--seeds", type=int, required=True)
+    given = parser.parse_args()
+    tried = configurations(given.trials)
+    tuned = sweep([(configuration, TUNE_SEED) for configuration in tried])
+    best = {
+        method: max((getattr(scores, weights), -c.index, c) for c, scores in zip(tried, tuned, strict=True)
+                    if c.family == family)[-1]
+        for method, (family, weights) in METHODS.items()
+    }  # fmt: skip
+    seeds = [FIRST_CONFIRM_SEED + number for number in range(given.seeds)]
+    again = [(configuration, seed) for configuration in dict.fromkeys(best.values()) for seed in seeds]
+    tested = dict(zip(again, sweep(again), strict=True))
+    result = {
+        "tuned": [[c.family, c.index, scores.last, scores.average] for c, scores in zip(tried, tuned, strict=True)],
+        "tested": {
+            method: [getattr(tested[best[method], seed], f"test_{weights}") for seed in seeds]
+            for method, (_, weights) in METHODS.items()
+        },
+        "runs": len(tried) + len(again),
+    }
+    print(json.dumps(result))
