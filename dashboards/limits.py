@@ -1,12 +1,12 @@
-"""How much of a large study its page holds: all of it up to 40 problems, beyond them less of each part.
+"""How much of a large study its page holds: all of it up to 32 problems, beyond them less of each part.
 
-A page of 100 problems stays below 5 MB so. Verdicts are never cut. Every other part says what is left out, and which
-file holds it all.
+A page of 100 problems stays below 5 MB so. The overview of verdicts is never cut; every other part says what is left
+out, and which file holds it all.
 """
 
 from dashboards.tables import Table, capped
 
-AMPLE = 40  # problems up to which a part of the page is whole
+AMPLE = 32  # problems up to which a part of the page is whole
 MOST_ROWS = 400  # of the table of a chart
 _LEAST_SHARE = 8  # at least an eighth of a part is shown
 

@@ -8,6 +8,8 @@ from markupsafe import Markup
 
 from dashboards import payload, theme
 
+_TO_THE_RIGHT = f"{', '.join(f'.r{i} tr > :nth-child({i})' for i in range(1, 41))} {{ text-align: right; }}"
+
 
 def render(template: str, scripts: Sequence[str], styles: Sequence[str], **values: object) -> str:
     """Fill in a page's template.
@@ -25,7 +27,7 @@ def render(template: str, scripts: Sequence[str], styles: Sequence[str], **value
         .render(
             csp=payload.policy(script),
             script=Markup(script),  # our own files
-            css=Markup("\n".join(payload.part(name) for name in styles)),  # our own files
+            css=Markup("\n".join([*map(payload.part, styles), _TO_THE_RIGHT])),  # our own files
             **values,
         )
         .lstrip()

@@ -214,7 +214,7 @@ def _tables(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]) 
 
     return {
         "hypotheses": claims.claims_table(findings),
-        "verdicts": verdicts.verdict_table(findings, cells),
+        "verdicts": fitted(verdicts.verdict_table(findings, cells), len(cells), "findings.json", verdicts.MOST_ROWS),
         "deltas": of_findings(evidence.delta_table(findings, cells)),
         "losses": of_findings(losses.loss_table(findings, cells)),
         "moderators": moderators.slope_table(findings),

@@ -17,7 +17,7 @@ _STATUS_ORDER = {"failed": 0, "diverged": 1, "pruned": 2, "completed": 3}
 _LONGEST_ERROR = 160
 
 
-def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], score: Score, limit: int) -> Table:
+def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], score: Score, limit: int = MOST_ROWS) -> Table:
     """Return one row a run: troubled runs first, then confirm, then tune, so that a cap cuts the least."""
     last = frame[(frame["weights"] == "last") & frame["final"]].drop_duplicates("run_id")
     last = last.assign(
@@ -49,7 +49,7 @@ def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], score: Score, limi
     )
     if len(last) > limit:
         note = f"{limit:,} of {len(last):,} runs are shown, troubled ones first; all of them are in runs.parquet."
-        return replace(table, caption=f"{table.caption} {note}")
+        return replace(table, caption=f"{table.caption} {note}", note=note)
     return table
 
 

@@ -58,7 +58,8 @@ class Column:
 class Table:
     """Columns and rows. ``groups`` holds the row numbers that open a group (a rule is drawn above them).
 
-    ``total`` is the number of rows in all where only the first of very many were made.
+    ``total`` is the number of rows in all where only the first of very many were made; ``note`` is what the reader
+    sees below the table: how much of it is shown.
     """
 
     id: str
@@ -67,6 +68,12 @@ class Table:
     rows: tuple[tuple[Entry, ...], ...]
     groups: tuple[int, ...] = ()
     total: int = 0
+    note: str = ""
+
+    @property
+    def right(self) -> str:
+        """The classes that set its columns of numbers to the right: shorter than one at every entry."""
+        return " ".join(f"r{i}" for i, column in enumerate(self.columns, 1) if column.numeric)
 
 
 def numeric(title: str, csv: str) -> Column:
@@ -80,10 +87,10 @@ def prose_column(title: str, csv: str) -> Column:
 
 
 def capped(table: Table, limit: int, rest: str) -> Table:
-    """Return the table's first ``limit`` rows, its caption saying what was left out and where ``rest`` is."""
+    """Return the table's first ``limit`` rows, its caption and its note saying what was left out and where."""
     total = max(table.total, len(table.rows))
     if total <= limit:
         return table
-    caption = f"{table.caption} The first {limit:,} of {total:,} rows are shown; {rest}"
+    note = f"The first {limit:,} of {total:,} rows are shown; {rest}"
     groups = tuple(group for group in table.groups if group < limit)
-    return replace(table, caption=caption, rows=table.rows[:limit], groups=groups)
+    return replace(table, caption=f"{table.caption} {note}", rows=table.rows[:limit], groups=groups, note=note)

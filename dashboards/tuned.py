@@ -40,6 +40,8 @@ def _best_of(findings: Findings, cells: Mapping[str, Cell], against: best_of.Aga
         "trials": "After the trials that all methods were granted",
         "cost": "At the highest cost that every search has reached",
     }
+    points, longest = most(best_of.MOST_POINTS, total, best_of.AMPLE), max(len(curve.trials) for curve in data)
+    thinned = f" Of up to {longest} k no more than {points} are drawn." if longest > points else ""
     samplers = {curve.sampler for curve in findings.tuning_curves if curve.approximate}
     approximate = (
         f" Approximate: formula and band assume independent trials, and {' and '.join(sorted(samplers)).upper()} does "
@@ -64,7 +66,7 @@ def _best_of(findings: Findings, cells: Mapping[str, Cell], against: best_of.Aga
         caption=(
             f"{prose.seeds(curve.trials[-1] for curve in data)} trials a search. Thin and dotted: simultaneous 95 % "
             "confidence band (not an interval at one k), cut at the panel; with few trials it rules little out. "
-            f"Methods that are level lead together.{approximate}"
+            f"Methods that are level lead together.{thinned}{approximate}"
         ),
         keys=tuple(Key(name, method, "both" if factor == 1 else "open") for name, method, factor in searches),
         figure=figure,
@@ -105,7 +107,8 @@ def _transfer(findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
     figure, narrow = transfer.figure_of(drawn)
     problems, shown = (len({name for t in some for name in t.cells}) for some in (data, drawn))
     left_out = (
-        f" Drawn are the {shown} of {problems} problems in which a rho from elsewhere costs most; all of them are in {_ALL}."
+        f" Drawn are the {shown} of {problems} problems in which a rho from elsewhere costs most; all of them are in "
+        f"{_ALL}."
         if shown < problems
         else ""
     )

@@ -12,6 +12,8 @@ from dashboards.tables import Column, Entry, Span, Table, numeric
 from study.findings import Findings
 from study.stats import Effect
 
+MOST_ROWS = 1600  # of comparisons in full; the overview holds them all, at the primary budget
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:

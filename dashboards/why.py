@@ -122,7 +122,14 @@ def _lines(measured: Iterable[LineRecord], cells: Mapping[str, Cell]) -> Chart |
     ways = lines.ways_of(measured, cells)
     if not ways:
         return None
-    figure, narrow = lines.figure_of(ways)
+    drawn = lines.drawn_of(ways)
+    figure, narrow = lines.figure_of(drawn)
+    panels, shown = (len({(way.cell, way.start) for way in some}) for some in (ways, drawn))
+    left_out = (
+        f" The {shown} of {panels} panels with the highest barriers are drawn; all lines are in lines/."
+        if shown < panels
+        else ""
+    )
     found = lines.barriers(ways)
     told = [f"{_span(heights)} nats from {start} to {end}" for (start, end), heights in found.items()]
     highest = [f"{theme.number(max(heights))} nats on the way to {end}" for (_, end), heights in found.items()]
@@ -136,7 +143,7 @@ def _lines(measured: Iterable[LineRecord], cells: Mapping[str, Cell]) -> Chart |
         caption=(
             f"Thick: mean over {prose.seeds(way.barrier.n for way in ways)} seeds; thin: every seed. Barrier, the "
             f"highest rise above the straight line between the ends: {prose.listed(told)}; 95 % Student-t intervals "
-            f"are in the table. BatchNorm statistics are measured anew at every point. Descriptive."
+            f"are in the table. BatchNorm statistics are measured anew at every point.{left_out} Descriptive."
         ),
         keys=(
             Key("training loss", "", "line"),
@@ -158,7 +165,12 @@ def _plane(planes: Iterable[PlaneRecord], cells: Mapping[str, Cell]) -> Chart | 
     data = plane.planes_of(planes, cells)
     if not data:
         return None
-    figure, narrow = plane.figure_of(data)
+    figure, narrow = plane.figure_of(data[: plane.MOST_DRAWN])
+    left_out = (
+        f" The first {plane.MOST_DRAWN} of {len(data)} planes are drawn; all of them are in planes/."
+        if len(data) > plane.MOST_DRAWN
+        else ""
+    )
     nearest = [one.nearest_to_lowest_test for one in data]
     clauses = [f"{method} in {nearest.count(method)}" for method in dict.fromkeys(nearest)]
     away = [one.off_plane for one in data if theme.known(one.off_plane)]
@@ -184,7 +196,8 @@ def _plane(planes: Iterable[PlaneRecord], cells: Mapping[str, Cell]) -> Chart | 
         caption=(
             f"{prose.seeds([1])} seed a problem, the first, hence no interval; {len(data[0].x)} × {len(data[0].y)} "
             "points, BatchNorm statistics measured anew at each. Axes are distances in weight space, on one scale "
-            f"unless one is more than twice as long.{projected} Descriptive: a plane shows two of very many directions."
+            f"unless one is more than twice as long.{projected}{left_out} Descriptive: a plane shows two of very many "
+            "directions."
         ),
         keys=tuple(Key(method, method) for method in methods),
         figure=figure,

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from study.factors import is_own_task
 from study.plan import Cell, cells, searches, sizes, tune_job
 from study.proposals import propose
 from study.spec import StudySpec
 from study.tasks import Task, build_task, load_data
 from study.tasks.examples import examples_of
 from study.train import take_step
-from study.trial import adapted, build_optimizer, placed
+from study.trial import adapted, build_optimizer
 from wasam_core import WASAM
 
 _TIMED_STEPS = 10
@@ -63,7 +62,7 @@ def _step_seconds(cell: Cell, spec: StudySpec, data: Any) -> dict[str, float]:
         if search.cell.name != cell.name or search.family in steps:
             continue
         task = build_task(cell.task, data, cell.factors, seed=0)
-        model = _placed(task, cell)
+        model = adapted(task)
         job = tune_job(spec, search, 0, propose(space, search, 0, []))
         steps[search.family] = (task, model, build_optimizer(job, model))
     taken: dict[str, list[float]] = {family: [] for family in steps}
@@ -90,7 +89,7 @@ def step_times_by_threads(spec: StudySpec, counts: Sequence[int]) -> dict[int, f
     ratios: dict[int, list[float]] = {count: [] for count in counts}
     for cell in first_cells.values():
         task = build_task(cell.task, load_data(cell.task), cell.factors, seed=0)
-        model = _placed(task, cell)
+        model = adapted(task)
         inputs, targets = _batch(task, int(cell.factors["batch_size"]))
         taken: dict[int, list[float]] = {count: [] for count in counts}
         began = time.perf_counter()
@@ -109,7 +108,7 @@ def step_times_by_threads(spec: StudySpec, counts: Sequence[int]) -> dict[int, f
 def seconds_per_gradient(cell: Cell, data: Any) -> float:
     """Time forward and backward on one thread, per example, the fastest of a few steps."""
     task = build_task(cell.task, data, cell.factors, seed=0)
-    model = _placed(task, cell)
+    model = adapted(task)
     size = int(cell.factors["batch_size"])
 
     def seconds(examples: int) -> float:
@@ -123,11 +122,6 @@ def seconds_per_gradient(cell: Cell, data: Any) -> float:
         if first * size * _TIMED_STEPS > _TIMING_S:
             return first
         return min(seconds(size) for _ in range(_TIMED_STEPS))
-
-
-def _placed(task: Task, cell: Cell) -> torch.nn.Module:
-    """Return the model as a run on a CPU has it."""
-    return placed(adapted(task), torch.device("cpu"), built_in=not is_own_task(cell.task))
 
 
 def _batch(task: Task, size: int) -> tuple[Any, Tensor]:

@@ -26,7 +26,7 @@ from study.findings import Findings
 Against = Literal["trials", "cost"]
 _LEVEL = 1e-9  # scores are multiples of 1 / examples
 MOST_LINEAR = 30  # trials; beyond, the axis is logarithmic
-MOST_POINTS, AMPLE = 100, 16  # a line, and up to how many problems; fewer of them in larger studies
+MOST_POINTS, AMPLE = 100, 8  # a line, and up to how many problems; fewer of them in larger studies
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +136,11 @@ def thinned(curve: BestOf, points: int) -> BestOf:
     if total <= points:
         return curve
     kept = sorted({round(total ** (i / (points - 1))) - 1 for i in range(points)})
-    names = ("trials", "cost", "expected", "low", "high")
-    return replace(curve, **{name: tuple(getattr(curve, name)[i] for i in kept) for name in names})
+    cost, expected, low, high = (
+        tuple(values[i] for i in kept) for values in (curve.cost, curve.expected, curve.low, curve.high)
+    )
+    trials = tuple(curve.trials[i] for i in kept)
+    return replace(curve, trials=trials, cost=cost, expected=expected, low=low, high=high)
 
 
 def shown(curves: Sequence[BestOf]) -> tuple[float, float]:

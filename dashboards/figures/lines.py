@@ -1,5 +1,6 @@
 """Is there a barrier between the weights of two methods? The loss on the straight line from one to the other."""
 
+import heapq
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from study.findings.quantities import barrier
 from study.methods import METHODS
 from study.records import LineRecord
 from study.stats import Estimate, estimate
+
+MOST_DRAWN = 40  # panels
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,16 @@ def ways_of(lines: Iterable[LineRecord], cells: Mapping[str, Cell]) -> tuple[Way
 def mean_of(losses: Sequence[Sequence[float]]) -> tuple[float, ...]:
     """Return the mean loss over seeds at every point of the line."""
     return tuple(statistics.fmean(at) for at in zip(*losses, strict=True))
+
+
+def drawn_of(ways: Sequence[Way], limit: int = MOST_DRAWN) -> tuple[Way, ...]:
+    """Return the ways of the ``limit`` panels, a cell and a baseline each, with the highest mean barriers."""
+    highest: dict[tuple[str, str], float] = {}
+    for way in ways:
+        panel = (way.cell, way.start)
+        highest[panel] = max(highest.get(panel, way.barrier.mean), way.barrier.mean)
+    kept = set(heapq.nlargest(limit, highest, key=lambda panel: highest[panel]))
+    return tuple(way for way in ways if (way.cell, way.start) in kept)
 
 
 def figure_of(ways: Sequence[Way]) -> tuple[go.Figure, Arrangement]:

@@ -16,6 +16,7 @@ from study.records import PlaneRecord
 
 Rows = tuple[tuple[float, ...], ...]
 MOST_STRETCHED = 2.0  # one range over the other, up to which both axes have one scale
+MOST_DRAWN = 24  # planes, two panels each
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a user's task mean what they say
     "RAY_USAGE_STATS_ENABLED": "0",  # a cluster that we start tells nobody about itself
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what later releases do; the device comes from the resources
-    "RAY_preload_python_modules": "study.trial",  # a worker's imports are done before the driver comes to need it
 }
 _VITAL = ("raylet", "gcs_server")
 _PATIENCE_S = 3.0  # between the looks at whether Ray lives, and before the last word

@@ -76,14 +76,13 @@ def peer(module: str, interpreter: str, trials: int, seeds: int) -> tuple[Took, 
 
 
 def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float, float, int]:
-    """Return our mean validation accuracy minus theirs over equal runs, half its 95 % interval, and how many."""
+    """Return our mean validation accuracy minus theirs over equal runs, half its 95 % interval, and how many runs.
+
+    A run counts once, with the mean of its last and its averaged weights: the two are no independent measurements.
+    """
     by_run = {(family, index): scores for family, index, *scores in theirs["tuned"]}
-    gaps = np.array([
-        own - other
-        for family, index, *scores in mine["tuned"]
-        for own, other in zip(scores, by_run[family, index], strict=True)
-    ])  # fmt: skip
-    if len(gaps) < 2 or np.ptp(gaps) == 0:
+    gaps = np.array([np.mean(scores) - np.mean(by_run[family, index]) for family, index, *scores in mine["tuned"]])
+    if len(gaps) < 2:
         return float(gaps.mean()), math.nan, len(gaps)
     half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / math.sqrt(len(gaps))
     return float(gaps.mean()), float(half), len(gaps)
@@ -134,7 +133,7 @@ def _result(names: list[str], took: dict[str, list[Took]], found: dict[str, dict
             [
                 name, str(runs), str(measurements), spread(wall, 1), spread(cpu, 1), spread([s / runs for s in cpu]),
                 spread([s / measurements for s in wall], 3), spread(times),
-                "–" if name == OURS else f"{mean:+.4f} ± {half:.4f} (n = {number})",
+                "–" if name == OURS else f"{mean:+.4f} ± {half:.4f} ({number} runs)",
             ]
         )  # fmt: skip
     return table(rows)

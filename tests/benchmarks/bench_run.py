@@ -10,7 +10,6 @@ figure is the median of the ratios within turns. The parts say where the time we
 
 import argparse
 import contextlib
-import platform
 import statistics
 import time
 from collections import Counter
@@ -19,17 +18,21 @@ from typing import Any
 from unittest import mock
 
 import torch
+from conditions import header
 
 from study import trial
 from study.allocator import keep_freed_memory
 from study.factors import TASKS, default_factors
 from study.plan import steps_per_epoch
-from study.records import Job
+from study.records import FactorValue, Job
 from study.tasks import TaskError, build_task, load_data
 from study.tasks.examples import examples_of
 from study.train import take_step
-from study.trial import Run, adapted, build_optimizer, placed
+from study.trial import Run, adapted, build_optimizer
 
+# The cell of the built-in study: the whole set takes ten minutes a run.
+FASHION: dict[str, FactorValue] = {"train_size": 1000, "epochs": 20}
+STARTS = {"fashion": (0.5, 0.75)}
 PARTS: dict[str, tuple[Any, str]] = {
     "building the task": (trial, "build_task"),
     "steps": (trial, "train"),
@@ -39,18 +42,21 @@ PARTS: dict[str, tuple[Any, str]] = {
 
 
 def job_of(task: str, family: str, stage: str) -> Job:
-    """Return a job as the default study has it."""
-    return Job(
-        stage=stage, cell=task, task=task, factors=default_factors(task), family=family, epochs_factor=1,
-        learning_rate=0.05, rho=0.1 if family == "sam" else 0.0, average_start=0.7,
-        average_starts=(0.5, 0.6, 0.75, 0.9), seed=1000, trial=0 if stage == "tune" else None,
+    """Return a job with a task's own defaults; of ``fashion`` as the built-in study of that name has it."""
+    return Job.model_validate(
+        {
+            "stage": stage, "cell": task, "task": task, "family": family, "epochs_factor": 1, "seed": 1000,
+            "factors": default_factors(task) | (FASHION if task == "fashion" else {}), "learning_rate": 0.05,
+            "rho": 0.1 if family == "sam" else 0.0, "average_start": 0.7, "trial": 0 if stage == "tune" else None,
+            "average_starts": STARTS.get(task, (0.5, 0.6, 0.75, 0.9)),
+        }
     )  # fmt: skip
 
 
 def bare_steps(job: Job, data: Any) -> Callable[[], None]:
     """Return what takes the steps of a job and does nothing else."""
     task = build_task(job.task, data, job.factors, job.seed)
-    model = placed(adapted(task), torch.device("cpu"), built_in=True).train()
+    model = adapted(task).train()
     optimizer = build_optimizer(job, model)
     inputs, targets = next(examples_of(task.train, "train").batches(int(job.factors["batch_size"])))
     steps = steps_per_epoch(job) * job.epochs
@@ -110,7 +116,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # as a worker does
-    print(f"torch {torch.__version__}, {platform.machine()}, one thread, CPU time, {options.turns} turns\n")
+    print(f"{header()}\none thread, CPU time, {options.turns} turns\n")
     for task in options.tasks:
         try:
             data = load_data(task)

@@ -1,6 +1,5 @@
 """What the benchmarks count and compare; nothing is timed here."""
 
-import math
 import sys
 
 import pytest
@@ -59,8 +58,12 @@ def test_accuracies_are_compared_run_by_run() -> None:
     theirs = {"tuned": [["sam", 0, 0.6, 0.8], ["base", 0, 0.8, 0.8]]}
     mean, half, number = difference(mine, theirs)
     assert mean == pytest.approx(0.05)
-    assert half == pytest.approx(3.182446 * math.sqrt(1 / 300) / 2, rel=1e-5)  # t of 3 degrees; gaps 0, .1, .1, 0
-    assert number == 4
+    assert half == pytest.approx(0.0, abs=1e-9)  # both runs differ by 0.05 in the mean of their two weights
+    assert number == 2
+    theirs["tuned"][0][2] = 0.8
+    mean, half, number = difference(mine, theirs)
+    assert mean == pytest.approx(0.0)
+    assert half == pytest.approx(12.7062 * 0.05, rel=1e-5)  # t of one degree; gaps 0.05 and -0.05
 
 
 def test_processes_that_leave_their_parent_are_counted() -> None:

@@ -227,7 +227,10 @@ def test_the_diverging_colours_are_centred_at_zero(value: float) -> None:
 def test_curves_keep_at_most_300_points(clean, monkeypatch) -> None:
     monkeypatch.setattr(curves, "MOST_POINTS", 3)
     runs = confirmed_runs(clean.frame, clean.findings.selections, FAMILIES)
-    assert max(len(curve.epochs) for curve in curves.curves_of(runs, clean.cells)) <= 3
+    thinned = curves.curves_of(runs, clean.cells)
+    assert max(len(curve.epochs) for curve in thinned) <= 3
+    last = clean.frame.loc[clean.frame["epochs_factor"] == 1].groupby("cell")["epoch"].max()
+    assert {curve.epochs[-1] for curve in thinned} == set(last)
 
 
 def test_an_axis_of_shares_ends_at_0_and_1_and_others_do_not() -> None:

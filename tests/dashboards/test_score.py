@@ -26,6 +26,16 @@ def regression(make):
     return make(tasks=["diabetes"], factors=SCHEDULES, trials=3)
 
 
+@pytest.fixture(scope="module")
+def charts(regression):
+    return charts_of(regression.findings, regression.frame, regression.cells)
+
+
+@pytest.fixture(scope="module")
+def page(regression):
+    return build_report(regression.findings, regression.frame)
+
+
 def words_of(chart: Chart) -> str:
     """Return all that a reader sees of a chart: its sentences, the titles in its figure, and its table's heads."""
     heads = [chart.table.caption, *(column.title for column in chart.table.columns)]
@@ -74,13 +84,11 @@ def test_a_score_is_written_as_its_axis_counts(value: float | None, accuracy: st
         assert Score("accuracy", share=True).text(value) == accuracy
 
 
-def test_no_percent_sign_stands_behind_a_score_that_is_no_share(regression) -> None:
-    charts = charts_of(regression.findings, regression.frame, regression.cells)
+def test_no_percent_sign_stands_behind_a_score_that_is_no_share(regression, charts, page) -> None:
     starts = {start_words(start) for run in tried_of(regression.frame) for start, _ in run.scores}  # of the epochs
     for id_ in charts.keys() - set(OF_SHARES):
         entries = " ".join(entry.text for row in charts[id_].table.rows for entry in row)
         assert set(PERCENTAGE.findall(drawn_words(charts[id_]) + entries)) <= starts, id_
-    page = build_report(regression.findings, regression.frame)
     for id_ in OF_SHARES:
         page = re.sub(rf'<figure class="chart" id="{id_}".*?</figure>', "", page, flags=re.DOTALL)
     text = " ".join(Page(page).text)
@@ -91,14 +99,12 @@ def test_no_percent_sign_stands_behind_a_score_that_is_no_share(regression) -> N
         assert head in text
 
 
-def test_a_regression_is_never_said_to_have_an_accuracy(regression) -> None:
-    charts = charts_of(regression.findings, regression.frame, regression.cells)
+def test_a_regression_is_never_said_to_have_an_accuracy(charts, page) -> None:
     assert {"forest", "gain-map", "slopes", "decay", "curves", "rho", "best-of-trials", "front"} <= charts.keys()
     for id_ in charts.keys() - set(OF_CLASSIFICATION):
         said = words_of(charts[id_]).lower()
         assert "accuracy" not in said, id_
         assert "percentage point" not in said, id_
-    page = build_report(regression.findings, regression.frame)
     text = " ".join(Page(page).text)
     assert "A gain is test R² of the tuned method" in text
     assert "Gain over tuned SGD in points (R² × 100)" in text

@@ -98,4 +98,5 @@ def test_a_long_table_says_what_was_cut() -> None:
     cut = capped(table, 3, "the rest is elsewhere.")
     assert len(cut.rows) == 3
     assert cut.groups == (0,)
-    assert cut.caption == "Numbers. The first 3 of 5 rows are shown; the rest is elsewhere."
+    assert cut.note == "The first 3 of 5 rows are shown; the rest is elsewhere."
+    assert cut.caption == f"Numbers. {cut.note}"

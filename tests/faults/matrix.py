@@ -42,6 +42,7 @@ def main() -> int:
 
         with ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(examine, range(len(chosen))))
+        console.width = max(console.width, 160)  # a pipe counts as 80 columns, too few for the names of the moments
         console.print(_table(outcomes, chosen))
         console.print(
             f"{len(outcomes)} cases in {time.monotonic() - began:.0f} s; "

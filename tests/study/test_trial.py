@@ -17,7 +17,7 @@ from study.records import Job, Measurement
 from study.spec import load_spec
 from study.streams import stream
 from study.tasks import Pool, SealedTestError, draw_split, load_data, pool_task
-from study.trial import average_names, channels_last, run
+from study.trial import average_names, run
 from wasam_core import WASAM
 
 JOB = Job(
@@ -78,8 +78,7 @@ def twin(pool: Pool, rho: float) -> dict[str, tuple[float, float]]:
     """Train the job once more with torch alone, textbook SAM, float64 averages, one big BatchNorm batch."""
     split = draw_split(pool, JOB.factors, JOB.seed)
     x, y = torch.from_numpy(split.train_inputs), torch.from_numpy(split.train_labels)
-    # In the layout of the run: another one rounds otherwise, and a perturbed run of few steps makes much of that.
-    model = channels_last(build_model(JOB.factors, (1, 8, 8), 10, JOB.seed).train())
+    model = build_model(JOB.factors, (1, 8, 8), 10, JOB.seed).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=JOB.learning_rate, momentum=0.9, weight_decay=5e-4)
     parameters, order = list(model.parameters()), stream(JOB.seed, "data order")
     snapshots = []

@@ -1,0 +1,82 @@
+"""A page of very many problems: every part of it grows less than they do, and says what it leaves out."""
+
+from dataclasses import replace
+
+import pytest
+
+from dashboards import payload
+from dashboards.figures import best_of, lines, rho, transfer
+from dashboards.limits import AMPLE, fitted, most
+from dashboards.score import Score
+from dashboards.tables import Column, Entry, Table
+from study.stats import RhoResponse, estimate
+
+ACCURACY = Score("accuracy", share=True)
+
+
+@pytest.mark.parametrize("full", [100, 400, 1000])
+def test_a_part_is_whole_up_to_some_problems_and_then_keeps_its_room(full: int) -> None:
+    assert {most(full, problems) for problems in (0, 1, AMPLE)} == {full}
+    shown = [most(full, problems) for problems in range(1, 1000)]
+    assert shown == sorted(shown, reverse=True)
+    assert min(shown) == full // 8
+    assert all(problems * most(full, problems) <= full * AMPLE for problems in range(AMPLE, 8 * AMPLE))
+
+
+def test_a_table_says_what_a_page_of_many_problems_leaves_out() -> None:
+    table = Table("t", "Numbers.", (Column("n", "n"),), tuple((Entry(str(i)),) for i in range(400)))
+    assert fitted(table, AMPLE, "runs.parquet") is table
+    cut = fitted(table, 100, "runs.parquet")
+    assert len(cut.rows) == 128
+    assert cut.caption == "Numbers. The first 128 of 400 rows are shown; all of them are in runs.parquet."
+
+
+def transfers(problems: int) -> transfer.Transfer:
+    """Return transfers where a rho from elsewhere costs the more the higher the number of the problem."""
+    cells = tuple(f"problem {j}" for j in range(problems))
+    regret = tuple(tuple(0.001 * j * (i != j) for j in range(problems)) for i in range(problems))
+    return transfer.Transfer("SAM", cells, (0.1,) * problems, regret, (0.05,) * problems)
+
+
+def test_the_map_of_transfers_shows_the_problems_that_lose_most() -> None:
+    whole = transfers(100)
+    assert transfer.drawn_of([transfers(24)]) == (transfers(24),)
+    (drawn,) = transfer.drawn_of([whole])
+    assert drawn.cells == whole.cells[-transfer.MOST_DRAWN :]
+    assert drawn.regret[0][1] == whole.regret[-transfer.MOST_DRAWN][1 - transfer.MOST_DRAWN]
+    figure, _ = transfer.figure_of([drawn])
+    assert len(figure.layout.shapes) == (transfer.MOST_DRAWN + 1) * transfer.MOST_DRAWN  # and the blind row
+    assert len(payload.packed(figure.to_json())) < 20_000
+    table = transfer.table_of([whole], ACCURACY, 160)
+    assert (len(table.rows), table.total) == (160, 100 * 99)
+    assert {row[3].text for row in table.rows} == {"problem 99", "problem 98"}
+    assert "the largest loss first" in table.caption
+
+
+def test_a_thinned_line_keeps_both_ends_and_every_early_step() -> None:
+    ks = tuple(range(1, 101))
+    values = tuple(1 - 1 / k for k in ks)
+    line = best_of.BestOf("a", "SAM", 1, ks, tuple(map(float, ks)), values, values, values)
+    assert best_of.thinned(line, 100) is line
+    short = best_of.thinned(line, 16)
+    assert len(short.trials) <= 16
+    assert (*short.trials[:3], short.trials[-1]) == (1, 2, 3, 100)
+    assert short.expected == tuple(1 - 1 / k for k in short.trials)
+
+
+def test_panels_of_barriers_are_the_highest_ones() -> None:
+    ways = tuple(
+        lines.Way(f"problem {i}", "SGD", "SAM", (0.0, 1.0), ((0.1, 0.1),), ((0.1, 0.1),), estimate([float(i)]))
+        for i in range(50)
+    )
+    assert lines.drawn_of(ways[:40]) == ways[:40]
+    assert lines.drawn_of(ways) == ways[10:]
+
+
+def test_markers_of_a_panel_become_fewer_with_more_panels(study) -> None:
+    one = RhoResponse("c", (0.1,) * 240, (0.1,) * 240, (0.9,) * 240, (0.9,) * 240, 0.9, 0.1)
+    for panels, every in ((32, 1), (100, 3)):
+        found = rho.responses_of(replace(study.findings, rho_responses=(one,) * panels), study.cells)
+        assert {response.drawn_every for response in found} == {every}
+        figure, _ = rho.figure_of(found[:1], ACCURACY)
+        assert {len(trace.x) for trace in figure.data if trace.mode == "markers"} == {240 // every}
