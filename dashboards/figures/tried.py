@@ -36,10 +36,11 @@ def tried_of(frame: pd.DataFrame) -> tuple[Tried, ...]:
     ]
     rows = rows[(rows["weights"] == "last") | rows["weights"].str.startswith("swa@")]
     rows = rows.reindex(columns=_COLUMNS)  # a study without the factor has no such column
-    # One pass over plain tuples: a group of pandas for every run takes minutes where there are many runs.
+    # One pass over plain objects: a group of pandas for every run takes minutes where there are many runs.
     heads: dict[str, tuple[str, str, int, float, float, float]] = {}
     scores: dict[str, list[tuple[float, float]]] = {}
-    for run_id, cell, family, trial, rate, rho, decay, weights, score in rows.itertuples(index=False, name=None):
+    columns = (rows[name].to_numpy(dtype="object") for name in _COLUMNS)
+    for run_id, cell, family, trial, rate, rho, decay, weights, score in zip(*columns, strict=True):
         heads.setdefault(run_id, (str(cell), str(family), int(trial), float(rate), float(rho), float(decay)))
         scores.setdefault(run_id, []).append((_start(str(weights)), float(score)))
     found = [Tried(*heads[run_id], tuple(sorted(scores[run_id]))) for run_id in sorted(heads)]

@@ -24,7 +24,7 @@ from study.stats import Contrast, Effect, Estimate, compare, estimate, robust_sl
 MARGIN = 0.005
 NOISES = [0.0, 0.1, 0.2, 0.3]
 EFFECT = compare(Contrast("c", "digits", (), "tuned", "SAM", "SGD", "E", "test_score"), {}, {}, planned=6, alpha=0.05)
-EVIDENCE = Evidence(synthetic_study(runs=0)[0], (Cell("c", "digits", ()),), {}, {})
+EVIDENCE = Evidence(synthetic_study(runs=0)[0], (Cell("c", "digits", ()),), {}, {}, {})
 
 
 def claim(kind: str, expected: str = "+", **keys: Any) -> dict[str, Any]:
