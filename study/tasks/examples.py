@@ -3,6 +3,7 @@
 Order and batch size come from outside, whatever the source, so that every method of a seed sees the same batches.
 """
 
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,8 +166,15 @@ def with_leaves(inputs: Any, tensors: Sequence[Tensor]) -> Any:
     return tuple(tensors) if isinstance(inputs, tuple | list) else tensors[0]
 
 
+def _tensor(values: Any) -> Tensor:
+    """Return values as a tensor without a copy; those that Ray shares and those of files are read-only, as here too."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.as_tensor(values)
+
+
 def _resident(inputs: Any, targets: Any, part: str) -> Resident:
-    tensors, labels = mapped(inputs, torch.as_tensor), torch.as_tensor(targets)
+    tensors, labels = mapped(inputs, _tensor), _tensor(targets)
     for tensor in (*leaves(tensors), labels):
         if not tensor.dim():
             raise ExamplesError(f"{part}: a single number was given; inputs and targets hold an entry for each example")

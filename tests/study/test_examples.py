@@ -82,6 +82,20 @@ def test_leaves_go_back_where_they_were(inputs: Any) -> None:
     assert all(a is b for a, b in zip(leaves(back), leaves(inputs), strict=True))
 
 
+def test_read_only_arrays_are_used_as_they_are_and_without_a_warning() -> None:
+    """Ray shares them between workers. PyTorch warns once per process unless it is told to warn always."""
+    inputs = np.ones((COUNT, 3), np.float32)
+    inputs.flags.writeable = False
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        held, _ = next(examples_of((inputs, np.arange(COUNT)), "test").batches(COUNT))
+    finally:
+        torch.set_warn_always(before)
+    assert held.numpy().base is not None
+    assert np.shares_memory(held.numpy(), inputs)
+
+
 def test_a_mapping_of_any_class_counts_as_a_dict() -> None:
     assert type(mapped(UserDict(a=INPUTS), lambda tensor: tensor)) is dict
 
