@@ -1,4 +1,4 @@
-"""Records as columns: what many of them take to store and to read back, a fiftieth of their JSON's time.
+"""Records as columns: so that very many of them are stored and read back fast.
 
 A model becomes an Arrow struct, a tuple of models a list of structs, and whatever else is no plain number or text
 becomes JSON that stands once for all records that share it (the factors of a cell, the versions of a machine). The

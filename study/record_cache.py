@@ -6,7 +6,7 @@ stay the truth.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +35,7 @@ def read_cache(folder: Path) -> dict[str, tuple[Stamp, RunRecord]]:
         return {}
     try:
         table = parquet.read_table(path, page_checksum_verification=True)
-        if (table.schema.metadata or {}).get(_WRITER) != _writer():
+        if (table.schema.metadata or {}).get(_WRITER) != _writer() or not table.schema.equals(_columns([], []).schema):
             return {}
         stamps = zip(table["size"].to_pylist(), table["modified_ns"].to_pylist(), strict=True)
         records = unpacked(RunRecord, table["record"].combine_chunks())
@@ -47,18 +47,21 @@ def read_cache(folder: Path) -> dict[str, tuple[Stamp, RunRecord]]:
 def write_cache(folder: Path, found: Mapping[str, tuple[Stamp, RunRecord]]) -> None:
     """Cache records with the stamps of their files; where that can't be done, nothing is lost but time."""
     with suppress(OSError, OverflowError, pa.ArrowException):
-        stamps, records = [stamp for stamp, _ in found.values()], [record for _, record in found.values()]
-        table = pa.table(
-            {
-                "size": pa.array([size for size, _ in stamps], pa.int64()),
-                "modified_ns": pa.array([modified for _, modified in stamps], pa.int64()),
-                "record": packed(RunRecord, records),
-            },
-            metadata={_WRITER: _writer()},
-        )
+        table = _columns([stamp for stamp, _ in found.values()], [record for _, record in found.values()])
         sink = pa.BufferOutputStream()
         parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
         write_atomically(folder / CACHE, sink.getvalue().to_pybytes())
+
+
+def _columns(stamps: Sequence[Stamp], records: Sequence[RunRecord]) -> pa.Table:
+    return pa.table(
+        {
+            "size": pa.array([size for size, _ in stamps], pa.int64()),
+            "modified_ns": pa.array([modified for _, modified in stamps], pa.int64()),
+            "record": packed(RunRecord, records),
+        },
+        metadata={_WRITER: _writer()},
+    )
 
 
 def _writer() -> bytes:

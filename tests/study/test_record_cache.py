@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 from synthetic import failed_run, renamed, synthetic_study, write_results
 
 from study import record_cache, record_files
@@ -126,6 +127,16 @@ def test_no_flipped_bit_of_a_cache_is_believed(folder: Path) -> None:
 
 def test_a_cache_of_another_program_is_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_cache, "version", lambda package: "another")
+    assert record_cache.read_cache(folder) == {}
+    assert read_records(folder) == truth(folder)
+
+
+@pytest.mark.parametrize("column", ["size", "record"])
+def test_a_cache_with_columns_of_other_types_is_none(folder: Path, column: str) -> None:
+    table = parquet.read_table(folder / CACHE)
+    texts = pa.array(["<script>"] * len(table))
+    other = table.set_column(table.schema.get_field_index(column), column, texts)
+    parquet.write_table(other.replace_schema_metadata(table.schema.metadata), folder / CACHE)
     assert record_cache.read_cache(folder) == {}
     assert read_records(folder) == truth(folder)
 
