@@ -41,7 +41,7 @@ def estimated_seconds(spec: StudySpec, slots: int) -> tuple[float, float]:
 
 
 def reference_times(spec: StudySpec) -> dict[str, float]:
-    """Measure a step of each family, in those of the ``base`` family: alone, on one thread, before any run.
+    """Measure a step of each family, in those of ``base`` or, without it, the first: alone, one thread, before any run.
 
     The median over the study's cells; in each cell the families take turns, so that the machine's mood hits all alike.
     """
@@ -49,8 +49,9 @@ def reference_times(spec: StudySpec) -> dict[str, float]:
     ratios: dict[str, list[float]] = {}
     for cell in cells(spec):
         seconds = _step_seconds(cell, spec, data[cell.task])
+        unit = seconds.get("base", next(iter(seconds.values())))
         for family, taken in seconds.items():
-            ratios.setdefault(family, []).append(taken / seconds["base"])
+            ratios.setdefault(family, []).append(taken / unit)
     return {family: round(statistics.median(found), 2) for family, found in ratios.items()}
 
 

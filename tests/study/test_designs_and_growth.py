@@ -168,6 +168,15 @@ def test_reference_times_are_measured_before_the_first_run_and_frozen(tmp_path: 
     assert again == held
 
 
+def test_reference_times_without_sgd_are_in_steps_of_the_first_family(tmp_path: Path) -> None:
+    text = TEXT.replace("[reference_times]\nbase = 1.0\nsam = 1.84\n", "")
+    text = text.replace('question = "?"', 'question = "?"\nmethods = ["AdamW", "AdamW+SAM"]')
+    held, _ = open_folder(parse_spec(text, "small"), text, tmp_path / "study", say=print)
+    assert set(held.reference_times) == {"adamw", "adamw-sam"}
+    assert held.reference_times["adamw"] == 1
+    assert 1.2 < held.reference_times["adamw-sam"] < 4
+
+
 def test_the_schema_accepts_every_builtin_spec_and_refuses_a_misspelling() -> None:
     schema = json_schema()
     for text in builtin_specs().values():
