@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.conditions import header, python, spread, table
+from benchmarks.noisy_digits import noisy_digits
 from benchmarks.process_trees import Took, timed
 
 from study.methods import METHODS
@@ -33,24 +34,9 @@ from study.proposals import qmc_design
 from study.records import Job
 from study.results import load
 from study.selection import Selection
-from study.spec import StudySpec, parse_spec
+from study.spec import StudySpec
 
 SLOTS = 2
-SPEC = """name = "evidence"
-question = "What does a verdict cost?"
-budgets = ["E"]
-primary_budget = "E"
-confirm_seeds = {seeds}
-
-[search]
-trials = {trials}
-
-[[problems]]
-task = "digits"
-factors.epochs = {epochs}
-factors.label_noise = 0.3
-factors.schedule = {schedules}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +70,10 @@ class Training:
 
 def spec_of(trials: int, seeds: int, epochs: int, cells_wanted: int) -> tuple[StudySpec, str]:
     """Return the study of the benchmark and its text."""
-    schedules = json.dumps(["cosine", "constant"][:cells_wanted])
-    text = SPEC.format(trials=trials, seeds=seeds, epochs=epochs, schedules=schedules)
-    return parse_spec(text, "the benchmark's spec"), text
+    return noisy_digits(
+        "evidence", "What does a verdict cost?",
+        trials=trials, seeds=seeds, epochs=epochs, schedule=["cosine", "constant"][:cells_wanted],
+    )  # fmt: skip
 
 
 def starts_of(spec: StudySpec, proposal: Proposal) -> tuple[float, ...]:

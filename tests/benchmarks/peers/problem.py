@@ -7,30 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from benchmarks.noisy_digits import noisy_digits
 from torch import Tensor, nn
 
 from study.plan import FIRST_CONFIRM_SEED, TUNE_SEED, cells
 from study.proposals import qmc_design
-from study.spec import StudySpec, parse_spec
+from study.spec import StudySpec
 from study.streams import torch_seed
 from study.tasks import build_task, load_data
 
 EPOCHS, BATCH, MOMENTUM, WEIGHT_DECAY = 15, 100, 0.9, 5e-4
-SPEC = """name = "peers"
-question = "Do SAM and averaging help on noisy digits?"
-budgets = ["E"]
-primary_budget = "E"
-confirm_seeds = {seeds}
-
-[search]
-trials = {trials}
-
-[[problems]]
-task = "digits"
-factors.epochs = 15
-factors.label_noise = 0.3
-factors.schedule = "cosine"
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +52,10 @@ class Problem:
 
 def spec_of(trials: int, seeds: int) -> tuple[StudySpec, str]:
     """Return the study that solves the same problem, and its text."""
-    text = SPEC.format(trials=trials, seeds=seeds)
-    return parse_spec(text, "the peers' problem"), text
+    return noisy_digits(
+        "peers", "Do SAM and averaging help on noisy digits?",
+        trials=trials, seeds=seeds, epochs=EPOCHS, schedule="cosine",
+    )  # fmt: skip
 
 
 def configurations(trials: int) -> list[Configuration]:
