@@ -9,8 +9,9 @@ from dashboards.index import write_index
 from dashboards.report import write_report
 from dashboards.studies import is_study, study_folders
 from dashboards.watch import EVERY_S, until_parent_exits, watch
+from study.folder import ResultsError
 from study.record_files import RecordError
-from study.results import ResultsError, load
+from study.results import load
 from study.spec import SpecError
 
 EXIT_DONE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 2, 130

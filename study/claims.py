@@ -12,13 +12,12 @@ from typing import get_args
 import pandas as pd
 from rich.console import Console
 
-from study.conduct import Say, Wishes, conclude, engine, is_complete, opened, survey, train
+from study.conduct import Wishes, conclude, engine, is_complete, survey, train
 from study.files import write_atomically
 from study.findings.content import Outcome
+from study.opening import Say, opened
 from study.results import Study
-from study.spec import StudySpec, builtin_specs, parse_spec
-
-SUITE = "claims"
+from study.spec import SUITE, StudySpec, builtin_specs, parse_spec
 
 
 def claim_specs(scale: float = 1.0) -> dict[str, tuple[StudySpec, str]]:
@@ -62,11 +61,12 @@ def run_claims(
         }
         open_ones = {name: parts for name, parts in homes.items() if not is_complete(parts[2], parts[1])}
         if open_ones:
-            with engine(wishes, say) as session:
+            tasks = dict.fromkeys(task for _, agenda, _ in open_ones.values() for task in agenda.tasks)
+            with engine(wishes, say, tasks) as session:
                 for name, (spec, agenda, home) in open_ones.items():
                     say(f"claim {name}: {spec.question}")
                     train(spec, home, agenda, session, console=console, quiet=quiet)
-                    survey(home, agenda)
+                    survey(home, agenda, session)
         studies = [conclude(home) for _, _, home in homes.values()]
         write_atomically(folder / "claims.csv", outcome_table(studies).to_csv(index=False))
     return studies

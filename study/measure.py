@@ -15,7 +15,6 @@ from study.tasks.examples import Examples
 from study.tasks.task import Task
 from study.train import arithmetic
 from wasam_core import Cost
-from wasam_core.sharpness import measure_sharpness
 
 EVALUATION_BATCH = 1000
 CALIBRATION_BINS = 15
@@ -125,6 +124,8 @@ def probe(
         budget: Gradient evaluations that it may take at most; 0: as many as it wants.
         cost: Billed, apart from the run's own: a probe describes the result and is no part of getting it.
     """
+    from wasam_core.sharpness import measure_sharpness  # noqa: PLC0415  # SciPy's part takes a worker half a second
+
     batches = list(examples.batches(EVALUATION_BATCH))
     generator = torch.Generator(batches[0][1].device).manual_seed(torch_seed(seed, "probes"))
     with numbered(model, batches) as (tensors,):

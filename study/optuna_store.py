@@ -19,8 +19,9 @@ from optuna.distributions import distribution_to_json
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.agenda import Agenda
+from study.optuna_trials import trial_of
 from study.plan import Search
-from study.proposals import outcome_of, trial_of
+from study.proposals import outcome_of
 from study.records import RunRecord
 from study.spec import SearchSpace
 

@@ -8,22 +8,17 @@ at random and reads its search space from the first run that completes.
 """
 
 import functools
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from scipy.stats import qmc
 
 from study.methods import FAMILIES
 from study.plan import BATCH, Proposal, Search
 from study.records import RunRecord
 from study.selection import best_measurement
-from study.spec import SearchRange, SearchSpace
+from study.spec import SearchSpace
 from study.streams import torch_seed
 
-_START_DECIMALS = 4  # finer than an epoch of any run; keeps names such as swa@0.6172 short
+START_DECIMALS = 4  # finer than an epoch of any run; keeps names such as swa@0.6172 short
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +50,9 @@ def propose(space: SearchSpace, search: Search, trial: int, history: Sequence[Ou
     """
     if space.sampler == "qmc":
         return _qmc_proposal(space, search.family, trial)
-    return _tpe_proposal(space, search, trial, history)
+    from study.optuna_trials import tpe_proposal  # noqa: PLC0415  # Optuna takes a moment to import
+
+    return tpe_proposal(space, search, trial, history)
 
 
 def qmc_design(space: SearchSpace, family: str) -> tuple[Proposal, ...]:
@@ -68,7 +65,7 @@ def _qmc_proposal(space: SearchSpace, family: str, trial: int) -> Proposal:
     return Proposal(
         learning_rate=space.range_of("learning_rate", family).at(rate),
         rho=_rho_at(space, family, radius) if FAMILIES[family].rule else 0.0,
-        average_start=round(space.average_start.at(start), _START_DECIMALS),
+        average_start=round(space.average_start.at(start), START_DECIMALS),
         weight_decay=space.range_of("weight_decay", family).at(more[0]) if more else None,
     )
 
@@ -81,6 +78,8 @@ def _sobol_points(count: int, dimensions: int) -> tuple[tuple[float, ...], ...]:
 
     Source: Sobol 1967, scrambled after Matoušek 1998, as in ``scipy.stats.qmc.Sobol``.
     """
+    from scipy.stats import qmc  # noqa: PLC0415  # takes a second to import, and not every command proposes
+
     exponent = max(count - 1, 1).bit_length()
     points = qmc.Sobol(d=dimensions, scramble=True, rng=torch_seed(0, "qmc design")).random_base2(exponent)
     return tuple(tuple(map(float, point)) for point in points[:count])
@@ -92,72 +91,9 @@ def _rho_at(space: SearchSpace, family: str, unit: float) -> float:
     return 0.0 if unit < share else space.range_of("rho", family).at((unit - share) / (1 - share))
 
 
-def _tpe_proposal(space: SearchSpace, search: Search, trial: int, history: Sequence[Outcome]) -> Proposal:
-    sampler = optuna.samplers.TPESampler(seed=torch_seed(trial, f"tpe {search.key}") % 2**32)
-    study = quiet_study(sampler=sampler, direction="maximize")
-    study.add_trials([trial_of(space, search, outcome) for outcome in history])
-    asked = study.ask()
-    rate = _suggest(asked, "learning_rate", space.range_of("learning_rate", search.family))
-    rho = 0.0
-    if FAMILIES[search.family].rule and asked.suggest_categorical("perturb", [True, False]):
-        rho = _suggest(asked, "rho", space.range_of("rho", search.family))
-    start = _suggest(asked, "average_start", space.average_start)
-    decay = None
-    if space.weight_decay:
-        decay = _suggest(asked, "weight_decay", space.range_of("weight_decay", search.family))
-    return Proposal(rate, rho, round(start, _START_DECIMALS), decay)
-
-
-def _suggest(trial: optuna.Trial, name: str, searched: SearchRange) -> float:
-    return trial.suggest_float(name, searched.low, searched.high, log=searched.log)
-
-
 def outcome_of(method: str, record: RunRecord) -> Outcome:
     """Return what a method's search learns from a record: the best validation score of the weights it may use."""
     job = record.job
     best = best_measurement(method, record, record.last_epoch)
     proposal = Proposal(job.learning_rate, job.rho, job.average_start, job.weight_decay)
     return Outcome(proposal, best.val_score if best else None, record.last_epoch if record.status == "pruned" else None)
-
-
-def trial_of(
-    space: SearchSpace, search: Search, outcome: Outcome, attributes: dict[str, object] | None = None
-) -> optuna.trial.FrozenTrial:
-    """Return an outcome as a finished Optuna trial; a run that failed or was pruned is a trial that did so."""
-    params, distributions = _parameters(space, search, outcome.proposal)
-    state, reached = optuna.trial.TrialState.COMPLETE, {}
-    if outcome.value is None:
-        state = optuna.trial.TrialState.FAIL
-    elif outcome.pruned_at is not None:
-        state, reached = optuna.trial.TrialState.PRUNED, {outcome.pruned_at: outcome.value}
-    return optuna.trial.create_trial(
-        params=params,
-        distributions=distributions,
-        value=outcome.value,
-        state=state,
-        intermediate_values=reached,
-        user_attrs=attributes or {},
-    )
-
-
-def _parameters(
-    space: SearchSpace, search: Search, proposal: Proposal
-) -> tuple[dict[str, object], dict[str, BaseDistribution]]:
-    params: dict[str, object] = {name: getattr(proposal, name) for name in space.searched}
-    distributions: dict[str, BaseDistribution] = {
-        name: FloatDistribution(searched.low, searched.high, log=searched.log)
-        for name in space.searched
-        for searched in [space.range_of(name, search.family)]
-    }
-    if FAMILIES[search.family].rule:
-        params["perturb"] = proposal.rho > 0
-        distributions["perturb"] = CategoricalDistribution([True, False])
-    if proposal.rho == 0:
-        del params["rho"], distributions["rho"]
-    return params, distributions
-
-
-def quiet_study(**settings: object) -> optuna.Study:
-    """Create a study without Optuna's line per study on the user's terminal."""
-    logging.getLogger("optuna").setLevel(logging.WARNING)
-    return optuna.create_study(**settings)  # type: ignore[arg-type]  # keywords pass through

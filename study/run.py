@@ -10,58 +10,31 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 from study.agenda import Agenda
-from study.claims import SUITE, claim_specs, claim_table, outcome_table, run_claims
-from study.conduct import (
-    Say,
-    Wishes,
-    conclude,
-    engine,
-    find_data,
-    has_own_tasks,
-    has_runs_left,
-    is_complete,
-    opened,
-    survey,
-    train,
-    try_own_tasks,
-)
+from study.conduct import Wishes, conclude, engine, is_complete, survey, train
 from study.data_folders import DATA, DOWNLOAD
-from study.findings import FindingsError
+from study.folder import ResultsError, frozen_spec
+from study.opening import Say, find_data, has_own_tasks, has_runs_left, opened, try_own_tasks
+from study.options import parser
 from study.plan import cells, sizes
 from study.progress import format_duration
 from study.record_files import RecordError
-from study.results import ResultsError, Study, frozen_spec
-from study.spec import SpecError, StudySpec, builtin_specs, json_schema, load_spec, parse_spec
-from study.summary import averaging_table, format_table, verdict_table
+from study.spec import SUITE, SpecError, StudySpec, builtin_specs, json_schema, load_spec, parse_spec
+
+if TYPE_CHECKING:
+    from study.results import Study
 
 EXIT_DONE, EXIT_USAGE, EXIT_FAILED_RUNS = 0, 2, 3
-_EXAMPLES = """\
-examples:
-  python -m study.run                          the default study, "quick", into results/quick
-  python -m study.run smoke --out /tmp/smoke   another built-in study, another folder
-  python -m study.run my_study.toml --dry-run  what it would run and how long that would take
-  python -m study.run --resume results/quick   go on where an interrupted study stopped
-  python -m study.run --resume results/quick --retry-failed
-                                               and run again what has failed
-  python -m study.run quick --fresh            start again; the old folder is renamed, not deleted
-  python -m study.run claims                   twelve published claims, one small study each, and their outcomes
-  python -m study.run my_study.toml --address auto --gpus-per-trial 0.5
-                                               on the Ray cluster of this machine, two runs a GPU
-  python -m study.run my_study.toml --address auto --storage s3://bucket/study
-                                               on a cluster that loses nodes: their runs go on elsewhere
-
-exit codes: 0 done; 2 bad usage, spec or folder; 3 finished, but some runs failed; 130 interrupted, 143 terminated
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     # Piped output is for logs: lines must not break at a width that nobody chose.
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     if options.data:
@@ -80,110 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             return _dry_run(console, spec, folder)
         return _run(console, spec, text, folder, options)
-    except (SpecError, ResultsError, RecordError, FindingsError) as error:
+    except (SpecError, ResultsError, RecordError) as error:
         return _usage_error(str(error))
     except OSError as error:  # a full disk, a folder that is gone or can't be written, a path that is none
         return _usage_error(f"{error}; mend that and give the command again: every finished run is kept.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m study.run",
-        description="Find out whether SAM, weight averaging or both help on your problem, how surely and at what cost.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("spec", nargs="?", metavar="SPEC", help='a TOML file or a built-in name; default "quick"')
-    parser.add_argument("--out", type=_folder, metavar="DIR", help="results folder; default results/<spec name>")
-    parser.add_argument("--resume", type=_folder, metavar="DIR", help="go on with the study of this results folder")
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="run again what has failed; the old records are kept aside"
-    )
-    parser.add_argument("--fresh", action="store_true", help="start anew; an existing folder is renamed, never deleted")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the plan, its cost and estimated time; start nothing"
-    )
-    parser.add_argument(
-        "--data", type=_folder, metavar="DIR",
-        help=f"folder of downloaded data; default ${DATA}, then ~/.cache/wasam-study, then Debian's dataset packages",
-    )  # fmt: skip
-    parser.add_argument("--download", action="store_true", help="download data that are missing into that folder")
-    parser.add_argument("--list", action="store_true", help="list the built-in studies")
-    parser.add_argument("--schema", action="store_true", help="print the JSON schema of a spec, for editors")
-    parser.add_argument(
-        "--address", metavar="ADDR", help='join a Ray cluster ("auto", or host:port) instead of starting one'
-    )
-    parser.add_argument(
-        "--cpus-per-trial", type=_positive_number, metavar="N",
-        help="CPUs of each run; default 1, or by measurement where CPUs would idle",
-    )  # fmt: skip
-    parser.add_argument(
-        "--gpus-per-trial", type=_share_of_gpus, metavar="X",
-        help="GPUs of each run, may be a fraction; default 1 where the cluster has GPUs, else 0",
-    )  # fmt: skip
-    parser.add_argument(
-        "--scale", type=_positive_number, default=1.0, metavar="X",
-        help="of the suite \"claims\": multiply trials and seeds, for bigger machines; default 1",
-    )  # fmt: skip
-    parser.add_argument("--max-concurrent", type=_positive_int, metavar="N", help="at most N runs side by side")
-    parser.add_argument(
-        "--storage", metavar="PATH",
-        help="where runs are saved under way, for a lost node's to go on elsewhere: a folder or URI (s3://…) that all "
-        "nodes reach; default DIR/ray on one machine, nowhere on a cluster",
-    )  # fmt: skip
-    parser.add_argument(
-        "--hang-after", type=_positive_number, metavar="SECONDS",
-        help="kill and retry a run that has not reported for so long; default 1800, longer than any epoch",
-    )  # fmt: skip
-    parser.add_argument("--wandb", metavar="PROJECT", help="log every run to Weights & Biases, too")
-    parser.add_argument("--mlflow", metavar="URI", help="log every run to MLflow, too: a server or sqlite:///FILE")
-    parser.add_argument(
-        "--watch", action="store_true",
-        help="rewrite the report while the study runs; open DIR/report.html once, it reloads itself",
-    )  # fmt: skip
-    parser.add_argument(
-        "--no-report",
-        action="store_true",
-        help="leave the report out; `python -m dashboards DIR` makes it later",
-    )
-    parser.add_argument("--quiet", action="store_true", help="print the report's path and nothing else")
-    return parser
-
-
-def _folder(text: str) -> Path:
-    if not text or "\0" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} was given; the path of a folder is needed")
-    return Path(text)
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} was given; a whole number from 1 is needed")
-    return int(text)
-
-
-def _positive_number(text: str) -> float:
-    value = _number(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} was given; a number above 0 is needed")
-    return value
-
-
-def _share_of_gpus(text: str) -> float:
-    value = _number(text)
-    if value < 0 or (value > 1 and value != int(value)):
-        raise argparse.ArgumentTypeError(f"{text!r} was given; a fraction up to 1 or a whole number is needed")
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if value != value or value in (float("inf"), float("-inf")):
-        raise argparse.ArgumentTypeError(f"{text!r} was given; a number is needed")
-    return value
 
 
 def _what_to_run(options: argparse.Namespace) -> tuple[StudySpec, str, Path]:
@@ -274,11 +147,20 @@ def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: ar
 
 def _run_opened(console: Console, spec: StudySpec, agenda: Agenda, folder: Path, options: argparse.Namespace) -> int:
     say = _speaker(console, options)
-    if not is_complete(folder, agenda):
-        size = spec, agenda.planned[0]
-        with _watching(folder, options), engine(_wishes(options), say, agenda.tasks, size) as session:
+    if is_complete(folder, agenda):
+        return _concluded(folder, options, say)
+    size = spec, agenda.planned[0]
+    with engine(_wishes(options), say, agenda.tasks, size) as session:
+        with _watching(folder, options):
             train(spec, folder, agenda, session, console=console, quiet=options.quiet)
-            survey(folder, agenda)
+            survey(folder, agenda, session)
+        return _concluded(folder, options, say)  # Ray takes a while to end: nobody need wait for that to read
+
+
+def _concluded(folder: Path, options: argparse.Namespace, say: Say) -> int:
+    """Conclude from the records, tell the user and write the report."""
+    from study.summary import averaging_table, format_table, verdict_table  # noqa: PLC0415  # needs pandas
+
     study = conclude(folder)
     findings = study.findings
     say(f"\nLast against averaged test score, same runs:\n{format_table(averaging_table(findings))}")
@@ -310,6 +192,9 @@ def _exit_code(interruption: KeyboardInterrupt) -> int:
 
 def _run_claims(console: Console, options: argparse.Namespace) -> int:
     """Run the suite of published claims, or print its size."""
+    from study.claims import claim_specs, claim_table, outcome_table, run_claims  # noqa: PLC0415  # need pandas
+    from study.summary import format_table  # noqa: PLC0415
+
     if options.resume:
         raise ResultsError("--resume was given with the suite 'claims'; run it again with the same --out to go on.")
     say = _speaker(console, options)
@@ -351,7 +236,7 @@ def _speaker(console: Console, options: argparse.Namespace) -> Say:
     return (lambda text: None) if options.quiet else (lambda text: console.print(text, markup=False))
 
 
-def _report(study: Study) -> None:
+def _report(study: "Study") -> None:
     from dashboards.report import write_report  # noqa: PLC0415  # this file alone asks for the report
 
     print(write_report(study, study.folder / "report.html"))

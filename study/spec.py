@@ -18,6 +18,7 @@ from study.space import SearchRange, SearchSpace, Strict, added_later
 __all__ = ["Budget", "Hypothesis", "Problem", "SearchRange", "SearchSpace", "SpecError", "StudySpec", "cell_factors"]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+SUITE = "claims"  # the folder of the built-in specs that hold a published claim each
 
 
 class SpecError(ValueError):

@@ -74,7 +74,7 @@ def run_jobs(
         records[record.job.seed] = record
 
     run_agenda(
-        agenda, name="test", spec_hash="0", slots=Slots(1, gpus, 2), storage=str(storage), take=take,
-        listeners=[diary or Listener()], **options,
+        agenda, dict.fromkeys(agenda.tasks), name="test", spec_hash="0", slots=Slots(1, gpus, 2),
+        storage=str(storage), take=take, listeners=[diary or Listener()], **options,
     )  # fmt: skip
     return records

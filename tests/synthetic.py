@@ -16,12 +16,12 @@ import numpy as np
 
 from study.agenda import Agenda
 from study.factors import TASKS
+from study.folder import freeze_spec
 from study.halving import stopped
 from study.methods import METHODS
 from study.plan import gradient_evaluations
 from study.record_files import write_record
 from study.records import Job, LineRecord, Measurement, PlaneRecord, Probe, Reliability, RunRecord
-from study.results import freeze_spec
 from study.spec import StudySpec
 
 HOSTILE = "<script>alert('x')</script>=1+1 & \"quoted\" <a href='https://example.org'>é</a>"

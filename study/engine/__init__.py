@@ -6,6 +6,6 @@ a record, and a resumed study is a new Tuner on what is left. Tune's own restore
 it aborts on trials that had finished, and it does not restore what our agenda knows.
 
 ``slots`` what a run gets · ``cluster`` joins or starts Ray · ``worker`` the actor that trains · ``searcher`` hands
-out jobs · ``watch`` kills what hangs · ``recorder`` turns ends into records · ``memory`` out of memory ·
-``gauges`` live numbers for Prometheus · ``drive`` puts them together.
+out jobs · ``keep`` keeps actors for what comes · ``watch`` kills what hangs · ``recorder`` turns ends into records ·
+``memory`` out of memory · ``gauges`` live numbers for Prometheus · ``drive`` puts them together.
 """

@@ -6,16 +6,15 @@ import socket
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import ray
-from ray._private import ray_constants, worker
+from ray._private import worker
 
 from study.engine.slots import EngineError
+from study.engine.start import QUIET, start_ray, url_of
 from study.factors import is_own_task
 
 _SETTINGS = {
@@ -31,46 +30,46 @@ _VITAL = ("raylet", "gcs_server")
 _PATIENCE_S = 3.0  # between the looks at whether Ray lives, and before the last word
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """A Ray cluster that this process has joined or started."""
-
-    resources: Mapping[str, float]
-    dashboard_url: str
-
-
 @contextmanager
-def cluster(address: str | None, tasks: Iterable[str] = ()) -> Iterator[Cluster]:
+def cluster(
+    address: str | None,
+    tasks: Iterable[str] = (),
+    tell: Callable[[str], None] = lambda url: None,
+    max_concurrent: int | None = None,
+) -> Iterator[Mapping[str, float]]:
     """Join the Ray cluster at ``address``, or start one on this machine; leave it again at the end.
 
     Args:
         address: ``auto``, ``host:port``, or None to start one.
         tasks: Names of the tasks that will run; the modules of a user's own go along to the nodes of a cluster. (On
             this machine Ray's workers search the folder that the driver was started in, so nothing needs to.)
+        tell: Called with the address of Ray's dashboard, maybe from another thread; with "" where there is none.
+        max_concurrent: Upper bound of runs side by side, if there is one.
+
+    Returns:
+        What the cluster has, as ``ray.cluster_resources()`` gives it.
 
     Raises:
         EngineError: there is no cluster at the address, or a task's module is not found.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     _check_that_somebody_listens(address)
-    modules = [str(path) for path in module_paths(tasks)] if address else []
-    with nullcontext() if address else _on_loopback():
+    with ExitStack() as stack:
         try:
-            context = (
-                ray.init(address=address, runtime_env={"py_modules": modules} if modules else None, **quiet)
-                if address
-                # Without an address Ray joins whatever cluster is named in the machine's temporary folder.
-                else ray.init(address="local", include_dashboard=True, **quiet)
-            )
+            wait_for_dashboard = _join(address, tasks, tell) if address else start_ray(stack, tell, max_concurrent)
         except (ConnectionError, ValueError) as error:
             raise _no_cluster(address, error) from error
-        with _watched():
-            try:
-                url = context.dashboard_url
-                yield Cluster(ray.cluster_resources(), f"http://{url}" if url else "")
-            finally:
-                ray.shutdown()
+        stack.enter_context(_watched())
+        stack.callback(ray.shutdown)
+        stack.callback(wait_for_dashboard)
+        yield ray.cluster_resources()
+
+
+def _join(address: str, tasks: Iterable[str], tell: Callable[[str], None]) -> Callable[[], None]:
+    modules = [str(path) for path in module_paths(tasks)]
+    context = ray.init(address=address, runtime_env={"py_modules": modules} if modules else None, **QUIET)
+    tell(url_of(context.dashboard_url))
+    return lambda: None
 
 
 def check_that_ray_lives() -> None:
@@ -79,8 +78,8 @@ def check_that_ray_lives() -> None:
     Raises:
         EngineError: it has.
     """
-    node = worker._global_node
-    dead: list[str] = [name for name, _ in node.dead_processes() if name in _VITAL] if node else []
+    ours = worker._global_node
+    dead: list[str] = [name for name, _ in ours.dead_processes() if name in _VITAL] if ours else []
     if dead:
         raise EngineError(
             f"Ray's {dead[0]} has died (was it killed, or memory short?); every finished run is kept: "
@@ -116,21 +115,6 @@ def _watched() -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Tell a Ray that is started in this block to let no other machine join: its ports are then on loopback alone.
-
-    Ray has this switch for macOS and Windows, where it is off; elsewhere every port would be open to the network. Its
-    processes read the variable, this one has read it when it imported Ray.
-    """
-    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
-    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
-    try:
-        yield
-    finally:
-        os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = str(int(before)), before
 
 
 def _check_that_somebody_listens(address: str | None) -> None:

@@ -12,6 +12,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import tune_controller
 
 from study.agenda import Agenda
+from study.engine.keep import KeepsActors
 from study.engine.recorder import RETRIES, Recorder, Take
 from study.engine.searcher import AgendaSearcher
 from study.engine.slots import Slots
@@ -19,7 +20,6 @@ from study.engine.watch import HangWatch
 from study.engine.worker import StudyRun
 from study.listener import Listener
 from study.records import Job
-from study.tasks import load_data
 
 SLICE_S = 60.0  # a longer run reports and is saved this often; a shorter one is one step, without either
 HANG_AFTER_S = 1800.0
@@ -27,6 +27,7 @@ HANG_AFTER_S = 1800.0
 
 def run_agenda(
     agenda: Agenda,
+    data: Mapping[str, Any],
     *,
     name: str,
     spec_hash: str,
@@ -43,6 +44,7 @@ def run_agenda(
 
     Args:
         agenda: What to run; completed through ``take``.
+        data: What `study.tasks.load_data` returned, by task.
         name: The study's name, for Ray's folders.
         spec_hash: Goes into every record.
         slots: What each run gets.
@@ -62,7 +64,6 @@ def run_agenda(
         vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
     # Tune writes a page for each lost trial; the record and the display say it once, in a sentence.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    data = {task: load_data(task) for task in agenda.tasks}
     searcher = AgendaSearcher(agenda, slots)
     watch = HangWatch(hang_after_s)
     actor = tune.with_parameters(trainable, data=data, spec_hash=spec_hash, slice_s=slice_s, checkpoints=checkpoints)
@@ -71,6 +72,7 @@ def run_agenda(
         actor,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
+            scheduler=KeepsActors(slots.concurrent),
             num_samples=-1,
             max_concurrent_trials=slots.concurrent,
             reuse_actors=True,

@@ -1,6 +1,6 @@
 """Lines and planes between finished runs, measured on the cluster's free cores."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +9,30 @@ import ray
 from study.allocator import keep_freed_memory
 from study.files import write_atomically
 from study.landscape import Content, Piece, measure_piece, read_content
-from study.tasks import load_data
 
 _RETRIES = 2  # a piece whose process dies is tried again this often
 _IN_FLIGHT_PER_CORE = 2  # weights wait in memory, so not all pieces are handed out at once
 
 
-def measure_pieces(folder: Path, pieces: Iterable[Piece]) -> None:
+def measure_pieces(folder: Path, data: Mapping[str, Any], pieces: Iterable[Piece]) -> None:
     """Measure every piece and write its record as it is done; a core each.
 
     Args:
         folder: The results folder, which the driver alone reads and writes.
+        data: What `study.tasks.load_data` returned, by task.
         pieces: What `study.landscape.missing_pieces` found.
     """
-    data: dict[str, ray.ObjectRef[Any]] = {}
+    shared: dict[str, ray.ObjectRef[Any]] = {}
     waiting: dict[ray.ObjectRef[str], Path] = {}
     most = max(2, _IN_FLIGHT_PER_CORE * int(ray.cluster_resources().get("CPU", 1)))
     measure = ray.remote(num_cpus=1, max_retries=_RETRIES)(_on_one_thread)
     for piece in pieces:
         task = piece.job.task
-        if task not in data:
-            data[task] = ray.put(load_data(task))
+        if task not in shared:
+            shared[task] = ray.put(data[task])
         if len(waiting) >= most:
             _write_next(waiting)
-        waiting[measure.remote(data[task], piece, read_content(folder, piece))] = piece.path
+        waiting[measure.remote(shared[task], piece, read_content(folder, piece))] = piece.path
     while waiting:
         _write_next(waiting)
 

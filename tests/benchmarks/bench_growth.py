@@ -35,9 +35,9 @@ from study.engine.recorder import Recorder
 from study.engine.searcher import AgendaSearcher
 from study.engine.slots import Slots
 from study.engine.watch import HangWatch
+from study.folder import freeze_spec
 from study.plan import sizes
 from study.records import RunRecord
-from study.results import freeze_spec
 
 SHAPES = {"one cell": None, "cells of 20": 10}  # tune runs of a cell; its confirm runs come on top
 SIDE_BY_SIDE = 2
@@ -61,7 +61,9 @@ def marks_of(runs: int) -> list[int]:
     return [10**power for power in range(1, len(str(runs))) if 10**power < runs] + [runs]
 
 
-def without_ray(agenda: Agenda, *, spec_hash: str, slots: Slots, take: Any, listeners: Any, **_: Any) -> None:
+def without_ray(
+    agenda: Agenda, data: Any, *, spec_hash: str, slots: Slots, take: Any, listeners: Any, **_: Any
+) -> None:
     """Stand in for `study.engine.drive.run_agenda`: call searcher and callbacks as Tune does, with ready records."""
     searcher, watch = AgendaSearcher(agenda, slots), HangWatch(1800.0)
     recorder = Recorder(searcher, watch, take, listeners, spec_hash)
@@ -126,7 +128,7 @@ def measured(shape: str, runs: int, ray: bool, profile: bool) -> dict[str, Any]:
 def _engine(ray: bool) -> Iterator[conduct.Session]:
     if not ray:
         with mock.patch.object(drive, "run_agenda", without_ray):
-            yield conduct.Session(Slots(1, 0, SIDE_BY_SIDE), conduct.Wishes())
+            yield conduct.Session(Slots(1, 0, SIDE_BY_SIDE), conduct.Wishes(), {"digits": None})
         return
     real = drive.run_agenda
 
@@ -135,7 +137,7 @@ def _engine(ray: bool) -> Iterator[conduct.Session]:
 
     with (
         mock.patch.object(drive, "run_agenda", instant),
-        conduct.engine(conduct.Wishes(), lambda text: None) as session,
+        conduct.engine(conduct.Wishes(), lambda text: None, ["digits"]) as session,
     ):
         yield session
 

@@ -17,9 +17,10 @@ import many_runs
 
 from dashboards.report import build_report
 from study.findings import find
+from study.folder import ResultsError, frozen_spec, records_of
 from study.frame import frame_of
 from study.record_files import read_lines
-from study.results import ResultsError, frozen_spec, planned_runs, records_of
+from study.results import planned_runs
 
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ from rich.console import Console
 from study import conduct
 from study.agenda import Agenda
 from study.engine import drive
-from study.results import freeze_spec
+from study.folder import freeze_spec
 
 SLOTS_PER_NODE = 8
 
@@ -79,7 +79,7 @@ def measure(slots: int, nodes: int, runs: int, wait_s: float, slices: int) -> di
         folder = Path(home) / "study"
         freeze_spec(folder, spec, "")
         wishes = conduct.Wishes(address=address, storage=str(Path(home) / "ray"))
-        with conduct.engine(wishes, lambda text: None) as session:
+        with conduct.engine(wishes, lambda text: None, ["digits"]) as session:
             conduct.train(spec, folder, agenda, session, console=Console(quiet=True), quiet=False)
         memory = resident_mb()
         sizes = {name: _bytes(folder / name) / len(ends) for name in ("records", "tensorboard", "optuna.db")}

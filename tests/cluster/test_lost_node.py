@@ -70,8 +70,9 @@ def test_a_lost_node_changes_no_measurement(ray_cluster: Any, tmp_path: Path) ->
     agenda = Agenda(spec)
     saboteur = Saboteur(ray_cluster, ray_cluster.add_node(num_cpus=1), tmp_path)
     run_agenda(
-        agenda, name="lost", spec_hash="0", slots=Slots(1, 0, 3), storage=str(tmp_path / "ray"),
-        take=lambda record, weights: agenda.complete(record), listeners=[saboteur], slice_s=1e-6,
+        agenda, dict.fromkeys(agenda.tasks), name="lost", spec_hash="0", slots=Slots(1, 0, 3),
+        storage=str(tmp_path / "ray"), take=lambda record, weights: agenda.complete(record),
+        listeners=[saboteur], slice_s=1e-6,
     )  # fmt: skip
     assert len(saboteur.retries()) == 1
     assert {record.run_id: record.measurements for record in agenda.records} == {

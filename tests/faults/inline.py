@@ -8,7 +8,7 @@ import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 from study.listener import Listener
@@ -16,17 +16,16 @@ from study.listener import Listener
 
 @contextmanager
 def cluster(*_: Any) -> Iterator[Any]:
-    yield SimpleNamespace(resources={"CPU": 1}, dashboard_url="")
+    yield {"CPU": 1}
 
 
-def run_agenda(agenda: Any, *, spec_hash: str, take: Any, listeners: Any, **_: Any) -> None:
-    from study.tasks import load_data  # noqa: PLC0415  # needs torch, which takes seconds to import
+def run_agenda(agenda: Any, data: Any, *, spec_hash: str, take: Any, listeners: Any, **_: Any) -> None:
     from study.trial import run  # noqa: PLC0415
 
     while job := agenda.next_job():
         for listener in listeners:
             listener.started(job)
-        record = run(job, load_data(job.task), "cpu", spec_hash)
+        record = run(job, data[job.task], "cpu", spec_hash)
         take(record, b"")
         for listener in listeners:
             listener.finished(record)
@@ -48,5 +47,7 @@ if __name__ == "__main__":
     _pretend("study.engine.cluster", cluster=cluster)
     _pretend("study.engine.drive", run_agenda=run_agenda, HANG_AFTER_S=1.0)
     _pretend("study.engine.gauges", Gauges=Gauges)
-    _pretend("study.engine.pieces", measure_pieces=lambda folder, pieces: None)  # no run of the tiny study is probed
+    _pretend(
+        "study.engine.pieces", measure_pieces=lambda folder, data, pieces: None
+    )  # no run of the tiny study is probed
     runpy.run_module("study.run", run_name="__main__", alter_sys=True)

@@ -10,14 +10,14 @@ import pytest
 
 from study.agenda import Agenda
 from study.claims import claim_specs
-from study.conduct import open_folder
 from study.factors import default_factors
+from study.folder import ResultsError, frozen_spec, records_of
 from study.methods import epochs_factor_of_baseline
+from study.opening import open_folder
 from study.plan import cells, epochs_factors, searches
 from study.problems import Problem, cell_factors
 from study.record_files import write_record
 from study.records import Job, Measurement, RunRecord
-from study.results import ResultsError, frozen_spec, records_of
 from study.spec import SpecError, StudySpec, builtin_specs, extends, json_schema, parse_spec
 
 TEXT = """

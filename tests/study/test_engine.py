@@ -1,5 +1,6 @@
 """The engine's parts without Ray running: who is retried how, what is killed when, and what travels to workers."""
 
+import os
 import subprocess
 import sys
 from importlib.resources import files
@@ -183,6 +184,99 @@ def test_a_cluster_that_is_not_there_is_one_sentence() -> None:
         cluster("127.0.0.1:1"),
     ):
         pass
+
+
+class Controller:
+    """As much of Tune's controller as the scheduler asks for."""
+
+    def __init__(self) -> None:
+        from ray.tune.utils.object_cache import _ObjectCache  # noqa: PLC0415
+
+        self._actor_cache = _ObjectCache(may_keep_one=True)
+
+    def kept(self) -> int:
+        """Return how many of two actors that end at the same time, with nothing waiting, are kept."""
+        for number in range(2):
+            self._actor_cache.cache_object("CPU", number)
+        list(self._actor_cache.flush_cached_objects())
+        kept = self._actor_cache.num_cached_objects
+        while self._actor_cache.pop_cached_object("CPU") is not None:
+            pass
+        return kept
+
+
+def test_actors_without_work_are_kept_unless_a_run_goes_alone() -> None:
+    from study.engine.keep import KeepsActors  # noqa: PLC0415
+
+    together, alone = (
+        SimpleNamespace(config={"alone": number}, placement_group_factory=request)
+        for number, request in ((0, "CPU"), (1, "CPU and memory"))
+    )
+    scheduler, controller = KeepsActors(concurrent=2), Controller()
+    assert controller.kept() == 1  # Tune's own way
+    for _ in range(2):
+        scheduler.on_trial_complete(controller, together, {})
+        assert controller.kept() == 2
+        scheduler.on_trial_add(controller, alone)
+        assert controller.kept() == 1
+        scheduler.on_trial_complete(controller, alone, {})
+        assert controller.kept() == 1  # the next may go alone, too
+    assert scheduler.choose_trial_to_run(controller) is None
+
+
+def test_what_workers_import_ahead_does_not_look_for_gpus() -> None:
+    """A worker's GPUs are known when it gets a run: asking CUDA before that would fix those that it sees."""
+    from study.engine.start import PRELOADED  # noqa: PLC0415
+
+    code = f"""
+import importlib, torch
+def refuse(*_): raise SystemExit("CUDA was asked")
+for name in ("_cuda_getDeviceCount", "_cuda_init"):
+    if hasattr(torch._C, name):
+        setattr(torch._C, name, refuse)
+for name in {PRELOADED!r}:
+    importlib.import_module(name)
+assert not torch.cuda.is_initialized()
+print("quiet")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "quiet\n"
+
+
+STARTED_AHEAD = """
+import sys
+from pathlib import Path
+from ray._private import state
+from engine_room import faulty_job, run_jobs
+from study.engine.cluster import cluster
+from study.listener import Listener
+
+class Workers(Listener):
+    seen = set()
+
+    def tick(self):
+        self.seen |= set(state.workers())
+
+said, home = [], Path(sys.argv[1])
+with cluster(None, tell=said.append, max_concurrent=2):
+    ahead = set(state.workers())
+    records = run_jobs([faulty_job(home, seed) for seed in range(5)], home / "ray", diary=Workers())
+    print(len(ahead), Workers.seen == ahead, sorted(record.status for record in records.values()))
+print(len(said), said[0].startswith("http://127.0.0.1:"))
+"""
+
+
+@pytest.mark.ray
+def test_runs_go_to_the_workers_that_were_started_with_ray(tmp_path: Path) -> None:
+    """And no actor is started for a run that then takes another's, nor for the last ones."""
+    tests = Path(__file__).parents[1]
+    paths = [tests.parent, tests, tests / "cluster" / "code"]  # the first, so that tests/study does not shadow study
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED_AHEAD, str(tmp_path)], capture_output=True, text=True, check=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
+    )  # fmt: skip
+    ahead = min(2, os.cpu_count() or 1)
+    assert done.stdout.splitlines()[-2:] == [f"{ahead} True {['completed'] * 5}", "1 True"]
 
 
 def test_rays_own_schema_accepts_the_cluster_file() -> None:

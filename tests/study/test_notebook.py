@@ -8,7 +8,8 @@ from markup import Page
 from synthetic import HOSTILE, synthetic_study, write_results
 
 from study import load
-from study.results import ResultsError, Study
+from study.folder import ResultsError
+from study.results import Study
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from synthetic import failed_run, synthetic_study
 
 from study.agenda import Agenda
 from study.optuna_store import OptunaStore
-from study.proposals import outcome_of, quiet_study, trial_of
+from study.optuna_trials import quiet_study, trial_of
+from study.proposals import outcome_of
 from study.records import RunRecord
 from study.spec import StudySpec
 

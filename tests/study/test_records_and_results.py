@@ -12,25 +12,24 @@ import pytest
 from synthetic import synthetic_study, write_results
 
 from study.agenda import Agenda
-from study.conduct import opened
 from study.files import write_atomically
-from study.frame import frame_of
-from study.lock import hold
-from study.migrations import RECORD_VERSION
-from study.record_files import RecordError, read_records, write_record
-from study.records import METRICS, Job, RunRecord
-from study.results import (
+from study.folder import (
     ResultsError,
     freeze_spec,
     fresh_folder_name,
     frozen_spec,
-    load,
     records_of,
     set_aside_failed,
     set_aside_superseded,
     sweep,
-    write_views,
 )
+from study.frame import frame_of
+from study.lock import hold
+from study.migrations import RECORD_VERSION
+from study.opening import opened
+from study.record_files import RecordError, read_records, write_record
+from study.records import METRICS, Job, RunRecord
+from study.results import load, write_views
 from study.spec import StudySpec, load_spec
 
 OLD_RECORD = Path(__file__).parent / "data" / "record-v1.json"  # as the first version of this program wrote it

@@ -8,8 +8,8 @@ import torch
 
 from study.engine.slots import EngineError, Slots, plan_slots, plan_threads
 from study.estimate import step_times_by_threads
+from study.folder import freeze_spec
 from study.progress import format_duration
-from study.results import freeze_spec
 from study.run import main
 from study.spec import load_spec
 

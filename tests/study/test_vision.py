@@ -13,10 +13,10 @@ from scipy.io import savemat
 from torch import nn
 from torch.nn import functional
 
-from study.conduct import find_data
 from study.data_folders import DATA, DOWNLOAD, NEED_FILES, data_folders
 from study.factors import TASKS, default_factors
 from study.measure import evaluate
+from study.opening import find_data
 from study.records import Job
 from study.run import main
 from study.spec import SpecError, load_spec, parse_spec
