@@ -1,64 +1,18 @@
-"""What the literature predicted, and what this study says, for studies that named no claims of their own.
-
-The published claims are those of the built-in suite, evaluated by the same rules on whatever the study holds. Nothing
-was predicted for this study before its first run, so that agreement is a description and no test.
-"""
+"""What the literature predicted, and what this study says: the table and its words."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 
-from pydantic import ValidationError
-
-from dashboards import claims, prose, theme
+from dashboards import claims, prose
 from dashboards.tables import Entry, Table
 from study.findings import Findings, HypothesisResult
-from study.findings.evidence import gather
-from study.findings.hypotheses import evaluate
-from study.records import LineRecord, RunRecord
-from study.spec import Hypothesis, StudySpec, builtin_specs, parse_spec
 
 AGREEMENT = {"reproduced": "agrees", "contradicted": "disagrees", "inconclusive": "undecided"}
 
 
-def published() -> tuple[Hypothesis, ...]:
-    """Return the claims of the built-in suite, in its order."""
-    texts = {name: text for name, text in builtin_specs().items() if name.startswith("claims/")}
-    return tuple(claim for name, text in texts.items() for claim in parse_spec(text, name).hypotheses)
-
-
-def literature_of(
-    findings: Findings, records: Iterable[RunRecord], lines: Iterable[LineRecord]
-) -> tuple[HypothesisResult, ...]:
-    """Return the published claims that a finished study can speak of; none where it named claims itself."""
-    records = tuple(records)
-    if findings.hypotheses or not findings.counts.finished or not records:
-        return ()
-    try:
-        spec = StudySpec.model_validate(findings.spec)
-    except ValidationError:  # the spec of another version: its findings are shown, nothing is computed anew
-        return ()
-    varied = {name for effect in findings.effects for name, _ in effect.factors}
-    concerned = tuple(claim for claim in published() if _concerns(claim, spec, varied))
-    evidence = gather(spec.model_copy(update={"hypotheses": concerned}), records)
-    found = evaluate(evidence, findings.effects, findings.averaging, tuple(lines))
-    return tuple(result for result in found if theme.known(result.estimate))
-
-
-def _concerns(claim: Hypothesis, spec: StudySpec, varied: set[str]) -> bool:
-    budgets = {"E", "G"} if claim.kind == "budget" else {claim.budget}
-    methods = {claim.method, claim.other} - {"", "baseline"}
-    methods |= {"SWA", "SAM"} if claim.kind in ("worse", "better") else set()
-    return (
-        methods <= {*spec.methods}
-        and budgets <= {*spec.budgets}
-        and (not claim.factor or claim.factor in varied)
-        and (claim.kind not in ("sharpness", "barrier", "minimizers") or spec.probes)
-    )
-
-
-def literature_table(results: Iterable[HypothesisResult], findings: Findings) -> Table:
+def literature_table(findings: Findings) -> Table:
     """Return one row a claim: what was published, its direction, and what this study says."""
-    table = claims.claims_table(replace(findings, hypotheses=tuple(results)))
+    table = claims.claims_table(replace(findings, hypotheses=findings.literature))
     place = next(i for i, column in enumerate(table.columns) if column.csv == "outcome")
     return replace(
         table,

@@ -98,7 +98,6 @@ def build_report(
     cells = cells_of(findings, frame)
     records, lines = tuple(records), tuple(lines)
     charts = charts_of(findings, frame, cells, records, lines, planes)
-    published = literature.literature_of(findings, records, lines)
     return page.render(
         "template.html",
         ("page.js", "report.js"),
@@ -107,8 +106,8 @@ def build_report(
         sections=_sections(findings, charts),
         matrix=verdicts.matrix_of(findings, cells),
         charts=charts,
-        tables=_tables(findings, frame, cells) | {"literature": literature.literature_table(published, findings)},
-        headings=_headings(findings) | {"literature": literature.literature_heading(published)},
+        tables=_tables(findings, frame, cells) | {"literature": literature.literature_table(findings)},
+        headings=_headings(findings) | {"literature": literature.literature_heading(findings.literature)},
         readings={
             "hypotheses": claims.reading_of(findings),
             "literature": literature.READING,

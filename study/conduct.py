@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,8 +135,22 @@ def _cpus_for(
     return cpus
 
 
-def train(spec: StudySpec, folder: Path, agenda: Agenda, session: Session, *, console: Console, quiet: bool) -> None:
+def train(
+    spec: StudySpec,
+    folder: Path,
+    agenda: Agenda,
+    session: Session,
+    *,
+    console: Console,
+    quiet: bool,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> None:
     """Run what the agenda still holds, inside `engine`; every finished run is on disk before the next is taken in.
+
+    Args:
+        spec, folder, agenda, session: What is run, where its results go, and on what.
+        console: Where progress is shown. quiet: It is not.
+        meanwhile: Called once in a thread of its own, when the first run has ended and the driver has little to do.
 
     Raises:
         ResultsError: a tracker of experiments can't be used as asked.
@@ -154,6 +168,7 @@ def train(spec: StudySpec, folder: Path, agenda: Agenda, session: Session, *, co
         raise ResultsError(str(error)) from error
     store = OptunaStore(folder / "optuna.db", spec.search, agenda, warn)
     tally = Tally(agenda)
+    beside = threading.Thread(target=meanwhile, name="meanwhile", daemon=True)
 
     def take(record: RunRecord, weights: bytes) -> None:
         if weights:
@@ -162,6 +177,8 @@ def train(spec: StudySpec, folder: Path, agenda: Agenda, session: Session, *, co
         agenda.complete(record)
         store.add(record, agenda.search_of(record))
         tally.count(record)
+        if not beside.ident:
+            beside.start()
 
     try:
         with Display(console, agenda, tally, slots.concurrent, quiet) as display:

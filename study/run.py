@@ -152,9 +152,17 @@ def _run_opened(console: Console, spec: StudySpec, agenda: Agenda, folder: Path,
     size = spec, agenda.planned[0]
     with engine(_wishes(options), say, agenda.tasks, size) as session:
         with _watching(folder, options):
-            train(spec, folder, agenda, session, console=console, quiet=options.quiet)
+            train(
+                spec, folder, agenda, session, console=console, quiet=options.quiet, meanwhile=_import_what_concludes
+            )  # fmt: skip
             survey(folder, agenda, session)
         return _concluded(folder, options, say)  # Ray takes a while to end: nobody need wait for that to read
+
+
+def _import_what_concludes() -> None:
+    """Import what `_concluded` needs: the report comes sooner, and is made by the version that started the study."""
+    import dashboards.report  # noqa: F401, PLC0415  # as in `_report`
+    from study import results, summary  # noqa: F401, PLC0415
 
 
 def _concluded(folder: Path, options: argparse.Namespace, say: Say) -> int:

@@ -1,7 +1,7 @@
 """Which configuration validation picks: the bridge from the tune stage to the confirm stage."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from study.methods import FAMILIES, METHODS
@@ -57,6 +57,20 @@ def select(method: str, records: Iterable[RunRecord], space: SearchSpace) -> Sel
     """
     usable = [record for record in records if record.status != "failed"]
     bests = [(record, best) for record in usable if (best := best_measurement(method, record))]
+    return choose(method, bests, len(usable), space)
+
+
+def choose(
+    method: str, bests: Sequence[tuple[RunRecord, Measurement]], trials: int, space: SearchSpace
+) -> Selection | None:
+    """Return what `select` does, for runs whose best measurement is known.
+
+    Args:
+        method: Name of the method.
+        bests: The runs that were trained to their end, with what `best_measurement` says of each.
+        trials: Proposals that were compared, those counted in that were pruned.
+        space: The searched ranges, for the edge flags.
+    """
     if not bests:
         return None
     record, best = min(bests, key=lambda pair: (*_rank(pair[1])[:2], pair[0].job.trial or 0))
@@ -72,7 +86,7 @@ def select(method: str, records: Iterable[RunRecord], space: SearchSpace) -> Sel
         weights=best.weights,
         average=average.weights if (average := best_average(method, record)) else None,
         val_score=best.val_score or 0.0,
-        trials=len(usable),
+        trials=trials,
         at_edge=_edges(record, best.weights, space),
         weight_decay=job.weight_decay,
     )
@@ -80,8 +94,8 @@ def select(method: str, records: Iterable[RunRecord], space: SearchSpace) -> Sel
 
 def best_average(method: str, record: RunRecord) -> Measurement | None:
     """Return the final average of a run that validation prefers for an averaging method; None without."""
-    averages = tuple(m for m in record.measurements if m.weights != "last")
-    return best_measurement(method, record.model_copy(update={"measurements": averages}))
+    averages = (m for m in record.measurements if m.weights != "last")
+    return best_of_kind(METHODS[method].weights, averages, record.job.epochs)
 
 
 def best_measurement(method: str, record: RunRecord, epoch: int | None = None) -> Measurement | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -14,14 +15,14 @@ _MEASURED += ["test_loss", "test_calibration_error"]
 _CONFIGURATION = ["cell", "family", "epochs_factor", "learning_rate", "rho", "average_start"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Confirmed:
     """The confirm rows of one selection, of every epoch and all weights."""
 
     selection: Selection
     rows: pd.DataFrame
 
-    @property
+    @cached_property
     def final(self) -> pd.DataFrame:
         """The rows of the selected weights at the last epoch, one a run, by seed."""
         rows = self.rows[self.rows["final"] & (self.rows["weights"] == self.selection.weights)]
@@ -29,8 +30,12 @@ class Confirmed:
 
     def at_end(self, weights: str) -> pd.DataFrame:
         """The rows of ``weights`` at the last epoch of the completed runs, one a run, by seed."""
-        rows = self.rows[self.rows["final"] & (self.rows["weights"] == weights) & (self.rows["status"] == "completed")]
-        return rows.sort_values("seed")
+        return self._ends.get(weights, self.rows.iloc[:0])
+
+    @cached_property
+    def _ends(self) -> dict[str, pd.DataFrame]:
+        ended = self.rows[self.rows["final"] & (self.rows["status"] == "completed")]
+        return {str(weights): rows for weights, rows in ended.sort_values("seed").groupby("weights")}
 
 
 def confirmed_runs(

@@ -4,8 +4,10 @@ An arrangement is a flat dict of layout paths to values, the form that both ``Fi
 ``Plotly.relayout`` take; the page applies the narrow one where the chart has less than 560 pixels.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -169,10 +171,16 @@ def lay_out(
     }
     if y_title:
         anchored["yaxis"]["title"] = {"text": y_title}
-    figure = go.Figure(
-        list(traces),
-        {"annotations": annotations, "shapes": list(shapes), "template": theme.TEMPLATE, **anchored},
-    )
+    layout = {"annotations": annotations, "shapes": list(shapes), "template": theme.TEMPLATE, **anchored}
     for path, value in arrange(len(titles), grid, narrow=False).items():
-        figure.layout[path] = value
-    return figure, arrange(len(titles), grid, narrow=True)
+        _put(layout, path, value)
+    return go.Figure(list(traces), layout), arrange(len(titles), grid, narrow=True)
+
+
+def _put(layout: dict[str, Any], path: str, value: object) -> None:
+    """Set what a path such as ``annotations[2].x`` names; plotly's own way takes a third of a page's time."""
+    place: Any = layout
+    *parents, name = re.findall(r"\w+", path)
+    for parent in parents:
+        place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+    place[name] = value

@@ -2,8 +2,9 @@
 
 `evidence` picks out of the records what each tuned method measured, `conclusions` compares it and judges,
 `hypotheses` decides the claims of the spec (on `material`; `quantities` gives numbers by seed, `combinations` puts
-cells together, `minimizers` stands for itself), `across` looks across cells, `tuning` looks at the search, `caveats`
-names what could change the answer, `content` holds the result and its file, `schema` describes that file.
+cells together, `minimizers` stands for itself) and, for a study without any, `literature` picks the published ones;
+`across` looks across cells, `tuning` looks at the search, `caveats` names what could change the answer, `content` holds
+the result and its file, `schema` describes that file.
 """
 
 from study.findings.conclusions import find

@@ -10,6 +10,7 @@ from study.findings.caveats import caveats_of
 from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
 from study.findings.evidence import Arm, Cell, Evidence, gather, mean_known, ratio
 from study.findings.hypotheses import evaluate
+from study.findings.literature import literature_of
 from study.findings.tuning import importances_of, optimism_of, rho_transfers_of, tuning_curves_of
 from study.methods import METHODS, epochs_factor_of_baseline, is_baseline, last_of, relative_passes
 from study.records import LineRecord, RunRecord
@@ -45,7 +46,7 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int, lines: Ite
     Raises:
         FindingsError: records of a cell that the spec does not hold.
     """
-    records = list(records)
+    records, lines = list(records), tuple(lines)
     evidence = gather(spec, records)
     counts = _counts(records, planned)
     tuned = {budget: _tuned_effects(evidence, budget) for budget in spec.budgets}
@@ -77,7 +78,7 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int, lines: Ite
         versions=_versions(records),
         devices=tuple(sorted({record.device for record in records} - {""})),
         descriptive=tuple(_descriptive_effects(evidence)),
-        hypotheses=evaluate(evidence, effects, averaging, tuple(lines)),
+        hypotheses=evaluate(evidence, effects, averaging, lines),
         syntheses=syntheses_of(spec, effects),
         moderators=moderators_of(evidence, effects),
         rules=rules_of(spec, effects),
@@ -85,6 +86,7 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int, lines: Ite
         rho_transfers=rho_transfers_of(evidence),
         importances=importances_of(evidence),
         optimism=optimism_of(evidence),
+        literature=literature_of(evidence, effects, averaging, lines) if counts.finished else (),
         score_names={cell.task: limits_of(cell.task).metric for cell in evidence.cells},
     )
 

@@ -158,7 +158,8 @@ class Findings:
     ``metric`` is the column that verdicts are about, ``score_names`` what it is called, by task: a score is whatever
     metric the task has, with the sign that makes higher better.
 
-    ``hypotheses`` are the spec's, in its order. ``syntheses`` (one per method × budget) and ``moderators`` look across
+    ``hypotheses`` are the spec's, in its order; ``literature`` holds the published claims that a finished study without
+    any of its own can speak of. ``syntheses`` (one per method × budget) and ``moderators`` look across
     cells, ``rules`` do so under the primary budget. ``tuning_curves`` (one per cell × method × multiple of the
     epochs), ``rho_transfers`` and ``importances`` describe the search on validation; ``optimism`` says how much that
     flatters.
@@ -197,6 +198,7 @@ class Findings:
     importances: tuple[Importance, ...] = ()
     optimism: tuple[Optimism, ...] = ()
     score_names: dict[str, str] = field(default_factory=dict)
+    literature: tuple[HypothesisResult, ...] = ()
 
 
 _FINDINGS = TypeAdapter(Findings)

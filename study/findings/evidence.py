@@ -14,7 +14,7 @@ from study.findings.content import FindingsError
 from study.methods import METHODS
 from study.plan import epochs_factors
 from study.records import FactorValue, Measurement, RunRecord
-from study.selection import Selection, best_measurement, select
+from study.selection import Selection, best_measurement, choose
 from study.spec import StudySpec, cell_factors
 
 Key = tuple[str, str, float]  # (cell, method or search, epochs_factor)
@@ -75,10 +75,16 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One tried configuration as one method reads it: its run and its validation score."""
+    """One tried configuration as one method reads it: its run, and what validation prefers of its weights."""
 
     run: RunRecord
-    value: float
+    best: Measurement
+
+    @property
+    def value(self) -> float:
+        """Its validation score; a tune run always has one."""
+        assert self.best.val_score is not None
+        return self.best.val_score
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +126,9 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
         for method in spec.methods:
             for factor in epochs_factors(spec, method):
                 group = tuned.get((cell.name, _search_of(spec, method), factor), [])
-                trials[cell.name, method, factor] = _trials(method, group)
-                chosen = _frozen(spec, method, group)
+                tried = _trials(method, group)
+                trials[cell.name, method, factor] = tried
+                chosen = _frozen(spec, method, tried) if len(group) >= spec.search.trials else None
                 if chosen is not None:
                     trial = next(record for record in group if record.job.trial == chosen.trial)
                     runs = confirmed.get(_configuration(trial), [])
@@ -132,7 +139,7 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
 def _trials(method: str, group: Iterable[RunRecord]) -> list[Trial]:
     runs = sorted(group, key=lambda run: run.job.trial or 0)
     bests = ((run, best_measurement(method, run, run.last_epoch)) for run in runs if run.status != "failed")
-    return [Trial(run, best.val_score) for run, best in bests if best and best.val_score is not None]
+    return [Trial(run, best) for run, best in bests if best]
 
 
 def _search_of(spec: StudySpec, method: str) -> str:
@@ -157,9 +164,10 @@ def _configuration(record: RunRecord) -> Configuration:
     )  # fmt: skip
 
 
-def _frozen(spec: StudySpec, method: str, records: Sequence[RunRecord]) -> Selection | None:
-    """Return what validation froze: nothing while the search still lacks trials."""
-    return select(method, records, spec.search) if len(records) >= spec.search.trials else None
+def _frozen(spec: StudySpec, method: str, tried: Sequence[Trial]) -> Selection | None:
+    """Return what validation froze of a search that has all of its trials."""
+    ended = [(trial.run, trial.best) for trial in tried if trial.run.status != "pruned"]
+    return choose(method, ended, len(tried), spec.search)
 
 
 def _cells(spec: StudySpec, records: Iterable[RunRecord]) -> tuple[Cell, ...]:

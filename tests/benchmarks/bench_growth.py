@@ -25,12 +25,12 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.conditions import header, python, resident_mb, table
-from benchmarks.instant import InstantRun, ready_record, spec_of
+from benchmarks.instant import IMPORTED, InstantRun, ready_record, spec_of
 from rich.console import Console
 
 from study import conduct
 from study.agenda import Agenda
-from study.engine import drive
+from study.engine import drive, start
 from study.engine.recorder import Recorder
 from study.engine.searcher import AgendaSearcher
 from study.engine.slots import Slots
@@ -137,6 +137,7 @@ def _engine(ray: bool) -> Iterator[conduct.Session]:
 
     with (
         mock.patch.object(drive, "run_agenda", instant),
+        mock.patch.object(start, "PRELOADED", IMPORTED),
         conduct.engine(conduct.Wishes(), lambda text: None, ["digits"]) as session,
     ):
         yield session

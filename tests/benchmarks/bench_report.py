@@ -1,27 +1,35 @@
-"""Time and memory from records to report: ``python tests/benchmarks/bench_report.py [FOLDER | RUNS]``.
+"""Time and memory from records to report.
 
-With a results folder: reading its records, finding, making the frame, building the page. With a number (default
-100,000): building the page alone, of a study of so many runs that never touches the disk.
+    PYTHONPATH=.:tests python -m benchmarks.bench_report [FOLDER] [--runs 100000] [--page]
+
+With a results folder: reading its records, finding, making the frame, building the page. Without one: of a study of so
+many runs, whose records are made up, as long as real ones, and written to a folder that is thrown away; its records are
+read from their files first, and then from the cache that this leaves. ``--page``: the page alone, of a frame of so many
+runs that never touches the disk.
 """
 
+import argparse
 import resource
-import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
-
 import many_runs
+from benchmarks.conditions import header
+from benchmarks.instant import ready_record, spec_of
+from synthetic import spec_text
 
 from dashboards.report import build_report
+from study.agenda import Agenda
 from study.findings import find
-from study.folder import ResultsError, frozen_spec, records_of
+from study.folder import ResultsError, freeze_spec, frozen_spec, records_of
 from study.frame import frame_of
-from study.record_files import read_lines
+from study.record_files import read_lines, write_record
 from study.results import planned_runs
 
+PER_CELL = 200
 T = TypeVar("T")
 
 
@@ -35,11 +43,11 @@ def timed(name: str, work: Callable[[], T]) -> T:
     return result
 
 
-def main(folder: Path) -> None:
+def measure(folder: Path) -> None:
     """Print what every step from a results folder to its page takes."""
     spec = frozen_spec(folder)
     if spec is None:
-        raise ResultsError(f"{folder} was given; it has no spec.toml; give a results folder or a number of runs.")
+        raise ResultsError(f"{folder} was given; it has no spec.toml; give a results folder.")
     records = timed("read records", lambda: records_of(folder, spec))
     planned = timed("count planned runs", lambda: planned_runs(spec, records))
     findings = timed("find", lambda: find(spec, records, planned, read_lines(folder)))
@@ -48,9 +56,36 @@ def main(folder: Path) -> None:
     print(f"{len(records):,} runs, {len(page.encode()) / 1e6:.2f} MB")
 
 
-if __name__ == "__main__":
-    given = sys.argv[1] if len(sys.argv) > 1 else "100000"
-    if given.isdecimal():
-        many_runs.main(int(given))
+def fill(folder: Path, runs: int) -> None:
+    """Write a finished study of at least so many runs into a new folder."""
+    spec = spec_of(runs, PER_CELL)
+    folder.mkdir(exist_ok=True)
+    freeze_spec(folder, spec, spec_text(spec))
+    agenda = Agenda(spec)
+    while job := agenda.next_job():
+        record = ready_record(job, spec.hash)
+        write_record(folder, record)
+        agenda.complete(record)
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--page", action="store_true")
+    given = parser.parse_args()
+    print(header(), flush=True)
+    if given.page:
+        many_runs.main(given.runs)
+    elif given.folder:
+        measure(given.folder)
     else:
-        main(Path(given))
+        with tempfile.TemporaryDirectory(prefix="report-") as home:
+            timed("write records", lambda: fill(Path(home), given.runs))
+            timed("read them first", lambda: records_of(Path(home), spec_of(given.runs, PER_CELL)))
+            measure(Path(home))
+
+
+if __name__ == "__main__":
+    main()

@@ -21,14 +21,14 @@ from unittest import mock
 
 import ray
 from benchmarks.conditions import header, python, resident_mb, table
-from benchmarks.instant import WaitingRun, spec_of
+from benchmarks.instant import IMPORTED, WaitingRun, spec_of
 from benchmarks.process_trees import timed
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from study import conduct
 from study.agenda import Agenda
-from study.engine import drive
+from study.engine import drive, start
 from study.folder import freeze_spec
 
 SLOTS_PER_NODE = 8
@@ -74,6 +74,7 @@ def measure(slots: int, nodes: int, runs: int, wait_s: float, slices: int) -> di
         mock.patch.object(drive, "run_agenda", waiting),
         mock.patch.object(ray, "init", init),
         mock.patch.object(conduct, "write_record", written),
+        mock.patch.object(start, "PRELOADED", IMPORTED),
         mock.patch.dict("os.environ", {"BENCH_WAIT_S": str(wait_s), "BENCH_SLICES": str(slices)}),
     ):
         folder = Path(home) / "study"

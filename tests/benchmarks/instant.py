@@ -65,6 +65,9 @@ def _measurement(job: Job, weights: str, epoch: int, test: bool) -> Measurement:
     return Measurement.model_validate({"weights": weights, "epoch": epoch} | metrics)
 
 
+IMPORTED = ("benchmarks.instant",)  # what workers of such runs need, in place of torch
+
+
 class InstantRun(StudyRun):
     """The study's actor with its own way to and from Tune, and no training in between; it needs no torch."""
 
