@@ -1,7 +1,5 @@
 """A results folder read back as one `Study`: records, frame and findings."""
 
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +12,8 @@ from study.files import write_atomically
 from study.findings import Findings, find, write_findings
 from study.folder import ResultsError, frozen_spec, records_of
 from study.frame import frame_of
-from study.plan import confirm_jobs, searches
 from study.record_files import read_lines
 from study.records import RunRecord
-from study.selection import select
 from study.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -82,30 +78,7 @@ def load(folder: Path | str) -> Study:
             "give a folder that `python -m study.run` has written."
         )
     records = records_of(folder, spec)
-    return Study(
-        folder, spec, records, frame_of(records), find(spec, records, planned_runs(spec, records), read_lines(folder))
-    )
-
-
-def planned_runs(spec: StudySpec, records: Iterable[RunRecord]) -> int:
-    """Return how many runs the study holds in all; an upper bound until every search is tuned.
-
-    Read off the records alone, without asking a sampler anything, so that reading a study needs no Optuna.
-    """
-    tuned: dict[tuple[str, str, float], list[RunRecord]] = defaultdict(list)
-    for record in records:
-        if record.job.stage == "tune":
-            tuned[record.job.cell, record.job.search, record.job.epochs_factor].append(record)
-    total = 0
-    for search in searches(spec):
-        trials = tuned[search.cell.name, search.name, search.epochs_factor]
-        total += spec.search.trials
-        if len(trials) < spec.search.trials:
-            total += spec.confirm_seeds * len(search.methods)
-        else:
-            selections = [select(method, trials, spec.search) for method in search.methods]
-            total += len(confirm_jobs(spec, search, [chosen for chosen in selections if chosen]))
-    return total
+    return Study(folder, spec, records, frame_of(records), find(spec, records, lines=read_lines(folder)))
 
 
 def write_views(study: Study) -> None:

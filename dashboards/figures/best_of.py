@@ -18,6 +18,7 @@ from dashboards.figures.panels import (
     lay_out,
     shares_stay_shares,
 )
+from dashboards.figures.traces import scatter
 from dashboards.limits import most
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
@@ -154,7 +155,7 @@ def _band(curve: BestOf, against: Against, panel: int) -> go.Scatter:
     """Draw both edges of a band, untinted: with few trials the tints of all methods would fill the panel."""
     xs = theme.rounded(_ends(curve, against))
     low, high = (theme.rounded([theme.in_points(v) for v in values]) for values in (curve.low, curve.high))
-    return go.Scatter(
+    return scatter(
         x=[*xs, None, *xs],
         y=[*low, None, *high],
         mode="lines",
@@ -167,7 +168,7 @@ def _band(curve: BestOf, against: Against, panel: int) -> go.Scatter:
 def _line(curve: BestOf, against: Against, panel: int, score: Score) -> go.Scatter:
     style = theme.style_of(curve.method)
     filled = curve.epochs_factor == 1
-    return go.Scatter(
+    return scatter(
         x=theme.rounded(_ends(curve, against)),
         y=theme.rounded([theme.in_points(v) for v in curve.expected]),
         mode="lines+markers" if len(curve.trials) <= 12 else "lines",

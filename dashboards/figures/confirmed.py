@@ -3,8 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, cast
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from study.methods import METHODS
 from study.records import Job, RunRecord
@@ -17,25 +20,30 @@ _CONFIGURATION = ["cell", "family", "epochs_factor", "learning_rate", "rho", "av
 
 @dataclass(frozen=True)
 class Confirmed:
-    """The confirm rows of one selection, of every epoch and all weights."""
+    """The confirm rows of one selection, of every epoch and all weights.
+
+    ``ends`` holds the rows of the last epochs of all selections, by seed, and ``places`` where this one's stand in it,
+    by weights: looking for them in a frame of its own would take a large study minutes.
+    """
 
     selection: Selection
     rows: pd.DataFrame
+    ends: pd.DataFrame
+    places: Mapping[str, NDArray[np.intp]]
 
     @cached_property
     def final(self) -> pd.DataFrame:
         """The rows of the selected weights at the last epoch, one a run, by seed."""
-        rows = self.rows[self.rows["final"] & (self.rows["weights"] == self.selection.weights)]
-        return rows[rows["test_score"].notna()].sort_values("seed")
+        rows = self._ends_of(self.selection.weights)
+        return rows[rows["test_score"].notna()]
 
     def at_end(self, weights: str) -> pd.DataFrame:
         """The rows of ``weights`` at the last epoch of the completed runs, one a run, by seed."""
-        return self._ends.get(weights, self.rows.iloc[:0])
+        rows = self._ends_of(weights)
+        return rows[rows["status"] == "completed"]
 
-    @cached_property
-    def _ends(self) -> dict[str, pd.DataFrame]:
-        ended = self.rows[self.rows["final"] & (self.rows["status"] == "completed")]
-        return {str(weights): rows for weights, rows in ended.sort_values("seed").groupby("weights")}
+    def _ends_of(self, weights: str) -> pd.DataFrame:
+        return self.ends.take(self.places.get(weights, np.array([], dtype=np.intp)))
 
 
 def confirmed_runs(
@@ -45,15 +53,20 @@ def confirmed_runs(
     done = (frame["stage"] == "confirm") & (frame["status"] != "failed")
     confirm = frame.loc[done, [*_CONFIGURATION, *_MEASURED]]
     groups = dict(iter(confirm.groupby(_CONFIGURATION)))
-    found = []
+    ends = confirm[confirm["final"]].sort_values("seed")
+    places: dict[tuple[object, ...], dict[str, NDArray[np.intp]]] = {}
+    grouped = cast("dict[tuple[Any, ...], NDArray[np.intp]]", ends.groupby([*_CONFIGURATION, "weights"]).indices)
+    for (*configuration, weights), found in grouped.items():
+        places.setdefault(tuple(configuration), {})[weights] = found
+    confirmed = []
     for chosen in selections:
         family = families.get(chosen.method)
         key = (
             chosen.cell, family, chosen.epochs_factor, chosen.learning_rate, chosen.rho, chosen.average_start,
         )  # fmt: skip
         if key in groups:
-            found.append(Confirmed(chosen, groups[key]))
-    return tuple(found)
+            confirmed.append(Confirmed(chosen, groups[key], ends, places.get(key, {})))
+    return tuple(confirmed)
 
 
 def records_by_selection(

@@ -9,6 +9,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.confirmed import Confirmed
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out, window
+from dashboards.figures.traces import scatter
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.methods import METHODS
@@ -96,7 +97,7 @@ def figure_of(options: tuple[Option, ...], baseline: str, score: Score) -> tuple
         here = [option for option in options if option.cell == name]
         longer = [option for option in here if option.method == baseline]
         traces.append(
-            go.Scatter(
+            scatter(
                 x=theme.rounded([option.relative for option in longer]),
                 y=theme.rounded([theme.in_points(option.mean) for option in longer]),
                 mode="lines",
@@ -137,7 +138,7 @@ def _traces(
     placed: list[tuple[Option, float]], floor: float, panel: int, score: Score
 ) -> tuple[go.Scatter, go.Scatter]:
     colors = [theme.style_of(option.method).color for option, _ in placed]
-    seeds = go.Scatter(
+    seeds = scatter(
         x=theme.rounded([x for option, x in placed for _ in option.scores]),
         y=theme.rounded([theme.in_points(max(floor, v)) for option, _ in placed for v in option.scores]),
         mode="markers",
@@ -156,7 +157,7 @@ def _traces(
         hoverinfo="skip",
         **anchors(panel),
     )
-    means = go.Scatter(
+    means = scatter(
         x=theme.rounded([x for _, x in placed]),
         y=theme.rounded([theme.in_points(option.mean) for option, _ in placed]),
         mode="markers",

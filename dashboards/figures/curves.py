@@ -19,6 +19,7 @@ from dashboards.figures.panels import (
     lay_out,
     shares_stay_shares,
 )
+from dashboards.figures.traces import scatter
 from dashboards.limits import most
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
@@ -156,7 +157,7 @@ def _end(average: Averaged, position: int, span: tuple[float, float], panel: int
     """Draw where an average ends, just right of the last epoch; its interval is cut at the panel."""
     style = theme.style_of(average.method)
     low, high = average.ci95 if theme.known(average.ci95[0]) else (average.mean, average.mean)
-    return go.Scatter(
+    return scatter(
         x=theme.rounded([average.epochs * (1.035 + 0.05 * position)]),
         y=theme.rounded([theme.in_points(max(average.mean, span[0]))]),
         error_y={
@@ -199,7 +200,7 @@ def _traces(curve: Curve, panel: int, score: Score) -> list[go.Scatter]:
         for epoch, low, high in zip(curve.epochs, curve.low, curve.high, strict=True)
         if theme.known(low)
     ]
-    band = go.Scatter(
+    band = scatter(
         x=[epoch for epoch, _, _ in known] + [epoch for epoch, _, _ in reversed(known)],
         y=theme.rounded(
             [theme.in_points(high) for *_, high in known] + [theme.in_points(low) for _, low, _ in reversed(known)]
@@ -211,7 +212,7 @@ def _traces(curve: Curve, panel: int, score: Score) -> list[go.Scatter]:
         hoverinfo="skip",
         **anchors(panel),
     )
-    mean = go.Scatter(
+    mean = scatter(
         x=list(curve.epochs),
         y=theme.rounded([theme.in_points(v) for v in curve.mean]),
         mode="lines+markers" if len(curve.epochs) <= 12 else "lines",

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from dashboards import theme
 from dashboards.cells import Cell, words_of
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchors, axis, lay_out
+from dashboards.figures.traces import scatter
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -104,7 +105,7 @@ def _dumbbells(entries: list[DecayByAveraging], heights: Mapping[str, int], pane
         label = theme.gain(entry.gain)
         labels += [label if entry.averaged < entry.last else "", label if entry.averaged >= entry.last else "", ""]
         hovers += [_hover(entry, score)] * 3
-    return go.Scatter(
+    return scatter(
         x=[x for e in entries for x in (*theme.rounded([theme.in_points(e.last), theme.in_points(e.averaged)]), None)],
         y=[y for e in entries for y in (heights[row_of(e)], heights[row_of(e)], None)],
         mode="lines+markers+text",

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from dashboards import theme
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchors, axis, lay_out, marker, whiskers
+from dashboards.figures.traces import scatter
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -140,7 +141,7 @@ def _traces(
         for dot, _ in known
     ]
     return [
-        go.Scatter(
+        scatter(
             x=theme.rounded([value for value, _ in seeds]),
             y=theme.rounded([height for _, height in seeds]),
             mode="markers",
@@ -148,7 +149,7 @@ def _traces(
             hoverinfo="skip",
             **anchors(panel),
         ),
-        go.Scatter(
+        scatter(
             x=theme.rounded([dot.mean for dot, _ in known]),
             y=theme.rounded([height for _, height in known]),
             error_x=whiskers(

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from dashboards import theme
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
+from dashboards.figures.traces import scatter
 
 _GAP = 0.03  # of a field, on each side
 _MOST_COLUMNS_WITH_TEXT = 10
@@ -96,7 +97,7 @@ def _shape(field: Field, rows: int, panel: int) -> dict[str, object]:
 
 
 def _texts(fields: Sequence[Field], rows: int, panel: int, *, written: bool) -> go.Scatter:
-    return go.Scatter(
+    return scatter(
         x=[field.column for field in fields],
         y=[rows - 1 - field.row for field in fields],
         mode="text" if written else "markers",

@@ -10,6 +10,7 @@ from dashboards.cells import Cell
 from dashboards.effects import Distinct, distinct
 from dashboards.figures import pooled
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out, marker, whiskers
+from dashboards.figures.traces import scatter
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -169,7 +170,7 @@ def _traces(forest: Forest, marks: list[Mark], panel: int, primary: bool, offset
     heights = {cell: len(forest.cells) - 1 - row for row, cell in enumerate(forest.cells)}
     low, high = range_of(forest)
     shown = [(gain, mark) for mark in marks for gain in mark.gains if low <= gain <= high]
-    seeds = go.Scatter(
+    seeds = scatter(
         x=theme.rounded([theme.in_points(gain) for gain, _ in shown]),
         y=theme.rounded([heights[mark.cell] + offset for _, mark in shown]),
         mode="markers",
@@ -182,7 +183,7 @@ def _traces(forest: Forest, marks: list[Mark], panel: int, primary: bool, offset
         (max(low, mark.ci95[0]), min(high, mark.ci95[1])) if theme.known(mark.ci95[0]) else (mark.mean, mark.mean)
         for mark in marks
     ]
-    means = go.Scatter(
+    means = scatter(
         x=theme.rounded([theme.in_points(mark.mean) for mark in marks]),
         y=theme.rounded([heights[mark.cell] + offset for mark in marks]),
         error_x=whiskers(
@@ -200,7 +201,7 @@ def _traces(forest: Forest, marks: list[Mark], panel: int, primary: bool, offset
     cut = [(m, end) for m in marks for end, out in ((low, m.ci95[0] < low), (high, m.ci95[1] > high)) if out]
     if not cut:
         return [seeds, means]
-    arrows = go.Scatter(
+    arrows = scatter(
         x=theme.rounded([theme.in_points(end) for _, end in cut]),
         y=theme.rounded([heights[mark.cell] + offset for mark, _ in cut]),
         mode="markers",

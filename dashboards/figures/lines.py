@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, grid_of_cells, lay_out
+from dashboards.figures.traces import scatter
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings.quantities import barrier
 from study.methods import METHODS
@@ -105,7 +106,7 @@ def _traces(way: Way, losses: Sequence[Sequence[float]], panel: int, part: str) 
     thin_y = [value for one in losses for value in (*theme.rounded(one), None)]
     mean = mean_of(losses)
     return [
-        go.Scatter(
+        scatter(
             x=thin_x,
             y=thin_y,
             mode="lines",
@@ -113,7 +114,7 @@ def _traces(way: Way, losses: Sequence[Sequence[float]], panel: int, part: str) 
             hoverinfo="skip",
             **anchors(panel),
         ),
-        go.Scatter(
+        scatter(
             x=theme.rounded(way.alphas),
             y=theme.rounded(mean),
             mode="lines",

@@ -12,6 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboards import theme
+from dashboards.figures.traces import figure
 
 Arrangement = dict[str, object]
 Axes = dict[str, dict[str, object]]
@@ -171,10 +172,12 @@ def lay_out(
     }
     if y_title:
         anchored["yaxis"]["title"] = {"text": y_title}
-    layout = {"annotations": annotations, "shapes": list(shapes), "template": theme.TEMPLATE, **anchored}
+    layout = {"annotations": annotations, "template": theme.TEMPLATE, **anchored}
+    if shapes:
+        layout["shapes"] = list(shapes)
     for path, value in arrange(len(titles), grid, narrow=False).items():
         _put(layout, path, value)
-    return go.Figure(list(traces), layout), arrange(len(titles), grid, narrow=True)
+    return figure(traces, layout), arrange(len(titles), grid, narrow=True)
 
 
 def _put(layout: dict[str, Any], path: str, value: object) -> None:

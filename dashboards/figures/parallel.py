@@ -15,6 +15,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, foot, lay_out
 from dashboards.figures.radii import Radii, radii_of
+from dashboards.figures.traces import scatter
 from dashboards.figures.tried import LAST, Tried, start_words
 from dashboards.limits import most
 from dashboards.score import Score
@@ -142,7 +143,7 @@ def _lines(
 ) -> go.Scatter:
     style, count = theme.style_of(last_of(runs[0].family)), len(settings) + 2
     silent = [""] * (count - 1)  # the words stand at the score alone: at every axis they would be most of the chart
-    return go.Scatter(
+    return scatter(
         x=[x for _ in runs for x in (*range(count), None)],
         y=[y for run in runs for y in (*theme.rounded(heights(run, bundle, settings)), None)],
         mode="lines+markers",
@@ -165,7 +166,7 @@ def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int, score: Score)
         ("0\u202f%", "last"),
         (score.text(bundle.floor, 1), score.text(bundle.best, 1)),
     ]
-    return go.Scatter(
+    return scatter(
         x=[x for x in range(len(texts)) for _ in (0, 1)],
         y=[-0.02, 1.02] * len(texts),
         mode="text",

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
+from dashboards.figures.traces import contour, scatter
 from dashboards.tables import Column, Entry, Table, numeric
 from study.records import PlaneRecord
 
@@ -112,7 +113,7 @@ def _axes(plane: Plane, panel: int) -> tuple[dict[str, object], dict[str, object
 def _relief(plane: Plane, part: str, losses: Rows, panel: int) -> go.Contour:
     logarithmic = min(map(min, losses)) > 0
     heights = [[math.log10(loss) if logarithmic else loss for loss in row] for row in losses]
-    return go.Contour(
+    return contour(
         x=theme.rounded(plane.x),
         y=theme.rounded(plane.y),
         z=[theme.rounded(row) for row in heights],
@@ -128,7 +129,7 @@ def _relief(plane: Plane, part: str, losses: Rows, panel: int) -> go.Contour:
 
 def _paths(plane: Plane, panel: int) -> list[go.Scatter]:
     return [
-        go.Scatter(
+        scatter(
             x=theme.rounded([x for x, _ in points]),
             y=theme.rounded([y for _, y in points]),
             mode="lines+markers",
@@ -147,7 +148,7 @@ def _paths(plane: Plane, panel: int) -> list[go.Scatter]:
 
 def _corners(plane: Plane, panel: int) -> list[go.Scatter]:
     return [
-        go.Scatter(
+        scatter(
             x=theme.rounded([x]),
             y=theme.rounded([y]),
             mode="markers",

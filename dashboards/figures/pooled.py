@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from dashboards import theme
 from dashboards.cells import short_budget
 from dashboards.figures.panels import anchors, marker
+from dashboards.figures.traces import scatter
 from dashboards.tables import Entry
 from study.findings import Findings
 from study.stats import Synthesis
@@ -63,7 +64,7 @@ def traces(summary: Summary, height: float, span: tuple[float, float], panel: in
     style = theme.style_of(summary.method)
     drawn = [(summary.prediction95, 1.0), (summary.ci95, 4.0)]
     lines = [
-        go.Scatter(
+        scatter(
             x=theme.rounded([theme.in_points(min(max(end, span[0]), span[1])) for end in ends]),
             y=[height, height],
             mode="lines+markers",
@@ -80,7 +81,7 @@ def traces(summary: Summary, height: float, span: tuple[float, float], panel: in
         for ends, width in drawn
         if theme.known(ends[0])
     ]
-    mean = go.Scatter(
+    mean = scatter(
         x=theme.rounded([theme.in_points(summary.mean)]),
         y=[height],
         mode="markers",

@@ -17,6 +17,7 @@ from dashboards.figures.confirmed import records_by_selection, standing_for
 from dashboards.figures.dots import ticks
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
 from dashboards.figures.sharpness import probed
+from dashboards.figures.traces import scatter
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -141,7 +142,7 @@ def _guides(panel: int) -> list[dict[str, object]]:
 
 def _trace(relation: Relation, panel: int) -> go.Scatter:
     style = theme.style_of(relation.method)
-    return go.Scatter(
+    return scatter(
         x=theme.rounded([point.ratio for point in relation.points]),
         y=theme.rounded([theme.in_points(point.gain) for point in relation.points]),
         mode="markers",

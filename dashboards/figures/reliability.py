@@ -9,6 +9,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.confirmed import records_by_selection, standing_for
 from dashboards.figures.panels import Arrangement, Axes, anchor, anchors, axis, grid_of_cells, lay_out
+from dashboards.figures.traces import scatter
 from dashboards.tables import Column, Entry, Table, numeric
 from study.records import Reliability, RunRecord
 from study.selection import Selection
@@ -110,7 +111,7 @@ def figure_of(diagrams: Sequence[Diagram]) -> tuple[go.Figure, Arrangement]:
 def _trace(diagram: Diagram, panel: int) -> go.Scatter:
     style, shown = theme.style_of(diagram.method), diagram.shown
     ends = [found.ci95 if theme.known(found.ci95[0]) else (found.accuracy, found.accuracy) for found in shown]
-    return go.Scatter(
+    return scatter(
         x=theme.rounded([theme.in_points(found.confidence) for found in shown]),
         y=theme.rounded([theme.in_points(found.accuracy) for found in shown]),
         error_y={

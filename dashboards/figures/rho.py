@@ -11,6 +11,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchor, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.radii import Radii, radii_of
+from dashboards.figures.traces import scatter
 from dashboards.limits import most
 from dashboards.score import Score
 from dashboards.tables import MOST_MADE, Column, Entry, Table, numeric
@@ -128,7 +129,7 @@ def _traces(response: Response, panel: int, radii: Radii, score: Score) -> list[
             :: response.drawn_every
         ]
         traces.append(
-            go.Scatter(
+            scatter(
                 x=theme.rounded([radii.at(rho) for rho, _, _ in runs]),
                 y=theme.rounded([theme.in_points(max(v, response.floor)) for _, _, v in runs]),
                 mode="markers",
@@ -146,7 +147,7 @@ def _traces(response: Response, panel: int, radii: Radii, score: Score) -> list[
             )
         )
         traces.append(
-            go.Scatter(
+            scatter(
                 x=theme.rounded([math.log10(rho) for rho, _ in best]),
                 y=theme.rounded([theme.in_points(v) for _, v in best]),
                 mode="lines",

@@ -10,6 +10,7 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.radii import Radii, radii_of
+from dashboards.figures.traces import scatter
 from dashboards.figures.tried import LAST, Tried, start_words
 from dashboards.limits import most
 from dashboards.score import Score
@@ -101,7 +102,7 @@ def figure_of(maps: tuple[StartMap, ...], score: Score) -> tuple[go.Figure, Arra
 def _traces(one: StartMap, radii: Radii, panel: int, score: Score) -> list[go.Scatter]:
     shown = sorted(one.points[:: one.drawn_every], key=lambda point: point.score)  # the best lie on top
     span = max(one.best - one.floor, 1e-9)
-    points = go.Scatter(
+    points = scatter(
         x=theme.rounded([radii.at(point.rho) for point in shown]),
         y=theme.rounded([_height(point.start) for point in shown]),
         mode="markers",
@@ -122,7 +123,7 @@ def _traces(one: StartMap, radii: Radii, panel: int, score: Score) -> list[go.Sc
     )
     if one.chosen is None:
         return [points]
-    ring = go.Scatter(
+    ring = scatter(
         x=theme.rounded([radii.at(one.chosen[0])]),
         y=theme.rounded([_height(one.chosen[1])]),
         mode="markers",

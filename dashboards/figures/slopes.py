@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out, window
+from dashboards.figures.traces import scatter
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -99,7 +100,7 @@ def figure_of(slopes: Slopes, score: Score) -> tuple[go.Figure, Arrangement]:
 def _traces(pair: Pair, start: float, floor: float, panel: int, score: Score) -> list[go.Scatter]:
     ends = [start, start + _PAIR_WIDTH]
     last, averaged = theme.style_of(pair.last_name), theme.style_of(pair.averaged_name)
-    seeds = go.Scatter(
+    seeds = scatter(
         x=[x for _ in pair.last for x in (*ends, None)],
         y=[
             v
@@ -115,7 +116,7 @@ def _traces(pair: Pair, start: float, floor: float, panel: int, score: Score) ->
         f"<b>{theme.plot_text(pair.last_name)} → {theme.plot_text(pair.averaged_name)}</b><br>"
         f"{theme.gain(pair.gain)} points, 95 % CI {theme.interval(pair.ci95)}, n = {len(pair.last)}"
     )
-    mean = go.Scatter(
+    mean = scatter(
         x=ends,
         y=theme.rounded([theme.in_points(v) for v in pair.means]),
         mode="lines+markers",

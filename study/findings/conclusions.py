@@ -8,7 +8,7 @@ from study.factors import limits_of
 from study.findings.across import moderators_of, rules_of, syntheses_of
 from study.findings.caveats import caveats_of
 from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
-from study.findings.evidence import Arm, Cell, Evidence, gather, mean_known, ratio
+from study.findings.evidence import Arm, Cell, Evidence, gather, mean_known, planned_runs, ratio
 from study.findings.hypotheses import evaluate
 from study.findings.literature import literature_of
 from study.findings.tuning import importances_of, optimism_of, rho_transfers_of, tuning_curves_of
@@ -34,13 +34,15 @@ LOSS, CALIBRATION_ERROR = "test_loss", "test_calibration_error"
 DELTA_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-def find(spec: StudySpec, records: Iterable[RunRecord], planned: int, lines: Iterable[LineRecord] = ()) -> Findings:
+def find(
+    spec: StudySpec, records: Iterable[RunRecord], planned: int | None = None, lines: Iterable[LineRecord] = ()
+) -> Findings:
     """Return what a study found. Pure: equal records, in whatever order, give equal findings.
 
     Args:
         spec: The study.
         records: What is measured so far, all of this spec. Cells without a record do not appear.
-        planned: Runs that the plan holds.
+        planned: Runs that the plan holds; None counts them.
         lines: Losses along lines between methods' weights, as far as measured.
 
     Raises:
@@ -48,7 +50,7 @@ def find(spec: StudySpec, records: Iterable[RunRecord], planned: int, lines: Ite
     """
     records, lines = list(records), tuple(lines)
     evidence = gather(spec, records)
-    counts = _counts(records, planned)
+    counts = _counts(records, planned_runs(evidence) if planned is None else planned)
     tuned = {budget: _tuned_effects(evidence, budget) for budget in spec.budgets}
     effects = tuple(effect for budget in spec.budgets for effect in tuned[budget])
     averaging = _averaging_effects(evidence)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from study.findings.content import FindingsError
 from study.methods import METHODS
-from study.plan import epochs_factors
+from study.plan import confirm_jobs, epochs_factors, searches
 from study.records import FactorValue, Measurement, RunRecord
 from study.selection import Selection, best_measurement, choose
 from study.spec import StudySpec, cell_factors
@@ -134,6 +134,23 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
                     runs = confirmed.get(_configuration(trial), [])
                     arms[cell.name, method, factor] = Arm(chosen, runs, _finals(runs))
     return Evidence(spec, cells, tuned, arms, trials)
+
+
+def planned_runs(evidence: Evidence) -> int:
+    """Return how many runs the study holds in all; an upper bound until every search is tuned.
+
+    Read off the records alone, without asking a sampler anything, so that reading a study needs no Optuna.
+    """
+    spec, total = evidence.spec, 0
+    for search in searches(spec):
+        key = search.cell.name, search.name, search.epochs_factor
+        total += spec.search.trials
+        if len(evidence.tuned.get(key, ())) < spec.search.trials:
+            total += spec.confirm_seeds * len(search.methods)
+        else:
+            arms = [evidence.arm(search.cell.name, method, search.epochs_factor) for method in search.methods]
+            total += len(confirm_jobs(spec, search, [arm.selection for arm in arms if arm.selection]))
+    return total
 
 
 def _trials(method: str, group: Iterable[RunRecord]) -> list[Trial]:

@@ -16,7 +16,7 @@ from study.stats.tuning import (
     expected_best,
     importance,
     optimism,
-    transfer_regret,
+    transfer_regrets,
 )
 
 NEAR = 1e-12  # accuracies are compared with this much slack, far below their resolution
@@ -64,14 +64,12 @@ def _transfer(evidence: Evidence, method: str, tuned: dict[str, float]) -> RhoTr
     radii = {cell: [trial.run.job.rho for trial in found] for cell, found in trials.items()}
     values = {cell: [trial.value for trial in found] for cell, found in trials.items()}
     zero = evidence.spec.search.range_of("rho", METHODS[method].family).low / 2
+    by_target = [transfer_regrets(list(tuned.values()), radii[target], values[target], zero) for target in tuned]
     return RhoTransfer(
         method=method,
         cells=tuple(tuned),
         rho=tuple(tuned.values()),
-        regret=tuple(
-            tuple(transfer_regret(rho, radii[target], values[target], zero) for target in tuned)
-            for rho in tuned.values()
-        ),
+        regret=tuple(zip(*by_target, strict=True)),
         chance=tuple(chance_regret(values[target]) for target in tuned),
     )
 

@@ -161,17 +161,21 @@ def curve_points(n: int) -> list[int]:
     return sorted({round(float(k)) for k in np.geomspace(1, n, MAX_POINTS)})
 
 
-def transfer_regret(rho: float, rhos: Sequence[float], values: Sequence[float], zero: float) -> float:
-    """Return the regret of using ``rho`` among trials with these radii and validation accuracies.
+def transfer_regrets(
+    carried: Sequence[float], rhos: Sequence[float], values: Sequence[float], zero: float
+) -> tuple[float, ...]:
+    """Return the regret of using each of the radii that were carried over, among a target's trials.
 
     Args:
-        rho: The radius that was carried over.
-        rhos, values: Of the target's trials.
+        carried: The radii.
+        rhos, values: Radii and validation accuracies of the target's trials.
         zero: The positive radius that rho = 0 counts as.
     """
-    distances = [abs(math.log((own or zero) / (rho or zero))) for own in rhos]
-    nearest = sorted(range(len(rhos)), key=lambda trial: (distances[trial], trial))[: neighbours(len(rhos))]
-    return max(values) - max(values[trial] for trial in nearest)
+    own, theirs = (np.where(np.asarray(radii) == 0, zero, radii) for radii in (rhos, carried))
+    distances = np.abs(np.log(own[None, :] / theirs[:, None]))
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, : neighbours(len(rhos))]
+    scores = np.asarray(values, dtype=np.float64)
+    return tuple((scores.max() - scores[nearest].max(axis=1)).tolist())
 
 
 def neighbours(trials: int) -> int:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import plotly.graph_objects as go
 import pytest
 from synthetic import synthetic_lines, synthetic_plane, synthetic_study
 
@@ -21,6 +22,17 @@ def probed():
     spec, records = synthetic_study(tasks=["digits"], trials=3)
     measured = synthetic_lines(records, {("SGD", "SWA"): 0.0, ("SGD", "SAM"): 0.6})
     return find(spec, records, len(records), measured), frame_of(records), records, measured
+
+
+def test_plotly_accepts_every_property_of_every_figure(probed) -> None:
+    findings, frame, records, measured = probed
+    charts = charts_of(
+        findings, frame, cells_of(findings, frame), records, measured, [synthetic_plane(records[0].job.cell)]
+    )
+    assert {"sharpness", "relation", "lines", "plane"} <= charts.keys()
+    for chart in charts.values():
+        looked_through = go.Figure(chart.figure.to_plotly_json())
+        assert looked_through.to_plotly_json() == chart.figure.to_plotly_json()
 
 
 def test_sharpness_is_that_of_the_weights_that_stand_for_a_method(probed) -> None:

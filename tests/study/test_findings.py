@@ -319,6 +319,13 @@ def test_a_study_that_only_failed(tmp_path: Path) -> None:
     assert_round_trip(found, tmp_path)
 
 
+@pytest.mark.parametrize("runs", [0, 1, 7, 20, None])
+@pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+def test_planned_runs_are_counted_off_the_records_as_the_agenda_plans_them(runs: int | None, sampler: str) -> None:
+    study = one_cell(runs=runs, sampler=sampler)
+    assert find(*study) == found_in(study)
+
+
 @pytest.mark.parametrize("runs", [0, 1, 7, 20])
 def test_an_unfinished_study_says_so(runs: int, tmp_path: Path) -> None:
     study = one_cell(runs=runs)

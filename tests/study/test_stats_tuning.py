@@ -18,7 +18,7 @@ from study.methods import METHODS
 from study.records import RunRecord
 from study.spec import StudySpec
 from study.stats import best_band, expected_best, importance
-from study.stats.tuning import EVALUATOR, chance_regret, curve_points, optimism, transfer_regret
+from study.stats.tuning import EVALUATOR, chance_regret, curve_points, optimism, transfer_regrets
 
 accuracies = st.lists(st.integers(0, 1000).map(lambda k: k / 1000), min_size=1, max_size=9)
 
@@ -90,13 +90,25 @@ def test_long_curves_are_thinned() -> None:
 
 def test_transfer_regret_is_what_the_nearest_quarter_lacks() -> None:
     rhos, values = [0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.5, 0.8], [0.5, 0.6, 0.7, 0.8, 0.9, 0.85, 0.6, 0.4]
-    assert transfer_regret(0.2, rhos, values, 0.005) == 0
-    assert transfer_regret(0.015, rhos, values, 0.005) == pytest.approx(0.3)
-    assert transfer_regret(0.0, rhos, values, 0.005) == pytest.approx(0.3)
-    assert transfer_regret(0.0, [0.0, *rhos[1:]], values, 0.005) == pytest.approx(0.3)
-    assert transfer_regret(0.6, rhos[:3], values[:3], 0.005) == 0
+    assert transfer_regrets([0.2, 0.015, 0.0], rhos, values, 0.005) == pytest.approx((0, 0.3, 0.3))
+    assert transfer_regrets([0.0], [0.0, *rhos[1:]], values, 0.005) == pytest.approx((0.3,))
+    assert transfer_regrets([0.6], rhos[:3], values[:3], 0.005) == (0,)
     brute = statistics.fmean(max(some) for some in itertools.combinations(values, 2))
     assert chance_regret(values) == pytest.approx(0.9 - brute)
+
+
+@given(
+    carried=st.lists(st.sampled_from([0.0, 0.01, 0.02, 0.05, 0.1]), min_size=1, max_size=4),
+    trials=st.lists(st.tuples(st.sampled_from([0.0, 0.01, 0.02, 0.05, 0.1, 0.4]), st.floats(0, 1)), min_size=1),
+)
+def test_transfer_regrets_are_those_of_a_loop(carried: list[float], trials: list[tuple[float, float]]) -> None:
+    rhos, values = zip(*trials, strict=True)
+    zero, wanted = 0.005, []
+    for rho in carried:
+        distances = [abs(math.log((own or zero) / (rho or zero))) for own in rhos]
+        nearest = sorted(range(len(rhos)), key=lambda trial: (distances[trial], trial))[: max(1, len(rhos) // 4)]
+        wanted.append(max(values) - max(values[trial] for trial in nearest))
+    assert transfer_regrets(carried, rhos, values, zero) == pytest.approx(wanted)
 
 
 def test_optimism_is_averaged_over_cells() -> None:
