@@ -323,7 +323,7 @@ def test_a_study_that_only_failed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampler", ["qmc", "tpe"])
 def test_planned_runs_are_counted_off_the_records_as_the_agenda_plans_them(runs: int | None, sampler: str) -> None:
     study = one_cell(runs=runs, sampler=sampler)
-    assert find(*study) == found_in(study)
+    assert find(*study).counts == found_in(study).counts
 
 
 @pytest.mark.parametrize("runs", [0, 1, 7, 20])
