@@ -1,9 +1,8 @@
 """Conduct a study in its results folder: train what is left, and conclude from the records."""
 
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +42,15 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A joined or started Ray cluster, how it is to be used, and the data of the tasks that run on it."""
+    """A joined or started Ray cluster, how it is to be used, and the data of the tasks that run on it.
+
+    ``let_it_go`` is called when all is measured: what follows does not depend on Ray any more.
+    """
 
     slots: "Slots"
     wishes: Wishes
     data: Mapping[str, Any]
+    let_it_go: Callable[[], None]
 
 
 @contextmanager
@@ -58,7 +61,7 @@ def engine(
 
     Args:
         wishes: What the user asks for.
-        say: Told how many runs fit and where the dashboard is; also from another thread.
+        say: Told how many runs fit and where the dashboard is.
         tasks: Names of the tasks that will run; their data are loaded while Ray starts.
         study: The one study that will run, and how many runs it has at least, if that is known: where it would leave
             CPUs idle, its steps are timed to choose the CPUs of each run.
@@ -71,50 +74,45 @@ def engine(
     from study.engine.cluster import cluster  # noqa: PLC0415
     from study.engine.slots import EngineError, plan_slots  # noqa: PLC0415
 
-    def tell(url: str) -> None:
-        say(
-            f"Ray dashboard: {url} (if it asks for a token, `ray get-auth-token` prints it)"
-            if url
-            else "this Ray cluster has no dashboard"
-        )
-
     tasks = tuple(tasks)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    loading = _loading(tasks)
     try:
-        with _loading(tasks) as data, cluster(wishes.address, tasks, tell, wishes.max_concurrent) as resources:
-            _take_back(handlers)  # Ray has put one in its place that ends the process at once
-            cpus_per_trial = wishes.cpus_per_trial or _cpus_for(resources, wishes, study, say)
-            slots = plan_slots(resources, cpus_per_trial, wishes.gpus_per_trial, wishes.max_concurrent)
+        with cluster(wishes.address, tasks, wishes.max_concurrent, wishes.cpus_per_trial) as joined:
+            data = loading.result()
+            cpus_per_trial = wishes.cpus_per_trial or _cpus_for(joined.resources, wishes, study, say)
+            slots = plan_slots(joined.resources, cpus_per_trial, wishes.gpus_per_trial, wishes.max_concurrent)
             device = f"{slots.gpus:g} GPU each" if slots.gpus else "on CPUs"
-            say(f"{slots.concurrent} runs side by side, {device}.")
+            watch = (
+                f"Ray dashboard: {joined.dashboard_url} (if it asks for a token, `ray get-auth-token` prints it)"
+                if joined.dashboard_url
+                else "this Ray cluster has no dashboard"
+            )
+            say(f"{slots.concurrent} runs side by side, {device}. {watch}")
             if wishes.address and not wishes.storage:
                 say("Without --storage no run is saved under way: what a lost node was at starts again.")
-            yield Session(slots, wishes, data.result())
+            yield Session(slots, wishes, data, joined.let_it_go)
     except EngineError as error:
         raise ResultsError(str(error)) from error
-    finally:
-        _take_back(handlers)  # Ray, at its end, leaves SIGTERM to the system, which ends the process without a word
 
 
-@contextmanager
-def _loading(tasks: Iterable[str]) -> Iterator[Future[dict[str, Any]]]:
-    """Load the data of tasks in a thread, and import what `train` needs by then: Ray's start is mostly waiting."""
+def _loading(tasks: Iterable[str]) -> Future[dict[str, Any]]:
+    """Load the data of tasks in a thread, and import what `train` needs by then: Ray's start is mostly waiting.
 
-    def load_all() -> dict[str, Any]:
-        from study import optuna_store  # noqa: F401, PLC0415  # with Optuna
-        from study.tasks import load_data  # noqa: PLC0415  # with torch
+    The thread is nobody's to wait for: Ctrl-C ends the process whatever is being loaded.
+    """
+    loaded: Future[dict[str, Any]] = Future()
 
-        return {task: load_data(task) for task in tasks}
+    def load_all() -> None:
+        try:
+            from study import optuna_store  # noqa: F401, PLC0415  # with Optuna
+            from study.tasks import load_data  # noqa: PLC0415  # with torch
 
-    with ThreadPoolExecutor(1, "load data") as pool:
-        yield pool.submit(load_all)
+            loaded.set_result({task: load_data(task) for task in tasks})
+        except BaseException as error:  # whatever a loader raises is the main thread's to answer
+            loaded.set_exception(error)
 
-
-def _take_back(handlers: Mapping[signal.Signals, Any]) -> None:
-    """Answer signals as before; what Python remembers as set may be gone, so they are set anew."""
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    threading.Thread(target=load_all, name="load data", daemon=True).start()
+    return loaded
 
 
 def _cpus_for(
@@ -191,6 +189,7 @@ def train(
                 storage=_storage(wishes.storage, folder),
                 # Ray refuses to save on a node that doesn't see the folder, and would count that as a failure.
                 checkpoints=bool(wishes.storage) or not wishes.address,
+                keep_actors=not wishes.address,  # on a cluster of many, what is idle is somebody else's
                 take=take,
                 listeners=[
                     display, Gauges(spec.name, tally), TensorBoardLog(folder / "tensorboard", agenda), *trackers
@@ -199,6 +198,8 @@ def train(
             )  # fmt: skip
         set_aside_superseded(folder, spec, agenda)
     finally:
+        if beside.ident:
+            beside.join()
         store.close()
         for tracker in trackers:
             tracker.close()

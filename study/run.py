@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,16 +154,20 @@ def _run_opened(console: Console, spec: StudySpec, agenda: Agenda, folder: Path,
     with engine(_wishes(options), say, agenda.tasks, size) as session:
         with _watching(folder, options):
             train(
-                spec, folder, agenda, session, console=console, quiet=options.quiet, meanwhile=_import_what_concludes
+                spec, folder, agenda, session, console=console, quiet=options.quiet,
+                meanwhile=partial(_import_what_concludes, report=not options.no_report),
             )  # fmt: skip
             survey(folder, agenda, session)
+        session.let_it_go()
         return _concluded(folder, options, say)  # Ray takes a while to end: nobody need wait for that to read
 
 
-def _import_what_concludes() -> None:
+def _import_what_concludes(*, report: bool) -> None:
     """Import what `_concluded` needs: the report comes sooner, and is made by the version that started the study."""
-    import dashboards.report  # noqa: F401, PLC0415  # as in `_report`
     from study import results, summary  # noqa: F401, PLC0415
+
+    if report:
+        import dashboards.report  # noqa: F401, PLC0415  # as in `_report`
 
 
 def _concluded(folder: Path, options: argparse.Namespace, say: Say) -> int:

@@ -2,12 +2,14 @@
 
 import importlib.util
 import os
+import signal
 import socket
 import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import ray
@@ -30,46 +32,76 @@ _VITAL = ("raylet", "gcs_server")
 _PATIENCE_S = 3.0  # between the looks at whether Ray lives, and before the last word
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A Ray cluster that this process has joined or started.
+
+    Attributes:
+        resources: What it has, as ``ray.cluster_resources()`` gives it.
+        dashboard_url: "" where there is no dashboard.
+        let_it_go: To be called when the process does not depend on Ray any more, so that its death is nobody's matter.
+    """
+
+    resources: Mapping[str, float]
+    dashboard_url: str
+    let_it_go: Callable[[], None]
+
+
 @contextmanager
 def cluster(
     address: str | None,
     tasks: Iterable[str] = (),
-    tell: Callable[[str], None] = lambda url: None,
     max_concurrent: int | None = None,
-) -> Iterator[Mapping[str, float]]:
+    cpus_per_trial: float | None = None,
+) -> Iterator[Cluster]:
     """Join the Ray cluster at ``address``, or start one on this machine; leave it again at the end.
+
+    Signals are answered as before throughout: Ray puts handlers in their place, and leaves SIGTERM to the system.
 
     Args:
         address: ``auto``, ``host:port``, or None to start one.
         tasks: Names of the tasks that will run; the modules of a user's own go along to the nodes of a cluster. (On
             this machine Ray's workers search the folder that the driver was started in, so nothing needs to.)
-        tell: Called with the address of Ray's dashboard, maybe from another thread; with "" where there is none.
         max_concurrent: Upper bound of runs side by side, if there is one.
-
-    Returns:
-        What the cluster has, as ``ray.cluster_resources()`` gives it.
+        cpus_per_trial: CPUs of each run, if that is decided.
 
     Raises:
         EngineError: there is no cluster at the address, or a task's module is not found.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
     _check_that_somebody_listens(address)
+    modules = [str(path) for path in module_paths(tasks)] if address else []
     with ExitStack() as stack:
+        take_back = stack.enter_context(_our_signals())
         try:
-            wait_for_dashboard = _join(address, tasks, tell) if address else start_ray(stack, tell, max_concurrent)
+            if address:
+                environment = {"py_modules": modules} if modules else None
+                url = url_of(ray.init(address=address, runtime_env=environment, **QUIET).dashboard_url)
+            else:
+                url = start_ray(stack, take_back, max_concurrent, cpus_per_trial)
         except (ConnectionError, ValueError) as error:
             raise _no_cluster(address, error) from error
-        stack.enter_context(_watched())
+        take_back()
+        let_it_go = stack.enter_context(_watched())
         stack.callback(ray.shutdown)
-        stack.callback(wait_for_dashboard)
-        yield ray.cluster_resources()
+        yield Cluster(ray.cluster_resources(), url, let_it_go)
 
 
-def _join(address: str, tasks: Iterable[str], tell: Callable[[str], None]) -> Callable[[], None]:
-    modules = [str(path) for path in module_paths(tasks)]
-    context = ray.init(address=address, runtime_env={"py_modules": modules} if modules else None, **QUIET)
-    tell(url_of(context.dashboard_url))
-    return lambda: None
+@contextmanager
+def _our_signals() -> Iterator[Callable[[], None]]:
+    """Answer signals as before whenever what is yielded is called, and after the block."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def take_back() -> None:
+        # What Python remembers as set may be gone, so they are set anew.
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    try:
+        yield take_back
+    finally:
+        take_back()
 
 
 def check_that_ray_lives() -> None:
@@ -88,8 +120,10 @@ def check_that_ray_lives() -> None:
 
 
 @contextmanager
-def _watched() -> Iterator[None]:
+def _watched() -> Iterator[Callable[[], None]]:
     """End this process with a sentence where Ray dies in this block and the main thread does not come to notice it.
+
+    Yields what ends the watch before the block does.
 
     Ray's calls wait for a dead Ray; after a while it ends the process, with a code and words that tell nobody.
     """
@@ -111,7 +145,7 @@ def _watched() -> Iterator[None]:
     thread = threading.Thread(target=watch, name="watch over Ray", daemon=True)
     thread.start()
     try:
-        yield
+        yield over.set
     finally:
         over.set()
         thread.join()

@@ -36,6 +36,7 @@ def run_agenda(
     take: Take,
     listeners: Sequence[Listener],
     checkpoints: bool = True,
+    keep_actors: bool = True,
     slice_s: float = SLICE_S,
     hang_after_s: float = HANG_AFTER_S,
     trainable: type[StudyRun] = StudyRun,
@@ -53,6 +54,7 @@ def run_agenda(
             probes); it must write both and complete the agenda.
         listeners: Told of starts, retries, ends and the passing of time.
         checkpoints: Save long runs at the end of every slice, so that a retry goes on from there.
+        keep_actors: Keep those that have nothing to do for a moment, with the resources that they hold.
         slice_s: Seconds, > 0: a run reports after whole epochs of about this length.
         hang_after_s: Seconds, > 0: without a report for so long, a run's worker is killed and the run retried.
         trainable: The actor's class.
@@ -72,7 +74,7 @@ def run_agenda(
         actor,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=KeepsActors(slots.concurrent),
+            scheduler=KeepsActors(slots.concurrent if keep_actors else 0),
             num_samples=-1,
             max_concurrent_trials=slots.concurrent,
             reuse_actors=True,

@@ -1,6 +1,7 @@
 """From what Tune reports to records: exactly one for every run, whatever its end."""
 
 import base64
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ class Recorder(StaysInTheDriver, tune.Callback):
         self._searcher, self._watch, self._take = searcher, watch, take
         self._listeners, self._spec_hash = listeners, spec_hash
         self._reported: dict[str, tuple[RunRecord, bytes]] = {}
+        self._lost: Counter[str] = Counter()  # workers, by run
         self._broken: Exception | None = None
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -53,7 +55,9 @@ class Recorder(StaysInTheDriver, tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         why = self._watch.why(trial.trial_id) or "its worker was lost"
-        self._tell_retried(self._searcher.under_way[trial.trial_id], why)
+        job = self._searcher.under_way[trial.trial_id]
+        self._lost[job.run_id] += 1
+        self._tell_retried(job, why)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         _discard_checkpoint(trial)
@@ -62,6 +66,13 @@ class Recorder(StaysInTheDriver, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         why = self._watch.why(trial.trial_id) or _last_error(trial)
         job = self._searcher.under_way[trial.trial_id]
+        self._lost[job.run_id] += 1
+        if self._lost[job.run_id] <= RETRIES:
+            # Tune gives a trial up at once if the actor that it was given had died while it was kept.
+            self._searcher.end(trial.trial_id)
+            self._searcher.again(job)
+            self._tell_retried(job, why)
+            return
         record = RunRecord(
             run_id=job.run_id,
             spec_hash=self._spec_hash,

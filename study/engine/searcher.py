@@ -31,6 +31,7 @@ class AgendaSearcher(StaysInTheDriver, Searcher):
     def __init__(self, agenda: Agenda, slots: Slots) -> None:
         super().__init__()
         self._agenda, self._slots = agenda, slots
+        self._again: deque[Job] = deque()
         self._to_run_alone: deque[Job] = deque()
         self._alone: str | None = None  # the trial that has the cluster to itself
         self._went_alone = 0
@@ -45,6 +46,8 @@ class AgendaSearcher(StaysInTheDriver, Searcher):
         if self._to_run_alone:
             job, self._alone = self._to_run_alone.popleft(), trial_id
             self._went_alone += 1
+        elif self._again:
+            job = self._again.popleft()
         elif (next_job := self._agenda.next_job()) is not None:
             job = next_job
         else:
@@ -67,6 +70,10 @@ class AgendaSearcher(StaysInTheDriver, Searcher):
         if self._alone == trial_id:
             self._alone = None
         return self.under_way.pop(trial_id)
+
+    def again(self, job: Job) -> None:
+        """Hand a job out once more, next of all."""
+        self._again.append(job)
 
     def again_alone(self, job: Job) -> None:
         """Hand a job out once more, as soon as nothing else is under way."""

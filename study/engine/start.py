@@ -9,11 +9,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import ray
-from ray._private import node, ray_constants, state
+from ray._private import accelerators, node, ray_constants, state, utils, worker
 from ray.tune.execution import class_cache
 
 from study.engine.settings import environment, replaced
@@ -21,32 +21,58 @@ from study.engine.settings import environment, replaced
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 # What a worker imports before it is asked for anything; none of it may look for GPUs, which are assigned later.
 PRELOADED = ("study.engine.worker", "study.trial", "torch._dynamo")
+_MOST_AHEAD = 16  # workers: each takes hundreds of MB, and seconds of a core, whether it gets a run or not
 _PATIENCE_S = 20.0
-_MOST_WORKERS_AHEAD = 16  # each holds 350 MB and takes seconds of a core; more are started as they are needed
 
 
-def start_ray(stack: ExitStack, tell: Callable[[str], None], max_concurrent: int | None) -> Callable[[], None]:
-    """Start Ray and return what waits for its dashboard: it must be called before Ray is shut down.
+def start_ray(
+    stack: ExitStack, then: Callable[[], None], max_concurrent: int | None, cpus_per_trial: float | None
+) -> str:
+    """Start Ray and return the URL of its dashboard; "" where that failed.
 
     Args:
         stack: Undoes what must last as long as Ray does.
-        tell: Called with the address of the dashboard when it is up, from another thread; with "" where it failed.
+        then: Called as soon as Ray has started, before what comes beside is waited for.
         max_concurrent: Upper bound of runs side by side, if there is one.
+        cpus_per_trial: CPUs of each run, if that is decided.
     """
     # Tune would give its actors an environment of their own, and with it processes that nobody can start ahead. On
     # this machine they have ours.
     stack.enter_context(replaced(class_cache, DEFAULT_ENV_VARS={}, ENV_VARS_TO_PROPAGATE=frozenset()))
-    wanted = min(max_concurrent or _MOST_WORKERS_AHEAD, os.cpu_count() or 1, _MOST_WORKERS_AHEAD)
-    with _on_loopback(), _workers_ahead(wanted), _dashboard_beside(tell) as wait_for_dashboard:
+    ahead = workers_ahead(utils.get_num_cpus(), _gpus(), max_concurrent, cpus_per_trial)
+    over = threading.Event()
+    stack.callback(over.set)
+    with _on_loopback(), _importing() if ahead else nullcontext(), _dashboard_beside(over) as dashboard:
         # Without an address Ray joins whatever cluster is named in the machine's temporary folder.
         ray.init(address="local", include_dashboard=True, **QUIET)
-    _wait_for_workers(wanted)
-    return wait_for_dashboard
+        then()
+        _wait_for_workers(ahead)
+        dashboard.wait()
+    ours = worker._global_node
+    return url_of(ours.webui_url if ours else None)
 
 
 def url_of(address: str | None) -> str:
     """Return the URL of a dashboard; "" where there is none."""
     return f"http://{address}" if address else ""
+
+
+def workers_ahead(cpus: float, gpus: int, max_concurrent: int | None, cpus_per_trial: float | None) -> int:
+    """Return how many workers start with Ray: one for every CPU, or none. Ray knows no other number.
+
+    None where some would get no run, and on large machines, where those that do are started in a crowd anyway.
+
+    Example:
+        >>> workers_ahead(8, 0, None, None), workers_ahead(8, 1, None, None), workers_ahead(8, 0, 2, None)
+        (8, 0, 0)
+    """
+    runs = gpus or min(max_concurrent or cpus, int(cpus / (cpus_per_trial or 1)))
+    return int(cpus) if runs >= cpus and cpus <= _MOST_AHEAD else 0
+
+
+def _gpus() -> int:
+    manager = accelerators.get_accelerator_manager_for_resource("GPU")
+    return manager.get_current_node_num_accelerators() if manager else 0
 
 
 @contextmanager
@@ -64,18 +90,18 @@ def _on_loopback() -> Iterator[None]:
 
 
 @contextmanager
-def _workers_ahead(wanted: int) -> Iterator[None]:
-    """Let the Ray that is started in this block start the workers of the runs, too, and these import torch at once.
+def _importing() -> Iterator[None]:
+    """Let the Ray that is started in this block start a worker for every CPU at once, and these import at once.
 
-    Otherwise a worker is started for the first run, when all else is ready, and imports while the run waits. Ray's own
-    start of workers ahead comes later, and makes one for every CPU, however few are wanted.
+    Otherwise a worker is started for the first run, when all else is ready, and imports while the run waits.
     """
     with environment(
         RAY_preload_python_modules=",".join(PRELOADED),
         RAY_enable_worker_prestart="1",
-        RAY_num_prestart_python_workers=str(wanted),
-        RAY_prestart_worker_first_driver="0",
+        RAY_prestart_worker_first_driver="0",  # those come later
         RAY_idle_worker_killing_time_threshold_ms="120000",  # after a second it would end those that still import
+        # Ray sets it when a worker gets a run, on one CPU each here, and NumPy reads it when it is imported.
+        OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "1"),
     ):
         yield
 
@@ -88,26 +114,26 @@ def _wait_for_workers(wanted: int) -> None:
 
 
 @contextmanager
-def _dashboard_beside(tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+def _dashboard_beside(over: threading.Event) -> Iterator[threading.Event]:
     """Let the Ray that is started in this block start its dashboard in a thread, as it would wait seconds for it.
 
-    Yields what waits for that thread.
+    Args:
+        over: Set when Ray has ended. The thread lives as long: Linux ends a process with the thread that started it,
+            if Ray has asked for that.
+
+    Yields:
+        What is set as soon as the dashboard is up, or has failed.
     """
-    start = node.Node.start_api_server
-    threads: list[threading.Thread] = []
+    start, up = node.Node.start_api_server, threading.Event()
 
     def start_beside(self: node.Node, **options: Any) -> None:
         def work() -> None:
             with suppress(Exception):  # the study goes on without: what went wrong stands in Ray's log
                 start(self, **options)
-            tell(url_of(self.webui_url))
+            up.set()
+            over.wait()
 
-        threads.append(threading.Thread(target=work, name="start Ray's dashboard", daemon=True))
-        threads[-1].start()
-
-    def wait() -> None:
-        for thread in threads:
-            thread.join()
+        threading.Thread(target=work, name="Ray's dashboard", daemon=True).start()
 
     with replaced(node.Node, start_api_server=start_beside):
-        yield wait
+        yield up

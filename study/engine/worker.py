@@ -40,7 +40,7 @@ class StudyRun(tune.Trainable):
     def setup(  # type: ignore[override]  # Ray's own way to hand shared objects over
         self, config: dict[str, Any], data: Mapping[str, Any], spec_hash: str, slice_s: float, checkpoints: bool
     ) -> None:
-        """Take the shared data. What is slow to import comes here, in the worker alone and before its first step."""
+        """Take the shared data. What is slow to import is imported here at the latest, before the first step."""
         import torch  # noqa: PLC0415
 
         from study import trial  # noqa: PLC0415

@@ -82,7 +82,7 @@ class Trial:
 
     @property
     def value(self) -> float:
-        """Its validation score; a tune run always has one."""
+        """Its validation score; what has none is no trial."""
         assert self.best.val_score is not None
         return self.best.val_score
 
@@ -156,7 +156,7 @@ def planned_runs(evidence: Evidence) -> int:
 def _trials(method: str, group: Iterable[RunRecord]) -> list[Trial]:
     runs = sorted(group, key=lambda run: run.job.trial or 0)
     bests = ((run, best_measurement(method, run, run.last_epoch)) for run in runs if run.status != "failed")
-    return [Trial(run, best) for run, best in bests if best]
+    return [Trial(run, best) for run, best in bests if best and best.val_score is not None]
 
 
 def _search_of(spec: StudySpec, method: str) -> str:

@@ -128,7 +128,7 @@ def measured(shape: str, runs: int, ray: bool, profile: bool) -> dict[str, Any]:
 def _engine(ray: bool) -> Iterator[conduct.Session]:
     if not ray:
         with mock.patch.object(drive, "run_agenda", without_ray):
-            yield conduct.Session(Slots(1, 0, SIDE_BY_SIDE), conduct.Wishes(), {"digits": None})
+            yield conduct.Session(Slots(1, 0, SIDE_BY_SIDE), conduct.Wishes(), {"digits": None}, lambda: None)
         return
     real = drive.run_agenda
 

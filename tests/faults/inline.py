@@ -8,7 +8,7 @@ import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from study.listener import Listener
@@ -16,7 +16,7 @@ from study.listener import Listener
 
 @contextmanager
 def cluster(*_: Any) -> Iterator[Any]:
-    yield {"CPU": 1}
+    yield SimpleNamespace(resources={"CPU": 1}, dashboard_url="", let_it_go=lambda: None)
 
 
 def run_agenda(agenda: Any, data: Any, *, spec_hash: str, take: Any, listeners: Any, **_: Any) -> None:

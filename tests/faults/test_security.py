@@ -37,8 +37,7 @@ def listening():
             if parts[3] == "0A":
                 yield parts[1], f"socket:[{parts[9]}]"
 
-urls = []
-with cluster(None, tell=urls.append):
+with cluster(None) as joined:
     import ray
     ray.get(ray.remote(lambda: 1).remote())
     seen = set()
@@ -47,7 +46,7 @@ with cluster(None, tell=urls.append):
         ours = sockets()
         seen |= {address for address, socket in listening() if socket in ours}
 print(*sorted(seen))
-print(*urls, os.environ.get("RAY_AUTH_MODE"))
+print(joined.dashboard_url, os.environ.get("RAY_AUTH_MODE"))
 """
 LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
 
