@@ -57,6 +57,8 @@ class OptunaStore:
             for record in agenda.records:
                 self._add(self._database, record, agenda.search_of(record))
         self._database.close()
+        # A driver that was killed in a write has left its journal: SQLite would roll that back onto the new file.
+        self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
         building.replace(self._path)
         self._database = _opened(self._path)
 

@@ -106,3 +106,23 @@ def test_a_file_that_cannot_be_written_is_said_once(tmp_path: Path, study: tuple
     assert len(said) == 1
     assert "optuna.db can't be written (no such table: trial_params)" in said[0]
     store.close()
+
+
+def test_what_a_killed_driver_was_writing_does_not_reach_the_new_file(
+    tmp_path: Path, study: tuple[StudySpec, list[RunRecord]]
+) -> None:
+    """SIGKILL in a transaction leaves SQLite's journal, which would be rolled back onto whatever has that name."""
+    spec, records = study
+    agenda = Agenda(spec, [r for r in records if r.job.stage == "tune"])
+    path, journal = tmp_path / "optuna.db", tmp_path / "optuna.db-journal"
+    OptunaStore(path, spec.search, Agenda(spec), pytest.fail).close()
+    killed = sqlite3.connect(path)
+    killed.execute("PRAGMA cache_size = 1")  # so that pages, and the journal before them, are written under way
+    killed.executemany("INSERT INTO studies (study_name) VALUES (?)", [(str(n) * 500,) for n in range(200)])
+    left = journal.read_bytes()
+    killed.rollback()
+    killed.close()
+    journal.write_bytes(left)
+    OptunaStore(path, spec.search, agenda, pytest.fail).close()
+    written_by_optuna(tmp_path / "optunas.db", spec, agenda, agenda.records)
+    assert rows(path) == rows(tmp_path / "optunas.db")
