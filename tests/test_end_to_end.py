@@ -145,7 +145,7 @@ def test_after_a_sigkill_the_study_ends_as_if_undisturbed(
     before = measurements(results)
     resumed = run_study("--resume", results, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr + resumed.stdout
-    assert resumed.stderr == ""
+    assert "can't be written" not in resumed.stderr, resumed.stderr
     assert "going on after" in resumed.stdout
     after = measurements(results)
     assert before.items() <= after.items()
