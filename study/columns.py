@@ -7,9 +7,8 @@ shape is read off the models' own fields, so a field that is added to a record i
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, pairwise, repeat
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -17,11 +16,7 @@ import pyarrow as pa
 from pydantic import BaseModel, TypeAdapter
 
 Model = TypeVar("Model", bound=BaseModel)
-# What a model consists of, past pydantic's guards on a frozen one.
-_SLOTS: tuple[Any, ...] = tuple(
-    vars(BaseModel)[name]
-    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
-)
+_write = object.__setattr__  # what pydantic itself fills a frozen model with
 _PLAIN = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
@@ -45,12 +40,14 @@ def unpacked(kind: type[Model], array: pa.StructArray) -> list[Model]:
     """
     names, fields = list(kind.model_fields), set(kind.model_fields)  # one set for all: it can hold no more than it does
     columns = [_unpacked(field.annotation, array.field(name)) for name, field in kind.model_fields.items()]
-    # Slot by slot for all at once: a loop over a million objects that fills each takes twice as long.
-    found: list[Model] = [kind.__new__(kind) for _ in range(len(array))]
-    content = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
-    fillings: tuple[Iterable[Any], ...] = (content, repeat(fields), repeat(None), repeat(None))
-    for slot, filling in zip(_SLOTS, fillings, strict=True):
-        deque(map(slot.__set__, found, filling), maxlen=0)
+    found = []
+    for values in zip(*columns, strict=True):
+        one = kind.__new__(kind)
+        _write(one, "__dict__", dict(zip(names, values, strict=True)))
+        _write(one, "__pydantic_fields_set__", fields)
+        _write(one, "__pydantic_extra__", None)
+        _write(one, "__pydantic_private__", None)
+        found.append(one)
     return found
 
 

@@ -23,7 +23,7 @@ class Confirmed:
     """The confirm rows of one selection, of every epoch and all weights.
 
     ``ends`` holds the rows of the last epochs of all selections, by seed, and ``places`` where this one's stand in it,
-    by weights: looking for them in a frame of its own would take a large study minutes.
+    by weights: looking for them in each selection's own rows takes a study of many problems seconds.
     """
 
     selection: Selection

@@ -60,7 +60,7 @@ def url_of(address: str | None) -> str:
 def workers_ahead(cpus: float, gpus: int, max_concurrent: int | None, cpus_per_trial: float | None) -> int:
     """Return how many workers start with Ray: one for every CPU, or none. Ray knows no other number.
 
-    None where some would get no run, and on large machines, where those that do are started in a crowd anyway.
+    None where some would get no run, and on large machines, which would be full of workers before there is a run.
 
     Example:
         >>> workers_ahead(8, 0, None, None), workers_ahead(8, 1, None, None), workers_ahead(8, 0, 2, None)
