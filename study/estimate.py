@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from study.building import adapted, build_optimizer
 from study.plan import Cell, cells, searches, sizes, tune_job
 from study.proposals import propose
 from study.spec import StudySpec
 from study.tasks import Task, build_task, load_data
 from study.tasks.examples import examples_of
 from study.train import take_step
-from study.trial import adapted, build_optimizer
 from wasam_core import WASAM
 
 _TIMED_STEPS = 10

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from study.agenda import Agenda
+from study.building import adapted
 from study.measure import EVALUATION_BATCH
 from study.methods import FAMILIES, METHODS
 from study.plan import FIRST_CONFIRM_SEED
@@ -24,7 +25,7 @@ from study.tasks import build_task
 from study.tasks.adapted import numbered
 from study.tasks.examples import examples_of
 from study.tasks.task import accuracy
-from study.trial import TRACE, adapted
+from study.trial import TRACE
 from wasam_core.landscape import line, plane
 
 _LINE_POINTS = 11

@@ -9,31 +9,29 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
 
+from study.building import adapted, average_names, build_averages, build_optimizer, placed
 from study.checkpoint import read_checkpoint, write_checkpoint
 from study.factors import factor_of, is_own_task
 from study.halving import stopped
 from study.measure import EVALUATION_BATCH, DivergedError, measure, probe
-from study.methods import FAMILIES
-from study.plan import FIRST_CONFIRM_SEED, first_perturbed_step
-from study.records import Job, Measurement, Probe, Reliability, RunRecord
+from study.meter import Meter
+from study.plan import FIRST_CONFIRM_SEED
+from study.records import Job, Measurement, Reliability, RunRecord
 from study.schedules import schedule_of
 from study.streams import torch_seed
-from study.tasks import Task, build_task
-from study.tasks.adapted import Adapted
+from study.tasks import build_task
 from study.tasks.examples import Examples, examples_of
 from study.tasks.task import Guess
 from study.tracebacks import user_traceback
 from study.train import Draws, Recipe, train
-from wasam_core import WASAM, Cost, WeightAverages, norm_layer_groups, recalibrate_batchnorm
+from wasam_core import Cost, recalibrate_batchnorm
 
 _CURVE_POINTS = 10  # epochs at which the last weights are measured on validation, for the learning curve
 TRACE = "epoch@"  # weights kept along the way are named "epoch@7"
@@ -44,19 +42,6 @@ _PACKAGES = ("torch", "numpy", "ray", "optuna", "wasam-study")
 
 class _PrunedError(Exception):
     """The run is stopped at a rung."""
-
-
-@dataclass(slots=True)
-class _Meter:
-    """What one run has measured so far, the weights that it keeps, and the time that it took."""
-
-    measurements: list[Measurement] = field(default_factory=list)
-    probes: list[Probe] = field(default_factory=list)
-    reliability: list[Reliability] = field(default_factory=list)
-    weights: dict[str, Tensor] = field(default_factory=dict)
-    probing: Cost = field(default_factory=Cost)
-    wall_s: float = 0.0
-    evaluate_s: float = 0.0
 
 
 class Run:
@@ -72,7 +57,7 @@ class Run:
 
     def __init__(self, job: Job, data: Any, device: str, spec_hash: str, *, device_ids: tuple[str, ...] = ()) -> None:
         self._job, self._device, self._spec_hash, self._device_ids = job, torch.device(device), spec_hash, device_ids
-        self._cost, self._meter = Cost(), _Meter()
+        self._cost, self._meter = Cost(), Meter()
         self._status, self._error = "running", ""
         self._epoch = 0
         self._guess = Guess(math.nan, math.nan)
@@ -94,13 +79,7 @@ class Run:
         self._model = placed(adapted(self._task), self._device, built_in=not is_own_task(job.task))
         self._optimizer = build_optimizer(job, self._model)
         self._optimizer.cost = self._cost
-        self._averages = WeightAverages(
-            self._model,
-            swa_starts=tuple(dict.fromkeys((*job.average_starts, job.average_start))),
-            max_epochs=job.epochs,
-            ema_decays=job.ema_decays,
-            lawa_windows=job.lawa_windows,
-        )
+        self._averages = build_averages(job, self._model)
         self._draws = Draws(job.seed)
         self._recipe = Recipe(
             epochs=job.epochs,
@@ -146,11 +125,11 @@ class Run:
             if stopped(self._job, epoch, self._meter.measurements):
                 raise _PrunedError
         elif epoch in self._curve and epoch < self._job.epochs:
-            with self._measuring():
+            with self._meter.measuring():
                 found, _ = self._measure("last", {"val": self._sets["val"]})
                 self._meter.measurements.append(found)
                 if self._traced:
-                    self._keep(f"{TRACE}{epoch}")
+                    self._meter.keep(f"{TRACE}{epoch}", self._model)
 
     def _measure_final(self) -> None:
         """Measure and probe the last weights, then every average under BatchNorm statistics of its own."""
@@ -161,28 +140,18 @@ class Run:
         self._measure_all(sets)
 
     def _measure_all(self, sets: Mapping[str, Examples]) -> None:
-        with self._measuring():
+        with self._meter.measuring():
             self._measure_weights("last", sets)
             measured: dict[int, str] = {}  # names of averages by their first epoch
             for name in average_names(self._job):
                 start = self._averages.start_epoch(name) if name.startswith("swa@") else -1
                 if start in measured and name not in self._job.probed:
-                    self._measured_as(measured[start], name)
+                    self._meter.take_as(measured[start], name, self._epoch)
                     continue
                 with self._averages.average_parameters(name):
                     self._measure_weights(name, sets)
                 if start >= 0:
                     measured[start] = name
-
-    def _measured_as(self, known: str, name: str) -> None:
-        """Take what was just measured of an average for another of the same epochs: it would be the same bits."""
-        meter, renamed = self._meter, {"weights": name}
-        meter.reliability += [one.model_copy(update=renamed) for one in meter.reliability if one.weights == known]
-        meter.measurements += [
-            one.model_copy(update=renamed)
-            for one in meter.measurements
-            if one.weights == known and one.epoch == self._epoch
-        ]
 
     def _measure_weights(self, name: str, sets: Mapping[str, Examples]) -> None:
         if name != "last":
@@ -199,14 +168,7 @@ class Run:
                 name, self._model, sets["train"], self._task, self._job.seed,
                 self._job.probe_evaluations, self._meter.probing,
             )  # fmt: skip
-            self._keep(name)
-
-    def _keep(self, name: str) -> None:
-        """Keep a copy of the parameters that the model holds."""
-        self._meter.weights |= {
-            f"{name}/{key}": p.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for key, p in self._model.named_parameters()
-        }
+            self._meter.keep(name, self._model)
 
     @property
     def _traced(self) -> bool:
@@ -231,14 +193,6 @@ class Run:
             self._status, self._error = "failed", user_traceback(error, self._job.task)
         finally:
             self._meter.wall_s += time.perf_counter() - began
-
-    @contextmanager
-    def _measuring(self) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._meter.evaluate_s += time.perf_counter() - began
 
     def record(self) -> RunRecord:
         """Return the record of a run that has ended."""
@@ -275,7 +229,6 @@ class Run:
 
     def state(self) -> bytes:
         """Return everything that the run needs to go on with identical bits; between two epochs only."""
-        meter = self._meter
         return write_checkpoint(
             self._job.run_id,
             {
@@ -284,10 +237,8 @@ class Run:
                 "optimizer": self._optimizer.state_dict(),
                 "averages": self._averages.state_dict(),
                 "draws": self._draws.state(),
-                "measurements": [m.model_dump_json() for m in meter.measurements],
-                "seconds": [meter.wall_s, meter.evaluate_s],
-                "weights": meter.weights,
-            },
+            }
+            | self._meter.state(),
         )
 
     def restore(self, state: bytes) -> None:
@@ -301,9 +252,7 @@ class Run:
         self._model.load_state_dict(held["model"])
         self._averages.load_state_dict(held["averages"])
         self._draws.restore(held["draws"])
-        self._meter.measurements = [Measurement.model_validate_json(text) for text in held["measurements"]]
-        self._meter.wall_s, self._meter.evaluate_s = held["seconds"]
-        self._meter.weights = held["weights"]
+        self._meter.restore(held)
         self._optimizer.load_state_dict(held["optimizer"])  # last: it also sets torch's random state
 
 
@@ -324,59 +273,6 @@ def run(job: Job, data: Any, device: str, spec_hash: str, keep: Callable[[bytes]
 @cache
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
-
-
-def adapted(task: Task) -> nn.Module:
-    """Return the task's model as one that takes the inputs of a batch as one object and returns a tensor."""
-    inputs, _ = next(examples_of(task.train, "train").first(1).batches(1))
-    return task.model if isinstance(inputs, Tensor) and not hasattr(task.model, "config") else Adapted(task.model)
-
-
-def placed(model: nn.Module, device: torch.device, *, built_in: bool) -> nn.Module:
-    """Return a model on a device; on a GPU with matrices in TF32 and images channels last, its fast ways.
-
-    A user's own model keeps its layout: it may `view` what a convolution returns, which another layout does not allow.
-    """
-    if device.type != "cuda":
-        return model.to(device)
-    torch.set_float32_matmul_precision("high")  # convolutions are in TF32 without being told
-    return channels_last(model.to(device)) if built_in else model.to(device)
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """Lay a model's convolution weights out channels last, so that its convolutions work and answer in that order."""
-    return model.to(memory_format=torch.channels_last)
-
-
-def build_optimizer(job: Job, model: nn.Module) -> WASAM:
-    """Return the optimizer of a job's family over a model's parameters."""
-    family = FAMILIES[job.family]
-    weight_decay = float((job.factors | job.searched_factors)["weight_decay"])
-    base: dict[str, dict[str, object]] = {
-        "sgd": {"base_optimizer": torch.optim.SGD, "momentum": float(job.factors["momentum"])},
-        "adamw": {"base_optimizer": torch.optim.AdamW},
-    }
-    named = list(model.named_parameters())
-    return WASAM(
-        norm_layer_groups(model, job.rho) if family.norm_layers_only else named,
-        rho=job.rho,
-        variant=family.rule or "sam",
-        model=model,
-        m=int(job.factors["ascent_batch"]) if family.micro_batches else None,
-        start_step=first_perturbed_step(job),
-        lr=job.learning_rate,
-        weight_decay=weight_decay,
-        **base[family.base],  # type: ignore[arg-type]  # a class and its own options
-    )
-
-
-def average_names(job: Job) -> tuple[str, ...]:
-    """Return the names of a run's averages: SWA at the grid of starts and the proposed one, then EMA, then LAWA."""
-    return (
-        *dict.fromkeys(f"swa@{start!r}" for start in (*job.average_starts, job.average_start)),
-        *(f"ema@{decay!r}" for decay in job.ema_decays),
-        *(f"lawa@{window}" for window in job.lawa_windows),
-    )
 
 
 def _curve_epochs(epochs: int) -> frozenset[int]:

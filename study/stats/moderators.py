@@ -1,7 +1,7 @@
 """Moderators: when a method gains more. The cell is the unit, one gain per cell.
 
 Runs of one cell share all that the cell has of its own, so counting each as a witness of what a factor does makes
-chance look like a rule: `study.calibrate` measures how often.
+chance look like a rule: `study.simulations` counts how often.
 """
 
 import math

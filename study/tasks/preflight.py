@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from study.building import adapted, build_optimizer
 from study.factors import is_own_task
 from study.measure import evaluate, reliability_of
 from study.plan import FIRST_CONFIRM_SEED, TUNE_SEED, Cell, cells, searches, tune_job
@@ -22,7 +23,6 @@ from study.tasks.own import build_own_task
 from study.tasks.task import Task, TaskError
 from study.tracebacks import concerns_user, user_traceback
 from study.train import take_step
-from study.trial import adapted, build_optimizer
 from wasam_core.surface import LossSurface
 
 _EXAMPLES = 8

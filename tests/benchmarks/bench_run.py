@@ -22,13 +22,14 @@ from conditions import header
 
 from study import trial
 from study.allocator import keep_freed_memory
+from study.building import adapted, build_optimizer
 from study.factors import TASKS, default_factors
 from study.plan import steps_per_epoch
 from study.records import FactorValue, Job
 from study.tasks import TaskError, build_task, load_data
 from study.tasks.examples import examples_of
 from study.train import take_step
-from study.trial import Run, adapted, build_optimizer
+from study.trial import Run
 
 # The cell of the built-in study: the whole set takes ten minutes a run.
 FASHION: dict[str, FactorValue] = {"train_size": 1000, "epochs": 20}

@@ -7,12 +7,14 @@ import pytest
 from statsmodels.stats.power import TTestPower
 
 from study import calibrate
-from study.calibrate import Rate, main, power, table
+from study.calibrate import main, table
+from study.simulations import Rate, Relation, power
+from study.simulations import calibrate as simulated
 
 
 @pytest.fixture(scope="module")
 def rates() -> list[Rate]:
-    return calibrate.calibrate(100, seed=0)
+    return simulated(100, seed=0)
 
 
 def test_no_rate_is_off(rates: list[Rate]) -> None:
@@ -28,7 +30,7 @@ def test_pooling_seeds_makes_chance_look_like_a_rule(rates: list[Rate]) -> None:
 
 
 def test_equal_seeds_give_equal_rates() -> None:
-    one, other, another = (calibrate.calibrate(5, seed) for seed in (1, 1, 2))
+    one, other, another = (simulated(5, seed) for seed in (1, 1, 2))
     assert repr(one) == repr(other) != repr(another)
 
 
@@ -60,9 +62,7 @@ def test_power_with_a_margin_is_what_is_simulated() -> None:
         (1000, "", math.nan, False),
     ],
 )
-def test_off_is_what_chance_does_not_explain(
-    hits: int, relation: calibrate.Relation, expected: float, off: bool
-) -> None:
+def test_off_is_what_chance_does_not_explain(hits: int, relation: Relation, expected: float, off: bool) -> None:
     assert Rate("group", "name", hits, 1000, relation, expected).off is off
 
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from study.agenda import Agenda
 from study.augment import augmented
+from study.building import average_names
 from study.factors import default_factors
 from study.methods import FAMILIES, METHODS, epochs_factor_of_baseline
 from study.models import NORMS, build_model
@@ -14,7 +15,7 @@ from study.plan import gradient_evaluations
 from study.records import Job
 from study.spec import StudySpec, parse_spec
 from study.tasks import Pool, load_data
-from study.trial import average_names, run
+from study.trial import run
 
 SPEC = """
 name = "all"

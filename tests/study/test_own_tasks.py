@@ -15,6 +15,7 @@ from torch import nn
 
 from study import new
 from study.agenda import Agenda
+from study.building import adapted
 from study.factors import default_factors
 from study.measure import EVALUATION_BATCH, evaluate
 from study.progress import Display
@@ -27,7 +28,7 @@ from study.tasks import TaskError, build_task
 from study.tasks.adapted import Adapted, numbered
 from study.tasks.examples import examples_of
 from study.tasks.preflight import PreflightError, preflight
-from study.trial import Run, adapted, run
+from study.trial import Run, run
 from wasam_core.landscape import line
 from wasam_core.surface import LossSurface
 

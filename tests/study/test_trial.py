@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from study.agenda import Agenda
+from study.building import average_names
 from study.factors import default_factors
 from study.measure import evaluate
 from study.models import build_model
@@ -17,7 +18,7 @@ from study.records import Job, Measurement
 from study.spec import load_spec
 from study.streams import stream
 from study.tasks import Pool, SealedTestError, draw_split, load_data, pool_task
-from study.trial import average_names, run
+from study.trial import run
 from wasam_core import WASAM
 
 JOB = Job(

@@ -13,6 +13,7 @@ from scipy.io import savemat
 from torch import nn
 from torch.nn import functional
 
+from study.building import channels_last, placed
 from study.data_folders import DATA, DOWNLOAD, NEED_FILES, data_folders
 from study.factors import TASKS, default_factors
 from study.measure import evaluate
@@ -24,7 +25,7 @@ from study.tasks import SOURCES, Pool, TaskError, build_task, load_data, pool_ta
 from study.tasks.examples import examples_of
 from study.tasks.vision import IMAGE_SETS, Images, Look, Standardized, image_task
 from study.tasks.vision_folder import Files
-from study.trial import Run, channels_last, placed, run
+from study.trial import Run, run
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 needs_fashion = pytest.mark.skipif(
