@@ -18,7 +18,7 @@ study: $(VENV)/.installed
 	$(BIN)/python -m study.run $(SPEC)
 
 test: lint browser fashion
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -1,13 +1,23 @@
-"""Which tests may run side by side, with ``pytest -n 2 --dist loadgroup``.
+"""Which tests may run side by side, with ``pytest -n 2 --dist loadscope``.
 
-Tests that start Ray (marked ``ray``) follow each other on one worker: two Rays on one machine are in each other's way.
-All other tests stay with their file, whose fixtures are then made once.
+Files whose tests start Ray follow each other on one worker: two Rays on one machine are in each other's way. Every
+other file is one piece, so that its fixtures are made once. (xdist has marks for this, ``xdist_group``, but pytest 9.2
+took away what its release 3.8 does with them.)
 """
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    return OneRayAtATime(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+class OneRayAtATime(LoadScopeScheduling):
+    """Hands out whole files, and those that start Ray as one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if "pytest.mark.ray" in (self.config.rootpath / file).read_text(encoding="utf-8") else file
