@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from study.building import adapted, build_optimizer
+from study.data import load_data
 from study.plan import Cell, cells, searches, sizes, tune_job
 from study.proposals import propose
 from study.spec import StudySpec
-from study.tasks import Task, build_task, load_data
+from study.tasks import Task, build_task
 from study.tasks.examples import examples_of
 from study.train import take_step
 from wasam_core import WASAM

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from study.data_folders import DATA
+from study.data.folders import DATA
 
 _EXAMPLES = """\
 examples:

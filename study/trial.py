@@ -49,7 +49,7 @@ class Run:
 
     Args:
         job: What to run.
-        data: What `study.tasks.load_data` returned for its task.
+        data: What `study.data.load_data` returned for its task.
         device: A torch device, such as ``cpu`` or ``cuda:0``.
         spec_hash: Goes into the record.
         device_ids: The accelerators that it was given, for the record.

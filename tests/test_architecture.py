@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 def modules_of(package: str) -> list[str]:
     """Return the dotted names of all modules of one of our packages."""
     paths = [path for path in sorted((ROOT / package).rglob("*.py")) if not path.stem.startswith("__")]
-    return [package, *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)]
+    return [package.replace("/", "."), *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)]
 
 
 # Reading results must be instant.
@@ -34,6 +34,10 @@ RULES = {
     "reading results needs neither torch nor ray": (
         READERS,
         {"torch", "ray", "optuna", "plotly", "dashboards", "wasam_core"},
+    ),
+    "the driver loads data without torch, which takes it seconds": (
+        modules_of("study/data"),
+        {"torch", "torchvision", "ray", "scipy", "sklearn", "study.tasks", "dashboards"},
     ),
     "a run starts without torchvision, which takes as long to import as torch": (
         ["study.trial", "study.estimate"],

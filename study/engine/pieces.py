@@ -19,7 +19,7 @@ def measure_pieces(folder: Path, data: Mapping[str, Any], pieces: Iterable[Piece
 
     Args:
         folder: The results folder, which the driver alone reads and writes.
-        data: What `study.tasks.load_data` returned, by task.
+        data: What `study.data.load_data` returned, by task.
         pieces: What `study.landscape.missing_pieces` found.
     """
     shared: dict[str, ray.ObjectRef[Any]] = {}

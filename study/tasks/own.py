@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from study.data.errors import TaskError
 from study.records import FactorValue
 from study.streams import torch_seed
 from study.tasks.examples import examples_of
-from study.tasks.task import Task, TaskError
+from study.tasks.task import Task
 
 
 def build_own_task(name: str, factors: Mapping[str, FactorValue], seed: int) -> Task:

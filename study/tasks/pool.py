@@ -1,57 +1,18 @@
-"""A task's data: the development pool, the sealed test part, and the split that a seed draws."""
+"""The split of a pool that a seed draws, and the task that is made of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from study.augment import augmented
+from study.data.pool import Inputs, Labels, Pool
 from study.factors import factor_of
 from study.models import build_model
 from study.records import FactorValue
 from study.streams import stream
-from study.tasks.task import Augment, SealedTestError, Task, classification
-
-Inputs = npt.NDArray[Any]  # floats of signals and tables, bytes of images, paths of files
-Floats = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
+from study.tasks.task import Augment, Task, classification
 
 _LEAST_VALIDATION = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Arrays of one task.
-
-    Attributes:
-        inputs: ``(n, channels, *shape)``, standardized; bytes of images; or ``(n,)`` paths.
-        labels: ``(n,)``, classes from 0.
-        validation_size: How many development examples every split sets aside for validation; see `draw_split` for how
-            many of them are used.
-        classes: Number of classes.
-    """
-
-    inputs: Inputs
-    labels: Labels
-    validation_size: int
-    classes: int
-    _test: tuple[Inputs, Labels] = field(repr=False)
-
-    def open_test(self, stage: str) -> tuple[Inputs, Labels]:
-        """Return the test inputs and labels; in the confirm stage alone.
-
-        Raises:
-            SealedTestError: in any other stage.
-        """
-        if stage != "confirm":
-            raise SealedTestError(
-                f"the test part was asked for in stage {stage!r}; it opens in 'confirm' only, because a "
-                "configuration that was selected on test can't be judged on it"
-            )
-        return self._test
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from study.building import adapted, build_optimizer
+from study.data.errors import TaskError
 from study.factors import is_own_task
 from study.measure import evaluate, reliability_of
 from study.plan import FIRST_CONFIRM_SEED, TUNE_SEED, Cell, cells, searches, tune_job
@@ -20,7 +21,7 @@ from study.spec import StudySpec
 from study.tasks.adapted import numbered
 from study.tasks.examples import Examples, ExamplesError, examples_of, leaves
 from study.tasks.own import build_own_task
-from study.tasks.task import Task, TaskError
+from study.tasks.task import Task
 from study.tracebacks import concerns_user, user_traceback
 from study.train import take_step
 from wasam_core.surface import LossSurface

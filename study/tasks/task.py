@@ -13,19 +13,11 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.spec import SpecError
+from study.data.errors import SealedTestError, TaskError
 from study.tasks.examples import Data, Examples, examples_of
 
 Loss = Callable[[Any, Tensor], Tensor]
 Augment = Callable[[Any, np.random.Generator], Any]
-
-
-class TaskError(SpecError):
-    """A task that can't be used; the message says what was given and what is allowed."""
-
-
-class SealedTestError(RuntimeError):
-    """The test part was asked for outside the confirm stage."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,7 +202,7 @@ def trained_alone(spec: StudySpec, way: Way) -> dict[str, Any]:
 
 
 def _data(spec: StudySpec) -> dict[str, Any]:
-    from study.tasks import load_data  # noqa: PLC0415  # needs torch
+    from study.data import load_data  # noqa: PLC0415
 
     return {problem.task: load_data(problem.task) for problem in spec.problems}
 

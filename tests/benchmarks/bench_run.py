@@ -23,10 +23,11 @@ from conditions import header
 from study import trial
 from study.allocator import keep_freed_memory
 from study.building import adapted, build_optimizer
+from study.data import TaskError, load_data
 from study.factors import TASKS, default_factors
 from study.plan import steps_per_epoch
 from study.records import FactorValue, Job
-from study.tasks import TaskError, build_task, load_data
+from study.tasks import build_task
 from study.tasks.examples import examples_of
 from study.train import take_step
 from study.trial import Run

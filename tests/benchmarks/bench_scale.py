@@ -103,11 +103,11 @@ def _bytes(path: Path) -> int:
 
 def real_sizes() -> dict[str, int]:
     """Return the bytes of what a real run of `quick` leaves: its record, a checkpoint, the weights that are kept."""
+    from study.data import load_data  # noqa: PLC0415
     from study.plan import cells, confirm_jobs, searches, tune_job  # noqa: PLC0415
     from study.proposals import qmc_design  # noqa: PLC0415
     from study.selection import Selection  # noqa: PLC0415
     from study.spec import load_spec  # noqa: PLC0415
-    from study.tasks import load_data  # noqa: PLC0415
     from study.trial import Run  # noqa: PLC0415
 
     spec = load_spec("quick")[0].model_copy(update={"probes": True, "probe_budget": 0.001})

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from study.checkpoint import CHECKPOINT_VERSION, CheckpointError, read_checkpoint, write_checkpoint
+from study.data import Pool, load_data
 from study.factors import default_factors
 from study.methods import FAMILIES
 from study.records import Job, RunRecord
-from study.tasks import Pool, load_data
 from study.trial import Run
 
 EPOCHS = 4
@@ -165,7 +165,7 @@ import sys
 from pathlib import Path
 import torch
 from study.records import Job
-from study.tasks import load_data
+from study.data import load_data
 from study.trial import Run
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])

@@ -9,16 +9,19 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 from study.agenda import Agenda
+from study.data import load_data
+from study.data.communities import COMMUNITIES, NODES, draw_graphs
+from study.data.corpus import ALPHABET, POSITIONS, VOCABULARY, cut
 from study.factors import TASKS, default_factors
 from study.findings.evidence import gather
 from study.plan import cells
 from study.records import Job, RunRecord
 from study.spec import load_spec
-from study.tasks import Task, build_task, load_data
+from study.tasks import Task, build_task
 from study.tasks.examples import examples_of
-from study.tasks.graphs import COMMUNITIES, GIN, NODES, draw_graphs
+from study.tasks.graphs import GIN
 from study.tasks.task import token_cross_entropy
-from study.tasks.text import ALPHABET, POSITIONS, VOCABULARY, Transformer, cut
+from study.tasks.text import Transformer
 from study.train import take_step
 from study.trial import run
 from wasam_core import WASAM

@@ -8,13 +8,13 @@ from torch import nn
 from study.agenda import Agenda
 from study.augment import augmented
 from study.building import average_names
+from study.data import Pool, load_data
 from study.factors import default_factors
 from study.methods import FAMILIES, METHODS, epochs_factor_of_baseline
 from study.models import NORMS, build_model
 from study.plan import gradient_evaluations
 from study.records import Job
 from study.spec import StudySpec, parse_spec
-from study.tasks import Pool, load_data
 from study.trial import run
 
 SPEC = """

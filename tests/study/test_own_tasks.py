@@ -16,6 +16,7 @@ from torch import nn
 from study import new
 from study.agenda import Agenda
 from study.building import adapted
+from study.data import TaskError
 from study.factors import default_factors
 from study.measure import EVALUATION_BATCH, evaluate
 from study.progress import Display
@@ -24,7 +25,7 @@ from study.results import load
 from study.run import main
 from study.spec import StudySpec, parse_spec
 from study.tally import Tally
-from study.tasks import TaskError, build_task
+from study.tasks import build_task
 from study.tasks.adapted import Adapted, numbered
 from study.tasks.examples import examples_of
 from study.tasks.preflight import PreflightError, preflight

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load
 
 from study.agenda import Agenda
+from study.data import Pool, load_data
 from study.files import write_atomically
 from study.landscape import measure_piece, missing_pieces, read_content
 from study.models import build_model
@@ -16,7 +17,6 @@ from study.record_files import read_lines, read_planes
 from study.records import PROBES, LineRecord, PlaneRecord, RunRecord
 from study.selection import Selection
 from study.spec import parse_spec
-from study.tasks import Pool, load_data
 from study.trial import run
 
 SPEC = parse_spec(

@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_ind
+from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
+from study.data import SOURCES, Pool, SealedTestError, load_data
+from study.data.mnist1d import make_signals
 from study.factors import TASKS, default_factors
 from study.models import MODELS
 from study.streams import stream, torch_seed
-from study.tasks import Pool, SealedTestError, draw_split, load_data
-from study.tasks.signals import make_signals
+from study.tasks import BUILDERS, draw_split
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,21 @@ def test_the_test_part_opens_in_confirm_alone(digits: Pool) -> None:
     assert len(inputs) == len(labels) == 397
     with pytest.raises(SealedTestError, match="stage 'tune'"):
         digits.open_test("tune")
+
+
+def test_the_digits_are_scikit_learns(digits: Pool) -> None:
+    test_inputs, test_labels = digits.open_test("confirm")
+    ours = np.concatenate([digits.inputs, test_inputs]).reshape(1797, 64)
+    labels = np.concatenate([digits.labels, test_labels])
+    pixels, classes = load_digits(return_X_y=True)
+    theirs = ((pixels - pixels.mean()) / pixels.std()).astype(np.float32)
+    assert sorted((label, *row) for label, row in zip(labels, ours.tolist(), strict=True)) == sorted(
+        (label, *row) for label, row in zip(classes, theirs.tolist(), strict=True)
+    )
+
+
+def test_every_source_has_a_builder_and_an_entry_in_the_task_table() -> None:
+    assert SOURCES.keys() == BUILDERS.keys() == TASKS.keys()
 
 
 def test_development_and_test_are_disjoint(digits: Pool) -> None:

@@ -11,13 +11,14 @@ from torch.nn import functional
 
 from study.agenda import Agenda
 from study.building import average_names
+from study.data import Pool, SealedTestError, load_data
 from study.factors import default_factors
 from study.measure import evaluate
 from study.models import build_model
 from study.records import Job, Measurement
 from study.spec import load_spec
 from study.streams import stream
-from study.tasks import Pool, SealedTestError, draw_split, load_data, pool_task
+from study.tasks import draw_split, pool_task
 from study.trial import run
 from wasam_core import WASAM
 

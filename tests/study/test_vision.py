@@ -14,16 +14,18 @@ from torch import nn
 from torch.nn import functional
 
 from study.building import channels_last, placed
-from study.data_folders import DATA, DOWNLOAD, NEED_FILES, data_folders
+from study.data import SOURCES, Pool, TaskError, load_data
+from study.data.folders import DATA, DOWNLOAD, data_folders
+from study.data.image_sets import IMAGE_SETS, Images, Look
 from study.factors import TASKS, default_factors
 from study.measure import evaluate
 from study.opening import find_data
 from study.records import Job
 from study.run import main
 from study.spec import SpecError, load_spec, parse_spec
-from study.tasks import SOURCES, Pool, TaskError, build_task, load_data, pool_task
+from study.tasks import build_task, pool_task
 from study.tasks.examples import examples_of
-from study.tasks.vision import IMAGE_SETS, Images, Look, Standardized, image_task
+from study.tasks.vision import Standardized, image_task
 from study.tasks.vision_folder import Files
 from study.trial import Run, run
 
@@ -87,10 +89,6 @@ def idx_folder(folder: Path, suffix: str) -> dict[str, np.ndarray]:
         held[name] = rng.integers(0, high, size=shape)
         write_idx(folder / f"{name}{suffix}", held[name])
     return held
-
-
-def test_the_tasks_that_need_files_are_those_that_look_for_them() -> None:
-    assert {name for name, source in SOURCES.items() if source.find} == NEED_FILES
 
 
 @pytest.mark.parametrize(("inner", "suffix"), [("MNIST/raw", ""), ("mnist", ".gz")])
@@ -191,7 +189,7 @@ def test_downloads_happen_where_the_user_asks_for_them_alone(tmp_path: Path, mon
         asked.append((dataset, folder))
         idx_folder(folder / "MNIST/raw", "")
 
-    monkeypatch.setattr("study.tasks.vision.download", download)
+    monkeypatch.setattr("study.data.image_sets.download", download)
     spec = parse_spec(load_spec("smoke")[1].replace('"digits"', '"mnist"'), "a spec")
     with pytest.raises(TaskError):
         find_data(spec)
@@ -206,7 +204,7 @@ def test_a_download_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pyte
     def download(dataset: str, folder: Path) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr("study.tasks.vision.download", download)
+    monkeypatch.setattr("study.data.image_sets.download", download)
     monkeypatch.setenv(DOWNLOAD, "1")
     with pytest.raises(TaskError, match=r"failed \(no route to host\)"):
         load_data("svhn", tmp_path)

@@ -10,11 +10,12 @@ import torch
 from benchmarks.noisy_digits import noisy_digits
 from torch import Tensor, nn
 
+from study.data import load_data
 from study.plan import FIRST_CONFIRM_SEED, TUNE_SEED, cells
 from study.proposals import qmc_design
 from study.spec import StudySpec
 from study.streams import torch_seed
-from study.tasks import build_task, load_data
+from study.tasks import build_task
 
 EPOCHS, BATCH, MOMENTUM, WEIGHT_DECAY = 15, 100, 0.9, 5e-4
 

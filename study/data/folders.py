@@ -1,11 +1,9 @@
-"""Where downloaded data are looked for, and whether they may be downloaded. Needs no torch."""
+"""Where downloaded data are looked for, and whether they may be downloaded."""
 
 import os
 from pathlib import Path
 
 DATA, DOWNLOAD = "WASAM_DATA", "WASAM_DOWNLOAD"  # environment variables; the flags --data and --download set them
-# Tasks whose data are files that somebody has to put there; the others' come with a package or are made.
-NEED_FILES = frozenset({"mnist", "fashion", "svhn", "cifar10", "cifar100", "image-folder"})
 _OF_DEBIAN = Path("/usr/share/datasets")  # packages such as dataset-fashion-mnist
 
 

@@ -9,8 +9,8 @@ random numbers are drawn in another order, so single signals differ and their di
 import numpy as np
 import numpy.typing as npt
 
+from study.data.pool import Pool
 from study.streams import stream
-from study.tasks.pool import Pool
 
 _POINTS = 40
 _PADDED_POINTS = 72  # template of 12 + at most 60 points of padding

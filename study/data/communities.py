@@ -1,0 +1,59 @@
+"""Communities in random graphs: name every node's community from the edges and one known node of each.
+
+Source: Dwivedi et al. 2020, "Benchmarking Graph Neural Networks", arXiv 2003.00982, the data set CLUSTER.
+Differs from: the published graphs are larger (up to 190 nodes in six communities), so that a graph here is a dense
+matrix and needs no library; the probabilities of an edge are the paper's.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from study.data.pool import Floats, Labels
+from study.streams import stream
+
+NODES, COMMUNITIES = 40, 4
+_WITHIN, _BETWEEN = 0.55, 0.25  # chances of an edge
+
+Inputs = tuple[Floats, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """Graphs of one size.
+
+    Attributes:
+        known: ``(n, nodes, communities)``: 1 where a node's community is given away, which it is for one of each.
+        edges: ``(n, nodes, nodes)``: symmetric, 0 or 1, no loops.
+        labels: ``(n, nodes)``: each node's community, from 0.
+        validation_size: How many graphs every split sets aside for validation.
+    """
+
+    known: Floats
+    edges: Floats
+    labels: Labels
+    validation_size: int
+    _test: tuple[Inputs, Labels] = field(repr=False)
+
+    def open_test(self) -> tuple[Inputs, Labels]:
+        """Return the test inputs and labels; a task calls it in the confirm stage alone."""
+        return self._test
+
+
+def make_graphs(development: int = 1000, test: int = 500, validation: int = 200) -> Graphs:
+    """Make the graphs; development and test come from one draw."""
+    known, edges, labels = draw_graphs(development + test, stream(7, "communities"))
+    unseen = (known[development:], edges[development:]), labels[development:]
+    return Graphs(known[:development], edges[:development], labels[:development], validation, unseen)
+
+
+def draw_graphs(count: int, rng: np.random.Generator) -> tuple[Floats, Floats, Labels]:
+    """Draw graphs of the stochastic block model; return known nodes, edges and labels as in `Graphs`."""
+    labels = rng.integers(COMMUNITIES, size=(count, NODES))
+    labels[:, :COMMUNITIES] = np.arange(COMMUNITIES)  # the nodes that are given away
+    chance = np.where(labels[:, :, None] == labels[:, None, :], _WITHIN, _BETWEEN)
+    upper = np.triu(rng.random((count, NODES, NODES)) < chance, k=1)
+    known = np.zeros((count, NODES, COMMUNITIES), np.float32)
+    known[:, range(COMMUNITIES), range(COMMUNITIES)] = 1
+    edges = (upper | upper.transpose(0, 2, 1)).astype(np.float32)
+    return known, edges, labels.astype(np.int64)
