@@ -142,6 +142,10 @@ class Agenda:
         """Return the search that a record of this plan belongs to."""
         return self._owner[record.run_id].search
 
+    def records_with_searches(self) -> list[tuple[RunRecord, Search]]:
+        """Return every record with the search that it belongs to."""
+        return [(record, self.search_of(record)) for record in self.records]
+
     def _match_known(self) -> None:
         """Give the records that are there to their searches; only searches that have any are looked through."""
         begun = {_search_key(record.job) for record in self._known.values() if record.job.stage == "tune"}

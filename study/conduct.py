@@ -1,10 +1,11 @@
 """Conduct a study in its results folder: train what is left, and conclude from the records."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from study.record_files import write_record
 from study.records import RunRecord
 from study.spec import StudySpec
 from study.tally import Tally
+from study.views import Views
 
 if TYPE_CHECKING:
     from study.engine.slots import Slots
@@ -82,12 +84,8 @@ def engine(
             cpus_per_trial = wishes.cpus_per_trial or _cpus_for(joined.resources, wishes, study, say)
             slots = plan_slots(joined.resources, cpus_per_trial, wishes.gpus_per_trial, wishes.max_concurrent)
             device = f"{slots.gpus:g} GPU each" if slots.gpus else "on CPUs"
-            watch = (
-                f"Ray dashboard: {joined.dashboard_url} (if it asks for a token, `ray get-auth-token` prints it)"
-                if joined.dashboard_url
-                else "this Ray cluster has no dashboard"
-            )
-            say(f"{slots.concurrent} runs side by side, {device}. {watch}")
+            say(f"{slots.concurrent} runs side by side, {device}.")
+            joined.dashboard_url.add_done_callback(partial(_say_where, say))
             if wishes.address and not wishes.storage:
                 say("Without --storage no run is saved under way: what a lost node was at starts again.")
             yield Session(slots, wishes, data, joined.let_it_go)
@@ -95,8 +93,16 @@ def engine(
         raise ResultsError(str(error)) from error
 
 
+def _say_where(say: Say, dashboard: Future[str]) -> None:
+    """Tell where Ray's dashboard is, as soon as that is known."""
+    if not dashboard.cancelled():
+        url = dashboard.result()
+        token = "(if it asks for a token, `ray get-auth-token` prints it)"
+        say(f"Ray dashboard: {url} {token}" if url else "this Ray cluster has no dashboard")
+
+
 def _loading(tasks: Iterable[str]) -> Future[dict[str, Any]]:
-    """Load the data of tasks in a thread, and import what `train` needs by then: Ray's start is mostly waiting.
+    """Load the data of tasks in a thread: Ray's start is mostly waiting.
 
     The thread is nobody's to wait for: Ctrl-C ends the process whatever is being loaded.
     """
@@ -104,8 +110,7 @@ def _loading(tasks: Iterable[str]) -> Future[dict[str, Any]]:
 
     def load_all() -> None:
         try:
-            from study import optuna_store  # noqa: F401, PLC0415  # with Optuna
-            from study.tasks import load_data  # noqa: PLC0415  # with torch
+            from study.data import load_data  # noqa: PLC0415  # with what reading takes
 
             loaded.set_result({task: load_data(task) for task in tasks})
         except BaseException as error:  # whatever a loader raises is the main thread's to answer
@@ -122,12 +127,15 @@ def _cpus_for(
     if study is None or wishes.address or resources.get("GPU") or wishes.gpus_per_trial:
         return None
     from study.engine.slots import plan_threads  # noqa: PLC0415
-    from study.estimate import step_times_by_threads  # noqa: PLC0415  # needs torch
 
     spec, runs = study
-    cpus, why = plan_threads(
-        int(resources.get("CPU", 1)), runs, wishes.max_concurrent, lambda counts: step_times_by_threads(spec, counts)
-    )
+
+    def times(counts: Sequence[int]) -> dict[int, float]:
+        from study.estimate import step_times_by_threads  # noqa: PLC0415  # needs torch, and few studies need it
+
+        return step_times_by_threads(spec, counts)
+
+    cpus, why = plan_threads(int(resources.get("CPU", 1)), runs, wishes.max_concurrent, times)
     if why:
         say(why)
     return cpus
@@ -148,15 +156,13 @@ def train(
     Args:
         spec, folder, agenda, session: What is run, where its results go, and on what.
         console: Where progress is shown. quiet: It is not.
-        meanwhile: Called once in a thread of its own, when the first run has ended and the driver has little to do.
+        meanwhile: Called once, in a thread, when the first run has started and the driver has little to do.
 
     Raises:
         ResultsError: a tracker of experiments can't be used as asked.
     """
     from study.engine.drive import HANG_AFTER_S, run_agenda  # noqa: PLC0415
     from study.engine.gauges import Gauges  # noqa: PLC0415
-    from study.optuna_store import OptunaStore  # noqa: PLC0415
-    from study.tensorboard import TensorBoardLog  # noqa: PLC0415
     from study.trackers import TrackerError, open_trackers  # noqa: PLC0415
 
     slots, wishes = session.slots, session.wishes
@@ -164,19 +170,14 @@ def train(
         trackers = open_trackers(spec.name, folder, wishes.wandb, wishes.mlflow, warn=warn)
     except TrackerError as error:
         raise ResultsError(str(error)) from error
-    store = OptunaStore(folder / "optuna.db", spec.search, agenda, warn)
-    tally = Tally(agenda)
-    beside = threading.Thread(target=meanwhile, name="meanwhile", daemon=True)
+    tally, views = Tally(agenda), Views(folder, spec.search, agenda, warn, meanwhile)
 
     def take(record: RunRecord, weights: bytes) -> None:
         if weights:
             write_atomically(folder / "weights" / f"{record.run_id}.safetensors", weights)
         write_record(folder, record)
         agenda.complete(record)
-        store.add(record, agenda.search_of(record))
         tally.count(record)
-        if not beside.ident:
-            beside.start()
 
     try:
         with Display(console, agenda, tally, slots.concurrent, quiet) as display:
@@ -191,16 +192,13 @@ def train(
                 checkpoints=bool(wishes.storage) or not wishes.address,
                 keep_actors=not wishes.address,  # on a cluster of many, what is idle is somebody else's
                 take=take,
-                listeners=[
-                    display, Gauges(spec.name, tally), TensorBoardLog(folder / "tensorboard", agenda), *trackers
-                ],
+                listeners=[display, Gauges(spec.name, tally), views, *trackers],
                 hang_after_s=wishes.hang_after_s or HANG_AFTER_S,
-            )  # fmt: skip
+            )
+        views.settle()
         set_aside_superseded(folder, spec, agenda)
     finally:
-        if beside.ident:
-            beside.join()
-        store.close()
+        views.close()
         for tracker in trackers:
             tracker.close()
 

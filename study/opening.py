@@ -1,14 +1,13 @@
 """Open a results folder for a study: before anything is trained, or to see that nothing is left to train."""
 
 import json
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
+from study import data
 from study.agenda import Agenda
-from study.data_folders import NEED_FILES
 from study.factors import is_own_task
 from study.folder import (
     ResultsError,
@@ -23,6 +22,7 @@ from study.folder import (
 )
 from study.lock import hold
 from study.spec import StudySpec, extends
+from study.views import catch_up
 
 Say = Callable[[str], None]
 
@@ -51,10 +51,8 @@ def opened(
             say(f"{set_aside_failed(folder, held)} failed runs are done again; their records stand in records/failed.")
         spec, agenda = open_folder(spec, text, folder, say=say)
         set_aside_superseded(folder, spec, agenda)
-        if agenda.finished and _is_behind(folder / "optuna.db", agenda):
-            from study.optuna_store import OptunaStore  # noqa: PLC0415  # Optuna takes a second to import
-
-            OptunaStore(folder / "optuna.db", spec.search, agenda, warn).close()
+        if agenda.finished:
+            catch_up(folder, spec.search, agenda, warn)
         yield spec, agenda
 
 
@@ -75,12 +73,8 @@ def find_data(spec: StudySpec) -> None:
     Raises:
         SpecError: they are not.
     """
-    wanted = NEED_FILES.intersection(problem.task for problem in spec.problems)
-    if wanted:
-        from study import tasks  # noqa: PLC0415  # needs torch, which takes seconds to import
-
-        for task in sorted(wanted):
-            tasks.find_data(task)
+    for task in sorted({problem.task for problem in spec.problems}):
+        data.find_data(task)
 
 
 def has_own_tasks(spec: StudySpec) -> bool:
@@ -103,19 +97,6 @@ def try_own_tasks(spec: StudySpec) -> None:
     except PreflightError as error:
         print(error.trace, end="", file=sys.stderr)
         raise ResultsError(str(error)) from error
-
-
-def _is_behind(path: Path, agenda: Agenda) -> bool:
-    """Tell whether a finished study's ``optuna.db`` is damaged or lacks trials: it could not be written, back then."""
-    if not path.is_file():
-        return False
-    tuned = (record for record in agenda.records if record.job.stage == "tune")
-    expected = sum(len(agenda.search_of(record).methods) for record in tuned)
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            return bool(database.execute("select count(*) from trials").fetchone()[0] != expected)
-    except sqlite3.Error:
-        return True
 
 
 def open_folder(spec: StudySpec, text: str, folder: Path, *, say: Say) -> tuple[StudySpec, Agenda]:

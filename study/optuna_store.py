@@ -10,7 +10,7 @@ waits for the disk: more of the driver's time than all else of a run together, a
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,6 @@ import optuna
 from optuna.distributions import distribution_to_json
 from sqlalchemy.exc import SQLAlchemyError
 
-from study.agenda import Agenda
 from study.optuna_trials import trial_of
 from study.plan import Search
 from study.proposals import outcome_of
@@ -35,27 +34,29 @@ class OptunaStore:
     Args:
         path: The file; an old one is replaced, once the new one holds everything that is known.
         space: The study's search space.
-        agenda: Whose records to start from.
+        known: The records to start from, with their searches.
         warn: Told, once, when the file can't be written; it is left alone from then on.
     """
 
-    def __init__(self, path: Path, space: SearchSpace, agenda: Agenda, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, space: SearchSpace, known: Iterable[tuple[RunRecord, Search]], warn: Callable[[str], None]
+    ) -> None:
         self._path, self._space, self._warn = path, space, warn
         self._studies: dict[str, _Rows] = {}
         self._database: sqlite3.Connection | None = None
         try:
-            self._build(agenda)
+            self._build(known)
         except _WRITE_ERRORS as error:
             self._give_up(error)
 
-    def _build(self, agenda: Agenda) -> None:
+    def _build(self, known: Iterable[tuple[RunRecord, Search]]) -> None:
         building = self._path.with_name(f".{self._path.name}.building")
         building.unlink(missing_ok=True)
         optuna.storages.RDBStorage(f"sqlite:///{building.resolve()}").engine.dispose()  # makes the tables
         self._database = _opened(building)
         with self._database:
-            for record in agenda.records:
-                self._add(self._database, record, agenda.search_of(record))
+            for record, search in known:
+                self._add(self._database, record, search)
         self._database.close()
         # A driver that was killed in a write has left its journal: SQLite would roll that back onto the new file.
         self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
@@ -146,6 +147,7 @@ class _Rows:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path.resolve(), timeout=_PATIENCE_S)
+    # It is used in one thread and closed in another.
+    database = sqlite3.connect(path.resolve(), timeout=_PATIENCE_S, check_same_thread=False)
     database.execute("PRAGMA synchronous = OFF")  # a power cut may cost the view; the records wait for the disk
     return database

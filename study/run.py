@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from study.agenda import Agenda
 from study.conduct import Wishes, conclude, engine, is_complete, survey, train
-from study.data_folders import DATA, DOWNLOAD
+from study.data.folders import DATA, DOWNLOAD
 from study.folder import ResultsError, frozen_spec
 from study.opening import Say, find_data, has_own_tasks, has_runs_left, opened, try_own_tasks
 from study.options import parser
@@ -155,15 +155,17 @@ def _run_opened(console: Console, spec: StudySpec, agenda: Agenda, folder: Path,
         with _watching(folder, options):
             train(
                 spec, folder, agenda, session, console=console, quiet=options.quiet,
-                meanwhile=partial(_import_what_concludes, report=not options.no_report),
+                meanwhile=partial(_import_what_follows, lines=spec.probes, report=not options.no_report),
             )  # fmt: skip
             survey(folder, agenda, session)
         session.let_it_go()
         return _concluded(folder, options, say)  # Ray takes a while to end: nobody need wait for that to read
 
 
-def _import_what_concludes(*, report: bool) -> None:
-    """Import what `_concluded` needs: the report comes sooner, and is made by the version that started the study."""
+def _import_what_follows(*, lines: bool, report: bool) -> None:
+    """Import what comes after the runs: it comes sooner then, and is done by the version that started the study."""
+    if lines:
+        from study import landscape  # noqa: F401, PLC0415  # with torch
     from study import results, summary  # noqa: F401, PLC0415
 
     if report:

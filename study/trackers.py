@@ -12,7 +12,7 @@ from typing import Any
 
 from study.listener import Listener
 from study.records import Job, RunRecord
-from study.tensorboard import scalars
+from study.scalars import scalars
 
 
 class TrackerError(ValueError):

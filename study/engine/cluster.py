@@ -8,9 +8,11 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private import worker
@@ -38,12 +40,12 @@ class Cluster:
 
     Attributes:
         resources: What it has, as ``ray.cluster_resources()`` gives it.
-        dashboard_url: "" where there is no dashboard.
+        dashboard_url: Done when there is a dashboard, with "" where there is none; cancelled where it came too late.
         let_it_go: To be called when the process does not depend on Ray any more, so that its death is nobody's matter.
     """
 
     resources: Mapping[str, float]
-    dashboard_url: str
+    dashboard_url: Future[str]
     let_it_go: Callable[[], None]
 
 
@@ -73,18 +75,25 @@ def cluster(
     modules = [str(path) for path in module_paths(tasks)] if address else []
     with ExitStack() as stack:
         take_back = stack.enter_context(_our_signals())
+        stop_watching = stack.enter_context(_watched())
+        dashboard: Future[str] = Future()
         try:
             if address:
                 environment = {"py_modules": modules} if modules else None
-                url = url_of(ray.init(address=address, runtime_env=environment, **QUIET).dashboard_url)
+                joined = ray.init(address=address, runtime_env=environment, **QUIET)
+                stack.callback(ray.shutdown)
+                take_back()
+                dashboard.set_result(url_of(joined.dashboard_url))
             else:
-                url = start_ray(stack, take_back, max_concurrent, cpus_per_trial)
+                start_ray(stack, take_back, dashboard, max_concurrent, cpus_per_trial)
         except (ConnectionError, ValueError) as error:
             raise _no_cluster(address, error) from error
-        take_back()
-        let_it_go = stack.enter_context(_watched())
-        stack.callback(ray.shutdown)
-        yield Cluster(ray.cluster_resources(), url, let_it_go)
+
+        def let_it_go() -> None:
+            stop_watching()
+            dashboard.cancel()
+
+        yield Cluster(ray.cluster_resources(), dashboard, let_it_go)
 
 
 @contextmanager
@@ -111,7 +120,8 @@ def check_that_ray_lives() -> None:
         EngineError: it has.
     """
     ours = worker._global_node
-    dead: list[str] = [name for name, _ in ours.dead_processes() if name in _VITAL] if ours else []
+    parts: dict[str, Any] = ours.all_processes if ours else {}
+    dead = [name for name in _VITAL for part in parts.get(name, ()) if part.process.poll() is not None]
     if dead:
         raise EngineError(
             f"Ray's {dead[0]} has died (was it killed, or memory short?); every finished run is kept: "

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import tune
+from ray.air._internal import usage
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import tune_controller
@@ -15,6 +16,7 @@ from study.agenda import Agenda
 from study.engine.keep import KeepsActors
 from study.engine.recorder import RETRIES, Recorder, Take
 from study.engine.searcher import AgendaSearcher
+from study.engine.settings import replaced
 from study.engine.slots import Slots
 from study.engine.watch import HangWatch
 from study.engine.worker import StudyRun
@@ -45,7 +47,7 @@ def run_agenda(
 
     Args:
         agenda: What to run; completed through ``take``.
-        data: What `study.tasks.load_data` returned, by task.
+        data: What `study.data.load_data` returned, by task.
         name: The study's name, for Ray's folders.
         spec_hash: Goes into every record.
         slots: What each run gets.
@@ -91,7 +93,9 @@ def run_agenda(
             callbacks=[watch, Recorder(searcher, watch, take, listeners, spec_hash)],
         ),
     )
-    tuner.fit()
+    # To count our callbacks Tune would import every experiment tracker that is installed.
+    with replaced(usage, tag_callbacks=lambda callbacks: False):
+        tuner.fit()
 
 
 def _trial_name(config: Mapping[str, Any]) -> str:

@@ -1,20 +1,21 @@
-"""Start Ray on this machine: for this machine alone, and without waiting for what can come beside.
+"""Start Ray on this machine: for this machine alone, and with nothing before the first run that can come after it.
 
-Of Ray's start, seconds are spent waiting for its dashboard, and after it each worker imports torch for seconds more.
-Here the dashboard starts in a thread, and workers start with Ray and import at once. Ray has no other way to either
-than its own parts, which are replaced for as long as they are needed.
+Of Ray's start, seconds go into its dashboard, its autoscaler and its log monitor, and after it each worker imports
+torch for seconds more. Here workers start with Ray and import at once, and those three start when the first run has an
+actor. Ray has no other way to either than its own parts, which are replaced for as long as they are needed.
 """
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import ray
 from ray._private import accelerators, node, ray_constants, state, utils, worker
-from ray.tune.execution import class_cache
 
 from study.engine.settings import environment, replaced
 
@@ -23,33 +24,48 @@ QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 PRELOADED = ("study.engine.worker", "study.trial", "torch._dynamo")
 _MOST_AHEAD = 16  # workers: each takes hundreds of MB, and seconds of a core, whether it gets a run or not
 _PATIENCE_S = 20.0
+_HAVE_TIME = ("start_monitor", "start_log_monitor", "start_api_server")  # of Ray's node; the last is the dashboard
+_LONGEST_WITHOUT_S = 120.0  # a run
 
 
 def start_ray(
-    stack: ExitStack, then: Callable[[], None], max_concurrent: int | None, cpus_per_trial: float | None
-) -> str:
-    """Start Ray and return the URL of its dashboard; "" where that failed.
+    stack: ExitStack,
+    then: Callable[[], None],
+    dashboard: Future[str],
+    max_concurrent: int | None,
+    cpus_per_trial: float | None,
+) -> None:
+    """Start Ray; what it can do without starts beside the first runs.
 
     Args:
-        stack: Undoes what must last as long as Ray does.
-        then: Called as soon as Ray has started, before what comes beside is waited for.
+        stack: Ends Ray, and undoes what must last as long.
+        then: Called as soon as Ray has started, before anything is waited for.
+        dashboard: Gets the URL of Ray's dashboard when that is up, and "" where it failed. Once it is cancelled, no
+            more is started.
         max_concurrent: Upper bound of runs side by side, if there is one.
         cpus_per_trial: CPUs of each run, if that is decided.
     """
+    stack.enter_context(_on_loopback())
+    ahead = workers_ahead(utils.get_num_cpus(), _gpus(), max_concurrent, cpus_per_trial)
+    with (
+        _importing() if ahead else nullcontext(),
+        _left_out() as parts,
+        # It would import what the dashboard needs, to see whether that is there; we depend on it.
+        replaced(utils, get_dashboard_dependency_error=lambda: None),
+    ):
+        # Without an address Ray joins whatever cluster is named in the machine's temporary folder.
+        ray.init(address="local", include_dashboard=True, **QUIET)
+    then()
+    ended = threading.Event()
+    stack.callback(ended.set)
+    stack.callback(ray.shutdown)
+    stack.enter_context(_beside_runs(parts, dashboard, ended))
+    from ray.tune.execution import class_cache  # noqa: PLC0415  # takes two seconds, in which the workers start
+
     # Tune would give its actors an environment of their own, and with it processes that nobody can start ahead. On
     # this machine they have ours.
     stack.enter_context(replaced(class_cache, DEFAULT_ENV_VARS={}, ENV_VARS_TO_PROPAGATE=frozenset()))
-    ahead = workers_ahead(utils.get_num_cpus(), _gpus(), max_concurrent, cpus_per_trial)
-    over = threading.Event()
-    stack.callback(over.set)
-    with _on_loopback(), _importing() if ahead else nullcontext(), _dashboard_beside(over) as dashboard:
-        # Without an address Ray joins whatever cluster is named in the machine's temporary folder.
-        ray.init(address="local", include_dashboard=True, **QUIET)
-        then()
-        _wait_for_workers(ahead)
-        dashboard.wait()
-    ours = worker._global_node
-    return url_of(ours.webui_url if ours else None)
+    _wait_for_workers(ahead)
 
 
 def url_of(address: str | None) -> str:
@@ -114,26 +130,51 @@ def _wait_for_workers(wanted: int) -> None:
 
 
 @contextmanager
-def _dashboard_beside(over: threading.Event) -> Iterator[threading.Event]:
-    """Let the Ray that is started in this block start its dashboard in a thread, as it would wait seconds for it.
+def _left_out() -> Iterator[Mapping[str, Callable[[], None]]]:
+    """Let the Ray that is started in this block leave out what has time, and yield what starts it, by name."""
+    parts: dict[str, Callable[[], None]] = {}
 
-    Args:
-        over: Set when Ray has ended. The thread lives as long: Linux ends a process with the thread that started it,
-            if Ray has asked for that.
+    def noting(name: str) -> Callable[..., None]:
+        method = getattr(node.Node, name)
 
-    Yields:
-        What is set as soon as the dashboard is up, or has failed.
+        def note(self: node.Node, **options: Any) -> None:
+            parts[name] = partial(method, self, **options)
+
+        return note
+
+    with replaced(node.Node, **{name: noting(name) for name in _HAVE_TIME}):
+        yield parts
+
+
+@contextmanager
+def _beside_runs(
+    parts: Mapping[str, Callable[[], None]], dashboard: Future[str], ended: threading.Event
+) -> Iterator[None]:
+    """Start parts of Ray in a thread, as soon as a run has its actor, or after a while without.
+
+    At the end of the block nothing more is started, and what is starting is waited for: a Ray that ends meanwhile
+    would leave it behind. The thread lives until Ray has ended, because Linux ends a process with the thread that
+    started it, if it has been asked to.
     """
-    start, up = node.Node.start_api_server, threading.Event()
+    busy = threading.Lock()
 
-    def start_beside(self: node.Node, **options: Any) -> None:
-        def work() -> None:
-            with suppress(Exception):  # the study goes on without: what went wrong stands in Ray's log
-                start(self, **options)
-            up.set()
-            over.wait()
+    def work() -> None:
+        give_up = time.monotonic() + _LONGEST_WITHOUT_S
+        with busy:
+            while not (dashboard.cancelled() or state.actors(actor_state_name="ALIVE") or time.monotonic() > give_up):
+                time.sleep(0.2)
+            for start in parts.values():
+                if not dashboard.cancelled():
+                    with suppress(Exception):  # the study goes on without: what went wrong stands in Ray's log
+                        start()
+            if dashboard.set_running_or_notify_cancel():
+                dashboard.set_result(url_of(worker._global_node.webui_url if worker._global_node else None))
+        ended.wait()
 
-        threading.Thread(target=work, name="Ray's dashboard", daemon=True).start()
-
-    with replaced(node.Node, start_api_server=start_beside):
-        yield up
+    threading.Thread(target=work, name="parts of Ray", daemon=True).start()
+    try:
+        yield
+    finally:
+        dashboard.cancel()
+        with busy:
+            pass

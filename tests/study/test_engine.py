@@ -117,10 +117,11 @@ def test_a_trial_is_killed_after_the_limit_and_not_before(monkeypatch: pytest.Mo
 def test_where_ray_itself_has_died_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     from study.engine import cluster  # noqa: PLC0415
 
-    dead = [("log_monitor", None)]  # nothing depends on it
-    monkeypatch.setattr(cluster.worker, "_global_node", SimpleNamespace(dead_processes=lambda: dead))
+    parts = {name: [SimpleNamespace(process=SimpleNamespace(poll=lambda: None))] for name in ("raylet", "gcs_server")}
+    parts["log_monitor"] = [SimpleNamespace(process=SimpleNamespace(poll=lambda: 1))]  # nothing depends on it
+    monkeypatch.setattr(cluster.worker, "_global_node", SimpleNamespace(all_processes=parts))
     cluster.check_that_ray_lives()
-    dead.append(("raylet", None))
+    parts["raylet"][0].process.poll = lambda: -9
     with pytest.raises(EngineError, match=r"raylet has died .* --resume"):
         cluster.check_that_ray_lives()
 
@@ -295,14 +296,15 @@ with cluster(None) as joined:
     ahead = set(state.workers())
     records = run_jobs([faulty_job(home, seed) for seed in range(5)], home / "ray", diary=Workers())
     print(len(ahead), Workers.seen == ahead, sorted(record.status for record in records.values()))
+    url = joined.dashboard_url.result(60)
     time.sleep(3)
-    print(answers(joined.dashboard_url))
+    print(answers(url))
 """
 
 
 @pytest.mark.ray
 def test_runs_go_to_the_workers_that_were_started_with_ray(tmp_path: Path) -> None:
-    """No actor is started for a run that then takes another's, nor for the last ones; the dashboard stays up."""
+    """No actor is started for a run that then takes another's, nor for the last ones; the dashboard comes and stays."""
     tests = Path(__file__).parents[1]
     paths = [tests.parent, tests, tests / "cluster" / "code"]  # the first, so that tests/study does not shadow study
     done = subprocess.run(

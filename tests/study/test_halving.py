@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from synthetic import diverged_run, failed_run, planned_runs, pruned_run, synthetic_study
 
 from study.agenda import Agenda
+from study.data import load_data
 from study.estimate import sizes
 from study.factors import default_factors
 from study.findings import Findings, find
@@ -28,7 +29,6 @@ from study.records import Job, Measurement, RunRecord
 from study.selection import best_measurement, select
 from study.space import REDUCTION, SearchSpace
 from study.spec import SpecError, StudySpec, builtin_specs, extends, parse_spec
-from study.tasks import load_data
 from study.trial import run
 
 EARLY: dict[str, Any] = {"pruner": "asha", "average_start": {"low": 0.2, "high": 0.3}}
@@ -258,7 +258,9 @@ def test_the_frame_keeps_its_last_row(study: Study) -> None:
 
 def test_optuna_sees_pruned_trials_as_pruned(study: Study, tmp_path: Path) -> None:
     spec, records = study
-    OptunaStore(tmp_path / "optuna.db", spec.search, Agenda(spec, tuned(records)), pytest.fail).close()
+    OptunaStore(
+        tmp_path / "optuna.db", spec.search, Agenda(spec, tuned(records)).records_with_searches(), pytest.fail
+    ).close()
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}")
     trials = optuna.load_study(study_name="digits | SAM", storage=storage).trials
     pruned = [trial for trial in trials if trial.state == optuna.trial.TrialState.PRUNED]

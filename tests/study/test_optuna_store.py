@@ -67,7 +67,7 @@ def test_its_rows_are_those_that_optuna_writes(tmp_path: Path, study: tuple[Stud
     spec, records = study
     known, later = [r for r in records if (r.job.trial or 0) < 4], [r for r in records if (r.job.trial or 0) >= 4]
     agenda = Agenda(spec, [r for r in known if r.job.stage == "tune"])
-    store = OptunaStore(tmp_path / "ours.db", spec.search, agenda, pytest.fail)
+    store = OptunaStore(tmp_path / "ours.db", spec.search, agenda.records_with_searches(), pytest.fail)
     of_run, in_order = {record.run_id: record for record in later}, agenda.records
     while (job := agenda.next_job()) and job.run_id in of_run:
         in_order.append(of_run[job.run_id])
@@ -83,7 +83,7 @@ def test_its_rows_are_those_that_optuna_writes(tmp_path: Path, study: tuple[Stud
 
 def test_optuna_reads_it(tmp_path: Path, study: tuple[StudySpec, list[RunRecord]]) -> None:
     spec, records = study
-    OptunaStore(tmp_path / "optuna.db", spec.search, Agenda(spec, records), pytest.fail).close()
+    OptunaStore(tmp_path / "optuna.db", spec.search, Agenda(spec, records).records_with_searches(), pytest.fail).close()
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}")
     loaded = optuna.load_study(storage=storage, study_name="digits | SWA")
     assert loaded.direction == optuna.study.StudyDirection.MAXIMIZE
@@ -97,7 +97,7 @@ def test_a_file_that_cannot_be_written_is_said_once(tmp_path: Path, study: tuple
     spec, records = study
     said: list[str] = []
     agenda = Agenda(spec, records)
-    store = OptunaStore(tmp_path / "optuna.db", spec.search, agenda, said.append)
+    store = OptunaStore(tmp_path / "optuna.db", spec.search, agenda.records_with_searches(), said.append)
     with sqlite3.connect(tmp_path / "optuna.db") as database:
         database.execute("DROP TABLE trial_params")
     tuned = [record for record in agenda.records if record.job.stage == "tune"]
@@ -115,7 +115,7 @@ def test_what_a_killed_driver_was_writing_does_not_reach_the_new_file(
     spec, records = study
     agenda = Agenda(spec, [r for r in records if r.job.stage == "tune"])
     path, journal = tmp_path / "optuna.db", tmp_path / "optuna.db-journal"
-    OptunaStore(path, spec.search, Agenda(spec), pytest.fail).close()
+    OptunaStore(path, spec.search, Agenda(spec).records_with_searches(), pytest.fail).close()
     killed = sqlite3.connect(path)
     killed.execute("PRAGMA cache_size = 1")  # so that pages, and the journal before them, are written under way
     killed.executemany("INSERT INTO studies (study_name) VALUES (?)", [(str(n) * 500,) for n in range(200)])
@@ -123,6 +123,6 @@ def test_what_a_killed_driver_was_writing_does_not_reach_the_new_file(
     killed.rollback()
     killed.close()
     journal.write_bytes(left)
-    OptunaStore(path, spec.search, agenda, pytest.fail).close()
+    OptunaStore(path, spec.search, agenda.records_with_searches(), pytest.fail).close()
     written_by_optuna(tmp_path / "optunas.db", spec, agenda, agenda.records)
     assert rows(path) == rows(tmp_path / "optunas.db")

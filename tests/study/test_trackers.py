@@ -11,9 +11,10 @@ from tensorboardX.record_writer import masked_crc32c
 from study.agenda import Agenda
 from study.listener import Listener
 from study.records import METRICS, RunRecord
+from study.scalars import scalars
 from study.spec import StudySpec
 from study.tally import Tally
-from study.tensorboard import TensorBoardLog, scalars
+from study.tensorboard import TensorBoardLog
 from study.trackers import Careful, TrackerError, open_trackers
 
 
@@ -52,7 +53,7 @@ def test_tensorboard_holds_every_run_also_those_of_an_interrupted_study(
 ) -> None:
     spec, records = study
     agenda = Agenda(spec, records)
-    TensorBoardLog(tmp_path, agenda)
+    TensorBoardLog(tmp_path, agenda.records)
     homes = list(tmp_path.iterdir())
     assert len(homes) == len(agenda.records)
     record = next(record for record in agenda.records if record.status == "completed")
@@ -64,7 +65,7 @@ def test_tensorboard_holds_every_run_also_those_of_an_interrupted_study(
     assert [(name, step) for name, step, _ in read] == [(name, step) for name, step, _ in scalars(record)]
     assert [value for _, _, value in read] == pytest.approx([value for _, _, value in scalars(record)], rel=1e-6)
     before = file.stat().st_mtime_ns
-    TensorBoardLog(tmp_path, agenda)
+    TensorBoardLog(tmp_path, agenda.records)
     assert file.stat().st_mtime_ns == before
 
 

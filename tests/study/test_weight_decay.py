@@ -132,7 +132,7 @@ def test_what_validation_picks_is_confirmed_and_reported(sampler: str, tmp_path:
     frame = frame_of(records)
     assert set(frame["weight_decay"]) == {r.job.weight_decay for r in records}
     told = [r for r in tuned if r.job.search in ("base", "SWA")]
-    store = OptunaStore(tmp_path / "optuna.db", spec.search, Agenda(spec, told), pytest.fail)
+    store = OptunaStore(tmp_path / "optuna.db", spec.search, Agenda(spec, told).records_with_searches(), pytest.fail)
     store.close()
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}")
     study = optuna.load_study(study_name="digits | SWA", storage=storage)
