@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from study.building import adapted, average_names, build_averages, build_optimizer, placed
+from study.building import adapted, average_names, build_averages, build_optimizer, follow, measured_twin, placed
 from study.checkpoint import read_checkpoint, write_checkpoint
 from study.factors import factor_of, is_own_task
 from study.halving import stopped
@@ -77,6 +77,7 @@ class Run:
         }
         self._precision = str(factor_of(job.factors, "precision"))
         self._model = placed(adapted(self._task), self._device, built_in=not is_own_task(job.task))
+        self._twin = measured_twin(self._model, self._device, built_in=not is_own_task(job.task))
         self._optimizer = build_optimizer(job, self._model)
         self._optimizer.cost = self._cost
         self._averages = build_averages(job, self._model)
@@ -126,6 +127,7 @@ class Run:
                 raise _PrunedError
         elif epoch in self._curve and epoch < self._job.epochs:
             with self._meter.measuring():
+                follow(self._twin, self._model)
                 found, _ = self._measure("last", {"val": self._sets["val"]})
                 self._meter.measurements.append(found)
                 if self._traced:
@@ -154,10 +156,11 @@ class Run:
                     measured[start] = name
 
     def _measure_weights(self, name: str, sets: Mapping[str, Examples]) -> None:
+        follow(self._twin, self._model)
         if name != "last":
             batches = (inputs for inputs, _ in self._sets["train"].batches(EVALUATION_BATCH))
             self._cost.bill_forwards(
-                recalibrate_batchnorm(self._model, batches, forward_fn=lambda model, inputs: model(inputs))
+                recalibrate_batchnorm(self._twin, batches, forward_fn=lambda model, inputs: model(inputs))
             )
         found, reliability = self._measure(name, sets)
         self._meter.measurements.append(found)
@@ -165,7 +168,7 @@ class Run:
             self._meter.reliability.append(reliability)
         if name in self._job.probed:
             self._meter.probes += probe(
-                name, self._model, sets["train"], self._task, self._job.seed,
+                name, self._twin, sets["train"], self._task, self._job.seed,
                 self._job.probe_evaluations, self._meter.probing,
             )  # fmt: skip
             self._meter.keep(name, self._model)
@@ -177,7 +180,7 @@ class Run:
         return first and sum(p.numel() for p in self._model.parameters()) <= _TRACED_PARAMETERS
 
     def _measure(self, name: str, sets: Mapping[str, Examples]) -> tuple[Measurement, Reliability | None]:
-        return measure(name, self._epoch, sets, self._task, self._model, self._cost, self._precision)
+        return measure(name, self._epoch, sets, self._task, self._twin, self._cost, self._precision)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from study.agenda import Agenda
@@ -19,7 +20,7 @@ from study.records import Job, Measurement
 from study.spec import load_spec
 from study.streams import stream
 from study.tasks import draw_split, pool_task
-from study.trial import run
+from study.trial import Run, run
 from wasam_core import WASAM
 
 JOB = Job(
@@ -55,6 +56,29 @@ def test_a_run_repeats_itself_bit_by_bit_whatever_ran_before(digits: Pool, chang
     run(job(seed=1001), digits, "cpu", "0")
     assert run(job(**changes), digits, "cpu", "0").measurements == first.measurements
     assert first.status == "completed"
+
+
+def test_measuring_in_another_layout_changes_no_weight_and_no_result(
+    digits: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = job(family="sam", rho=0.1, probed=("last", "swa@0.5"))
+    ours = Run(asked, digits, "cpu", "0")
+    convolution = next(module.weight for module in ours._twin.modules() if isinstance(module, nn.Conv2d))
+    assert convolution.is_contiguous(memory_format=torch.channels_last)
+    monkeypatch.setattr("study.trial.measured_twin", lambda model, device, built_in: model)
+    plain = Run(asked, digits, "cpu", "0")
+    assert plain._twin is plain._model
+    assert ours.advance()
+    assert plain.advance()
+    assert ours.weights() == plain.weights() != b""
+    found, expected = ours.record(), plain.record()
+    assert (found.status, found.error) == ("completed", None)
+    for one, other in zip(found.measurements, expected.measurements, strict=True):
+        assert (one.weights, one.epoch, one.val_score) == (other.weights, other.epoch, other.val_score)
+        assert one.val_loss == pytest.approx(other.val_loss, rel=1e-5)
+        assert (one.test_loss or 0.0) == pytest.approx(other.test_loss or 0.0, rel=1e-5)
+    for probe, other_probe in zip(found.probes, expected.probes, strict=True):
+        assert probe.value == pytest.approx(other_probe.value, rel=1e-2)
 
 
 def test_without_perturbation_the_sam_family_is_the_base_family(digits: Pool) -> None:
