@@ -70,12 +70,13 @@ def measure(slots: int, nodes: int, runs: int, wait_s: float, slices: int) -> di
 
     with (
         tempfile.TemporaryDirectory(prefix="scale-") as home,
+        # Before the nodes start, whose workers inherit it.
+        mock.patch.dict("os.environ", {"BENCH_WAIT_S": str(wait_s), "BENCH_SLICES": str(slices)}),
         logical_cluster(nodes, slots) as address,
         mock.patch.object(drive, "run_agenda", waiting),
         mock.patch.object(ray, "init", init),
         mock.patch.object(conduct, "write_record", written),
         mock.patch.object(start, "PRELOADED", IMPORTED),
-        mock.patch.dict("os.environ", {"BENCH_WAIT_S": str(wait_s), "BENCH_SLICES": str(slices)}),
     ):
         folder = Path(home) / "study"
         freeze_spec(folder, spec, "")
