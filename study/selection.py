@@ -114,7 +114,12 @@ def best_of_kind(kind: str, measurements: Iterable[Measurement], epoch: int) -> 
     """Return what validation prefers at an epoch among the averages of one kind and the last weights."""
     averages = f"{kind}@"
     allowed = [m for m in measurements if m.epoch == epoch and (m.weights == "last" or m.weights.startswith(averages))]
-    return min(allowed, key=_rank) if len(allowed) > 1 else next(iter(allowed), None)
+    if len(allowed) < 2:
+        return allowed[0] if allowed else None
+    # Nearly always one score is above all others; the whole rank is then for nothing, and this is asked of every run.
+    best = max(-math.inf if m.val_score is None else m.val_score for m in allowed)
+    level = [m for m in allowed if m.val_score == best]
+    return level[0] if len(level) == 1 else min(allowed, key=_rank)
 
 
 def _rank(measurement: Measurement) -> tuple[float, float, bool, str]:

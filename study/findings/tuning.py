@@ -2,11 +2,11 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from study.findings.evidence import Evidence
 from study.methods import FAMILIES, METHODS
-from study.records import Job
 from study.spec import SearchSpace
 from study.stats import Importance, Optimism, RhoTransfer, TuningCurve
 from study.stats.tuning import (
@@ -103,19 +103,19 @@ def _importance(evidence: Evidence, method: str, cells: Sequence[str]) -> Import
     perturbed, averaged = FAMILIES[METHODS[method].family].rule is not None, METHODS[method].weights == "swa"
     read = {"rho": perturbed, "average_start": averaged}
     names = [name for name in evidence.spec.search.searched if read.get(name, True)]
-    trials = [(cell, trial) for cell in cells for trial in evidence.trials[cell, method, 1]]
-    trials = [(cell, trial) for cell, trial in trials if trial.run.job.rho > 0 or not perturbed]
-    return importance(
-        method,
-        names,
-        [tuple(_setting(evidence.spec.search, trial.run.job, name) for name in names) for _, trial in trials],
-        [trial.value for _, trial in trials],
-        [cell for cell, _ in trials],
-    )
+    scales = [_scale(evidence.spec.search, METHODS[method].family, name) for name in names]
+    read_settings = attrgetter("rho", *names)
+    settings, values, where = [], [], []
+    for cell in cells:
+        for trial in evidence.trials[cell, method, 1]:
+            rho, *setting = read_settings(trial.run.job)
+            if rho > 0 or not perturbed:
+                settings.append(tuple(scale(value) for scale, value in zip(scales, setting, strict=True)))
+                values.append(trial.value)
+                where.append(cell)
+    return importance(method, names, settings, values, where)
 
 
-def _setting(space: SearchSpace, job: Job, name: str) -> float:
-    """Return a setting as the surface takes it: rates and radii always as log10, the rest where its range is."""
-    value = float(getattr(job, name))
-    logarithmic = name in ("learning_rate", "rho") or space.range_of(name, job.family).log
-    return math.log10(value) if logarithmic else value
+def _scale(space: SearchSpace, family: str, name: str) -> Callable[[float], float]:
+    """Return what makes of a setting what the surface takes: log10 for rates and radii, and where its range is."""
+    return math.log10 if name in ("learning_rate", "rho") or space.range_of(name, family).log else float
