@@ -1,6 +1,11 @@
-"""What a run measured, as every tracker of experiments wants it."""
+"""A run's name and what it measured, as trackers of experiments want them."""
 
 from study.records import METRICS, RunRecord
+
+
+def run_name(record: RunRecord) -> str:
+    """Return ``<family>-<stage>-<run_id>``."""
+    return f"{record.job.family.replace(' ', '-')}-{record.job.stage}-{record.run_id}"
 
 
 def scalars(record: RunRecord) -> list[tuple[str, int, float]]:

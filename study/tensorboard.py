@@ -4,6 +4,7 @@ A view of the records. Ray's own logger is not used: it knows Tune's reports and
 among Ray's. The event file is written at once, without tensorboardX's writer and its thread (15 ms a run; this: 3).
 """
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,14 +13,14 @@ from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar, text
 
 from study.records import RunRecord
-from study.scalars import scalars
+from study.scalars import run_name, scalars
 
 
 class TensorBoardLog:
     """Writes the event file of each run.
 
     Args:
-        folder: One folder per run is made in it, named ``<family>-<stage>-<run_id>``.
+        folder: One folder per run is made in it, named after it.
         records: Written at once, if they are not there: an interrupted study did not get to them.
     """
 
@@ -30,10 +31,11 @@ class TensorBoardLog:
                 self.write(record)
 
     def write(self, record: RunRecord) -> None:
-        """Write the run's curves, its final metrics and its job."""
+        """Write the run's curves, its final metrics and its job; a folder that is there is whole."""
         home = self._home(record)
-        home.mkdir(parents=True, exist_ok=True)
-        writer = RecordWriter(str(home / "events.out.tfevents.0.run"))
+        building = home.with_name(f".{home.name}")
+        building.mkdir(parents=True, exist_ok=True)
+        writer = RecordWriter(str(building / "events.out.tfevents.0.run"))
         writer.write(Event(file_version="brain.Event:2").SerializeToString())
         job = text("job", f"```\n{record.job.model_dump_json(indent=1)}\n```")
         writer.write(Event(summary=job).SerializeToString())
@@ -41,6 +43,8 @@ class TensorBoardLog:
             writer.write(Event(step=epoch, summary=scalar(name, value)).SerializeToString())
         writer.flush()
         writer.close()
+        shutil.rmtree(home, ignore_errors=True)  # of the same run, before it was retried
+        building.rename(home)
 
     def _home(self, record: RunRecord) -> Path:
-        return self._folder / f"{record.job.family.replace(' ', '-')}-{record.job.stage}-{record.run_id}"
+        return self._folder / run_name(record)

@@ -7,7 +7,7 @@ records; the next start makes up for it.
 
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from study.agenda import Agenda
 from study.listener import Listener
 from study.plan import Search
 from study.records import Job, RunRecord
+from study.scalars import run_name
 from study.spec import SearchSpace
 
 if TYPE_CHECKING:
@@ -37,10 +38,13 @@ def catch_up(folder: Path, space: SearchSpace, agenda: Agenda, warn: Callable[[s
 
         OptunaStore(folder / "optuna.db", space, known, warn).close()
     events = folder / "tensorboard"
-    if events.is_dir() and len(list(events.iterdir())) < len(known):
-        from study.tensorboard import TensorBoardLog  # noqa: PLC0415  # with torch
+    try:
+        if events.is_dir() and {run_name(record) for record, _ in known} - {entry.name for entry in events.iterdir()}:
+            from study.tensorboard import TensorBoardLog  # noqa: PLC0415  # with torch
 
-        TensorBoardLog(events, agenda.records)
+            TensorBoardLog(events, agenda.records)
+    except OSError as error:
+        warn(f"{events} can't be written ({error}); it lacks runs, and the records have them all.")
 
 
 def _lacks_trials(path: Path, expected: int) -> bool:
@@ -65,7 +69,7 @@ class Views(Listener):
         space: The study's search space.
         agenda: Whose records to start from.
         warn: Told, once, when ``optuna.db`` can't be written.
-        then: Called in the thread when the views are open.
+        then: Called in the thread when the views are open; what it raises is lost.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Views(Listener):
         self._room = BoundedSemaphore(MOST_WAITING)
         self._begun = False
         self._error: Exception | None = None
+        self._later: Future[object] | None = None
         self._store: OptunaStore | None = None
         self._log: TensorBoardLog | None = None
 
@@ -102,6 +107,8 @@ class Views(Listener):
 
     def close(self) -> None:
         """Let go of the files, when what was under way is written."""
+        if self._later:
+            self._later.cancel()
         self._thread.shutdown()
         if self._store:
             self._store.close()
@@ -110,7 +117,7 @@ class Views(Listener):
         if not self._begun:
             self._begun = True
             self._do(self._open)
-            self._do(self._then)
+            self._later = self._thread.submit(self._then)
 
     def _open(self) -> None:
         from study.optuna_store import OptunaStore  # noqa: PLC0415  # see above

@@ -47,18 +47,15 @@ def start_ray(
     """
     stack.enter_context(_on_loopback())
     ahead = workers_ahead(utils.get_num_cpus(), _gpus(), max_concurrent, cpus_per_trial)
-    with (
-        _importing() if ahead else nullcontext(),
-        _left_out() as parts,
-        # It would import what the dashboard needs, to see whether that is there; we depend on it.
-        replaced(utils, get_dashboard_dependency_error=lambda: None),
-    ):
+    # It would import what the dashboard needs, to see whether that is there; we depend on it.
+    stack.enter_context(replaced(utils, get_dashboard_dependency_error=lambda: None))
+    with _importing() if ahead else nullcontext(), _left_out() as parts:
         # Without an address Ray joins whatever cluster is named in the machine's temporary folder.
         ray.init(address="local", include_dashboard=True, **QUIET)
-    then()
     ended = threading.Event()
     stack.callback(ended.set)
     stack.callback(ray.shutdown)
+    then()
     stack.enter_context(_beside_runs(parts, dashboard, ended))
     from ray.tune.execution import class_cache  # noqa: PLC0415  # takes two seconds, in which the workers start
 
@@ -161,7 +158,7 @@ def _beside_runs(
     def work() -> None:
         give_up = time.monotonic() + _LONGEST_WITHOUT_S
         with busy:
-            while not (dashboard.cancelled() or state.actors(actor_state_name="ALIVE") or time.monotonic() > give_up):
+            while not (dashboard.cancelled() or _has_actor() or time.monotonic() > give_up):
                 time.sleep(0.2)
             for start in parts.values():
                 if not dashboard.cancelled():
@@ -171,10 +168,17 @@ def _beside_runs(
                 dashboard.set_result(url_of(worker._global_node.webui_url if worker._global_node else None))
         ended.wait()
 
-    threading.Thread(target=work, name="parts of Ray", daemon=True).start()
     try:
+        threading.Thread(target=work, name="parts of Ray", daemon=True).start()
         yield
     finally:
         dashboard.cancel()
         with busy:
             pass
+
+
+def _has_actor() -> bool:
+    """Tell whether a run has its actor; not where Ray has died, which is another's to notice."""
+    with suppress(Exception):
+        return bool(state.actors(actor_state_name="ALIVE"))
+    return False
