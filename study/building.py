@@ -88,7 +88,7 @@ def build_averages(job: Job, model: nn.Module) -> WeightAverages:
     """Return the averages of a run, still empty: SWA at the grid of starts and the proposed one, EMA and LAWA."""
     return WeightAverages(
         model,
-        swa_starts=tuple(dict.fromkeys((*job.average_starts, job.average_start))),
+        swa_starts=_starts(job),
         max_epochs=job.epochs,
         ema_decays=job.ema_decays,
         lawa_windows=job.lawa_windows,
@@ -98,7 +98,12 @@ def build_averages(job: Job, model: nn.Module) -> WeightAverages:
 def average_names(job: Job) -> tuple[str, ...]:
     """Return the names of a run's averages: SWA by start, then EMA, then LAWA."""
     return (
-        *dict.fromkeys(f"swa@{start!r}" for start in (*job.average_starts, job.average_start)),
+        *(f"swa@{start!r}" for start in _starts(job)),
         *(f"ema@{decay!r}" for decay in job.ema_decays),
         *(f"lawa@{window}" for window in job.lawa_windows),
     )
+
+
+def _starts(job: Job) -> tuple[float, ...]:
+    """Return the starts of a run's SWA averages: the grid's and the proposed one, each once."""
+    return tuple(dict.fromkeys((*job.average_starts, job.average_start)))

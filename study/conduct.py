@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from study.agenda import Agenda
+from study.data import load_data
 from study.files import write_atomically
 from study.folder import ResultsError, set_aside_superseded
 from study.opening import Say, warn
@@ -110,8 +111,6 @@ def _loading(tasks: Iterable[str]) -> Future[dict[str, Any]]:
 
     def load_all() -> None:
         try:
-            from study.data import load_data  # noqa: PLC0415  # with what reading takes
-
             loaded.set_result({task: load_data(task) for task in tasks})
         except BaseException as error:  # whatever a loader raises is the main thread's to answer
             loaded.set_exception(error)

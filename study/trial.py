@@ -76,8 +76,9 @@ class Run:
             for name, part in (("train", self._task.train), ("val", self._task.val))
         }
         self._precision = str(factor_of(job.factors, "precision"))
-        self._model = placed(adapted(self._task), self._device, built_in=not is_own_task(job.task))
-        self._twin = measured_twin(self._model, self._device, built_in=not is_own_task(job.task))
+        built_in = not is_own_task(job.task)
+        self._model = placed(adapted(self._task), self._device, built_in=built_in)
+        self._twin = measured_twin(self._model, self._device, built_in=built_in)
         self._optimizer = build_optimizer(job, self._model)
         self._optimizer.cost = self._cost
         self._averages = build_averages(job, self._model)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from study.optuna_store import OptunaStore
     from study.tensorboard import TensorBoardLog
 
+MOST_WAITING = 1000  # finished runs in memory; a disk that is slower than the study holds it up
+
 
 def catch_up(folder: Path, space: SearchSpace, agenda: Agenda, warn: Callable[[str], None]) -> None:
     """Mend the views of a finished study that are behind its records or damaged; one that is gone stays away.
@@ -56,9 +58,6 @@ def _lacks_trials(path: Path, expected: int) -> bool:
             return bool(database.execute("select count(*) from trials").fetchone()[0] != expected)
     except sqlite3.Error:
         return True
-
-
-MOST_WAITING = 1000  # finished runs in memory; a disk that is slower than the study holds it up
 
 
 class Views(Listener):

@@ -9,3 +9,16 @@ class TaskError(SpecError):
 
 class SealedTestError(RuntimeError):
     """The test part was asked for outside the confirm stage."""
+
+
+def check_unsealed(stage: str) -> None:
+    """Make sure that the test part may be opened in a stage.
+
+    Raises:
+        SealedTestError: the stage is not ``confirm``.
+    """
+    if stage != "confirm":
+        raise SealedTestError(
+            f"the test part was asked for in stage {stage!r}; it opens in 'confirm' only, because a "
+            "configuration that was selected on test can't be judged on it"
+        )

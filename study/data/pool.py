@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from study.data.errors import SealedTestError
+from study.data.errors import check_unsealed
 
 Inputs = npt.NDArray[Any]  # floats of signals and tables, bytes of images, paths of files
 Floats = npt.NDArray[np.float32]
@@ -37,9 +37,5 @@ class Pool:
         Raises:
             SealedTestError: in any other stage.
         """
-        if stage != "confirm":
-            raise SealedTestError(
-                f"the test part was asked for in stage {stage!r}; it opens in 'confirm' only, because a "
-                "configuration that was selected on test can't be judged on it"
-            )
+        check_unsealed(stage)
         return self._test

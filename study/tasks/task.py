@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.data.errors import SealedTestError, TaskError
+from study.data.errors import TaskError, check_unsealed
 from study.tasks.examples import Data, Examples, examples_of
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -90,11 +90,7 @@ class Task:
         Raises:
             SealedTestError: in any other stage.
         """
-        if stage != "confirm":
-            raise SealedTestError(
-                f"the test part was asked for in stage {stage!r}; it opens in 'confirm' only, because a "
-                "configuration that was selected on test can't be judged on it"
-            )
+        check_unsealed(stage)
         return examples_of(self.test(), "test")
 
 
