@@ -1,8 +1,4 @@
-"""What a run trains with: its model, on its device, its optimizer and its averages."""
-
-import copy
-from collections.abc import Iterator
-from itertools import chain
+"""What a run trains with: its model, its optimizer and its averages."""
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +10,15 @@ from study.tasks import Task
 from study.tasks.adapted import Adapted
 from study.tasks.examples import examples_of
 from wasam_core import WASAM, WeightAverages, norm_layer_groups
+from wasam_core.eager import Eager
+
+
+class SGD(Eager, torch.optim.SGD):
+    """torch's own, in a worker that is ready two seconds earlier."""
+
+
+class AdamW(Eager, torch.optim.AdamW):
+    """torch's own, in a worker that is ready two seconds earlier."""
 
 
 def adapted(task: Task) -> nn.Module:
@@ -22,53 +27,13 @@ def adapted(task: Task) -> nn.Module:
     return task.model if isinstance(inputs, Tensor) and not hasattr(task.model, "config") else Adapted(task.model)
 
 
-def placed(model: nn.Module, device: torch.device, *, built_in: bool) -> nn.Module:
-    """Return a model on a device; on a GPU with matrices in TF32 and images channels last, its fast ways.
-
-    A user's own model keeps its layout: it may `view` what a convolution returns, which another layout does not allow.
-    """
-    if device.type != "cuda":
-        return model.to(device)
-    torch.set_float32_matmul_precision("high")  # convolutions are in TF32 without being told
-    return channels_last(model.to(device)) if built_in else model.to(device)
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """Lay a model's convolution weights out channels last, so that its convolutions work and answer in that order."""
-    return model.to(memory_format=torch.channels_last)
-
-
-def measured_twin(model: nn.Module, device: torch.device, *, built_in: bool) -> nn.Module:
-    """Return the model that stands in for a model when it is measured; see `follow`.
-
-    On a CPU that is a copy with its 2-D convolutions channels last: passes without gradients take half to three
-    quarters of the time there. Training keeps the other layout, from which its steps gain less. Everywhere else it is
-    the model itself.
-    """
-    if device.type != "cpu" or not built_in or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        return model
-    return channels_last(copy.deepcopy(model))
-
-
-@torch.no_grad()
-def follow(twin: nn.Module, model: nn.Module) -> None:
-    """Give a model's twin the weights and buffers that the model holds."""
-    if twin is not model:
-        for ours, theirs in zip(_tensors(twin), _tensors(model), strict=True):
-            ours.copy_(theirs)
-
-
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    return chain(model.parameters(), model.buffers())
-
-
 def build_optimizer(job: Job, model: nn.Module) -> WASAM:
     """Return the optimizer of a job's family over a model's parameters."""
     family = FAMILIES[job.family]
     weight_decay = float((job.factors | job.searched_factors)["weight_decay"])
     base: dict[str, dict[str, object]] = {
-        "sgd": {"base_optimizer": torch.optim.SGD, "momentum": float(job.factors["momentum"])},
-        "adamw": {"base_optimizer": torch.optim.AdamW},
+        "sgd": {"base_optimizer": SGD, "momentum": float(job.factors["momentum"])},
+        "adamw": {"base_optimizer": AdamW},
     }
     named = list(model.named_parameters())
     return WASAM(

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from study.building import adapted, average_names, build_averages, build_optimizer, follow, measured_twin, placed
+from study.building import adapted, average_names, build_averages, build_optimizer
 from study.checkpoint import read_checkpoint, write_checkpoint
 from study.factors import factor_of, is_own_task
 from study.halving import stopped
+from study.layout import follow, measured_twin, placed
 from study.measure import EVALUATION_BATCH, DivergedError, measure, probe
 from study.meter import Meter
 from study.plan import FIRST_CONFIRM_SEED

@@ -1,6 +1,5 @@
 """BatchNorm recalibration: exact running statistics for weights that were never trained with."""
 
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import islice
@@ -13,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from wasam_core.buffers import BufferGuard
+from wasam_core.eager import nothing_compiles
 from wasam_core.moments import Moments, measuring
 
 ForwardFn = Callable[[nn.Module, Any], object]
@@ -106,11 +106,10 @@ def recalibrate_batchnorm(
 
 
 def _uncompiled() -> AbstractContextManager[object]:
-    # A compiled graph would not run hooks that came after it. Without torch._dynamo nothing can be
-    # compiled, and importing it takes seconds.
-    if "torch._dynamo" in sys.modules:
-        return cast(AbstractContextManager[object], torch.compiler.set_stance("force_eager"))
-    return nullcontext()
+    # A compiled graph would not run hooks that came after it.
+    if nothing_compiles():
+        return nullcontext()
+    return cast(AbstractContextManager[object], torch.compiler.set_stance("force_eager"))
 
 
 def _sum_over_processes(count: int, m: Moments, group: dist.ProcessGroup | None) -> int:

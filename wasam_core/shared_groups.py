@@ -7,10 +7,11 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from wasam_core.base_step import bare_step, take_step
+from wasam_core.eager import Eager
 from wasam_core.groups import BaseOptimizer, Group, Params, as_groups, build_base, merge_into
 
 
-class SharedGroups(Optimizer):
+class SharedGroups(Eager, Optimizer):
     """Wrap a base optimizer such that everything a loop may ask of an optimizer is the base optimizer's own.
 
     Args:

@@ -13,11 +13,11 @@ from scipy.io import savemat
 from torch import nn
 from torch.nn import functional
 
-from study.building import channels_last, placed
 from study.data import SOURCES, Pool, TaskError, load_data
 from study.data.folders import DATA, DOWNLOAD, data_folders
 from study.data.image_sets import IMAGE_SETS, Images, Look
 from study.factors import TASKS, default_factors
+from study.layout import channels_last, placed
 from study.measure import evaluate
 from study.opening import find_data
 from study.records import Job
