@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from study.methods import METHODS
 from study.plan import Search
 from study.records import Job, Measurement, RunRecord
-from study.selection import best_measurement, best_of_kind
+from study.selection import best_measurement, bests_at
 from study.space import REDUCTION
 from study.spec import StudySpec
 
@@ -65,8 +65,8 @@ def _score(epoch: int, method: str, record: RunRecord) -> float | None:
 def stopped(job: Job, epoch: int, measurements: Iterable[Measurement]) -> bool:
     """Tell whether a run ends at a rung: whatever weights a method may read, they lie below what is wanted there."""
     wanted = [(kind, level) for at, kind, level in job.stop_below if at == epoch]
-    measured = list(measurements)
-    return bool(wanted) and all(_below(level, best_of_kind(kind, measured, epoch)) for kind, level in wanted)
+    bests = bests_at(measurements, epoch)
+    return bool(wanted) and all(_below(level, bests.of_kind(kind)) for kind, level in wanted)
 
 
 def _below(level: float, best: Measurement | None) -> bool:

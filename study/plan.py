@@ -1,7 +1,7 @@
 """The plan: from a spec to cells, searches and jobs. Pure and printable; nothing is trained here."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from study.methods import FAMILIES, METHODS, epochs_factor_of_baseline
@@ -68,15 +68,16 @@ def cells(spec: StudySpec) -> list[Cell]:
         for factors in cell_factors(problem)
     }
     settings = list(by_content.values())
-    return [Cell(_name(task, factors, settings), task, factors) for task, factors in settings]
+    varied = {task: _varied([factors for other, factors in settings if other == task]) for task, _ in settings}
+    return [
+        Cell(" ".join([task, *(f"{name}={factors[name]}" for name in varied[task])]), task, factors)
+        for task, factors in settings
+    ]
 
 
-def _name(
-    task: str, factors: Mapping[str, FactorValue], settings: Iterable[tuple[str, Mapping[str, FactorValue]]]
-) -> str:
-    siblings = [other for other_task, other in settings if other_task == task]
-    varied = [name for name in factors if len({repr(other[name]) for other in siblings}) > 1]
-    return " ".join([task, *(f"{name}={factors[name]}" for name in varied)])
+def _varied(siblings: Sequence[Mapping[str, FactorValue]]) -> list[str]:
+    """Return the names of the factors that differ between the cells of one task."""
+    return [name for name in siblings[0] if len({repr(factors[name]) for factors in siblings}) > 1]
 
 
 def searches(spec: StudySpec) -> list[Search]:

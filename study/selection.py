@@ -1,7 +1,7 @@
 """Which configuration validation picks: the bridge from the tune stage to the confirm stage."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from study.methods import FAMILIES, METHODS
@@ -73,7 +73,10 @@ def choose(
     """
     if not bests:
         return None
-    record, best = min(bests, key=lambda pair: (*_rank(pair[1])[:2], pair[0].job.trial or 0))
+    # Few are level with the best; the whole rank of all others is for nothing where there are many trials.
+    top = max(_score(best) for _, best in bests)
+    level = (pair for pair in bests if _score(pair[1]) == top)
+    record, best = min(level, key=lambda pair: (_rank(pair[1])[1], pair[0].job.trial or 0))
     job = record.job
     return Selection(
         cell=job.cell,
@@ -94,8 +97,7 @@ def choose(
 
 def best_average(method: str, record: RunRecord) -> Measurement | None:
     """Return the final average of a run that validation prefers for an averaging method; None without."""
-    averages = (m for m in record.measurements if m.weights != "last")
-    return best_of_kind(METHODS[method].weights, averages, record.job.epochs)
+    return bests_at(record.measurements, record.job.epochs).averages.get(METHODS[method].weights)
 
 
 def best_measurement(method: str, record: RunRecord, epoch: int | None = None) -> Measurement | None:
@@ -107,24 +109,56 @@ def best_measurement(method: str, record: RunRecord, epoch: int | None = None) -
         epoch: Where it is measured; None: at the end of the job's training, which a pruned run never gets to.
     """
     at = record.job.epochs if epoch is None else epoch
-    return best_of_kind(METHODS[method].weights, record.measurements, at)
+    return bests_at(record.measurements, at).of_kind(METHODS[method].weights)
 
 
-def best_of_kind(kind: str, measurements: Iterable[Measurement], epoch: int) -> Measurement | None:
-    """Return what validation prefers at an epoch among the averages of one kind and the last weights."""
-    averages = f"{kind}@"
-    allowed = [m for m in measurements if m.epoch == epoch and (m.weights == "last" or m.weights.startswith(averages))]
-    if len(allowed) < 2:
-        return allowed[0] if allowed else None
-    # Nearly always one score is above all others; the whole rank is then for nothing, and this is asked of every run.
-    best = max(-math.inf if m.val_score is None else m.val_score for m in allowed)
-    level = [m for m in allowed if m.val_score == best]
-    return level[0] if len(level) == 1 else min(allowed, key=_rank)
+@dataclass(frozen=True, slots=True)
+class Bests:
+    """What validation prefers of a run at one epoch.
+
+    Attributes:
+        last: The last weights; None where nothing was measured.
+        averages: The best average of each kind, such as ``swa``.
+    """
+
+    last: Measurement | None
+    averages: Mapping[str, Measurement]
+
+    def of_kind(self, kind: str) -> Measurement | None:
+        """Return the best among the averages of one kind and the last weights."""
+        average = self.averages.get(kind)
+        return _better(self.last, average) if self.last and average else self.last or average
+
+
+def bests_at(measurements: Iterable[Measurement], epoch: int) -> Bests:
+    """Return what validation prefers of a run's measurements at an epoch."""
+    last: Measurement | None = None
+    averages: dict[str, Measurement] = {}
+    for one in measurements:
+        if one.epoch == epoch:
+            if one.weights == "last":
+                last = one
+            else:
+                kind = one.weights.partition("@")[0]
+                averages[kind] = _better(averages[kind], one) if kind in averages else one
+    return Bests(last, averages)
+
+
+def _better(one: Measurement, other: Measurement) -> Measurement:
+    """Return the one that ranks first; nearly always the scores decide, and this is asked of every run."""
+    first, second = one.val_score, other.val_score
+    if first is None or second is None or first == second:
+        return min(one, other, key=_rank)
+    return one if first > second else other
+
+
+def _score(measurement: Measurement) -> float:
+    return -math.inf if measurement.val_score is None else measurement.val_score
 
 
 def _rank(measurement: Measurement) -> tuple[float, float, bool, str]:
-    weights, score, loss = measurement.weights, measurement.val_score, measurement.val_loss
-    return 0.0 if score is None else -score, math.inf if loss is None else loss, weights != "last", weights
+    weights, loss = measurement.weights, measurement.val_loss
+    return -_score(measurement), math.inf if loss is None else loss, weights != "last", weights
 
 
 def _edges(record: RunRecord, weights: str, space: SearchSpace) -> tuple[str, ...]:

@@ -26,9 +26,7 @@ def caveats_of(
     return [
         *_unfinished(counts),
         *_mixed_scores(evidence),
-        *_ended_badly("failed", evidence),
-        *_ended_badly("diverged", evidence),
-        *_ended_badly("pruned", evidence),
+        *(caveat for status in _CONSEQUENCES for caveat in _ended_badly(status, evidence)),
         *_depending_on_budget(effects),
         *(found for strip in primary for found in _depending_on_delta(strip)),
         *(found for arm in evidence.arms.values() for found in _at_edge(evidence, arm)),
@@ -61,7 +59,7 @@ def _ended_badly(status: str, evidence: Evidence) -> Iterable[Caveat]:
         tuning, confirming = Counter[str](), Counter[str]()
         for cell in evidence.cells:
             for factor in epochs_factors(evidence.spec, method):
-                tuning.update(r.status for r in evidence.tune_records(cell.name, method, factor))
+                tuning.update(evidence.search(cell.name, method, factor).statuses)
                 confirming.update(evidence.arm(cell.name, method, factor).statuses())
         stages = (("confirm", confirming), ("tuning", tuning))
         shares = [

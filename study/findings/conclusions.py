@@ -14,7 +14,7 @@ from study.findings.literature import literature_of
 from study.findings.tuning import importances_of, optimism_of, rho_transfers_of, tuning_curves_of
 from study.methods import METHODS, epochs_factor_of_baseline, is_baseline, last_of, relative_passes
 from study.records import LineRecord, RunRecord
-from study.selection import best_average, best_measurement
+from study.selection import Bests
 from study.spec import Budget, StudySpec
 from study.stats import (
     Contrast,
@@ -250,8 +250,9 @@ def _rho_responses(evidence: Evidence) -> tuple[RhoResponse, ...]:
 
 
 def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> RhoResponse:
-    runs = {run.run_id: run for method in perturbing for run in evidence.tune_records(cell, method)}
-    points = sorted(point for run in runs.values() for point in _rho_point(run))
+    searches = [evidence.search(cell, method) for method in perturbing]
+    tuned = {run.run_id: (run, bests) for s in searches for run, bests in zip(s.runs, s.bests, strict=True)}
+    points = sorted(point for run, bests in tuned.values() for point in _rho_point(run, bests))
     base, sam = evidence.arm(cell, METHODS["SAM"].baseline).selection, evidence.arm(cell, "SAM").selection
     return RhoResponse(
         cell=cell,
@@ -264,9 +265,9 @@ def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> R
     )
 
 
-def _rho_point(run: RunRecord) -> Iterable[tuple[float, float, float, float]]:
-    """Yield (rho, learning rate, last, averaged) of a run, unless it failed."""
-    last, average = best_measurement("SAM", run), best_average("WASAM", run)
-    if last is not None and last.val_score is not None:
+def _rho_point(run: RunRecord, bests: Bests) -> Iterable[tuple[float, float, float, float]]:
+    """Yield (rho, learning rate, last, averaged) of a run that was trained to its end."""
+    last, average = bests.last, bests.averages.get(METHODS["WASAM"].weights)
+    if run.status != "pruned" and last is not None and last.val_score is not None:
         averaged = math.nan if average is None or average.val_score is None else average.val_score
         yield run.job.rho, run.job.learning_rate, last.val_score, averaged

@@ -14,7 +14,7 @@ from study.findings.content import FindingsError
 from study.methods import METHODS
 from study.plan import confirm_jobs, epochs_factors, searches
 from study.records import FactorValue, Measurement, RunRecord
-from study.selection import Selection, best_measurement, choose
+from study.selection import Bests, Selection, bests_at, choose
 from study.spec import StudySpec, cell_factors
 
 Key = tuple[str, str, float]  # (cell, method or search, epochs_factor)
@@ -74,17 +74,25 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuned:
+    """The tune runs of one search, in the order of their positions, and what all methods that it serves ask of them.
+
+    ``bests`` is what validation prefers of each at its last epoch.
+    """
+
+    runs: Sequence[RunRecord]
+    bests: Sequence[Bests]
+    statuses: Counter[str]
+    gradient_evaluations: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
-    """One tried configuration as one method reads it: its run, and what validation prefers of its weights."""
+    """One tried configuration as one method reads it: its run, what validation prefers of its weights, its score."""
 
     run: RunRecord
     best: Measurement
-
-    @property
-    def value(self) -> float:
-        """Its validation score; what has none is no trial."""
-        assert self.best.val_score is not None
-        return self.best.val_score
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,7 @@ class Evidence:
 
     Attributes:
         cells: In the order of the spec.
-        tuned: The tune records by (cell, search, epochs_factor).
+        tuned: What was tuned, by (cell, search, epochs_factor).
         arms: By (cell, method, epochs_factor); only where something is selected.
         trials: By the same keys, in the order of their positions. Diverged ones stand at chance level, pruned ones at
             what they had reached when they were stopped; failed ones are left out.
@@ -101,7 +109,7 @@ class Evidence:
 
     spec: StudySpec
     cells: tuple[Cell, ...]
-    tuned: dict[Key, list[RunRecord]]
+    tuned: dict[Key, Tuned]
     arms: dict[Key, Arm]
     trials: dict[Key, list[Trial]]
 
@@ -109,9 +117,9 @@ class Evidence:
         """Return the arm of a method, an empty one where nothing is selected yet."""
         return self.arms.get((cell, method, epochs_factor), Arm(None, (), {}))
 
-    def tune_records(self, cell: str, method: str, epochs_factor: float = 1) -> list[RunRecord]:
-        """Return the tune records that serve a method."""
-        return self.tuned.get((cell, _search_of(self.spec, method), epochs_factor), [])
+    def search(self, cell: str, method: str, epochs_factor: float = 1) -> Tuned:
+        """Return the search that serves a method, an empty one where nothing is tuned yet."""
+        return self.tuned.get((cell, search_of(self.spec, method), epochs_factor), _NOTHING_TUNED)
 
 
 def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
@@ -125,12 +133,12 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
     for cell in cells:
         for method in spec.methods:
             for factor in epochs_factors(spec, method):
-                group = tuned.get((cell.name, _search_of(spec, method), factor), [])
-                tried = _trials(method, group)
+                search = tuned.get((cell.name, search_of(spec, method), factor), _NOTHING_TUNED)
+                tried = _trials(method, search)
                 trials[cell.name, method, factor] = tried
-                chosen = _frozen(spec, method, tried) if len(group) >= spec.search.trials else None
+                chosen = _frozen(spec, method, tried) if len(search.runs) >= spec.search.trials else None
                 if chosen is not None:
-                    trial = next(record for record in group if record.job.trial == chosen.trial)
+                    trial = next(record for record in search.runs if record.job.trial == chosen.trial)
                     runs = confirmed.get(_configuration(trial), [])
                     arms[cell.name, method, factor] = Arm(chosen, runs, _finals(runs))
     return Evidence(spec, cells, tuned, arms, trials)
@@ -145,7 +153,7 @@ def planned_runs(evidence: Evidence) -> int:
     for search in searches(spec):
         key = search.cell.name, search.name, search.epochs_factor
         total += spec.search.trials
-        if len(evidence.tuned.get(key, ())) < spec.search.trials:
+        if len(evidence.tuned.get(key, _NOTHING_TUNED).runs) < spec.search.trials:
             total += spec.confirm_seeds * len(search.methods)
         else:
             arms = [evidence.arm(search.cell.name, method, search.epochs_factor) for method in search.methods]
@@ -153,13 +161,13 @@ def planned_runs(evidence: Evidence) -> int:
     return total
 
 
-def _trials(method: str, group: Iterable[RunRecord]) -> list[Trial]:
-    runs = sorted(group, key=lambda run: run.job.trial or 0)
-    bests = ((run, best_measurement(method, run, run.last_epoch)) for run in runs if run.status != "failed")
-    return [Trial(run, best) for run, best in bests if best and best.val_score is not None]
+def _trials(method: str, search: Tuned) -> list[Trial]:
+    kind = METHODS[method].weights
+    bests = ((run, bests.of_kind(kind)) for run, bests in zip(search.runs, search.bests, strict=True))
+    return [Trial(run, best, best.val_score) for run, best in bests if best and best.val_score is not None]
 
 
-def _search_of(spec: StudySpec, method: str) -> str:
+def search_of(spec: StudySpec, method: str) -> str:
     """Return the name of the search that serves a method: its family's when trajectories are shared."""
     return METHODS[method].family if spec.search.sampler == "qmc" else method
 
@@ -217,13 +225,26 @@ def _varied_factors(settings: Iterable[tuple[str, dict[str, FactorValue]]]) -> l
     return list(dict.fromkeys(name for (name, _), found in values.items() if len(found) > 1))
 
 
-def _tuned(records: Iterable[RunRecord]) -> dict[Key, list[RunRecord]]:
-    tuned: dict[Key, list[RunRecord]] = {}
+def _tuned(records: Iterable[RunRecord]) -> dict[Key, Tuned]:
+    groups: dict[Key, list[RunRecord]] = {}
     for record in records:
         job = record.job
         if job.stage == "tune":
-            tuned.setdefault((job.cell, job.search, job.epochs_factor), []).append(record)
-    return tuned
+            groups.setdefault((job.cell, job.search, job.epochs_factor), []).append(record)
+    return {key: _search(runs) for key, runs in groups.items()}
+
+
+def _search(runs: Iterable[RunRecord]) -> Tuned:
+    runs = sorted(runs, key=lambda run: run.job.trial or 0)
+    return Tuned(
+        runs,
+        [bests_at(run.measurements, run.last_epoch) for run in runs],
+        Counter(run.status for run in runs),
+        sum(run.gradient_evaluations for run in runs),
+    )
+
+
+_NOTHING_TUNED = _search(())
 
 
 def ratio(numerator: Arm, denominator: Arm) -> float:

@@ -29,7 +29,7 @@ from functools import partial
 
 from study.findings.combinations import contrast_over_cells, mean_over_cells, over_seeds, slope_over_cells
 from study.findings.content import HypothesisResult, Outcome
-from study.findings.evidence import Evidence
+from study.findings.evidence import Evidence, search_of
 from study.findings.material import Material, Measured
 from study.findings.minimizers import minimizers
 from study.findings.quantities import (
@@ -153,13 +153,11 @@ def _cost(hypothesis: Hypothesis, evidence: Evidence, cells: Iterable[str]) -> i
             (METHODS[name].baseline, epochs_factor_of_baseline(name, budget, evidence.spec.reference_times))
             for budget in budgets
         }
-    runs = {
-        run.run_id: run.gradient_evaluations
-        for cell in cells
-        for name, factor in arms
-        for run in (*evidence.tune_records(cell, name, factor), *evidence.arm(cell, name, factor).runs)
-    }
-    return sum(runs.values())
+    asked = [(cell, name, factor) for cell in cells for name, factor in arms]
+    searches = {(cell, search_of(evidence.spec, name), factor) for cell, name, factor in asked}
+    confirmed = {run.run_id: run.gradient_evaluations for key in asked for run in evidence.arm(*key).runs}
+    tuned = sum(evidence.tuned[key].gradient_evaluations for key in searches if key in evidence.tuned)
+    return tuned + sum(confirmed.values())
 
 
 KINDS: dict[str, Kind] = {

@@ -114,11 +114,17 @@ def expected_best(values: Sequence[float], trials: Sequence[int]) -> Vector:
     Source: the U-statistic of the maximum: Tang et al. 2020, arXiv 2011.09588 (section 4), unbiased where Dodge et al.
         2019, arXiv 1909.03004, who draw with replacement, are not.
     """
-    ordered, n = np.sort(np.asarray(values, dtype=np.float64)), len(values)
+    found: Vector = _chances_of_best(len(values), tuple(trials)) @ np.sort(np.asarray(values, dtype=np.float64))
+    return found
+
+
+@functools.lru_cache(maxsize=16)  # the searches of a study have equally many trials
+def _chances_of_best(n: int, trials: tuple[int, ...]) -> Vector:
+    """Return, row by row for each k, the chance of each of n ascending values to be the best of k."""
     below, k = np.arange(n)[None, :], np.asarray(trials)[:, None]  # values below the i-th; the best of k needs k − 1
     with np.errstate(divide="ignore"):  # exp(−inf): the i-th can't be the best of more than i values
         log_ways = np.where(below >= k - 1, _log_choose(below, k - 1) - _log_choose(n, k), -np.inf)
-    found: Vector = np.exp(log_ways) @ ordered
+    found: Vector = np.exp(log_ways)
     return found
 
 
@@ -140,18 +146,21 @@ def best_band(values: Sequence[float], trials: Sequence[int]) -> tuple[Vector, V
 
     Source: Lourie et al. 2024, "Show Your Work with Confidence", arXiv 2311.09480; as ``opda``, method "ks".
     """
-    ordered, n = np.sort(np.asarray(values, dtype=np.float64)), len(values)
-    margin, steps, k = _ks_margin(n), np.arange(n + 1) / n, np.asarray(trials)[:, None]
-    high_cdf, low_cdf = np.minimum(1, steps + margin) ** k, np.maximum(0, steps - margin) ** k
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    low_chances, below_all, high_chances, above_all = _band_chances(len(values), tuple(trials))
     worst, best = min(0.0, float(ordered[0])), max(1.0, float(ordered[-1]))
-    low = np.diff(high_cdf, axis=1) @ ordered + worst * high_cdf[:, 0]
-    high = np.diff(low_cdf, axis=1) @ ordered + best * (1 - low_cdf[:, -1])
-    return low, high
+    return low_chances @ ordered + worst * below_all, high_chances @ ordered + best * above_all
 
 
-@functools.cache
-def _ks_margin(n: int) -> float:
-    return float(kstwo.ppf(0.95, n))
+@functools.lru_cache(maxsize=16)
+def _band_chances(n: int, trials: tuple[int, ...]) -> tuple[Vector, Vector, Vector, Vector]:
+    """Return the chances of n ascending values to be the best of k at the band's lower end, and what is left below.
+
+    Then those at its upper end, and what is left above.
+    """
+    margin, steps, k = float(kstwo.ppf(0.95, n)), np.arange(n + 1) / n, np.asarray(trials)[:, None]
+    high_cdf, low_cdf = np.minimum(1, steps + margin) ** k, np.maximum(0, steps - margin) ** k
+    return np.diff(high_cdf, axis=1), high_cdf[:, 0], np.diff(low_cdf, axis=1), 1 - low_cdf[:, -1]
 
 
 def curve_points(n: int) -> list[int]:
@@ -251,10 +260,12 @@ def settings_needed(hyperparameters: int) -> int:
 
 def _ranks(values: Sequence[float], cells: Sequence[str]) -> Vector:
     """Return the ranks within each cell, centred on 0, as shares of the number of trials there; ties share."""
-    ranks, labels = np.zeros(len(values)), np.asarray(cells)
-    for cell in dict.fromkeys(cells):
-        here = labels == cell
-        ranks[here] = (rankdata(np.asarray(values)[here]) - (here.sum() + 1) / 2) / here.sum()
+    ranks, scores = np.zeros(len(values)), np.asarray(values)
+    members: dict[str, list[int]] = {}
+    for position, cell in enumerate(cells):
+        members.setdefault(cell, []).append(position)
+    for here in members.values():
+        ranks[here] = (rankdata(scores[here]) - (len(here) + 1) / 2) / len(here)
     return ranks
 
 
