@@ -37,11 +37,16 @@ def records_of(folder: Path, spec: StudySpec) -> tuple[RunRecord, ...]:
     """
     ours = {spec.hash, *_header(folder, _EXTENDS_LINE)}
     names = {(cell.task, repr(cell.factors)): cell.name for cell in cells(spec)}
+    records = read_records(folder)
+    texts: dict[int, str] = {}  # of factors, which the runs of a cell share where they come out of the cache
     found = []
-    for record in read_records(folder).values():
+    for record in records.values():
         if record.spec_hash not in ours:
             continue
-        cell = names.get((record.job.task, repr(record.job.factors)))
+        factors = record.job.factors
+        if id(factors) not in texts:
+            texts[id(factors)] = repr(factors)
+        cell = names.get((record.job.task, texts[id(factors)]))
         if cell is None:
             raise RecordError(
                 f"{record_path(folder, record.run_id)} belongs to the cell {record.job.cell!r}, which is none of the "

@@ -77,7 +77,7 @@ def cells(spec: StudySpec) -> list[Cell]:
 
 def _varied(siblings: Sequence[Mapping[str, FactorValue]]) -> list[str]:
     """Return the names of the factors that differ between the cells of one task."""
-    return [name for name in siblings[0] if len({repr(factors[name]) for factors in siblings}) > 1]
+    return [name for name in siblings[0] if len({(type(own[name]), own[name]) for own in siblings}) > 1]
 
 
 def searches(spec: StudySpec) -> list[Search]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from study.methods import FAMILIES, METHODS
 from study.records import Measurement, RunRecord
@@ -112,8 +113,7 @@ def best_measurement(method: str, record: RunRecord, epoch: int | None = None) -
     return bests_at(record.measurements, at).of_kind(METHODS[method].weights)
 
 
-@dataclass(frozen=True, slots=True)
-class Bests:
+class Bests(NamedTuple):
     """What validation prefers of a run at one epoch.
 
     Attributes:

@@ -9,6 +9,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from study.findings.content import FindingsError
 from study.methods import METHODS
@@ -86,8 +87,7 @@ class Tuned:
     gradient_evaluations: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(NamedTuple):
     """One tried configuration as one method reads it: its run, what validation prefers of its weights, its score."""
 
     run: RunRecord
@@ -236,9 +236,10 @@ def _tuned(records: Iterable[RunRecord]) -> dict[Key, Tuned]:
 
 def _search(runs: Iterable[RunRecord]) -> Tuned:
     runs = sorted(runs, key=lambda run: run.job.trial or 0)
+    epochs = runs[0].job.epochs if runs else 0  # the same for all
     return Tuned(
         runs,
-        [bests_at(run.measurements, run.last_epoch) for run in runs],
+        [bests_at(run.measurements, run.last_epoch if run.status == "pruned" else epochs) for run in runs],
         Counter(run.status for run in runs),
         sum(run.gradient_evaluations for run in runs),
     )

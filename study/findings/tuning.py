@@ -105,12 +105,15 @@ def _importance(evidence: Evidence, method: str, cells: Sequence[str]) -> Import
     names = [name for name in evidence.spec.search.searched if read.get(name, True)]
     scales = [_scale(evidence.spec.search, METHODS[method].family, name) for name in names]
     read_settings = attrgetter("rho", *names)
+    scaled: dict[tuple[float, ...], tuple[float, ...]] = {}  # cells try the same settings
     settings, values, where = [], [], []
     for cell in cells:
         for trial in evidence.trials[cell, method, 1]:
-            rho, *setting = read_settings(trial.run.job)
-            if rho > 0 or not perturbed:
-                settings.append(tuple(scale(value) for scale, value in zip(scales, setting, strict=True)))
+            tried = read_settings(trial.run.job)
+            if tried[0] > 0 or not perturbed:
+                if tried not in scaled:
+                    scaled[tried] = tuple(scale(value) for scale, value in zip(scales, tried[1:], strict=True))
+                settings.append(scaled[tried])
                 values.append(trial.value)
                 where.append(cell)
     return importance(method, names, settings, values, where)

@@ -156,15 +156,17 @@ def moderator_rule(
     design, count = columns(cells), len(gains)
     if count < MIN_CELLS_FOR_RULE or not design:
         return ModeratorRule(method, budget, count, math.nan, ())
-    from sklearn.tree import DecisionTreeRegressor  # noqa: PLC0415  # half a second that smaller studies don't need
+    from sklearn import config_context  # noqa: PLC0415  # half a second that smaller studies don't need
+    from sklearn.tree import DecisionTreeRegressor  # noqa: PLC0415
 
     x, y = np.column_stack([column.values for column in design]), np.asarray(gains, dtype=np.float64)
     tree = DecisionTreeRegressor(max_depth=2, random_state=0)
     errors, spreads = np.zeros(count), np.zeros(count)
-    for left_out in range(count):
-        kept = np.arange(count) != left_out
-        errors[left_out] = y[left_out] - tree.fit(x[kept], y[kept]).predict(x[[left_out]])[0]
-        spreads[left_out] = y[left_out] - y[kept].mean()
+    with config_context(skip_parameter_validation=True):  # as many trees as cells, all of the same parameters
+        for left_out in range(count):
+            kept = np.arange(count) != left_out
+            errors[left_out] = y[left_out] - tree.fit(x[kept], y[kept]).predict(x[[left_out]])[0]
+            spreads[left_out] = y[left_out] - y[kept].mean()
     total = float((spreads**2).sum())
     r2 = 1 - float((errors**2).sum()) / total if total > 0 else 0.0
     leaves = tuple(_leaves(tree.fit(x, y).tree_, 0, (), design)) if r2 > 0 else ()
