@@ -4,8 +4,12 @@
 
 A run is everything that a worker does for a job: it builds the task, trains, feeds the averages, measures the curve,
 recalibrates BatchNorm for every average and evaluates it, and makes its record. The bare steps are as many steps of the
-same optimizer on one batch that is at hand. Both take turns in one process on one thread; seconds are CPU time, and the
-figure is the median of the ratios within turns. The parts say where the time went, as shares of the bare steps.
+same optimizer on one batch that is at hand. In one process, on one thread, an epoch of the run and as many bare steps
+follow each other (of ``fashion-whole``, one in ten, counted tenfold); seconds are CPU time, and the figure is the
+median of the ratios within turns. The parts say where the time went, as shares of the bare steps.
+
+``fashion`` is the cell of the built-in study of that name, 1,000 images; ``fashion-whole`` the task by its own
+defaults, 54,000 images and 10 epochs: ten minutes a turn, and twenty for SAM.
 """
 
 import argparse
@@ -24,7 +28,7 @@ from study import trial
 from study.allocator import keep_freed_memory
 from study.building import adapted, build_optimizer
 from study.data import TaskError, load_data
-from study.factors import TASKS, default_factors
+from study.factors import default_factors
 from study.plan import steps_per_epoch
 from study.records import FactorValue, Job
 from study.tasks import build_task
@@ -32,9 +36,14 @@ from study.tasks.examples import examples_of
 from study.train import take_step
 from study.trial import Run
 
-# The cell of the built-in study: the whole set takes ten minutes a run.
-FASHION: dict[str, FactorValue] = {"train_size": 1000, "epochs": 20}
+CELLS: dict[str, tuple[str, dict[str, FactorValue]]] = {
+    "digits": ("digits", {}),
+    "mnist1d": ("mnist1d", {}),
+    "fashion": ("fashion", {"train_size": 1000, "epochs": 20}),
+    "fashion-whole": ("fashion", {}),
+}
 STARTS = {"fashion": (0.5, 0.75)}
+ONE_IN = {"fashion-whole": 10}  # bare steps
 PARTS: dict[str, tuple[Any, str]] = {
     "building the task": (trial, "build_task"),
     "steps": (trial, "train"),
@@ -43,27 +52,27 @@ PARTS: dict[str, tuple[Any, str]] = {
 }
 
 
-def job_of(task: str, family: str, stage: str) -> Job:
-    """Return a job with a task's own defaults; of ``fashion`` as the built-in study of that name has it."""
+def job_of(cell: str, family: str, stage: str) -> Job:
+    """Return a job of one of `CELLS`."""
+    task, factors = CELLS[cell]
     return Job.model_validate(
         {
-            "stage": stage, "cell": task, "task": task, "family": family, "epochs_factor": 1, "seed": 1000,
-            "factors": default_factors(task) | (FASHION if task == "fashion" else {}), "learning_rate": 0.05,
+            "stage": stage, "cell": cell, "task": task, "family": family, "epochs_factor": 1, "seed": 1000,
+            "factors": default_factors(task) | factors, "learning_rate": 0.05,
             "rho": 0.1 if family == "sam" else 0.0, "average_start": 0.7, "trial": 0 if stage == "tune" else None,
             "average_starts": STARTS.get(task, (0.5, 0.6, 0.75, 0.9)),
         }
     )  # fmt: skip
 
 
-def bare_steps(job: Job, data: Any) -> Callable[[], None]:
-    """Return what takes the steps of a job and does nothing else."""
+def bare_steps(job: Job, data: Any) -> Callable[[int], None]:
+    """Return what takes so many steps of a job and does nothing else."""
     task = build_task(job.task, data, job.factors, job.seed)
     model = adapted(task).train()
     optimizer = build_optimizer(job, model)
     inputs, targets = next(examples_of(task.train, "train").batches(int(job.factors["batch_size"])))
-    steps = steps_per_epoch(job) * job.epochs
 
-    def take() -> None:
+    def take(steps: int) -> None:
         for _ in range(steps):
             take_step(model, optimizer, inputs, targets, task.loss)
 
@@ -103,47 +112,56 @@ def _timed_iterator(source: Iterator[Any], name: str, spent: Counter[str]) -> It
         yield value
 
 
-def seconds_of(action: Callable[[], object]) -> float:
-    """Return the CPU time of one call."""
-    began = time.process_time()
-    action()
-    return time.process_time() - began
-
-
 def main() -> None:
     """Print a line for every task, family and stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--tasks", nargs="+", default=["digits", "mnist1d", "fashion"], choices=TASKS)
+    parser.add_argument("--cells", nargs="+", default=["digits", "mnist1d", "fashion"], choices=CELLS)
+    parser.add_argument("--families", nargs="+", default=["base", "sam"], choices=("base", "sam"))
+    parser.add_argument("--stages", nargs="+", default=["tune", "confirm"], choices=("tune", "confirm"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # as a worker does
     print(f"{header()}\none thread, CPU time, {options.turns} turns\n")
-    for task in options.tasks:
+    for cell in options.cells:
         try:
-            data = load_data(task)
+            data = load_data(CELLS[cell][0])
         except TaskError as error:
-            print(f"{task}: left out: {error}")
+            print(f"{cell}: left out: {error}")
             continue
-        for family in ("base", "sam"):
-            for stage in ("tune", "confirm"):
-                _report(job_of(task, family, stage), data, options.turns)
+        for family in options.families:
+            for stage in options.stages:
+                _report(job_of(cell, family, stage), data, options.turns)
 
 
 def _report(job: Job, data: Any, turns: int) -> None:
     ratios, spent, pure = [], Counter[str](), 0.0
     bare = bare_steps(job, data)
     for _ in range(turns):
-        steps_s = seconds_of(bare)
         with timed_parts(spent):
-            whole_s = seconds_of(lambda: Run(job, data, "cpu", "0").advance())
+            whole_s, steps_s = _turn(job, data, bare)
         ratios.append(whole_s / steps_s)
         pure += steps_s
     shares = ", ".join(f"{name} {seconds / pure:.3f}" for name, seconds in spent.items())
     print(
-        f"{job.task:8} {job.family:5} {job.stage:8} {pure / turns:6.2f} s of bare steps; whole run "
-        f"{statistics.median(ratios):.3f} x ({min(ratios):.3f} to {max(ratios):.3f}); {shares}"
+        f"{job.cell:13} {job.family:5} {job.stage:8} {pure / turns:6.2f} s of bare steps; whole run "
+        f"{statistics.median(ratios):.3f} x ({min(ratios):.3f} to {max(ratios):.3f}); {shares}",
+        flush=True,
     )
+
+
+def _turn(job: Job, data: Any, bare: Callable[[int], None]) -> tuple[float, float]:
+    """Return the seconds of a run and those of as many bare steps, an epoch after the other."""
+    began = time.process_time()
+    run = Run(job, data, "cpu", "0")
+    whole_s, steps_s, one_in, ended = time.process_time() - began, 0.0, ONE_IN.get(job.cell, 1), False
+    while not ended:
+        began = time.process_time()
+        ended = run.advance(0.0)
+        between = time.process_time()
+        bare(steps_per_epoch(job) // one_in)
+        whole_s, steps_s = whole_s + between - began, steps_s + (time.process_time() - between) * one_in
+    return whole_s, steps_s
 
 
 if __name__ == "__main__":
