@@ -8,7 +8,7 @@ from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.figures import importance, parallel, rho, rho_start
 from dashboards.figures.chart import Chart, Key
-from dashboards.figures.tried import LAST, Tried, tried_of
+from dashboards.figures.tried import LAST, Run, tried_of
 from dashboards.limits import fitted
 from dashboards.score import score_of
 from study.findings import Findings
@@ -23,8 +23,8 @@ def search_charts(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, C
     tried = tried_of(frame)
     made = (
         _rho(findings, cells),
-        _rho_start(tried, findings, cells),
-        _parallel(tried, findings, cells),
+        _rho_start(tried.weights, findings, cells),
+        _parallel(tried.runs, findings, cells),
         _importance(findings, cells),
     )
     return [chart for chart in made if chart is not None]
@@ -64,8 +64,8 @@ def _thinned(steps: Iterable[int]) -> str:
     return f" Of many runs every {most}th is drawn; the lines rest on all." if most > 1 else ""
 
 
-def _rho_start(tried: Sequence[Tried], findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
-    data = rho_start.maps_of(tried, findings.selections, cells)
+def _rho_start(weights: pd.DataFrame, findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+    data = rho_start.maps_of(weights, findings.selections, cells)
     if not data:
         return None
     score = score_of(findings)
@@ -101,8 +101,8 @@ def _rho_start(tried: Sequence[Tried], findings: Findings, cells: Mapping[str, C
     )
 
 
-def _parallel(tried: Sequence[Tried], findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
-    data = parallel.bundles_of(tried, cells)
+def _parallel(runs: Sequence[Run], findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+    data = parallel.bundles_of(runs, cells)
     if not data:
         return None
     score = score_of(findings)

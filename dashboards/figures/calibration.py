@@ -1,5 +1,6 @@
 """How far is the confidence off, and how good are the probabilities? Calibration error and loss on test."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,11 +38,14 @@ def calibrations_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tup
     found = []
     for confirmed in runs:
         chosen = confirmed.selection
-        rows = confirmed.at_end(standing_for(chosen))
-        rows = rows[rows["test_calibration_error"].notna() & rows["test_loss"].notna()]
-        if chosen.epochs_factor != 1 or rows.empty:
+        ends = [
+            (end.test_calibration_error, end.test_loss)
+            for end in confirmed.at_end(standing_for(chosen))
+            if not math.isnan(end.test_calibration_error) and not math.isnan(end.test_loss)
+        ]
+        if chosen.epochs_factor != 1 or not ends:
             continue
-        errors, losses = (tuple(map(float, rows[name])) for name in ("test_calibration_error", "test_loss"))
+        errors, losses = zip(*ends, strict=True)
         found.append(
             Calibration(
                 cells[chosen.cell].label, chosen.method, standing_for(chosen), errors, losses, estimate(errors),

@@ -1,71 +1,78 @@
 """The confirm runs behind a selected configuration: the frame does not name methods, selections do."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, cast
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from dashboards.figures.rows import rows_of
 from study.methods import METHODS
 from study.records import Job, RunRecord
 from study.selection import Selection
 
-_MEASURED = ["seed", "status", "weights", "epoch", "final", "val_score", "test_score", "gradient_evaluations"]
-_MEASURED += ["test_loss", "test_calibration_error"]
-_CONFIGURATION = ["cell", "family", "epochs_factor", "learning_rate", "rho", "average_start"]
+_CONFIGURATION = ("cell", "family", "epochs_factor", "learning_rate", "rho", "average_start")
 
 
-@dataclass(frozen=True)
+class End(NamedTuple):
+    """What one run measured with one set of weights at its last epoch; NaN where it measured nothing."""
+
+    status: str
+    epoch: int
+    val_score: float
+    test_score: float
+    test_loss: float
+    test_calibration_error: float
+    gradient_evaluations: int
+
+
+@dataclass(frozen=True, slots=True)
 class Confirmed:
-    """The confirm rows of one selection, of every epoch and all weights.
+    """The confirm runs of one selection.
 
-    ``ends`` holds the rows of the last epochs of all selections, by seed, and ``places`` where this one's stand in it,
-    by weights: looking for them in each selection's own rows takes a study of many problems seconds.
+    ``ends`` holds their ends by weights, each in the order of the seeds; ``course`` the validation scores of the
+    completed runs with their last weights, by epoch.
     """
 
     selection: Selection
-    rows: pd.DataFrame
-    ends: pd.DataFrame
-    places: Mapping[str, NDArray[np.intp]]
+    ends: Mapping[str, Sequence[End]]
+    course: Mapping[int, Sequence[float]]
 
-    @cached_property
-    def final(self) -> pd.DataFrame:
-        """The rows of the selected weights at the last epoch, one a run, by seed."""
-        rows = self._ends_of(self.selection.weights)
-        return rows[rows["test_score"].notna()]
+    @property
+    def final(self) -> list[End]:
+        """The ends of the selected weights that have a test score, one a run, by seed."""
+        return [end for end in self.ends.get(self.selection.weights, ()) if not math.isnan(end.test_score)]
 
-    def at_end(self, weights: str) -> pd.DataFrame:
-        """The rows of ``weights`` at the last epoch of the completed runs, one a run, by seed."""
-        rows = self._ends_of(weights)
-        return rows[rows["status"] == "completed"]
-
-    def _ends_of(self, weights: str) -> pd.DataFrame:
-        return self.ends.take(self.places.get(weights, np.array([], dtype=np.intp)))
+    def at_end(self, weights: str) -> list[End]:
+        """The ends of ``weights`` in the completed runs, one a run, by seed."""
+        return [end for end in self.ends.get(weights, ()) if end.status == "completed"]
 
 
 def confirmed_runs(
     frame: pd.DataFrame, selections: Iterable[Selection], families: Mapping[str, str]
 ) -> tuple[Confirmed, ...]:
-    """Return the confirm rows of every selection that has any. ``families`` names each method's trajectory."""
-    done = (frame["stage"] == "confirm") & (frame["status"] != "failed")
-    confirm = frame.loc[done, [*_CONFIGURATION, *_MEASURED]]
-    groups = dict(iter(confirm.groupby(_CONFIGURATION)))
-    ends = confirm[confirm["final"]].sort_values("seed")
-    places: dict[tuple[object, ...], dict[str, NDArray[np.intp]]] = {}
-    grouped = cast("dict[tuple[Any, ...], NDArray[np.intp]]", ends.groupby([*_CONFIGURATION, "weights"]).indices)
-    for (*configuration, weights), found in grouped.items():
-        places.setdefault(tuple(configuration), {})[weights] = found
+    """Return the confirm runs of every selection that has any. ``families`` names each method's trajectory."""
+    # One pass over plain objects: looking for the rows of each selection takes a study of many problems seconds.
+    confirm = frame[(frame["stage"] == "confirm") & (frame["status"] != "failed")]
+    ends: dict[tuple[object, ...], dict[str, list[End]]] = {}
+    last = confirm[confirm["final"]].sort_values("seed")
+    for key, weights, end in zip(
+        rows_of(last, _CONFIGURATION), last["weights"], map(End._make, rows_of(last, End._fields)), strict=True
+    ):
+        ends.setdefault(key, {}).setdefault(weights, []).append(end)
+    courses: dict[tuple[object, ...], dict[int, list[float]]] = {}
+    kept = confirm[(confirm["weights"] == "last") & (confirm["status"] == "completed") & confirm["val_score"].notna()]
+    for *configuration, epoch, score in rows_of(kept, (*_CONFIGURATION, "epoch", "val_score")):
+        courses.setdefault(tuple(configuration), {}).setdefault(epoch, []).append(score)
     confirmed = []
     for chosen in selections:
         family = families.get(chosen.method)
         key = (
             chosen.cell, family, chosen.epochs_factor, chosen.learning_rate, chosen.rho, chosen.average_start,
         )  # fmt: skip
-        if key in groups:
-            confirmed.append(Confirmed(chosen, groups[key], ends, places.get(key, {})))
+        if key in ends:
+            confirmed.append(Confirmed(chosen, ends[key], courses.get(key, {})))
     return tuple(confirmed)
 
 

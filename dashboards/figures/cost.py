@@ -44,16 +44,16 @@ def options_of(runs: Iterable[Confirmed], baseline: str, cells: Mapping[str, Cel
     found: dict[str, list[Option]] = {}
     for confirmed in runs:
         final = confirmed.final
-        completed = final[final["status"] == "completed"]
-        if completed.empty:
+        spent = [end.gradient_evaluations for end in final if end.status == "completed"]
+        if not spent:
             continue
         chosen = confirmed.selection
-        scores = tuple(float(v) for v in final["test_score"])
+        scores = tuple(end.test_score for end in final)
         option = Option(
             cell=cells[chosen.cell].label,
             method=chosen.method,
             epochs_factor=chosen.epochs_factor,
-            gradient_evaluations=float(completed["gradient_evaluations"].mean()),
+            gradient_evaluations=sum(spent) / len(spent),
             relative=float("nan"),
             scores=scores,
             mean=sum(scores) / len(scores),

@@ -68,12 +68,11 @@ def averages_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[A
     found = []
     for confirmed in runs:
         chosen = confirmed.selection
-        rows = confirmed.at_end(standing_for(chosen))
-        rows = rows[rows["val_score"].notna()]
-        if METHODS[chosen.method].weights == "last" or chosen.epochs_factor != 1 or rows.empty:
+        ends = [end for end in confirmed.at_end(standing_for(chosen)) if not math.isnan(end.val_score)]
+        if METHODS[chosen.method].weights == "last" or chosen.epochs_factor != 1 or not ends:
             continue
         kind, _, setting = standing_for(chosen).partition("@")
-        epochs, values = int(rows["epoch"].iloc[0]), estimate(rows["val_score"].tolist())
+        epochs, values = ends[0].epoch, estimate([end.val_score for end in ends])
         start = float(setting) * epochs if kind == "swa" else None
         found.append(
             Averaged(cells[chosen.cell].label, chosen.method, start, epochs, values.mean, values.ci95, values.n)
@@ -86,17 +85,12 @@ def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Cur
     curves = []
     points = most(MOST_POINTS, len(cells), AMPLE)
     for confirmed in runs:
-        chosen = confirmed.selection
-        if METHODS[chosen.method].weights != "last" or chosen.epochs_factor != 1:
+        chosen, course = confirmed.selection, confirmed.course
+        if METHODS[chosen.method].weights != "last" or chosen.epochs_factor != 1 or len(course) < 2:
             continue
-        rows = confirmed.rows
-        rows = rows[(rows["weights"] == "last") & rows["val_score"].notna() & (rows["status"] == "completed")]
-        by_epoch = {int(str(epoch)): values.tolist() for epoch, values in rows.groupby("epoch")["val_score"]}
-        if len(by_epoch) < 2:
-            continue
-        step = -(-len(by_epoch) // points)
-        epochs = sorted(by_epoch)[::-step][::-1]  # the last one among them
-        found = [estimate(by_epoch[epoch]) for epoch in epochs]
+        step = -(-len(course) // points)
+        epochs = sorted(course)[::-step][::-1]  # the last one among them
+        found = [estimate(course[epoch]) for epoch in epochs]
         curves.append(
             Curve(
                 cell=cells[chosen.cell].label,

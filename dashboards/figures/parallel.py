@@ -16,7 +16,7 @@ from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, foot, lay_out
 from dashboards.figures.radii import Radii, radii_of
 from dashboards.figures.traces import scatter
-from dashboards.figures.tried import LAST, Tried, start_words
+from dashboards.figures.tried import LAST, Run, start_words
 from dashboards.limits import most
 from dashboards.score import Score
 from dashboards.tables import MOST_MADE, Column, Entry, Table, numeric
@@ -31,7 +31,7 @@ class Setting:
     """A searched setting with an upright axis of its own: logarithmic, 0 apart at the foot."""
 
     name: str
-    read: Callable[[Tried], float]
+    read: Callable[[Run], float]
     scale: Radii
 
     @property
@@ -41,9 +41,9 @@ class Setting:
         return lowest, theme.number(10**self.scale.high)
 
 
-def settings_of(runs: Sequence[Tried]) -> tuple[Setting, ...]:
+def settings_of(runs: Sequence[Run]) -> tuple[Setting, ...]:
     """Return the learning rate and rho, and the weight decay where it differs between the runs of a problem."""
-    given: list[tuple[str, Callable[[Tried], float]]] = [
+    given: list[tuple[str, Callable[[Run], float]]] = [
         ("learning rate", lambda run: run.learning_rate),
         ("rho", lambda run: run.rho if FAMILIES[run.family].rule else 0.0),
     ]
@@ -58,23 +58,23 @@ class Bundle:
     """All tune runs of one problem; ``cut`` is the score that the best quarter reaches, ``floor`` the lowest drawn."""
 
     cell: str
-    runs: tuple[Tried, ...]
+    runs: tuple[Run, ...]
     cut: float
     floor: float
     best: float
     drawn_every: int
 
 
-def bundles_of(runs: Iterable[Tried], cells: Mapping[str, Cell]) -> tuple[Bundle, ...]:
+def bundles_of(runs: Iterable[Run], cells: Mapping[str, Cell]) -> tuple[Bundle, ...]:
     """Return one bundle a problem."""
-    groups: dict[str, list[Tried]] = {}
+    groups: dict[str, list[Run]] = {}
     for run in runs:
         if run.cell in cells:
             groups.setdefault(run.cell, []).append(run)
     found = []
     for name in cells:
         if name in groups:
-            scores = sorted((run.best[1] for run in groups[name]), reverse=True)
+            scores = sorted((run.score for run in groups[name]), reverse=True)
             cut = scores[max(1, math.ceil(BEST_SHARE * len(scores))) - 1]
             step = -(-len(scores) // most(MOST_DRAWN, len(groups)))
             found.append(Bundle(cells[name].label, tuple(groups[name]), cut, foot(scores), scores[0], step))
@@ -87,7 +87,7 @@ def best_families(bundles: Iterable[Bundle]) -> dict[str, tuple[int, int]]:
     for bundle in bundles:
         for run in bundle.runs:
             best, total = tally.get(run.family, (0, 0))
-            tally[run.family] = (best + (run.best[1] >= bundle.cut), total + 1)
+            tally[run.family] = (best + (run.score >= bundle.cut), total + 1)
     return tally
 
 
@@ -109,7 +109,7 @@ def figure_of(bundles: tuple[Bundle, ...], score: Score) -> tuple[go.Figure, Arr
                 drawn = [
                     run
                     for run in bundle.runs[:: bundle.drawn_every]
-                    if run.family == family and (run.best[1] >= bundle.cut) == strong
+                    if run.family == family and (run.score >= bundle.cut) == strong
                 ]
                 if drawn:
                     traces.append(_lines(bundle, drawn, settings, panel, score, strong=strong))
@@ -131,15 +131,14 @@ def figure_of(bundles: tuple[Bundle, ...], score: Score) -> tuple[go.Figure, Arr
     return lay_out(traces, [theme.wrapped(bundle.cell, 34) for bundle in bundles], grid, axes, shapes=shapes)
 
 
-def heights(run: Tried, bundle: Bundle, settings: Sequence[Setting]) -> list[float]:
+def heights(run: Run, bundle: Bundle, settings: Sequence[Setting]) -> list[float]:
     """Return where a run crosses the upright axes, as shares of their height."""
-    start, best = run.best
-    value = (max(best, bundle.floor) - bundle.floor) / max(bundle.best - bundle.floor, 1e-9)
-    return [*(setting.scale.share(setting.read(run)) for setting in settings), start, value]
+    value = (max(run.score, bundle.floor) - bundle.floor) / max(bundle.best - bundle.floor, 1e-9)
+    return [*(setting.scale.share(setting.read(run)) for setting in settings), run.start, value]
 
 
 def _lines(
-    bundle: Bundle, runs: list[Tried], settings: Sequence[Setting], panel: int, score: Score, *, strong: bool
+    bundle: Bundle, runs: list[Run], settings: Sequence[Setting], panel: int, score: Score, *, strong: bool
 ) -> go.Scatter:
     style, count = theme.style_of(last_of(runs[0].family)), len(settings) + 2
     silent = [""] * (count - 1)  # the words stand at the score alone: at every axis they would be most of the chart
@@ -179,13 +178,12 @@ def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int, score: Score)
     )
 
 
-def _hover(run: Tried, score: Score) -> str:
-    start, best = run.best
+def _hover(run: Run, score: Score) -> str:
     rho = f", rho {theme.number(run.rho)}" if FAMILIES[run.family].rule else ""
-    weights = "last weights" if start == LAST else f"averaged from {start_words(start)}"
+    weights = "last weights" if run.start == LAST else f"averaged from {start_words(run.start)}"
     return (
         f"<b>{theme.plot_text(last_of(run.family))}</b>, trial {run.trial}<br>learning rate "
-        f"{theme.number(run.learning_rate)}{rho}<br>{weights}: validation {score.text(best)}"
+        f"{theme.number(run.learning_rate)}{rho}<br>{weights}: validation {score.text(run.score)}"
     )
 
 
@@ -213,9 +211,9 @@ def table_of(bundles: tuple[Bundle, ...], score: Score) -> Table:
                 Entry(theme.number(run.learning_rate), run.learning_rate),
                 Entry(theme.number(run.rho), run.rho),
                 Entry(theme.number(run.weight_decay), run.weight_decay if theme.known(run.weight_decay) else None),
-                Entry(start_words(run.best[0]), run.best[0]),
-                Entry(score.text(run.best[1]), run.best[1]),
-                Entry("yes" if run.best[1] >= bundle.cut else "no"),
+                Entry(start_words(run.start), run.start),
+                Entry(score.text(run.score), run.score),
+                Entry("yes" if run.score >= bundle.cut else "no"),
             )
             for bundle, run in islice(((bundle, run) for bundle in bundles for run in bundle.runs), MOST_MADE)
         ),

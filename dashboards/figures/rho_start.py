@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.radii import Radii, radii_of
+from dashboards.figures.rows import rows_of
 from dashboards.figures.traces import scatter
-from dashboards.figures.tried import LAST, Tried, start_words
+from dashboards.figures.tried import LAST, start_words
 from dashboards.limits import most
 from dashboards.score import Score
 from dashboards.tables import MOST_MADE, Column, Entry, Table, numeric
@@ -22,8 +25,7 @@ MOST_DRAWN = 300  # markers a panel, fewer in a study of many problems
 _LAST_AT = 1.08  # where the last weights stand on the axis of starts
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One set of weights of one tune run; ``start`` is 1 for the last weights."""
 
     rho: float
@@ -36,26 +38,34 @@ class Point:
 class StartMap:
     """One perturbed family in one problem.
 
+    ``points`` is a table of all sets of weights, with the columns of `Point`; every ``drawn_every``-th is drawn.
     ``floor``: the score at which the colour scale begins, not far below the others; ``chosen``: rho and start that
-    validation selected for the averaging method. All points are held, every ``drawn_every``-th run is drawn.
+    validation selected for the averaging method.
     """
 
     cell: str
     family: str
     runs: int
-    points: tuple[Point, ...]
+    points: pd.DataFrame
     floor: float
     best: float
     chosen: tuple[float, float] | None
     drawn_every: int
 
 
-def maps_of(runs: Iterable[Tried], selections: Iterable[Selection], cells: Mapping[str, Cell]) -> tuple[StartMap, ...]:
-    """Return one map per problem and perturbed family whose runs were averaged from more than one start."""
-    groups: dict[tuple[str, str], list[Tried]] = {}
-    for run in runs:
-        if run.cell in cells and FAMILIES[run.family].rule and len(run.scores) > 1:
-            groups.setdefault((run.cell, run.family), []).append(run)
+def maps_of(weights: pd.DataFrame, selections: Iterable[Selection], cells: Mapping[str, Cell]) -> tuple[StartMap, ...]:
+    """Return one map per problem and perturbed family whose runs were averaged from more than one start.
+
+    ``weights`` as in `dashboards.figures.tried.Tried`.
+    """
+    perturbed = [name for name, family in FAMILIES.items() if family.rule]
+    weights = weights[
+        weights["cell"].isin(list(cells)) & weights["family"].isin(perturbed) & weights["run"].duplicated(keep=False)
+    ]
+    groups = {
+        (str(cell), str(family)): points
+        for (cell, family), points in weights.groupby(["cell", "family"], observed=True)
+    }
     chosen = {
         (s.cell, METHODS[s.method].family): (s.rho, _start_of(s))
         for s in selections
@@ -72,17 +82,15 @@ def _start_of(selection: Selection) -> float:
     return float(selection.weights.partition("@")[2]) if "@" in selection.weights else LAST
 
 
-def _map(cell: str, family: str, runs: list[Tried], chosen: tuple[float, float] | None, drawn: int) -> StartMap:
-    points = tuple(Point(run.rho, start, run.learning_rate, score) for run in runs for start, score in run.scores)
-    scores = [point.score for point in points]
-    return StartMap(cell, family, len(runs), points, foot(scores), max(scores), chosen, -(-len(points) // drawn))
+def _map(cell: str, family: str, points: pd.DataFrame, chosen: tuple[float, float] | None, drawn: int) -> StartMap:
+    runs, scores = points["run"].nunique(), points["score"].tolist()
+    return StartMap(cell, family, runs, points, foot(scores), max(scores), chosen, -(-len(points) // drawn))
 
 
 def figure_of(maps: tuple[StartMap, ...], score: Score) -> tuple[go.Figure, Arrangement]:
     """Draw one panel a map: rho across, start up, the stronger the colour the better the score."""
-    radii = radii_of(point.rho for one in maps for point in one.points)
-    starts = [point.start for one in maps for point in one.points if point.start != LAST] or [0.5]
-    low = min(starts)
+    radii = radii_of(rho for one in maps for rho in one.points["rho"].unique())
+    low = min((start for one in maps for start in one.points["start"].unique() if start != LAST), default=0.5)
     traces: list[go.Scatter] = []
     axes: Axes = {}
     ticks = [start for start in (0.2, 0.4, 0.6, 0.8) if start >= low - 0.04]
@@ -100,7 +108,7 @@ def figure_of(maps: tuple[StartMap, ...], score: Score) -> tuple[go.Figure, Arra
 
 
 def _traces(one: StartMap, radii: Radii, panel: int, score: Score) -> list[go.Scatter]:
-    shown = sorted(one.points[:: one.drawn_every], key=lambda point: point.score)  # the best lie on top
+    shown = _points(one.points[:: one.drawn_every].sort_values("score", kind="stable"))  # the best lie on top
     span = max(one.best - one.floor, 1e-9)
     points = scatter(
         x=theme.rounded([radii.at(point.rho) for point in shown]),
@@ -135,6 +143,10 @@ def _traces(one: StartMap, radii: Radii, panel: int, score: Score) -> list[go.Sc
     return [points, ring]
 
 
+def _points(table: pd.DataFrame) -> list[Point]:
+    return list(map(Point._make, rows_of(table, Point._fields)))
+
+
 def _height(start: float) -> float:
     return _LAST_AT if start == LAST else start
 
@@ -165,7 +177,7 @@ def table_of(maps: tuple[StartMap, ...], score: Score) -> Table:
                 (
                     (one, point)
                     for one in maps
-                    for point in sorted(one.points, key=lambda point: (point.rho, point.start, point.learning_rate))
+                    for point in _points(one.points.sort_values(["rho", "start", "learning_rate"]))
                 ),
                 MOST_MADE,
             )

@@ -1,18 +1,20 @@
 """What the tune stage tried: each run with its settings and the validation score of its last and averaged weights."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
+
+from dashboards.figures.rows import rows_of
 
 _COLUMNS = ["run_id", "cell", "family", "trial", "learning_rate", "rho", "weight_decay", "weights", "val_score"]
 LAST = 1.0  # the start that stands for "no averaging": the average over the final iterate alone
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """One tune run at equal epochs. ``scores``: (start of averaging as a share of the epochs, validation score).
+class Run(NamedTuple):
+    """One tune run at equal epochs with the weights that validation prefers; the last weights win ties.
 
-    ``weight_decay`` is NaN where the task has no such factor.
+    ``weight_decay`` is NaN where the task has no such factor; ``start`` and ``score`` as in `Tried`.
     """
 
     cell: str
@@ -21,30 +23,40 @@ class Tried:
     learning_rate: float
     rho: float
     weight_decay: float
-    scores: tuple[tuple[float, float], ...]
-
-    @property
-    def best(self) -> tuple[float, float]:
-        """The start that validation prefers and its score; the last weights win ties."""
-        return max(self.scores, key=lambda pair: (pair[1], pair[0]))
+    start: float
+    score: float
 
 
-def tried_of(frame: pd.DataFrame) -> tuple[Tried, ...]:
-    """Return the tune runs that were measured, by cell, family and trial."""
-    rows = frame[
-        (frame["stage"] == "tune") & frame["final"] & frame["val_score"].notna() & (frame["epochs_factor"] == 1)
-    ]
-    rows = rows[(rows["weights"] == "last") | rows["weights"].str.startswith("swa@")]
-    rows = rows.reindex(columns=_COLUMNS)  # a study without the factor has no such column
-    # One pass over plain objects: a group of pandas for every run takes minutes where there are many runs.
-    heads: dict[str, tuple[str, str, int, float, float, float]] = {}
-    scores: dict[str, list[tuple[float, float]]] = {}
-    columns = (rows[name].to_numpy(dtype="object") for name in _COLUMNS)
-    for run_id, cell, family, trial, rate, rho, decay, weights, score in zip(*columns, strict=True):
-        heads.setdefault(run_id, (str(cell), str(family), int(trial), float(rate), float(rho), float(decay)))
-        scores.setdefault(run_id, []).append((_start(str(weights)), float(score)))
-    found = [Tried(*heads[run_id], tuple(sorted(scores[run_id]))) for run_id in sorted(heads)]
-    return tuple(sorted(found, key=lambda run: (run.cell, run.family, run.trial)))
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The tune runs at equal epochs that were measured, by cell, family and trial.
+
+    ``weights`` is a table with one row for each set of weights, as there are several times as many of them as runs:
+    ``run`` (counted from 0), the settings of the run, ``start`` (of averaging, as a share of the epochs) and ``score``
+    (on validation).
+    """
+
+    runs: tuple[Run, ...]
+    weights: pd.DataFrame
+
+
+def tried_of(frame: pd.DataFrame) -> Tried:
+    """Return the tune runs that were measured."""
+    measured = (frame["stage"] == "tune") & frame["final"] & frame["val_score"].notna() & (frame["epochs_factor"] == 1)
+    rows = frame.reindex(columns=_COLUMNS)[measured]  # a study without the factor has no such column
+    starts = {name: _start(name) for name in rows["weights"].unique() if name == "last" or name.startswith("swa@")}
+    rows = pd.DataFrame(
+        {
+            "run": rows["run_id"].factorize(sort=True)[0],
+            **rows[["cell", "family"]].astype("category"),  # few names in many rows
+            **rows[["trial", "learning_rate", "rho", "weight_decay"]],
+            "start": rows["weights"].map(starts).astype("float64"),
+            "score": rows["val_score"],
+        }
+    ).dropna(subset="start")
+    rows = rows.sort_values(["cell", "family", "trial", "run", "start"], ignore_index=True)
+    best = rows[::-1].groupby("run")["score"].idxmax()  # from the end: the first of equal scores is taken
+    return Tried(tuple(map(Run._make, rows_of(rows.loc[best.sort_values()], Run._fields))), rows)
 
 
 def _start(weights: str) -> float:

@@ -85,7 +85,7 @@ def test_a_score_is_written_as_its_axis_counts(value: float | None, accuracy: st
 
 
 def test_no_percent_sign_stands_behind_a_score_that_is_no_share(regression, charts, page) -> None:
-    starts = {start_words(start) for run in tried_of(regression.frame) for start, _ in run.scores}  # of the epochs
+    starts = set(map(start_words, tried_of(regression.frame).weights["start"]))  # of the epochs
     for id_ in charts.keys() - set(OF_SHARES):
         entries = " ".join(entry.text for row in charts[id_].table.rows for entry in row)
         assert set(PERCENTAGE.findall(drawn_words(charts[id_]) + entries)) <= starts, id_

@@ -33,41 +33,45 @@ def made(make):
 
 
 def test_every_tune_run_is_there_with_all_its_averages(made) -> None:
-    runs = tried_of(made.frame)
+    tried = tried_of(made.frame)
     tune = made.frame[(made.frame["stage"] == "tune") & (made.frame["epochs_factor"] == 1)]
-    assert len(runs) == tune["run_id"].nunique()
-    run = runs[0]
+    assert len(tried.runs) == tune["run_id"].nunique()
+    run, scores = tried.runs[0], tried.weights[tried.weights["run"] == tried.weights["run"].iloc[0]]
     rows = tune[
         (tune["cell"] == run.cell) & (tune["family"] == run.family) & (tune["trial"] == run.trial) & tune["final"]
     ]
-    assert sorted(score for _, score in run.scores) == sorted(rows["val_score"])
-    assert dict(run.scores)[LAST] == rows.loc[rows["weights"] == "last", "val_score"].item()
-    assert run.best[1] == rows["val_score"].max()
+    assert sorted(scores["score"]) == sorted(rows["val_score"])
+    assert scores["score"][scores["start"] == LAST].item() == rows["val_score"][rows["weights"] == "last"].item()
+    assert run.score == rows["val_score"].max()
 
 
-def test_last_weights_win_ties() -> None:
-    run = tried_of(frame_of([]))
-    assert run == ()
+def test_last_weights_win_ties(made) -> None:
+    level = made.frame.assign(val_score=0.5)
+    assert {run.start for run in tried_of(level).runs} == {LAST}
+    assert tried_of(frame_of([])).runs == ()
+
+
+def test_a_start_is_a_share_or_the_last_weights() -> None:
     assert start_words(LAST) == "last"
     assert start_words(0.75) == "75\u202f%"
 
 
 def test_the_map_of_rho_and_start_holds_the_selected_pair(made) -> None:
-    maps = rho_start.maps_of(tried_of(made.frame), made.findings.selections, made.cells)
+    maps = rho_start.maps_of(tried_of(made.frame).weights, made.findings.selections, made.cells)
     assert {one.family for one in maps} == {"sam"}
     assert [one.cell for one in maps] == [cell.label for cell in made.cells.values()]
     for one in maps:
         assert one.runs == 20
         assert len(one.points) == 20 * 6
-        chosen = max(one.points, key=lambda point: point.score)
-        assert one.best == chosen.score
-        assert one.chosen in {(p.rho, p.start) for p in one.points if p.score == one.best}
+        best = one.points[one.points["score"] == one.best]
+        assert one.best == one.points["score"].max()
+        assert one.chosen in set(zip(best["rho"], best["start"], strict=True))
         assert one.drawn_every == 1
 
 
 def test_the_map_is_drawn_with_at_most_300_markers(made, monkeypatch) -> None:
     monkeypatch.setattr(rho_start, "MOST_DRAWN", 50)
-    figure, _ = rho_start.figure_of(rho_start.maps_of(tried_of(made.frame), (), made.cells), ACCURACY)
+    figure, _ = rho_start.figure_of(rho_start.maps_of(tried_of(made.frame).weights, (), made.cells), ACCURACY)
     assert max(len(trace.x) for trace in figure.data) <= 50
 
 
@@ -81,20 +85,18 @@ def test_rho_zero_stands_apart_on_its_axis() -> None:
 
 
 def test_the_best_quarter_is_the_best_quarter(made) -> None:
-    for bundle in parallel.bundles_of(tried_of(made.frame), made.cells):
-        best = [run for run in bundle.runs if run.best[1] >= bundle.cut]
+    for bundle in parallel.bundles_of(tried_of(made.frame).runs, made.cells):
+        best = [run for run in bundle.runs if run.score >= bundle.cut]
         assert len(best) >= math.ceil(len(bundle.runs) / 4)
-        assert min(run.best[1] for run in best) > max(
-            (run.best[1] for run in bundle.runs if run not in best), default=-1.0
-        )
-    tally = parallel.best_families(parallel.bundles_of(tried_of(made.frame), made.cells))
+        assert min(run.score for run in best) > max((run.score for run in bundle.runs if run not in best), default=-1.0)
+    tally = parallel.best_families(parallel.bundles_of(tried_of(made.frame).runs, made.cells))
     assert {family: total for family, (_, total) in tally.items()} == {"base": 80, "sam": 80}
 
 
 def test_weight_decay_has_an_axis_where_it_is_searched(make, made) -> None:
-    runs = tried_of(made.frame)
+    runs = tried_of(made.frame).runs
     assert [setting.name for setting in parallel.settings_of(runs)] == ["learning rate", "rho"]
-    decayed = [replace(run, weight_decay=10.0 ** -(1 + run.trial % 3)) for run in runs]
+    decayed = [run._replace(weight_decay=10.0 ** -(1 + run.trial % 3)) for run in runs]
     settings = parallel.settings_of(decayed)
     assert [setting.name for setting in settings] == ["learning rate", "rho", "weight decay"]
     assert settings[2].ends == ("0.001", "0.1")
