@@ -24,7 +24,7 @@ def figures_of(study: "Study") -> dict[str, go.Figure]:
     cells = cells_of(findings, study.frame)
     lines, planes = read_lines(study.folder), read_planes(study.folder)
     charts = charts_of(findings, study.frame, cells, study.records, lines, planes)
-    return {name: _alone(chart.figure, chart.heading) for name, chart in charts.items()}
+    return {name: _alone(chart.figure.as_plotly(), chart.heading) for name, chart in charts.items()}
 
 
 def _alone(figure: go.Figure, heading: str) -> go.Figure:
@@ -32,8 +32,7 @@ def _alone(figure: go.Figure, heading: str) -> go.Figure:
     title = theme.wrapped(heading, _TITLE_CHARACTERS)
     more = _TITLE_LINE_PX * (title.count("<br>") + 2)
     margin = figure.layout.margin.t or 0
-    return go.Figure(figure).update_layout(
-        template=theme.TEMPLATE,
+    return figure.update_layout(
         title={
             "text": title,
             "font": {"size": 14},

@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from dashboards import theme
@@ -69,12 +68,9 @@ def figures_json(charts: Iterable[Chart]) -> str:
             "config": CONFIG,
             "dark": theme.DARK,
             "template": theme.TEMPLATE.to_plotly_json(),
-            "charts": {chart.id: _figure(chart.figure) | {"narrow": chart.narrow} for chart in charts},
+            "charts": {
+                chart.id: {"data": chart.figure.data, "layout": chart.figure.layout, "narrow": chart.narrow}
+                for chart in charts
+            },
         }
     )
-
-
-def _figure(figure: go.Figure) -> dict[str, object]:
-    plain = figure.to_plotly_json()
-    layout = {name: value for name, value in plain["layout"].items() if name != "template"}
-    return {"data": plain["data"], "layout": layout}

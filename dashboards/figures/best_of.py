@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import (
@@ -18,7 +16,7 @@ from dashboards.figures.panels import (
     lay_out,
     shares_stay_shares,
 )
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 from dashboards.limits import most
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
@@ -103,13 +101,13 @@ def _ends(curve: BestOf, against: Against) -> tuple[float, ...]:
     return curve.trials if against == "trials" else curve.cost
 
 
-def figure_of(curves: Sequence[BestOf], against: Against, score: Score) -> tuple[go.Figure, Arrangement]:
+def figure_of(curves: Sequence[BestOf], against: Against, score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a problem: a line a search, the edges of its band thin and dotted."""
     curves = [curve for curve in curves if theme.known(_ends(curve, against)[-1])]
     names = list(dict.fromkeys(curve.cell for curve in curves))
     logarithmic = max(curve.trials[-1] for curve in curves) > MOST_LINEAR
     points = most(MOST_POINTS, len(names), AMPLE)
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     for panel, name in enumerate(names):
         here = [thinned(curve, points) for curve in curves if curve.cell == name]
@@ -151,7 +149,7 @@ def shown(curves: Sequence[BestOf]) -> tuple[float, float]:
     return shares_stay_shares(min(values) - room, max(values) + room, values)
 
 
-def _band(curve: BestOf, against: Against, panel: int) -> go.Scatter:
+def _band(curve: BestOf, against: Against, panel: int) -> Trace:
     """Draw both edges of a band, untinted: with few trials the tints of all methods would fill the panel."""
     xs = theme.rounded(_ends(curve, against))
     low, high = (theme.rounded([theme.in_points(v) for v in values]) for values in (curve.low, curve.high))
@@ -165,7 +163,7 @@ def _band(curve: BestOf, against: Against, panel: int) -> go.Scatter:
     )
 
 
-def _line(curve: BestOf, against: Against, panel: int, score: Score) -> go.Scatter:
+def _line(curve: BestOf, against: Against, panel: int, score: Score) -> Trace:
     style = theme.style_of(curve.method)
     filled = curve.epochs_factor == 1
     return scatter(

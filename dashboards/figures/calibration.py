@@ -4,13 +4,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures import dots
 from dashboards.figures.confirmed import Confirmed, standing_for
 from dashboards.figures.panels import Arrangement
+from dashboards.figures.traces import Figure
 from dashboards.tables import Column, Entry, Table, numeric
 from study.stats import Estimate, estimate
 
@@ -67,7 +66,7 @@ def lower_than(data: Sequence[Calibration], baseline: str) -> dict[str, tuple[in
     return tally
 
 
-def figure_of(data: Sequence[Calibration]) -> tuple[go.Figure, Arrangement]:
+def figure_of(data: Sequence[Calibration]) -> tuple[Figure, Arrangement]:
     """Draw two panels, calibration error and loss: one row a problem, a marker a method, every seed a tick."""
     errors = [
         dots.Dot(

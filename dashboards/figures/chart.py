@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import plotly.graph_objects as go
-
 from dashboards.figures.panels import Arrangement
+from dashboards.figures.traces import Figure
 from dashboards.tables import Table
 
 
@@ -44,11 +43,11 @@ class Chart:
     reading: str
     caption: str
     keys: tuple[Key, ...]
-    figure: go.Figure
+    figure: Figure
     narrow: Arrangement
     table: Table
 
     @property
     def heights(self) -> tuple[int, int]:
         """Pixels to reserve on a wide and on a narrow screen, so that nothing moves when the chart is drawn."""
-        return int(self.figure.layout.height), int(str(self.narrow["height"]))
+        return int(self.figure.layout["height"]), int(str(self.narrow["height"]))

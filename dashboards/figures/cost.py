@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.confirmed import Confirmed
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out, window
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.methods import METHODS
@@ -85,13 +83,13 @@ def _compared(options: list[Option], baseline: str) -> list[Option]:
     ]
 
 
-def figure_of(options: tuple[Option, ...], baseline: str, score: Score) -> tuple[go.Figure, Arrangement]:
+def figure_of(options: tuple[Option, ...], baseline: str, score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a cell: score against cost, a line along the baseline's epochs."""
     names = list(dict.fromkeys(option.cell for option in options))
     ends = [_ends(options, name) for name in names]
     span = max(high - low for low, high in ends)
     most = max(option.relative for option in options)
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     for panel, (name, (low, high)) in enumerate(zip(names, ends, strict=True)):
         here = [option for option in options if option.cell == name]
@@ -134,9 +132,7 @@ def _ends(options: tuple[Option, ...], cell: str) -> tuple[float, float]:
     return min(foot(values), *(option.mean for option in here)), max(values)
 
 
-def _traces(
-    placed: list[tuple[Option, float]], floor: float, panel: int, score: Score
-) -> tuple[go.Scatter, go.Scatter]:
+def _traces(placed: list[tuple[Option, float]], floor: float, panel: int, score: Score) -> tuple[Trace, Trace]:
     colors = [theme.style_of(option.method).color for option, _ in placed]
     seeds = scatter(
         x=theme.rounded([x for option, x in placed for _ in option.scores]),

@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.confirmed import Confirmed, standing_for
@@ -19,7 +17,7 @@ from dashboards.figures.panels import (
     lay_out,
     shares_stay_shares,
 )
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 from dashboards.limits import most
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
@@ -106,10 +104,10 @@ def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Cur
     return tuple(curves)
 
 
-def figure_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Score) -> tuple[go.Figure, Arrangement]:
+def figure_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a cell; a band is the interval of the mean, the shade the epochs that are averaged."""
     names = list(dict.fromkeys(curve.cell for curve in curves))
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     shapes: list[dict[str, object]] = []
     for panel, name in enumerate(names):
@@ -147,7 +145,7 @@ def _shade(averages: Sequence[Averaged], panel: int) -> list[dict[str, object]]:
     return shapes
 
 
-def _end(average: Averaged, position: int, span: tuple[float, float], panel: int, score: Score) -> go.Scatter:
+def _end(average: Averaged, position: int, span: tuple[float, float], panel: int, score: Score) -> Trace:
     """Draw where an average ends, just right of the last epoch; its interval is cut at the panel."""
     style = theme.style_of(average.method)
     low, high = average.ci95 if theme.known(average.ci95[0]) else (average.mean, average.mean)
@@ -186,7 +184,7 @@ def shown(curves: Sequence[Curve], ends: Sequence[float] = ()) -> tuple[float, f
     return shares_stay_shares(low, min(max([top, *bands]), top + room), means)
 
 
-def _traces(curve: Curve, panel: int, score: Score) -> list[go.Scatter]:
+def _traces(curve: Curve, panel: int, score: Score) -> list[Trace]:
     style = theme.style_of(curve.method)
     floor, roof = shares_stay_shares(-math.inf, math.inf, curve.mean)
     known = [

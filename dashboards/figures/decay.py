@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell, words_of
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchors, axis, lay_out
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -66,9 +64,9 @@ def _ends(entries: tuple[DecayByAveraging, ...], group: str) -> tuple[float, flo
     return min(values), max(values)
 
 
-def figure_of(decay: Decay, score: Score) -> tuple[go.Figure, Arrangement]:
+def figure_of(decay: Decay, score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a group: an open marker for the last weights, a filled one for their average."""
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     heights = {row: len(decay.rows) - 1 - index for index, row in enumerate(decay.rows)}
     for panel, group in enumerate(decay.groups):
@@ -97,7 +95,7 @@ def figure_of(decay: Decay, score: Score) -> tuple[go.Figure, Arrangement]:
     return lay_out(traces, [theme.wrapped(group, 44) for group in decay.groups], grid, axes)
 
 
-def _dumbbells(entries: list[DecayByAveraging], heights: Mapping[str, int], panel: int, score: Score) -> go.Scatter:
+def _dumbbells(entries: list[DecayByAveraging], heights: Mapping[str, int], panel: int, score: Score) -> Trace:
     last = theme.style_of(last_of(entries[0].family))
     averaged = theme.style_of(averaged_method(entries[0].family))
     labels, hovers = [], []

@@ -8,11 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchors, axis, lay_out, marker, whiskers
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -43,7 +41,7 @@ class Scale:
     holds: float | None = None
 
 
-def figure_of(dots: Sequence[Dot], scales: Mapping[str, Scale], *, columns: int = 3) -> tuple[go.Figure, Arrangement]:
+def figure_of(dots: Sequence[Dot], scales: Mapping[str, Scale], *, columns: int = 3) -> tuple[Figure, Arrangement]:
     """Draw the panels in the order of ``scales``, without those that have no marker."""
     panels = [panel for panel in scales if any(dot.panel == panel for dot in dots)]
     rows = list(dict.fromkeys(dot.row for dot in dots))
@@ -51,7 +49,7 @@ def figure_of(dots: Sequence[Dot], scales: Mapping[str, Scale], *, columns: int 
     heights = {row: len(rows) - 1 - index for index, row in enumerate(rows)}
     abreast = max(len({(dot.method, dot.filled) for dot in dots if dot.row == row}) for row in rows)
     step = 0.76 / len(looks) if abreast > 1 else 0.0
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     for panel, name in enumerate(panels):
         here = [dot for dot in dots if dot.panel == name]
@@ -129,7 +127,7 @@ def tick_words(value: float) -> str:
 
 def _traces(
     dots: Sequence[Dot], heights: Sequence[float], span: tuple[float, float], scale: Scale, panel: int
-) -> list[go.Scatter]:
+) -> list[Trace]:
     pairs = list(zip(dots, heights, strict=True))
     known = [(dot, height) for dot, height in pairs if theme.known(dot.mean)]
     if not pairs:

@@ -7,11 +7,9 @@ then the paper, light or dark, and the ink reads on every field.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 
 _GAP = 0.03  # of a field, on each side
 _MOST_COLUMNS_WITH_TEXT = 10
@@ -39,9 +37,9 @@ class Matrix:
 
 def figure_of(
     matrices: Sequence[Matrix], rows: Sequence[str], columns: Sequence[str], *, x_title: str = "", row_height: int = 46
-) -> tuple[go.Figure, Arrangement]:
+) -> tuple[Figure, Arrangement]:
     """Draw one panel a matrix; all share their rows (the first on top) and columns, whose names are made safe here."""
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     shapes: list[dict[str, object]] = []
     axes: Axes = {}
     characters = max(5, min(13, _NARROW_CHARACTERS // max(1, len(columns))))
@@ -71,7 +69,7 @@ def figure_of(
         }
     grid = _grid(len(matrices), down, across, row_height)
     figure, narrow = lay_out(traces, [matrix.title for matrix in matrices], grid, axes, shapes=shapes)
-    figure.layout.hoverdistance = 40  # a pointer anywhere in a field finds it
+    figure.layout["hoverdistance"] = 40  # a pointer anywhere in a field finds it
     return figure, narrow
 
 
@@ -96,7 +94,7 @@ def _shape(field: Field, rows: int, panel: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _texts(fields: Sequence[Field], rows: int, panel: int, *, written: bool) -> go.Scatter:
+def _texts(fields: Sequence[Field], rows: int, panel: int, *, written: bool) -> Trace:
     return scatter(
         x=[field.column for field in fields],
         y=[rows - 1 - field.row for field in fields],

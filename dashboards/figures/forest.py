@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.effects import Distinct, distinct
 from dashboards.figures import pooled
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out, marker, whiskers
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -97,10 +95,10 @@ def range_of(forest: Forest) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def figure_of(forest: Forest, score: Score) -> tuple[go.Figure, Arrangement]:
+def figure_of(forest: Forest, score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a method, one row a cell: filled for the primary budget, open for the other."""
     both = any(forest.primary_budget not in mark.budgets for mark in forest.marks)
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     for panel, method in enumerate(forest.methods):
         for primary in (True, False) if both else (True,):
@@ -165,7 +163,7 @@ def _backdrop(forest: Forest) -> list[dict[str, object]]:
     return shapes
 
 
-def _traces(forest: Forest, marks: list[Mark], panel: int, primary: bool, offset: float) -> list[go.Scatter]:
+def _traces(forest: Forest, marks: list[Mark], panel: int, primary: bool, offset: float) -> list[Trace]:
     style = theme.style_of(marks[0].method)
     heights = {cell: len(forest.cells) - 1 - row for row, cell in enumerate(forest.cells)}
     low, high = range_of(forest)

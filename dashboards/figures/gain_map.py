@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell, words_of
 from dashboards.figures import fields
 from dashboards.figures.panels import Arrangement
+from dashboards.figures.traces import Figure
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -93,7 +92,7 @@ def _order(value: FactorValue) -> tuple[bool, float, str]:
     return (not number, float(value) if number else 0.0, str(value))
 
 
-def figure_of(data: GainMap, score: Score) -> tuple[go.Figure, Arrangement]:
+def figure_of(data: GainMap, score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a method over two factors, or one panel with the methods as columns."""
     if not data.factor:
         matrices = [fields.Matrix(f"mean gain, {score.points}", tuple(_field(data, gain) for gain in data.gains))]

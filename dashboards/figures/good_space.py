@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures import dots
 from dashboards.figures.panels import Arrangement
+from dashboards.figures.traces import Figure
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -48,7 +47,7 @@ def means_of(shares: Sequence[GoodShare]) -> dict[str, float]:
     return {method: sum(values) / len(values) for method, values in found.items()}
 
 
-def figure_of(shares: Sequence[GoodShare]) -> tuple[go.Figure, Arrangement]:
+def figure_of(shares: Sequence[GoodShare]) -> tuple[Figure, Arrangement]:
     """Draw one row a problem, a marker a method."""
     marks = [
         dots.Dot(

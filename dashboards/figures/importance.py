@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.figures import dots
 from dashboards.figures.panels import Arrangement
+from dashboards.figures.traces import Figure
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
 from study.stats import Importance
@@ -31,7 +30,7 @@ def deciding(importances: Sequence[Importance]) -> dict[str, tuple[str, float]]:
     return {i.method: max(i.shares, key=lambda pair: pair[1]) for i in importances if len(i.shares) > 1}
 
 
-def figure_of(importances: Sequence[Importance]) -> tuple[go.Figure, Arrangement]:
+def figure_of(importances: Sequence[Importance]) -> tuple[Figure, Arrangement]:
     """Draw one row a hyper-parameter, a marker a method."""
     names = sorted({name for importance in importances for name, _ in importance.shares}, key=_ORDER.index)
     marks = [

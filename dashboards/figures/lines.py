@@ -5,12 +5,10 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, grid_of_cells, lay_out
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings.quantities import barrier
 from study.methods import METHODS
@@ -77,12 +75,12 @@ def drawn_of(ways: Sequence[Way], limit: int = MOST_DRAWN) -> tuple[Way, ...]:
     return tuple(way for way in ways if (way.cell, way.start) in kept)
 
 
-def figure_of(ways: Sequence[Way]) -> tuple[go.Figure, Arrangement]:
+def figure_of(ways: Sequence[Way]) -> tuple[Figure, Arrangement]:
     """Draw one panel a cell and baseline: all seeds thin, their mean thick; test loss dashed."""
     panels: dict[tuple[str, str], list[Way]] = {}
     for way in ways:
         panels.setdefault((way.cell, way.start), []).append(way)
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     for panel, ((_, start), here) in enumerate(panels.items()):
         for way in here:
@@ -100,7 +98,7 @@ def figure_of(ways: Sequence[Way]) -> tuple[go.Figure, Arrangement]:
     return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="loss, nats")
 
 
-def _traces(way: Way, losses: Sequence[Sequence[float]], panel: int, part: str) -> list[go.Scatter]:
+def _traces(way: Way, losses: Sequence[Sequence[float]], panel: int, part: str) -> list[Trace]:
     color, dash = theme.style_of(way.end).color, "solid" if part == "train" else "dash"
     thin_x = [alpha for _ in losses for alpha in (*way.alphas, None)]
     thin_y = [value for one in losses for value in (*theme.rounded(one), None)]

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures import dots
 from dashboards.figures.panels import Arrangement
+from dashboards.figures.traces import Figure
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -49,7 +48,7 @@ def flattery_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Flattery
     )
 
 
-def figure_of(data: Sequence[Flattery], score: Score) -> tuple[go.Figure, Arrangement]:
+def figure_of(data: Sequence[Flattery], score: Score) -> tuple[Figure, Arrangement]:
     """Draw one row a method: the mean with its interval, every problem a small tick."""
     marks = [
         dots.Dot(

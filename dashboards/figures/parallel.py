@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, foot, lay_out
 from dashboards.figures.radii import Radii, radii_of
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 from dashboards.figures.tried import LAST, Run, start_words
 from dashboards.limits import most
 from dashboards.score import Score
@@ -91,11 +89,11 @@ def best_families(bundles: Iterable[Bundle]) -> dict[str, tuple[int, int]]:
     return tally
 
 
-def figure_of(bundles: tuple[Bundle, ...], score: Score) -> tuple[go.Figure, Arrangement]:
+def figure_of(bundles: tuple[Bundle, ...], score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a problem: an upright axis a setting, one line a run, the best quarter strong."""
     settings = settings_of([run for bundle in bundles for run in bundle.runs])
     names = [*(setting.name for setting in settings), "averaged from", "validation"]
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     shapes: list[dict[str, object]] = []
     for panel, bundle in enumerate(bundles):
@@ -139,7 +137,7 @@ def heights(run: Run, bundle: Bundle, settings: Sequence[Setting]) -> list[float
 
 def _lines(
     bundle: Bundle, runs: list[Run], settings: Sequence[Setting], panel: int, score: Score, *, strong: bool
-) -> go.Scatter:
+) -> Trace:
     style, count = theme.style_of(last_of(runs[0].family)), len(settings) + 2
     silent = [""] * (count - 1)  # the words stand at the score alone: at every axis they would be most of the chart
     return scatter(
@@ -158,7 +156,7 @@ def _lines(
     )
 
 
-def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int, score: Score) -> go.Scatter:
+def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int, score: Score) -> Trace:
     """Write what the lower and the upper end of every axis stand for."""
     texts = [
         *(setting.ends for setting in settings),

@@ -6,12 +6,10 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
-from dashboards.figures.traces import contour, scatter
+from dashboards.figures.traces import Figure, Trace, contour, scatter
 from dashboards.tables import Column, Entry, Table, numeric
 from study.records import PlaneRecord
 
@@ -81,9 +79,9 @@ def _plane(record: PlaneRecord, cell: str) -> Plane:
     )
 
 
-def figure_of(planes: Sequence[Plane]) -> tuple[go.Figure, Arrangement]:
+def figure_of(planes: Sequence[Plane]) -> tuple[Figure, Arrangement]:
     """Draw two panels a plane, training and test loss: the higher the loss, the stronger the grey, on a log scale."""
-    traces: list[go.Contour | go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     titles = []
     for number, plane in enumerate(planes):
@@ -110,7 +108,7 @@ def _axes(plane: Plane, panel: int) -> tuple[dict[str, object], dict[str, object
     return x, y
 
 
-def _relief(plane: Plane, part: str, losses: Rows, panel: int) -> go.Contour:
+def _relief(plane: Plane, part: str, losses: Rows, panel: int) -> Trace:
     logarithmic = min(map(min, losses)) > 0
     heights = [[math.log10(loss) if logarithmic else loss for loss in row] for row in losses]
     return contour(
@@ -127,7 +125,7 @@ def _relief(plane: Plane, part: str, losses: Rows, panel: int) -> go.Contour:
     )
 
 
-def _paths(plane: Plane, panel: int) -> list[go.Scatter]:
+def _paths(plane: Plane, panel: int) -> list[Trace]:
     return [
         scatter(
             x=theme.rounded([x for x, _ in points]),
@@ -146,7 +144,7 @@ def _paths(plane: Plane, panel: int) -> list[go.Scatter]:
     ]
 
 
-def _corners(plane: Plane, panel: int) -> list[go.Scatter]:
+def _corners(plane: Plane, panel: int) -> list[Trace]:
     return [
         scatter(
             x=theme.rounded([x]),

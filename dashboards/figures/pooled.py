@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import short_budget
 from dashboards.figures.panels import anchors, marker
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Trace, scatter
 from dashboards.tables import Entry
 from study.findings import Findings
 from study.stats import Synthesis
@@ -59,7 +57,7 @@ def widened(summaries: tuple[Summary, ...], low: float, high: float) -> tuple[fl
     return max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
 
 
-def traces(summary: Summary, height: float, span: tuple[float, float], panel: int, *, filled: bool) -> list[go.Scatter]:
+def traces(summary: Summary, height: float, span: tuple[float, float], panel: int, *, filled: bool) -> list[Trace]:
     """Draw one summary: thin line for a new problem, thick line for the mean, and the method's marker."""
     style = theme.style_of(summary.method)
     drawn = [(summary.prediction95, 1.0), (summary.ci95, 4.0)]

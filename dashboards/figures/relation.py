@@ -9,15 +9,13 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.confirmed import records_by_selection, standing_for
 from dashboards.figures.dots import ticks
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
 from dashboards.figures.sharpness import probed
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -98,13 +96,13 @@ def adjusted_slope(points: Sequence[Point]) -> Slope | None:
     return slope if theme.known(slope.slope) else None
 
 
-def figure_of(relations: Sequence[Relation], score: Score) -> tuple[go.Figure, Arrangement]:
+def figure_of(relations: Sequence[Relation], score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a method: sharpness over the baseline's across, gain up; axes shared."""
     points = [point for relation in relations for point in relation.points]
     ratios, gains = [p.ratio for p in points] + [1.0], [p.gain for p in points] + [0.0]
     low, high = min(ratios) / 1.3, max(ratios) * 1.3
     room = 0.1 * max(max(gains) - min(gains), 0.01)
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     shapes: list[dict[str, object]] = []
     for panel, relation in enumerate(relations):
@@ -140,7 +138,7 @@ def _guides(panel: int) -> list[dict[str, object]]:
     ]
 
 
-def _trace(relation: Relation, panel: int) -> go.Scatter:
+def _trace(relation: Relation, panel: int) -> Trace:
     style = theme.style_of(relation.method)
     return scatter(
         x=theme.rounded([point.ratio for point in relation.points]),

@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.confirmed import records_by_selection, standing_for
 from dashboards.figures.panels import Arrangement, Axes, anchor, anchors, axis, grid_of_cells, lay_out
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 from dashboards.tables import Column, Entry, Table, numeric
 from study.records import Reliability, RunRecord
 from study.selection import Selection
@@ -86,10 +84,10 @@ def _bins(measured: Sequence[Reliability]) -> tuple[Bin, ...]:
     return tuple(bins)
 
 
-def figure_of(diagrams: Sequence[Diagram]) -> tuple[go.Figure, Arrangement]:
+def figure_of(diagrams: Sequence[Diagram]) -> tuple[Figure, Arrangement]:
     """Draw one panel a problem: a line a method, the diagonal is perfect calibration."""
     names = list(dict.fromkeys(diagram.cell for diagram in diagrams))
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     shapes: list[dict[str, object]] = []
     for panel, name in enumerate(names):
@@ -108,7 +106,7 @@ def figure_of(diagrams: Sequence[Diagram]) -> tuple[go.Figure, Arrangement]:
     return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="test accuracy, %", shapes=shapes)
 
 
-def _trace(diagram: Diagram, panel: int) -> go.Scatter:
+def _trace(diagram: Diagram, panel: int) -> Trace:
     style, shown = theme.style_of(diagram.method), diagram.shown
     ends = [found.ci95 if theme.known(found.ci95[0]) else (found.accuracy, found.accuracy) for found in shown]
     return scatter(

@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchor, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.radii import Radii, radii_of
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 from dashboards.limits import most
 from dashboards.score import Score
 from dashboards.tables import MOST_MADE, Column, Entry, Table, numeric
@@ -80,10 +78,10 @@ def best_of_bins(rho: tuple[float, ...], scores: tuple[float, ...]) -> tuple[tup
     return tuple(best[part] for part in sorted(best))
 
 
-def figure_of(responses: tuple[Response, ...], score: Score) -> tuple[go.Figure, Arrangement]:
+def figure_of(responses: tuple[Response, ...], score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a cell, rho on a log axis; rho = 0 stands apart at its left end."""
     radii = radii_of([rho for response in responses for rho in response.rho])
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     shapes: list[dict[str, object]] = []
     for panel, response in enumerate(responses):
@@ -120,7 +118,7 @@ def _lines(response: Response, panel: int) -> list[dict[str, object]]:
     return lines
 
 
-def _traces(response: Response, panel: int, radii: Radii, score: Score) -> list[go.Scatter]:
+def _traces(response: Response, panel: int, radii: Radii, score: Score) -> list[Trace]:
     traces = []
     for (name, method), best in zip(_SERIES, (response.best_last, response.best_averaged), strict=True):
         style = theme.style_of(method)

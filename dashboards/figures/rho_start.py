@@ -6,14 +6,13 @@ from itertools import islice
 from typing import NamedTuple
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.radii import Radii, radii_of
 from dashboards.figures.rows import rows_of
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 from dashboards.figures.tried import LAST, start_words
 from dashboards.limits import most
 from dashboards.score import Score
@@ -87,11 +86,11 @@ def _map(cell: str, family: str, points: pd.DataFrame, chosen: tuple[float, floa
     return StartMap(cell, family, runs, points, foot(scores), max(scores), chosen, -(-len(points) // drawn))
 
 
-def figure_of(maps: tuple[StartMap, ...], score: Score) -> tuple[go.Figure, Arrangement]:
+def figure_of(maps: tuple[StartMap, ...], score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a map: rho across, start up, the stronger the colour the better the score."""
     radii = radii_of(rho for one in maps for rho in one.points["rho"].unique())
     low = min((start for one in maps for start in one.points["start"].unique() if start != LAST), default=0.5)
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     ticks = [start for start in (0.2, 0.4, 0.6, 0.8) if start >= low - 0.04]
     for panel, one in enumerate(maps):
@@ -107,7 +106,7 @@ def figure_of(maps: tuple[StartMap, ...], score: Score) -> tuple[go.Figure, Arra
     return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="averaging starts at")
 
 
-def _traces(one: StartMap, radii: Radii, panel: int, score: Score) -> list[go.Scatter]:
+def _traces(one: StartMap, radii: Radii, panel: int, score: Score) -> list[Trace]:
     shown = _points(one.points[:: one.drawn_every].sort_values("score", kind="stable"))  # the best lie on top
     span = max(one.best - one.floor, 1e-9)
     points = scatter(

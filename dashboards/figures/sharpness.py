@@ -5,13 +5,12 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures import dots
 from dashboards.figures.confirmed import records_by_selection, standing_for
 from dashboards.figures.panels import Arrangement
+from dashboards.figures.traces import Figure
 from dashboards.tables import Column, Entry, Table, numeric
 from study.methods import METHODS
 from study.records import RunRecord
@@ -100,7 +99,7 @@ def against_baseline(data: Iterable[Sharpness], measure: str) -> dict[str, tuple
     return {method: (math.exp(sum(logs) / len(logs)), len(logs)) for method, logs in ratios.items()}
 
 
-def figure_of(data: Sequence[Sharpness]) -> tuple[go.Figure, Arrangement]:
+def figure_of(data: Sequence[Sharpness]) -> tuple[Figure, Arrangement]:
     """Draw one panel a measure on a log axis, one row a cell, the methods of a cell below each other."""
     marks = [dots.Dot(MEASURES[s.measure], s.cell, s.method, s.mean, s.ci95, s.values, _hover(s)) for s in data]
     scales = {words: dots.Scale(log=True) for words in MEASURES.values()}

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out, window
-from dashboards.figures.traces import scatter
+from dashboards.figures.traces import Figure, Trace, scatter
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -72,9 +70,9 @@ def _ends(pairs: tuple[Pair, ...], cell: str) -> tuple[float, float]:
     return min(foot(values), *(v for pair in here for v in pair.means)), max(values)
 
 
-def figure_of(slopes: Slopes, score: Score) -> tuple[go.Figure, Arrangement]:
+def figure_of(slopes: Slopes, score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a cell, one pair of positions a family; every panel spans the same number of points."""
-    traces: list[go.Scatter] = []
+    traces: list[Trace] = []
     axes: Axes = {}
     for panel, cell in enumerate(slopes.cells):
         ticks: dict[float, str] = {}
@@ -97,7 +95,7 @@ def figure_of(slopes: Slopes, score: Score) -> tuple[go.Figure, Arrangement]:
     return lay_out(traces, titles, grid, axes, y_title=score.axis("test"))
 
 
-def _traces(pair: Pair, start: float, floor: float, panel: int, score: Score) -> list[go.Scatter]:
+def _traces(pair: Pair, start: float, floor: float, panel: int, score: Score) -> list[Trace]:
     ends = [start, start + _PAIR_WIDTH]
     last, averaged = theme.style_of(pair.last_name), theme.style_of(pair.averaged_name)
     seeds = scatter(

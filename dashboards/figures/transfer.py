@@ -8,12 +8,11 @@ import statistics
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures import fields
 from dashboards.figures.panels import Arrangement
+from dashboards.figures.traces import Figure
 from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -83,7 +82,7 @@ def _between(t: Transfer, kept: Set[str]) -> Transfer:
     )
 
 
-def figure_of(transfers: Sequence[Transfer]) -> tuple[go.Figure, Arrangement]:
+def figure_of(transfers: Sequence[Transfer]) -> tuple[Figure, Arrangement]:
     """Draw one panel a method, problems numbered; the last row is what a blind quarter of the trials costs."""
     most = max(v for t in transfers for row in (*t.regret, t.chance) for v in row)
     names = list(dict.fromkeys(cell for t in transfers for cell in t.cells))

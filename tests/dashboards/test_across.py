@@ -34,8 +34,8 @@ def test_a_wide_prediction_does_not_flatten_the_forest() -> None:
     summary = pooled.Summary("SAM", ("E",), 3, 0.01, (-0.5, 0.52), (-9.0, 9.0))
     assert pooled.widened((summary,), -0.02, 0.02) == pytest.approx((-0.04, 0.04))
     traces = pooled.traces(summary, -1.2, (-0.04, 0.04), 0, filled=True)
-    assert [list(trace.marker.size) for trace in traces[:2]] == [[8, 8], [8, 8]]
-    assert list(traces[0].x) == [-4.0, 4.0]
+    assert [trace["marker"]["size"] for trace in traces[:2]] == [[8, 8], [8, 8]]
+    assert traces[0]["x"] == [-4.0, 4.0]
 
 
 def test_slopes_span_the_values_of_the_problems(study) -> None:
@@ -76,5 +76,5 @@ def test_a_band_of_two_seeds_does_not_blow_up_the_axis() -> None:
     curve = curves.Curve("c", "SGD", (1, 2), (0.8, 0.9), (-3.0, -2.0), (4.6, 3.8), (2, 2))
     assert curves.shown([curve]) == pytest.approx((0.7, 1.0))
     figure, _ = curves.figure_of((curve,), (), ACCURACY)
-    assert min(figure.data[0].y) >= 0
-    assert max(figure.data[0].y) <= 100
+    assert min(figure.data[0]["y"]) >= 0
+    assert max(figure.data[0]["y"]) <= 100

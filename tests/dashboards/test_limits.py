@@ -45,8 +45,8 @@ def test_the_map_of_transfers_shows_the_problems_that_lose_most() -> None:
     assert drawn.cells == whole.cells[-transfer.MOST_DRAWN :]
     assert drawn.regret[0][1] == whole.regret[-transfer.MOST_DRAWN][1 - transfer.MOST_DRAWN]
     figure, _ = transfer.figure_of([drawn])
-    assert len(figure.layout.shapes) == (transfer.MOST_DRAWN + 1) * transfer.MOST_DRAWN  # and the blind row
-    assert len(payload.packed(figure.to_json())) < 20_000
+    assert len(figure.layout["shapes"]) == (transfer.MOST_DRAWN + 1) * transfer.MOST_DRAWN  # and the blind row
+    assert len(payload.packed(payload.json_text([figure.data, figure.layout]))) < 20_000
     table = transfer.table_of([whole], ACCURACY, 160)
     assert (len(table.rows), table.total) == (160, 100 * 99)
     assert {row[3].text for row in table.rows} == {"problem 99", "problem 98"}
@@ -79,4 +79,4 @@ def test_markers_of_a_panel_become_fewer_with_more_panels(study) -> None:
         found = rho.responses_of(replace(study.findings, rho_responses=(one,) * panels), study.cells)
         assert {response.drawn_every for response in found} == {every}
         figure, _ = rho.figure_of(found[:1], ACCURACY)
-        assert {len(trace.x) for trace in figure.data if trace.mode == "markers"} == {240 // every}
+        assert {len(trace["x"]) for trace in figure.data if trace["mode"] == "markers"} == {240 // every}

@@ -44,7 +44,7 @@ def words_of(chart: Chart) -> str:
 
 def drawn_words(chart: Chart) -> str:
     """Return all that is written in a chart's figure, and under the pointer there."""
-    return json.dumps([json.loads(chart.figure.to_json()), chart.narrow], ensure_ascii=False)
+    return json.dumps([chart.figure.data, chart.figure.layout, chart.narrow], ensure_ascii=False)
 
 
 @pytest.mark.parametrize(
