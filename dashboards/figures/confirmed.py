@@ -54,7 +54,8 @@ def confirmed_runs(
 ) -> tuple[Confirmed, ...]:
     """Return the confirm runs of every selection that has any. ``families`` names each method's trajectory."""
     # One pass over plain objects: looking for the rows of each selection takes a study of many problems seconds.
-    confirm = frame[(frame["stage"] == "confirm") & (frame["status"] != "failed")]
+    done = (frame["stage"] == "confirm") & (frame["status"] != "failed")
+    confirm = frame.loc[done, [*_CONFIGURATION, "seed", "weights", "final", *End._fields]]
     ends: dict[tuple[object, ...], dict[str, list[End]]] = {}
     last = confirm[confirm["final"]].sort_values("seed")
     for key, weights, end in zip(

@@ -1,8 +1,10 @@
 """What the tune stage tried: each run with its settings and the validation score of its last and averaged weights."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from dashboards.figures.rows import rows_of
@@ -44,13 +46,13 @@ def tried_of(frame: pd.DataFrame) -> Tried:
     """Return the tune runs that were measured."""
     measured = (frame["stage"] == "tune") & frame["final"] & frame["val_score"].notna() & (frame["epochs_factor"] == 1)
     rows = frame.reindex(columns=_COLUMNS)[measured]  # a study without the factor has no such column
-    starts = {name: _start(name) for name in rows["weights"].unique() if name == "last" or name.startswith("swa@")}
+    kinds, names = rows["weights"].factorize()
     rows = pd.DataFrame(
         {
             "run": rows["run_id"].factorize(sort=True)[0],
             **rows[["cell", "family"]].astype("category"),  # few names in many rows
             **rows[["trial", "learning_rate", "rho", "weight_decay"]],
-            "start": rows["weights"].map(starts).astype("float64"),
+            "start": np.array([_start(name) for name in names], dtype="float64")[kinds],
             "score": rows["val_score"],
         }
     ).dropna(subset="start")
@@ -60,7 +62,9 @@ def tried_of(frame: pd.DataFrame) -> Tried:
 
 
 def _start(weights: str) -> float:
-    return LAST if weights == "last" else float(weights.partition("@")[2])
+    """Return from when the weights are averaged, NaN for averages that have no start (EMA, LAWA)."""
+    kind, _, start = weights.partition("@")
+    return LAST if kind == "last" else float(start) if kind == "swa" else math.nan
 
 
 def start_words(start: float) -> str:
