@@ -13,16 +13,17 @@ from dashboards.score import Score
 from dashboards.tables import Column, Entry, Table, numeric
 
 MOST_ROWS = 1000
-_STATUS_ORDER = {"failed": 0, "diverged": 1, "pruned": 2, "completed": 3}
-_STAGE_ORDER = {"confirm": 0, "tune": 1}
+_RANKED = {
+    "status": pd.CategoricalDtype(["failed", "diverged", "pruned", "completed"], ordered=True),
+    "stage": pd.CategoricalDtype(["confirm", "tune"], ordered=True),
+}
 _ORDER = ["status", "stage", "cell", "family", "epochs_factor", "trial", "seed", "run_id"]
 _LONGEST_ERROR = 160
 
 
 def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], score: Score, limit: int = MOST_ROWS) -> Table:
     """Return one row a run: troubled runs first, then confirm, then tune, so that a cap cuts the least."""
-    last = frame.loc[(frame["weights"] == "last") & frame["final"], _ORDER].drop_duplicates("run_id")
-    last = last.assign(status=last["status"].map(_STATUS_ORDER), stage=last["stage"].map(_STAGE_ORDER))
+    last = frame.loc[(frame["weights"] == "last") & frame["final"], _ORDER].astype(_RANKED)
     shown = frame.loc[last.sort_values(_ORDER).index[:limit]]
     table = Table(
         "runs",

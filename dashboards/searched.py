@@ -1,6 +1,6 @@
 """The charts about what was searched: how validation responds to the settings, and which of them decide."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -8,7 +8,7 @@ from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.figures import importance, parallel, rho, rho_start
 from dashboards.figures.chart import Chart, Key
-from dashboards.figures.tried import LAST, Run, tried_of
+from dashboards.figures.tried import LAST, tried_of
 from dashboards.limits import fitted
 from dashboards.score import score_of
 from study.findings import Findings
@@ -101,7 +101,7 @@ def _rho_start(weights: pd.DataFrame, findings: Findings, cells: Mapping[str, Ce
     )
 
 
-def _parallel(runs: Sequence[Run], findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
+def _parallel(runs: pd.DataFrame, findings: Findings, cells: Mapping[str, Cell]) -> Chart | None:
     data = parallel.bundles_of(runs, cells)
     if not data:
         return None
@@ -126,7 +126,7 @@ def _parallel(runs: Sequence[Run], findings: Findings, cells: Mapping[str, Cell]
         ),
         keys=tuple(
             Key(f"{last_of(family)} steps", last_of(family), "both")
-            for family in dict.fromkeys(run.family for bundle in data for run in bundle.runs)
+            for family in dict.fromkeys(family for bundle in data for family in bundle.runs["family"].unique())
         ),
         figure=figure,
         narrow=narrow,

@@ -5,16 +5,19 @@ download and the dark colours do without, and it shows no values under the point
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+
+import pandas as pd
 
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.figures.panels import Arrangement, Axes, Grid, anchor, anchors, axis, foot, lay_out
 from dashboards.figures.radii import Radii, radii_of
 from dashboards.figures.traces import Figure, Trace, scatter
-from dashboards.figures.tried import LAST, Run, start_words
+from dashboards.figures.tried import LAST, Run, runs_in, start_words
 from dashboards.limits import most
 from dashboards.score import Score
 from dashboards.tables import MOST_MADE, Column, Entry, Table, numeric
@@ -29,7 +32,6 @@ class Setting:
     """A searched setting with an upright axis of its own: logarithmic, 0 apart at the foot."""
 
     name: str
-    read: Callable[[Run], float]
     scale: Radii
 
     @property
@@ -38,60 +40,62 @@ class Setting:
         lowest = "0" if self.scale.zero else theme.number(10**self.scale.low)
         return lowest, theme.number(10**self.scale.high)
 
+    def height(self, run: Run) -> float:
+        """Return where a run crosses the axis, as a share of its height; 0 stands for what the task does not have."""
+        value = getattr(run, self.name.replace(" ", "_"))
+        return self.scale.share(value if theme.known(value) else 0.0)
 
-def settings_of(runs: Sequence[Run]) -> tuple[Setting, ...]:
+
+def settings_of(runs: pd.DataFrame) -> tuple[Setting, ...]:
     """Return the learning rate and rho, and the weight decay where it differs between the runs of a problem."""
-    given: list[tuple[str, Callable[[Run], float]]] = [
-        ("learning rate", lambda run: run.learning_rate),
-        ("rho", lambda run: run.rho if FAMILIES[run.family].rule else 0.0),
-    ]
-    decays = {(run.cell, run.weight_decay) for run in runs if theme.known(run.weight_decay)}
-    if len(decays) > len({cell for cell, _ in decays}):
-        given.append(("weight decay", lambda run: run.weight_decay if theme.known(run.weight_decay) else 0.0))
-    return tuple(Setting(name, read, radii_of(map(read, runs))) for name, read in given)
+    names = ["learning_rate", "rho"]
+    if runs.groupby("cell", observed=True)["weight_decay"].nunique().gt(1).any():
+        names.append("weight_decay")
+    return tuple(Setting(name.replace("_", " "), radii_of(runs[name].fillna(0.0).tolist())) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """All tune runs of one problem; ``cut`` is the score that the best quarter reaches, ``floor`` the lowest drawn."""
+    """All tune runs of one problem, as a table with the columns of `Run`; every ``drawn_every``-th is drawn.
+
+    ``cut`` is the score that the best quarter reaches, ``floor`` the lowest drawn.
+    """
 
     cell: str
-    runs: tuple[Run, ...]
+    runs: pd.DataFrame
     cut: float
     floor: float
     best: float
     drawn_every: int
 
 
-def bundles_of(runs: Iterable[Run], cells: Mapping[str, Cell]) -> tuple[Bundle, ...]:
-    """Return one bundle a problem."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        if run.cell in cells:
-            groups.setdefault(run.cell, []).append(run)
+def bundles_of(runs: pd.DataFrame, cells: Mapping[str, Cell]) -> tuple[Bundle, ...]:
+    """Return one bundle a problem. ``runs`` as in `dashboards.figures.tried.Tried`."""
+    groups = {str(cell): own for cell, own in runs.groupby("cell", observed=True) if cell in cells}
     found = []
     for name in cells:
         if name in groups:
-            scores = sorted((run.score for run in groups[name]), reverse=True)
+            scores = sorted(groups[name]["score"].tolist(), reverse=True)
             cut = scores[max(1, math.ceil(BEST_SHARE * len(scores))) - 1]
             step = -(-len(scores) // most(MOST_DRAWN, len(groups)))
-            found.append(Bundle(cells[name].label, tuple(groups[name]), cut, foot(scores), scores[0], step))
+            found.append(Bundle(cells[name].label, groups[name], cut, foot(scores), scores[0], step))
     return tuple(found)
 
 
 def best_families(bundles: Iterable[Bundle]) -> dict[str, tuple[int, int]]:
     """Return, by family, how many of the runs in the best quarters are its own, and how many runs it has in all."""
-    tally: dict[str, tuple[int, int]] = {}
+    best: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     for bundle in bundles:
-        for run in bundle.runs:
-            best, total = tally.get(run.family, (0, 0))
-            tally[run.family] = (best + (run.score >= bundle.cut), total + 1)
-    return tally
+        families = bundle.runs["family"]
+        best.update(families[bundle.runs["score"] >= bundle.cut].tolist())
+        total.update(families.tolist())
+    return {family: (best[family], number) for family, number in total.items()}
 
 
 def figure_of(bundles: tuple[Bundle, ...], score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a problem: an upright axis a setting, one line a run, the best quarter strong."""
-    settings = settings_of([run for bundle in bundles for run in bundle.runs])
+    settings = settings_of(pd.concat([bundle.runs for bundle in bundles]))
     names = [*(setting.name for setting in settings), "averaged from", "validation"]
     traces: list[Trace] = []
     axes: Axes = {}
@@ -102,15 +106,12 @@ def figure_of(bundles: tuple[Bundle, ...], score: Score) -> tuple[Figure, Arrang
              "layer": "below", "line": {"color": theme.MUTED, "width": 1}}
             for x in range(len(names))
         ]  # fmt: skip
+        drawn = runs_in(bundle.runs[:: bundle.drawn_every])
         for strong in (False, True):
-            for family in dict.fromkeys(run.family for run in bundle.runs):
-                drawn = [
-                    run
-                    for run in bundle.runs[:: bundle.drawn_every]
-                    if run.family == family and (run.score >= bundle.cut) == strong
-                ]
-                if drawn:
-                    traces.append(_lines(bundle, drawn, settings, panel, score, strong=strong))
+            for family in dict.fromkeys(run.family for run in drawn):
+                alike = [run for run in drawn if run.family == family and (run.score >= bundle.cut) == strong]
+                if alike:
+                    traces.append(_lines(bundle, alike, settings, panel, score, strong=strong))
         traces.append(_ends(bundle, settings, panel, score))
         axes[axis("x", panel)] = {
             "tickvals": list(range(len(names))),
@@ -132,7 +133,7 @@ def figure_of(bundles: tuple[Bundle, ...], score: Score) -> tuple[Figure, Arrang
 def heights(run: Run, bundle: Bundle, settings: Sequence[Setting]) -> list[float]:
     """Return where a run crosses the upright axes, as shares of their height."""
     value = (max(run.score, bundle.floor) - bundle.floor) / max(bundle.best - bundle.floor, 1e-9)
-    return [*(setting.scale.share(setting.read(run)) for setting in settings), run.start, value]
+    return [*(setting.height(run) for setting in settings), run.start, value]
 
 
 def _lines(
@@ -213,7 +214,7 @@ def table_of(bundles: tuple[Bundle, ...], score: Score) -> Table:
                 Entry(score.text(run.score), run.score),
                 Entry("yes" if run.score >= bundle.cut else "no"),
             )
-            for bundle, run in islice(((bundle, run) for bundle in bundles for run in bundle.runs), MOST_MADE)
+            for bundle, run in islice(((bundle, run) for bundle in bundles for run in runs_in(bundle.runs)), MOST_MADE)
         ),
         total=sum(len(bundle.runs) for bundle in bundles),
     )

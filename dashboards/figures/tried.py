@@ -16,7 +16,8 @@ LAST = 1.0  # the start that stands for "no averaging": the average over the fin
 class Run(NamedTuple):
     """One tune run at equal epochs with the weights that validation prefers; the last weights win ties.
 
-    ``weight_decay`` is NaN where the task has no such factor; ``start`` and ``score`` as in `Tried`.
+    ``weight_decay`` is NaN where the task has no such factor; ``start`` is that of averaging, as a share of the epochs,
+    ``score`` that on validation.
     """
 
     cell: str
@@ -31,14 +32,13 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """The tune runs at equal epochs that were measured, by cell, family and trial.
+    """The tune runs at equal epochs that were measured, by cell, family and trial: tables with the columns of `Run`.
 
-    ``weights`` is a table with one row for each set of weights, as there are several times as many of them as runs:
-    ``run`` (counted from 0), the settings of the run, ``start`` (of averaging, as a share of the epochs) and ``score``
-    (on validation).
+    ``runs`` has one row a run; ``weights`` one a set of weights, by start, and the number of its ``run``. There may be
+    very many of both: objects are made of those alone that are shown.
     """
 
-    runs: tuple[Run, ...]
+    runs: pd.DataFrame
     weights: pd.DataFrame
 
 
@@ -58,7 +58,12 @@ def tried_of(frame: pd.DataFrame) -> Tried:
     ).dropna(subset="start")
     rows = rows.sort_values(["cell", "family", "trial", "run", "start"], ignore_index=True)
     best = rows[::-1].groupby("run")["score"].idxmax()  # from the end: the first of equal scores is taken
-    return Tried(tuple(map(Run._make, rows_of(rows.loc[best.sort_values()], Run._fields))), rows)
+    return Tried(rows.loc[best.sort_values()], rows)
+
+
+def runs_in(table: pd.DataFrame) -> list[Run]:
+    """Return the runs of a table of `Tried`."""
+    return list(map(Run._make, rows_of(table, Run._fields)))
 
 
 def _start(weights: str) -> float:

@@ -19,7 +19,7 @@ from dashboards.figures import (
     rho_start,
     transfer,
 )
-from dashboards.figures.tried import LAST, start_words, tried_of
+from dashboards.figures.tried import LAST, runs_in, start_words, tried_of
 from dashboards.score import Score
 from study.findings import find
 from study.frame import frame_of
@@ -37,7 +37,8 @@ def test_every_tune_run_is_there_with_all_its_averages(made) -> None:
     tried = tried_of(made.frame)
     tune = made.frame[(made.frame["stage"] == "tune") & (made.frame["epochs_factor"] == 1)]
     assert len(tried.runs) == tune["run_id"].nunique()
-    run, scores = tried.runs[0], tried.weights[tried.weights["run"] == tried.weights["run"].iloc[0]]
+    run, *_ = runs_in(tried.runs)
+    scores = tried.weights[tried.weights["run"] == tried.runs["run"].iloc[0]]
     rows = tune[
         (tune["cell"] == run.cell) & (tune["family"] == run.family) & (tune["trial"] == run.trial) & tune["final"]
     ]
@@ -48,8 +49,8 @@ def test_every_tune_run_is_there_with_all_its_averages(made) -> None:
 
 def test_last_weights_win_ties(made) -> None:
     level = made.frame.assign(val_score=0.5)
-    assert {run.start for run in tried_of(level).runs} == {LAST}
-    assert tried_of(frame_of([])).runs == ()
+    assert set(tried_of(level).runs["start"]) == {LAST}
+    assert tried_of(frame_of([])).runs.empty
 
 
 def test_a_start_is_a_share_or_the_last_weights() -> None:
@@ -87,9 +88,10 @@ def test_rho_zero_stands_apart_on_its_axis() -> None:
 
 def test_the_best_quarter_is_the_best_quarter(made) -> None:
     for bundle in parallel.bundles_of(tried_of(made.frame).runs, made.cells):
-        best = [run for run in bundle.runs if run.score >= bundle.cut]
-        assert len(best) >= math.ceil(len(bundle.runs) / 4)
-        assert min(run.score for run in best) > max((run.score for run in bundle.runs if run not in best), default=-1.0)
+        scores = bundle.runs["score"]
+        best, rest = scores[scores >= bundle.cut], scores[scores < bundle.cut]
+        assert len(best) >= math.ceil(len(scores) / 4)
+        assert min(best) > max(rest, default=-1.0)
     tally = parallel.best_families(parallel.bundles_of(tried_of(made.frame).runs, made.cells))
     assert {family: total for family, (_, total) in tally.items()} == {"base": 80, "sam": 80}
 
@@ -97,12 +99,12 @@ def test_the_best_quarter_is_the_best_quarter(made) -> None:
 def test_weight_decay_has_an_axis_where_it_is_searched(make, made) -> None:
     runs = tried_of(made.frame).runs
     assert [setting.name for setting in parallel.settings_of(runs)] == ["learning rate", "rho"]
-    decayed = [run._replace(weight_decay=10.0 ** -(1 + run.trial % 3)) for run in runs]
+    decayed = runs.assign(weight_decay=[10.0 ** -(1 + trial % 3) for trial in runs["trial"]])
     settings = parallel.settings_of(decayed)
     assert [setting.name for setting in settings] == ["learning rate", "rho", "weight decay"]
     assert settings[2].ends == ("0.001", "0.1")
     (bundle, *_) = parallel.bundles_of(decayed, made.cells)
-    for run in bundle.runs:
+    for run in runs_in(bundle.runs):
         found = parallel.heights(run, bundle, settings)
         assert all(-1e-9 <= height <= 1 + 1e-9 for height in found)
         assert found[2] == pytest.approx((2 - run.trial % 3) / 2)
