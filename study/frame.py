@@ -10,7 +10,7 @@ from operator import attrgetter
 import numpy as np
 import pandas as pd
 
-from study.records import METRICS, Measurement, RunRecord
+from study.records import METRICS, FactorValue, Measurement, RunRecord
 
 _RUN_COLUMNS = ("status", "error", "gradient_evaluations", "forward_evaluations", "skipped_steps")
 _TIME_COLUMNS = ("train_s", "evaluate_s", "wall_s")
@@ -56,20 +56,37 @@ def _repeated(runs: pd.DataFrame, owner: np.ndarray) -> dict[str, pd.Series]:
 
 def _head(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """Fixed columns in a fixed order, then the factors by name, so that rebuilt frames are identical."""
-    factors = [run.job.factors | run.job.searched_factors for run in runs]
-    columns: dict[str, list[object]] = {"run_id": [run.run_id for run in runs]}
-    columns |= {name: [getattr(run.job, name) for run in runs] for name in _JOB_COLUMNS}
-    columns |= {
-        name: [own.get(name, math.nan) for own in factors] for name in sorted({n for own in factors for n in own})
-    }
-    return _table(columns)
+    columns = {"run_id": [run.run_id for run in runs]} | _attributes([run.job for run in runs], _JOB_COLUMNS)
+    return pd.concat([_table(columns), _factors(runs)], axis="columns")
+
+
+def _factors(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row of factors a run; each set of factors is looked at once, as the runs of a cell share theirs."""
+    known: dict[tuple[int, FactorValue | None], int] = {}
+    distinct: list[dict[str, FactorValue]] = []
+    rows = np.empty(len(runs), dtype="int64")
+    for number, run in enumerate(runs):
+        job = run.job
+        key = id(job.factors), job.weight_decay
+        if key not in known:
+            known[key] = len(distinct)
+            distinct.append(job.factors | job.searched_factors)
+        rows[number] = known[key]
+    names = sorted({name for own in distinct for name in own})
+    table = pd.DataFrame({name: [own.get(name, math.nan) for own in distinct] for name in names})
+    return table.take(rows).reset_index(drop=True)
 
 
 def _tail(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    names = (*_RUN_COLUMNS, *_TIME_COLUMNS, "device")
-    return _table({name: [getattr(run, name) for run in runs] for name in names})
+    return _table(_attributes(runs, (*_RUN_COLUMNS, *_TIME_COLUMNS, "device")))
 
 
-def _table(columns: Mapping[str, list[object]]) -> pd.DataFrame:
+def _attributes(objects: Iterable[object], names: Sequence[str]) -> dict[str, Sequence[object]]:
+    """Return columns of attributes; of no objects, empty ones."""
+    columns = list(zip(*map(attrgetter(*names), objects), strict=True)) or [()] * len(names)
+    return dict(zip(names, columns, strict=True))
+
+
+def _table(columns: Mapping[str, Sequence[object]]) -> pd.DataFrame:
     """Return columns as a table; where there are no runs pandas would take them all for numbers."""
     return pd.DataFrame(columns, dtype=None if columns[next(iter(columns))] else "object")
