@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dashboards import theme
-from dashboards.figures.traces import Figure, Trace, as_plotly_writes
+from dashboards.figures.traces import Figure, Trace
 
 Arrangement = dict[str, object]
 Axes = dict[str, dict[str, object]]
@@ -175,8 +175,6 @@ def lay_out(
     layout |= ({"shapes": list(shapes)} if shapes else {}) | anchored
     for path, value in wide.items():
         _put(layout, path, value)
-    for name in list(anchored)[2:]:  # plotly leaves the first axes of each kind as they are given
-        layout[name] = as_plotly_writes(layout[name])
     return Figure(list(traces), layout), arrange(len(titles), grid, narrow=True)
 
 

@@ -1,4 +1,4 @@
-"""Traces and figures as plotly.js takes them: plain data, in the order in which plotly writes it.
+"""Traces and figures as plotly.js takes them: plain data.
 
 plotly's own objects copy all of a figure several times, which takes most of a large page's time. Our tests have plotly
 look through every figure of their studies.
@@ -29,14 +29,14 @@ class Figure:
 
 def scatter(**settings: object) -> Trace:
     """Return a scatter trace."""
-    return as_plotly_writes(settings) | {"type": "scatter"}
+    return {"type": "scatter"} | _given(settings)
 
 
 def contour(**settings: object) -> Trace:
     """Return a contour trace."""
-    return as_plotly_writes(settings) | {"type": "contour"}
+    return {"type": "contour"} | _given(settings)
 
 
-def as_plotly_writes(settings: Mapping[str, object]) -> dict[str, object]:
-    """Return settings in the order of their names, without those that are None."""
-    return {name: value for name, value in sorted(settings.items()) if value is not None}
+def _given(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings that are not None."""
+    return {name: value for name, value in settings.items() if value is not None}
