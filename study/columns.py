@@ -7,8 +7,9 @@ shape is read off the models' own fields, so a field that is added to a record i
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, repeat
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -16,7 +17,6 @@ import pyarrow as pa
 from pydantic import BaseModel, TypeAdapter
 
 Model = TypeVar("Model", bound=BaseModel)
-_write = object.__setattr__  # what pydantic itself fills a frozen model with
 _PLAIN = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
@@ -40,14 +40,10 @@ def unpacked(kind: type[Model], array: pa.StructArray) -> list[Model]:
     """
     names, fields = list(kind.model_fields), set(kind.model_fields)  # one set for all: it can hold no more than it does
     columns = [_unpacked(field.annotation, array.field(name)) for name, field in kind.model_fields.items()]
-    found = []
-    for values in zip(*columns, strict=True):
-        one = kind.__new__(kind)
-        _write(one, "__dict__", dict(zip(names, values, strict=True)))
-        _write(one, "__pydantic_fields_set__", fields)
-        _write(one, "__pydantic_extra__", None)
-        _write(one, "__pydantic_private__", None)
-        found.append(one)
+    found = list(map(kind.__new__, repeat(kind, len(array))))
+    slots = {"__pydantic_fields_set__": fields, "__pydantic_extra__": None, "__pydantic_private__": None}
+    for name, values in (*zip(names, columns, strict=True), *((name, repeat(value)) for name, value in slots.items())):
+        deque(map(object.__setattr__, found, repeat(name), values), maxlen=0)
     return found
 
 
