@@ -32,6 +32,7 @@ from dashboards.pending import Comparison, pending_in, without_early_verdicts
 from dashboards.provenance import spec_toml
 from dashboards.score import metric_words, score_of
 from dashboards.tables import Table
+from study.collector import without_collector
 from study.files import write_atomically
 from study.findings import Findings, MethodSummary
 from study.record_files import read_lines, read_planes
@@ -72,6 +73,7 @@ class Page:
     tiles: Mapping[str, tuple[str, str, str, str]]
 
 
+@without_collector()
 def build_report(
     findings: Findings,
     frame: pd.DataFrame,

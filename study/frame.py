@@ -10,6 +10,7 @@ from operator import attrgetter
 import numpy as np
 import pandas as pd
 
+from study.collector import without_collector
 from study.records import METRICS, FactorValue, Measurement, RunRecord
 
 _RUN_COLUMNS = ("status", "error", "gradient_evaluations", "forward_evaluations", "skipped_steps")
@@ -21,6 +22,7 @@ _JOB_COLUMNS = (
 _NOTHING = Measurement.model_construct(weights="last", epoch=0)  # what a failed run measured
 
 
+@without_collector()
 def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
     """Return the tidy frame: one row per run × weights × epoch kept.
 

@@ -8,13 +8,12 @@ half of one.
 import gc
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
+from study.collector import without_collector
 from study.files import write_atomically
 from study.migrations import RECORD_VERSION, migrated
 from study.record_cache import Stamp, read_cache, stamp_of, write_cache
@@ -49,7 +48,7 @@ def read_records(folder: Path) -> dict[str, RunRecord]:
     Raises:
         RecordError: a file is not a record of this version, or its name and content disagree.
     """
-    with _without_collector():
+    with without_collector():
         cached, found, new = read_cache(folder), {}, 0
         for run_id, stamp in _files_of(folder / "records"):
             held = cached.get(run_id)
@@ -61,18 +60,6 @@ def read_records(folder: Path) -> dict[str, RunRecord]:
         if len(found) > _MANY:
             gc.freeze()  # records hold no cycles: looking through millions of objects again and again finds nothing
         return {run_id: record for run_id, (_, record) in found.items()}
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Keep Python from looking for garbage in millions of new objects of which none is any: it doubles the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _files_of(folder: Path) -> list[tuple[str, Stamp]]:

@@ -74,10 +74,7 @@ def choose(
     """
     if not bests:
         return None
-    # Few are level with the best; the whole rank of all others is for nothing where there are many trials.
-    top = max(_score(best) for _, best in bests)
-    level = (pair for pair in bests if _score(pair[1]) == top)
-    record, best = min(level, key=lambda pair: (_rank(pair[1])[1], pair[0].job.trial or 0))
+    record, best = min(bests, key=lambda pair: (*_rank(pair[1])[:2], pair[0].job.trial or 0))
     job = record.job
     return Selection(
         cell=job.cell,

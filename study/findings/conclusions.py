@@ -4,17 +4,17 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from study.collector import without_collector
 from study.factors import limits_of
 from study.findings.across import moderators_of, rules_of, syntheses_of
 from study.findings.caveats import caveats_of
 from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
-from study.findings.evidence import Arm, Cell, Evidence, gather, mean_known, planned_runs, ratio
+from study.findings.evidence import Arm, Cell, Evidence, TunedRun, gather, mean_known, planned_runs, ratio
 from study.findings.hypotheses import evaluate
 from study.findings.literature import literature_of
 from study.findings.tuning import importances_of, optimism_of, rho_transfers_of, tuning_curves_of
 from study.methods import METHODS, epochs_factor_of_baseline, is_baseline, last_of, relative_passes
 from study.records import LineRecord, RunRecord
-from study.selection import Bests
 from study.spec import Budget, StudySpec
 from study.stats import (
     Contrast,
@@ -34,6 +34,7 @@ LOSS, CALIBRATION_ERROR = "test_loss", "test_calibration_error"
 DELTA_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
+@without_collector()
 def find(
     spec: StudySpec, records: Iterable[RunRecord], planned: int | None = None, lines: Iterable[LineRecord] = ()
 ) -> Findings:
@@ -251,8 +252,8 @@ def _rho_responses(evidence: Evidence) -> tuple[RhoResponse, ...]:
 
 def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> RhoResponse:
     searches = [evidence.search(cell, method) for method in perturbing]
-    tuned = {run.run_id: (run, bests) for s in searches for run, bests in zip(s.runs, s.bests, strict=True)}
-    points = sorted(point for run, bests in tuned.values() for point in _rho_point(run, bests))
+    tuned = {one.number: one for search in searches for one in search.runs}
+    points = sorted(point for one in tuned.values() for point in _rho_point(one))
     base, sam = evidence.arm(cell, METHODS["SAM"].baseline).selection, evidence.arm(cell, "SAM").selection
     return RhoResponse(
         cell=cell,
@@ -265,9 +266,9 @@ def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> R
     )
 
 
-def _rho_point(run: RunRecord, bests: Bests) -> Iterable[tuple[float, float, float, float]]:
+def _rho_point(tuned: TunedRun) -> Iterable[tuple[float, float, float, float]]:
     """Yield (rho, learning rate, last, averaged) of a run that was trained to its end."""
-    last, average = bests.last, bests.averages.get(METHODS["WASAM"].weights)
-    if run.status != "pruned" and last is not None and last.val_score is not None:
+    last, average = tuned.bests.last, tuned.bests.averages.get(METHODS["WASAM"].weights)
+    if tuned.run.status != "pruned" and last is not None and last.val_score is not None:
         averaged = math.nan if average is None or average.val_score is None else average.val_score
-        yield run.job.rho, run.job.learning_rate, last.val_score, averaged
+        yield tuned.job.rho, tuned.job.learning_rate, last.val_score, averaged

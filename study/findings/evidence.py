@@ -14,7 +14,7 @@ from typing import NamedTuple
 from study.findings.content import FindingsError
 from study.methods import METHODS
 from study.plan import confirm_jobs, epochs_factors, searches
-from study.records import FactorValue, Measurement, RunRecord
+from study.records import FactorValue, Job, Measurement, RunRecord
 from study.selection import Bests, Selection, bests_at, choose
 from study.spec import StudySpec, cell_factors
 
@@ -74,23 +74,34 @@ class Arm:
         return mean_known(run.gradient_evaluations for run in self.runs if run.status == "completed")
 
 
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """The tune runs of one search, in the order of their positions, and what all methods that it serves ask of them.
+class TunedRun(NamedTuple):
+    """One tune run, and what is asked of it again and again: read off the record once, in the order of the records.
 
-    ``bests`` is what validation prefers of each at its last epoch.
+    With 100,000 runs most time goes into waiting for memory, and records lie there in their own order. ``bests`` is
+    what validation prefers at the run's last epoch; ``number`` is its place among all records.
     """
 
-    runs: Sequence[RunRecord]
-    bests: Sequence[Bests]
+    trial: int
+    number: int
+    run: RunRecord
+    job: Job
+    bests: Bests
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The tune runs of one search, in the order of their positions, how they ended, and what they cost in all."""
+
+    runs: Sequence[TunedRun]
     statuses: Counter[str]
     gradient_evaluations: int
 
 
 class Trial(NamedTuple):
-    """One tried configuration as one method reads it: its run, what validation prefers of its weights, its score."""
+    """One tried configuration as one method reads it: its run, what validation prefers of its weights, that score."""
 
-    run: RunRecord
+    tuned: TunedRun
     best: Measurement
     value: float
 
@@ -128,7 +139,7 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
     confirmed: dict[Configuration, list[RunRecord]] = {}
     for record in records:
         if record.job.stage == "confirm":
-            confirmed.setdefault(_configuration(record), []).append(record)
+            confirmed.setdefault(_configuration(record.job), []).append(record)
     arms, trials = {}, {}
     for cell in cells:
         for method in spec.methods:
@@ -136,10 +147,11 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
                 search = tuned.get((cell.name, search_of(spec, method), factor), _NOTHING_TUNED)
                 tried = _trials(method, search)
                 trials[cell.name, method, factor] = tried
-                chosen = _frozen(spec, method, tried) if len(search.runs) >= spec.search.trials else None
+                finished, pruned = len(search.runs) >= spec.search.trials, bool(search.statuses["pruned"])
+                chosen = _frozen(spec, method, tried, pruned=pruned) if finished else None
                 if chosen is not None:
-                    trial = next(record for record in search.runs if record.job.trial == chosen.trial)
-                    runs = confirmed.get(_configuration(trial), [])
+                    winner = next(tuned.job for tuned in search.runs if tuned.job.trial == chosen.trial)
+                    runs = confirmed.get(_configuration(winner), [])
                     arms[cell.name, method, factor] = Arm(chosen, runs, _finals(runs))
     return Evidence(spec, cells, tuned, arms, trials)
 
@@ -163,8 +175,8 @@ def planned_runs(evidence: Evidence) -> int:
 
 def _trials(method: str, search: Tuned) -> list[Trial]:
     kind = METHODS[method].weights
-    bests = ((run, bests.of_kind(kind)) for run, bests in zip(search.runs, search.bests, strict=True))
-    return [Trial(run, best, best.val_score) for run, best in bests if best and best.val_score is not None]
+    bests = ((tuned, tuned.bests.of_kind(kind)) for tuned in search.runs)
+    return [Trial(tuned, best, best.val_score) for tuned, best in bests if best and best.val_score is not None]
 
 
 def search_of(spec: StudySpec, method: str) -> str:
@@ -181,18 +193,19 @@ def _finals(runs: Iterable[RunRecord]) -> dict[int, dict[str, Measurement]]:
     }
 
 
-def _configuration(record: RunRecord) -> Configuration:
+def _configuration(job: Job) -> Configuration:
     """Return what a tuned configuration and the runs that confirm it have in common."""
-    job = record.job
     return (
         job.cell, job.family, job.epochs_factor, job.learning_rate, job.rho, job.average_start, job.weight_decay
     )  # fmt: skip
 
 
-def _frozen(spec: StudySpec, method: str, tried: Sequence[Trial]) -> Selection | None:
+def _frozen(spec: StudySpec, method: str, tried: Sequence[Trial], *, pruned: bool) -> Selection | None:
     """Return what validation froze of a search that has all of its trials."""
-    ended = [(trial.run, trial.best) for trial in tried if trial.run.status != "pruned"]
-    return choose(method, ended, len(tried), spec.search)
+    ended = [trial for trial in tried if trial.tuned.run.status != "pruned"] if pruned else tried
+    top = max((trial.value for trial in ended), default=0.0)
+    level = [(trial.tuned.run, trial.best) for trial in ended if trial.value == top]
+    return choose(method, level, len(tried), spec.search)
 
 
 def _cells(spec: StudySpec, records: Iterable[RunRecord]) -> tuple[Cell, ...]:
@@ -226,26 +239,25 @@ def _varied_factors(settings: Iterable[tuple[str, dict[str, FactorValue]]]) -> l
 
 
 def _tuned(records: Iterable[RunRecord]) -> dict[Key, Tuned]:
-    groups: dict[Key, list[RunRecord]] = {}
-    for record in records:
-        job = record.job
+    groups: dict[Key, list[TunedRun]] = {}
+    statuses: dict[Key, list[str]] = {}
+    epochs: dict[Key, int] = {}
+    for number, run in enumerate(records):
+        job = run.job
         if job.stage == "tune":
-            groups.setdefault((job.cell, job.search, job.epochs_factor), []).append(record)
-    return {key: _search(runs) for key, runs in groups.items()}
+            key = job.cell, job.search, job.epochs_factor
+            if key not in epochs:  # the same for all of a search
+                groups[key], statuses[key], epochs[key] = [], [], job.epochs
+            bests = bests_at(run.measurements, run.last_epoch if run.status == "pruned" else epochs[key])
+            groups[key].append(TunedRun(job.trial or 0, number, run, job, bests, run.gradient_evaluations))
+            statuses[key].append(run.status)
+    return {
+        key: Tuned(sorted(runs), Counter(statuses[key]), sum(tuned.cost for tuned in runs))
+        for key, runs in groups.items()
+    }
 
 
-def _search(runs: Iterable[RunRecord]) -> Tuned:
-    runs = sorted(runs, key=lambda run: run.job.trial or 0)
-    epochs = runs[0].job.epochs if runs else 0  # the same for all
-    return Tuned(
-        runs,
-        [bests_at(run.measurements, run.last_epoch if run.status == "pruned" else epochs) for run in runs],
-        Counter(run.status for run in runs),
-        sum(run.gradient_evaluations for run in runs),
-    )
-
-
-_NOTHING_TUNED = _search(())
+_NOTHING_TUNED = Tuned((), Counter(), 0)
 
 
 def ratio(numerator: Arm, denominator: Arm) -> float:

@@ -31,7 +31,7 @@ def _curve(evidence: Evidence, cell: str, method: str, epochs_factor: float) -> 
     found = evidence.trials[cell, method, epochs_factor]
     values, points = [trial.value for trial in found], curve_points(len(found))
     low, high = best_band(values, points)
-    cost = statistics.fmean(trial.run.gradient_evaluations for trial in found)
+    cost = statistics.fmean(trial.tuned.cost for trial in found)
     good = max(values) - evidence.spec.delta - NEAR
     return TuningCurve(
         cell=cell,
@@ -61,7 +61,7 @@ def rho_transfers_of(evidence: Evidence) -> tuple[RhoTransfer, ...]:
 
 def _transfer(evidence: Evidence, method: str, tuned: dict[str, float]) -> RhoTransfer:
     trials = {cell: evidence.trials[cell, method, 1] for cell in tuned}
-    radii = {cell: [trial.run.job.rho for trial in found] for cell, found in trials.items()}
+    radii = {cell: [trial.tuned.job.rho for trial in found] for cell, found in trials.items()}
     values = {cell: [trial.value for trial in found] for cell, found in trials.items()}
     zero = evidence.spec.search.range_of("rho", METHODS[method].family).low / 2
     by_target = [transfer_regrets(list(tuned.values()), radii[target], values[target], zero) for target in tuned]
@@ -109,7 +109,7 @@ def _importance(evidence: Evidence, method: str, cells: Sequence[str]) -> Import
     settings, values, where = [], [], []
     for cell in cells:
         for trial in evidence.trials[cell, method, 1]:
-            tried = read_settings(trial.run.job)
+            tried = read_settings(trial.tuned.job)
             if tried[0] > 0 or not perturbed:
                 if tried not in scaled:
                     scaled[tried] = tuple(scale(value) for scale, value in zip(scales, tried[1:], strict=True))
