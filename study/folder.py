@@ -52,14 +52,12 @@ def records_of(folder: Path, spec: StudySpec) -> tuple[RunRecord, ...]:
                 f"{record_path(folder, record.run_id)} belongs to the cell {record.job.cell!r}, which is none of the "
                 "spec's; move the file away and resume."
             )
-        found.append(_renamed(record, cell))
+        found.append(record if record.job.cell == cell else _renamed(record, cell))
     return tuple(found)
 
 
 def _renamed(record: RunRecord, cell: str) -> RunRecord:
     """Return the record under a cell's present name: names list what varies, and that changes when a study grows."""
-    if record.job.cell == cell:
-        return record
     return record.model_copy(update={"job": record.job.model_copy(update={"cell": cell})})
 
 

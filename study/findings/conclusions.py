@@ -271,4 +271,4 @@ def _rho_point(tuned: TunedRun) -> Iterable[tuple[float, float, float, float]]:
     last, average = tuned.bests.last, tuned.bests.averages.get(METHODS["WASAM"].weights)
     if tuned.run.status != "pruned" and last is not None and last.val_score is not None:
         averaged = math.nan if average is None or average.val_score is None else average.val_score
-        yield tuned.job.rho, tuned.job.learning_rate, last.val_score, averaged
+        yield tuned.tried.rho, tuned.tried.learning_rate, last.val_score, averaged

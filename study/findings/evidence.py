@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from study.findings.content import FindingsError
 from study.methods import METHODS
-from study.plan import confirm_jobs, epochs_factors, searches
+from study.plan import Proposal, confirm_jobs, epochs_factors, searches
 from study.records import FactorValue, Job, Measurement, RunRecord
 from study.selection import Bests, Selection, bests_at, choose
 from study.spec import StudySpec, cell_factors
@@ -84,7 +84,7 @@ class TunedRun(NamedTuple):
     trial: int
     number: int
     run: RunRecord
-    job: Job
+    tried: Proposal
     bests: Bests
     cost: int
 
@@ -150,7 +150,7 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
                 finished, pruned = len(search.runs) >= spec.search.trials, bool(search.statuses["pruned"])
                 chosen = _frozen(spec, method, tried, pruned=pruned) if finished else None
                 if chosen is not None:
-                    winner = next(tuned.job for tuned in search.runs if tuned.job.trial == chosen.trial)
+                    winner = next(tuned.run.job for tuned in search.runs if tuned.trial == chosen.trial)
                     runs = confirmed.get(_configuration(winner), [])
                     arms[cell.name, method, factor] = Arm(chosen, runs, _finals(runs))
     return Evidence(spec, cells, tuned, arms, trials)
@@ -249,7 +249,8 @@ def _tuned(records: Iterable[RunRecord]) -> dict[Key, Tuned]:
             if key not in epochs:  # the same for all of a search
                 groups[key], statuses[key], epochs[key] = [], [], job.epochs
             bests = bests_at(run.measurements, run.last_epoch if run.status == "pruned" else epochs[key])
-            groups[key].append(TunedRun(job.trial or 0, number, run, job, bests, run.gradient_evaluations))
+            tried = Proposal(job.learning_rate, job.rho, job.average_start, job.weight_decay)
+            groups[key].append(TunedRun(job.trial or 0, number, run, tried, bests, run.gradient_evaluations))
             statuses[key].append(run.status)
     return {
         key: Tuned(sorted(runs), Counter(statuses[key]), sum(tuned.cost for tuned in runs))

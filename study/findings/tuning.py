@@ -61,7 +61,7 @@ def rho_transfers_of(evidence: Evidence) -> tuple[RhoTransfer, ...]:
 
 def _transfer(evidence: Evidence, method: str, tuned: dict[str, float]) -> RhoTransfer:
     trials = {cell: evidence.trials[cell, method, 1] for cell in tuned}
-    radii = {cell: [trial.tuned.job.rho for trial in found] for cell, found in trials.items()}
+    radii = {cell: [trial.tuned.tried.rho for trial in found] for cell, found in trials.items()}
     values = {cell: [trial.value for trial in found] for cell, found in trials.items()}
     zero = evidence.spec.search.range_of("rho", METHODS[method].family).low / 2
     by_target = [transfer_regrets(list(tuned.values()), radii[target], values[target], zero) for target in tuned]
@@ -109,7 +109,7 @@ def _importance(evidence: Evidence, method: str, cells: Sequence[str]) -> Import
     settings, values, where = [], [], []
     for cell in cells:
         for trial in evidence.trials[cell, method, 1]:
-            tried = read_settings(trial.tuned.job)
+            tried = read_settings(trial.tuned.tried)
             if tried[0] > 0 or not perturbed:
                 if tried not in scaled:
                     scaled[tried] = tuple(scale(value) for scale, value in zip(scales, tried[1:], strict=True))
