@@ -181,10 +181,12 @@ def transfer_regrets(
         zero: The positive radius that rho = 0 counts as.
     """
     own, theirs = (np.where(np.asarray(radii) == 0, zero, radii) for radii in (rhos, carried))
-    distances = np.abs(np.log(own[None, :] / theirs[:, None]))
-    nearest = np.argsort(distances, axis=1, kind="stable")[:, : neighbours(len(rhos))]
+    distances, count = np.abs(np.log(own[None, :] / theirs[:, None])), neighbours(len(rhos))
+    last = np.partition(distances, count - 1, axis=1)[:, count - 1 : count]  # the distance of the last that stands in
+    nearer, level = distances < last, distances == last
+    stands_in = nearer | (level & (level.cumsum(axis=1) <= count - nearer.sum(axis=1, keepdims=True)))
     scores = np.asarray(values, dtype=np.float64)
-    return tuple((scores.max() - scores[nearest].max(axis=1)).tolist())
+    return tuple((scores.max() - np.where(stands_in, scores, -np.inf).max(axis=1)).tolist())
 
 
 def neighbours(trials: int) -> int:
