@@ -150,7 +150,7 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
                 finished, pruned = len(search.runs) >= spec.search.trials, bool(search.statuses["pruned"])
                 chosen = _frozen(spec, method, tried, pruned=pruned) if finished else None
                 if chosen is not None:
-                    winner = next(tuned.run.job for tuned in search.runs if tuned.trial == chosen.trial)
+                    winner = next(one.run.job for one in search.runs if one.trial == chosen.trial)
                     runs = confirmed.get(_configuration(winner), [])
                     arms[cell.name, method, factor] = Arm(chosen, runs, _finals(runs))
     return Evidence(spec, cells, tuned, arms, trials)
@@ -175,8 +175,8 @@ def planned_runs(evidence: Evidence) -> int:
 
 def _trials(method: str, search: Tuned) -> list[Trial]:
     kind = METHODS[method].weights
-    bests = ((tuned, tuned.bests.of_kind(kind)) for tuned in search.runs)
-    return [Trial(tuned, best, best.val_score) for tuned, best in bests if best and best.val_score is not None]
+    bests = ((one, one.bests.of_kind(kind)) for one in search.runs)
+    return [Trial(one, best, best.val_score) for one, best in bests if best and best.val_score is not None]
 
 
 def search_of(spec: StudySpec, method: str) -> str:
@@ -253,8 +253,7 @@ def _tuned(records: Iterable[RunRecord]) -> dict[Key, Tuned]:
             groups[key].append(TunedRun(job.trial or 0, number, run, tried, bests, run.gradient_evaluations))
             statuses[key].append(run.status)
     return {
-        key: Tuned(sorted(runs), Counter(statuses[key]), sum(tuned.cost for tuned in runs))
-        for key, runs in groups.items()
+        key: Tuned(sorted(runs), Counter(statuses[key]), sum(one.cost for one in runs)) for key, runs in groups.items()
     }
 
 

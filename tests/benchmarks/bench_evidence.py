@@ -174,9 +174,9 @@ def walk(spec: StudySpec, way: Way, fit: Fit) -> dict[str, Any]:
 def with_ray(spec: StudySpec, way: Way) -> dict[str, Any]:
     """Walk with Ray Tune, a sweep after the other."""
     import ray  # noqa: PLC0415  # takes seconds, and only the processes of the rows need it
-    from benchmarks.one_by_one import OneByOneActor  # noqa: PLC0415
+    from benchmarks.one_by_one import OneByOneActor  # noqa: PLC0415  # Ray takes seconds to import
 
-    from study.engine.cluster import cluster  # noqa: PLC0415
+    from study.engine.cluster import cluster  # noqa: PLC0415  # Ray takes seconds to import
 
     with tempfile.TemporaryDirectory(prefix="evidence-") as home, cluster(None):
         actor = ray.tune.with_parameters(OneByOneActor, data=_data(spec))
@@ -186,7 +186,7 @@ def with_ray(spec: StudySpec, way: Way) -> dict[str, Any]:
 def trained_alone(spec: StudySpec, way: Way) -> dict[str, Any]:
     """Walk in this process, one training after the other on one thread; add its CPU seconds."""
     import torch  # noqa: PLC0415  # takes seconds, and only the processes of the rows need it
-    from benchmarks.one_by_one import OneByOne  # noqa: PLC0415
+    from benchmarks.one_by_one import OneByOne  # noqa: PLC0415  # needs Ray
 
     torch.set_num_threads(1)
     data = _data(spec)
@@ -202,14 +202,14 @@ def trained_alone(spec: StudySpec, way: Way) -> dict[str, Any]:
 
 
 def _data(spec: StudySpec) -> dict[str, Any]:
-    from study.data import load_data  # noqa: PLC0415
+    from study.data import load_data  # noqa: PLC0415  # only some rows load data
 
     return {problem.task: load_data(problem.task) for problem in spec.problems}
 
 
 def fit(actor: Any, trainings: list[Training], way: Way, storage: Path) -> list[dict[str, Any]]:
     """Run one sweep with Ray Tune and return the scores in the order of the trainings."""
-    from ray import tune  # noqa: PLC0415
+    from ray import tune  # noqa: PLC0415  # Ray takes seconds to import
 
     configurations = [
         {"job": t.job.model_dump(mode="json"), "weights": list(t.weights), "every_epoch": way.every_epoch}
