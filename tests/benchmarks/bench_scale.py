@@ -104,7 +104,8 @@ def _bytes(path: Path) -> int:
 
 def real_sizes() -> dict[str, int]:
     """Return the bytes of what a real run of `quick` leaves: its record, a checkpoint, the weights that are kept."""
-    from study.data import load_data  # noqa: PLC0415  # what real runs need is seconds to import, and the other measurements do without
+    # Real runs need torch, which takes seconds to import; the other measurements do without.
+    from study.data import load_data  # noqa: PLC0415
     from study.plan import cells, confirm_jobs, searches, tune_job  # noqa: PLC0415
     from study.proposals import qmc_design  # noqa: PLC0415
     from study.selection import Selection  # noqa: PLC0415
