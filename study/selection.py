@@ -149,13 +149,9 @@ def _better(one: Measurement, other: Measurement) -> Measurement:
     return one if first > second else other
 
 
-def _score(measurement: Measurement) -> float:
-    return -math.inf if measurement.val_score is None else measurement.val_score
-
-
 def _rank(measurement: Measurement) -> tuple[float, float, bool, str]:
-    weights, loss = measurement.weights, measurement.val_loss
-    return -_score(measurement), math.inf if loss is None else loss, weights != "last", weights
+    weights, score, loss = measurement.weights, measurement.val_score, measurement.val_loss
+    return math.inf if score is None else -score, math.inf if loss is None else loss, weights != "last", weights
 
 
 def _edges(record: RunRecord, weights: str, space: SearchSpace) -> tuple[str, ...]:

@@ -157,7 +157,7 @@ def moderator_rule(
     if count < MIN_CELLS_FOR_RULE or not design:
         return ModeratorRule(method, budget, count, math.nan, ())
     from sklearn import config_context  # noqa: PLC0415  # half a second that smaller studies don't need
-    from sklearn.tree import DecisionTreeRegressor  # noqa: PLC0415
+    from sklearn.tree import DecisionTreeRegressor  # noqa: PLC0415  # as above
 
     x, y = np.column_stack([column.values for column in design]), np.asarray(gains, dtype=np.float64)
     tree = DecisionTreeRegressor(max_depth=2, random_state=0)
