@@ -202,10 +202,14 @@ class Agenda:
                 self._confirm.append(made)
 
     def _entered(self, progress: _Progress, job: Job) -> _Made | None:
-        """Enter a job in the plan; return it with its run id, or take its record in if there is one."""
+        """Enter a job in the plan; return it with its run id, or take its record in if there is one.
+
+        A record that lacks weights is none: a study that has grown by a method needs more of the same run.
+        """
         run_id = job.run_id  # a hash of all that it holds: made once
         self._owner[run_id] = progress
-        if known := self._known.get(run_id):
+        known = self._known.get(run_id)
+        if known and known.job.measures(job):
             self._take_in(progress, known)
             return None
         return run_id, job

@@ -50,7 +50,11 @@ def build_optimizer(job: Job, model: nn.Module) -> WASAM:
 
 
 def build_averages(job: Job, model: nn.Module) -> WeightAverages:
-    """Return the averages of a run, still empty: SWA at the grid of starts and the proposed one, EMA and LAWA."""
+    """Return the averages of a run, still empty: SWA at the grid of starts and the proposed one, EMA and LAWA.
+
+    All of them, whichever are measured: averages of several starts share their sums, so leaving one out would change
+    the others' last bits.
+    """
     return WeightAverages(
         model,
         swa_starts=_starts(job),
@@ -60,13 +64,14 @@ def build_averages(job: Job, model: nn.Module) -> WeightAverages:
     )
 
 
-def average_names(job: Job) -> tuple[str, ...]:
-    """Return the names of a run's averages: SWA by start, then EMA, then LAWA."""
-    return (
+def measured_averages(job: Job) -> tuple[str, ...]:
+    """Return the names of the averages that a run measures: SWA by start, then EMA, then LAWA."""
+    names = (
         *(f"swa@{start!r}" for start in _starts(job)),
         *(f"ema@{decay!r}" for decay in job.ema_decays),
         *(f"lawa@{window}" for window in job.lawa_windows),
     )
+    return names if job.measured is None else tuple(name for name in names if name in job.measured)
 
 
 def _starts(job: Job) -> tuple[float, ...]:

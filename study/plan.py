@@ -115,23 +115,24 @@ def tune_job(spec: StudySpec, search: Search, trial: int, proposal: Proposal) ->
 def confirm_jobs(spec: StudySpec, search: Search, selections: Iterable[Selection]) -> list[Job]:
     """Return the jobs that re-train the selected configurations on fresh seeds; methods that agree share them.
 
-    With probes, a run also says how sharp the weights are that stand for its methods; the effort is the same for all
-    weights of a cell.
+    A run measures the weights that stand for its methods, and the last ones beside them. With probes, it also says how
+    sharp they are; the effort is the same for all weights of a cell.
     """
     probes = spec.probes and search.epochs_factor == 1
-    probed: dict[Proposal, list[str]] = {}
+    standing: dict[Proposal, dict[str, None]] = {}  # an ordered set of weights
     for chosen in selections:
         configuration = Proposal(chosen.learning_rate, chosen.rho, chosen.average_start, chosen.weight_decay)
-        probed.setdefault(configuration, []).append(chosen.average or "last")
+        standing.setdefault(configuration, {})[chosen.average or "last"] = None
     return [
         _job(spec, search.cell, search.family, search.epochs_factor, configuration).model_copy(
             update={
                 "seed": FIRST_CONFIRM_SEED + index,
-                "probed": tuple(dict.fromkeys(weights)) if probes else (),
+                "probed": tuple(weights) if probes else (),
+                "measured": tuple(name for name in weights if name != "last"),
                 "probe_evaluations": _probe_evaluations(spec, search.cell) if probes else 0,
             }
         )
-        for configuration, weights in probed.items()
+        for configuration, weights in standing.items()
         for index in range(spec.confirm_seeds)
     ]
 

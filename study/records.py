@@ -35,6 +35,7 @@ def _equally_long(record: _AnyFrozen, *names: str) -> _AnyFrozen:
 
 
 _ADDED_LATER = ("probe_evaluations", "weight_decay", "rungs", "stop_below")  # fields of `Job`
+_NOT_IN_ID = {"cell", "measured"}  # a label that can change when a study grows, and how much is looked at
 
 
 class Job(_Frozen):
@@ -55,6 +56,8 @@ class Job(_Frozen):
         ema_decays: Decays per step of exponential moving averages, in [0, 1); empty unless a method reads them.
         lawa_windows: Epochs in the windows of latest-weights averages; empty unless a method reads them.
         probed: Weights whose sharpness is measured at the end, and that are kept for lines between runs.
+        measured: Averages that are measured beside the last weights: in ``confirm`` those that validation
+            picked, so that nothing else is ever seen on test. None: all.
         probe_evaluations: Gradient evaluations that probing one of them may take at most; 0: as many as it wants.
         weight_decay: ≥ 0, where it is searched; None: the cell's factor holds.
         rungs: Epochs before the last at which all weights are measured on validation, where a pruner is asked for.
@@ -79,6 +82,7 @@ class Job(_Frozen):
     ema_decays: tuple[float, ...] = ()
     lawa_windows: tuple[int, ...] = ()
     probed: tuple[str, ...] = ()
+    measured: tuple[str, ...] | None = None
     seed: int = Field(ge=0)
     trial: int | None = None
     search: str = ""
@@ -89,11 +93,15 @@ class Job(_Frozen):
 
     @property
     def run_id(self) -> str:
-        """Hash of all but the cell's name, which is a label that can change when a study grows: 16 hex digits."""
+        """Hash of all that decides a measurement: 16 hex digits."""
         later = {name for name in _ADDED_LATER if getattr(self, name) == Job.model_fields[name].default}
-        content = self.model_dump(mode="json", exclude={"cell"} | later)
+        content = self.model_dump(mode="json", exclude=_NOT_IN_ID | later)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def measures(self, other: "Job") -> bool:
+        """Return whether this job, of the same run, measures whatever another does."""
+        return self.measured is None or (other.measured is not None and {*other.measured} <= {*self.measured})
 
     @property
     def searched_factors(self) -> dict[str, FactorValue]:

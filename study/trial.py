@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from study.building import adapted, average_names, build_averages, build_optimizer
+from study.building import adapted, build_averages, build_optimizer, measured_averages
 from study.checkpoint import read_checkpoint, write_checkpoint
-from study.factors import factor_of, is_own_task
+from study.factors import factor_of
 from study.halving import stopped
-from study.layout import follow, measured_twin, placed
 from study.measure import EVALUATION_BATCH, DivergedError, measure, probe
 from study.meter import Meter
 from study.plan import FIRST_CONFIRM_SEED
@@ -77,9 +76,7 @@ class Run:
             for name, part in (("train", self._task.train), ("val", self._task.val))
         }
         self._precision = str(factor_of(job.factors, "precision"))
-        built_in = not is_own_task(job.task)
-        self._model = placed(adapted(self._task), self._device, built_in=built_in)
-        self._twin = measured_twin(self._model, self._device, built_in=built_in)
+        self._model = adapted(self._task).to(self._device)
         self._optimizer = build_optimizer(job, self._model)
         self._optimizer.cost = self._cost
         self._averages = build_averages(job, self._model)
@@ -129,7 +126,6 @@ class Run:
                 raise _PrunedError
         elif epoch in self._curve and epoch < self._job.epochs:
             with self._meter.measuring():
-                follow(self._twin, self._model)
                 found, _ = self._measure("last", {"val": self._sets["val"]})
                 self._meter.measurements.append(found)
                 if self._traced:
@@ -147,7 +143,7 @@ class Run:
         with self._meter.measuring():
             self._measure_weights("last", sets)
             measured: dict[int, str] = {}  # names of averages by their first epoch
-            for name in average_names(self._job):
+            for name in measured_averages(self._job):
                 start = self._averages.start_epoch(name) if name.startswith("swa@") else -1
                 if start in measured and name not in self._job.probed:
                     self._meter.take_as(measured[start], name, self._epoch)
@@ -158,11 +154,10 @@ class Run:
                     measured[start] = name
 
     def _measure_weights(self, name: str, sets: Mapping[str, Examples]) -> None:
-        follow(self._twin, self._model)
         if name != "last":
             batches = (inputs for inputs, _ in self._sets["train"].batches(EVALUATION_BATCH))
             self._cost.bill_forwards(
-                recalibrate_batchnorm(self._twin, batches, forward_fn=lambda model, inputs: model(inputs))
+                recalibrate_batchnorm(self._model, batches, forward_fn=lambda model, inputs: model(inputs))
             )
         found, reliability = self._measure(name, sets)
         self._meter.measurements.append(found)
@@ -170,7 +165,7 @@ class Run:
             self._meter.reliability.append(reliability)
         if name in self._job.probed:
             self._meter.probes += probe(
-                name, self._twin, sets["train"], self._task, self._job.seed,
+                name, self._model, sets["train"], self._task, self._job.seed,
                 self._job.probe_evaluations, self._meter.probing,
             )  # fmt: skip
             self._meter.keep(name, self._model)
@@ -182,7 +177,7 @@ class Run:
         return first and sum(p.numel() for p in self._model.parameters()) <= _TRACED_PARAMETERS
 
     def _measure(self, name: str, sets: Mapping[str, Examples]) -> tuple[Measurement, Reliability | None]:
-        return measure(name, self._epoch, sets, self._task, self._twin, self._cost, self._precision)
+        return measure(name, self._epoch, sets, self._task, self._model, self._cost, self._precision)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -291,6 +286,6 @@ def _at_chance_level(job: Job, guess: Guess, before: list[Measurement]) -> list[
     level = {f"{split}_loss": guess.loss for split in splits} | {f"{split}_score": guess.score for split in splits}
     final = [
         Measurement.model_validate({"weights": name, "epoch": job.epochs} | level)
-        for name in ("last", *average_names(job))
+        for name in ("last", *measured_averages(job))
     ]
     return [m for m in before if m.epoch < job.epochs] + final

@@ -55,7 +55,8 @@ def test_the_test_set_is_measured_in_confirm_alone(smoke: Study) -> None:
 
 
 def test_one_run_answers_for_every_start(smoke: Study) -> None:
-    for _, rows in smoke.frame[smoke.frame["final"]].groupby("run_id"):
+    tune = smoke.frame[smoke.frame["final"] & (smoke.frame["stage"] == "tune")]
+    for _, rows in tune.groupby("run_id"):
         starts = {f"swa@{start:g}" for start in (*smoke.spec.average_starts, rows["average_start"].iloc[0])}
         assert set(rows["weights"]) == {"last"} | starts
 

@@ -30,6 +30,8 @@ MODELS: dict[str, Callable[[Mapping[str, FactorValue], Shape, int], nn.Module]] 
 def build_model(factors: Mapping[str, FactorValue], input_shape: Shape, classes: int, seed: int) -> nn.Module:
     """Build a network with the initial weights of ``seed``; the global random state is left as it was.
 
+    The weights of convolutions lie channels last in memory, which is their fast way on GPUs and on CPUs.
+
     Args:
         factors: ``model`` (a name that fits one in `MODELS`), ``width`` (a multiple of its channels or units) and
             ``norm``.
@@ -45,7 +47,7 @@ def build_model(factors: Mapping[str, FactorValue], input_shape: Shape, classes:
         raise ValueError(f"model = {factors['model']!r} was given; available are {', '.join(MODELS)}")
     with torch.random.fork_rng():
         torch.manual_seed(torch_seed(seed, "initial weights"))
-        return MODELS[form](factors, input_shape, classes)
+        return MODELS[form](factors, input_shape, classes).to(memory_format=torch.channels_last)
 
 
 __all__ = ["MODELS", "NORMS", "build_model"]

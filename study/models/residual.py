@@ -16,7 +16,7 @@ def conv(channels: int, width: int, side: int = 3, stride: int = 1) -> nn.Conv2d
 
 def norm(factors: Mapping[str, FactorValue], width: int) -> nn.Module:
     """Return the cell's normalization of ``width`` channels."""
-    return NORMS[str(factors["norm"])](width, False)
+    return NORMS[str(factors["norm"])](width)
 
 
 def scaled(factors: Mapping[str, FactorValue], channels: float) -> int:

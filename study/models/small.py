@@ -12,22 +12,24 @@ Shape = tuple[int, ...]
 
 
 def conv_net(factors: Mapping[str, FactorValue], input_shape: Shape, classes: int) -> nn.Module:
-    """Return three 3-wide convolutions with normalization and ReLU, global average pooling, one linear layer."""
-    layers: list[nn.Module] = []
-    channels = input_shape[0]
-    one_dimensional = len(input_shape) == 2
-    convolution = nn.Conv1d if one_dimensional else nn.Conv2d
+    """Return three 3-wide convolutions with normalization and ReLU, global average pooling, one linear layer.
+
+    A signal is an image of height 1 to it: torch's layers for signals take a third longer.
+    """
+    channels, *sides = input_shape
+    of_signals = len(sides) == 1
+    layers: list[nn.Module] = [nn.Unflatten(-1, (1, -1))] if of_signals else []
+    window, around = ((1, 3), (0, 1)) if of_signals else ((3, 3), (1, 1))
     for base_width, stride in ((16, 1), (32, 2), (64, 2)):
         width = max(4, round(base_width * float(factors["width"]) / 4) * 4)
-        norm = NORMS[str(factors["norm"])](width, one_dimensional)
+        norm = NORMS[str(factors["norm"])](width)
         layers += [
-            convolution(channels, width, kernel_size=3, stride=stride, padding=1, bias=isinstance(norm, nn.Identity)),
+            nn.Conv2d(channels, width, window, stride, around, bias=isinstance(norm, nn.Identity)),
             norm,
             nn.ReLU(inplace=True),
         ]
         channels = width
-    pool = nn.AdaptiveAvgPool1d(1) if one_dimensional else nn.AdaptiveAvgPool2d(1)
-    return nn.Sequential(*layers, pool, nn.Flatten(), nn.Linear(channels, classes))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
 
 
 def mlp(factors: Mapping[str, FactorValue], input_shape: Shape, classes: int) -> nn.Module:

@@ -61,6 +61,7 @@ def job_of(cell: str, family: str, stage: str) -> Job:
             "factors": default_factors(task) | factors, "learning_rate": 0.05,
             "rho": 0.1 if family == "sam" else 0.0, "average_start": 0.7, "trial": 0 if stage == "tune" else None,
             "average_starts": STARTS.get(task, (0.5, 0.6, 0.75, 0.9)),
+            "measured": None if stage == "tune" else ("swa@0.75",),  # what validation picked for an average
         }
     )  # fmt: skip
 

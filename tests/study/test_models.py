@@ -1,5 +1,7 @@
 """Networks have the published sizes, follow the cell's factors, and their initial weights belong to the seed."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from study.factors import FACTORS, TASKS, check_factor, default_factors
 from study.model_names import IMAGE_MODELS, form_of
 from study.models import MODELS, build_model
+from study.streams import torch_seed
 
 FACTORS_OF = {"width": 1.0, "norm": "batch"}
 # Exact counts: kuangliu's ResNet-18; Zagoruyko's WRN; PyramidNet as in the model zoo pytorchcv. torchvision publishes
@@ -76,6 +79,51 @@ def test_a_network_takes_small_images_and_gives_every_weight_a_gradient(name: st
     assert outputs.shape == (4, 10)
     outputs.logsumexp(1).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "mlp"])
+def test_channels_last_changes_the_layout_and_not_the_result(name: str) -> None:
+    model = build_model(FACTORS_OF | {"model": name}, (3, 32, 32), 10, 0).double()  # ReLU's kinks magnify rounding
+    kernels = [p for p in model.parameters() if p.dim() == 4 and min(p.shape[1:]) > 1]
+    assert kernels
+    assert all(p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous() for p in kernels)
+    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    inputs = torch.randn(16, 3, 32, 32, generator=torch.manual_seed(0), dtype=torch.float64)
+    for net in (model, plain):
+        torch.manual_seed(1)  # some have dropout
+        net(inputs).logsumexp(1).sum().backward()
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert ours.grad.stride() == ours.stride()
+        assert torch.allclose(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_a_signal_goes_through_torchs_own_layers_for_signals_all_the_same(norm: str) -> None:
+    model = build_model(FACTORS_OF | {"norm": norm, "model": "conv"}, (2, 40), 10, 0)
+    with torch.random.fork_rng():
+        torch.manual_seed(torch_seed(0, "initial weights"))
+        plain = nn.Sequential(*(_for_signals(layer) for layer in model if not isinstance(layer, nn.Unflatten)))
+    inputs = torch.randn(16, 2, 40, generator=torch.manual_seed(0))
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours.flatten(), theirs.flatten())
+    outputs = [net(inputs) for net in (model, plain)]
+    assert torch.allclose(*outputs, atol=1e-5)
+    for output in outputs:
+        output.logsumexp(1).sum().backward()
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(ours.grad.flatten(), theirs.grad.flatten(), rtol=1e-3, atol=1e-4)
+
+
+def _for_signals(layer: nn.Module) -> nn.Module:
+    """Make a layer anew, as one of torch's for signals where there is such."""
+    if isinstance(layer, nn.Conv2d):
+        stride, bias = layer.stride[-1], layer.bias is not None
+        return nn.Conv1d(layer.in_channels, layer.out_channels, 3, stride, padding=1, bias=bias)
+    if isinstance(layer, nn.BatchNorm2d):
+        return nn.BatchNorm1d(layer.num_features)
+    if isinstance(layer, nn.Linear):
+        return nn.Linear(layer.in_features, layer.out_features)
+    return nn.AdaptiveAvgPool1d(1) if isinstance(layer, nn.AdaptiveAvgPool2d) else layer
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet20", "wrn-16-1", "pyramidnet-20-16"])

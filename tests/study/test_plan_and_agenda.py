@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.agenda import Agenda
+from study.methods import METHODS
 from study.plan import FIRST_CONFIRM_SEED, TUNE_SEED, cells, gradient_evaluations, searches, sizes, tune_job
 from study.proposals import Outcome, needed_outcomes, propose, qmc_design
 from study.records import Job, Measurement, RunRecord
@@ -128,6 +129,40 @@ def test_an_interrupted_study_resumes_to_the_same_runs(sampler: str, stop: int, 
     assert not ids(before) & ids(after)
     assert ids(before) | ids(after) == reference
     assert {record.run_id for record in agenda.records} == reference
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+def test_a_confirm_run_measures_what_validation_picked_and_nothing_else(sampler: str) -> None:
+    agenda = Agenda(small(sampler))
+    jobs = drain(agenda)
+    assert {job.measured for job in jobs if job.stage == "tune"} == {None}
+    wanted: dict[tuple[object, ...], set[str]] = {}
+    for chosen in agenda.selections:
+        family = METHODS[chosen.method].family
+        same = chosen.cell, family, chosen.epochs_factor, chosen.learning_rate, chosen.rho, chosen.average_start
+        wanted.setdefault(same, set()).update([chosen.average] if chosen.average else [])
+    for job in jobs:
+        if job.stage == "confirm":
+            same = job.cell, job.family, job.epochs_factor, job.learning_rate, job.rho, job.average_start
+            assert job.measured is not None
+            assert set(job.measured) == wanted[same]
+
+
+def test_a_record_that_lacks_an_average_is_measured_again_and_one_that_has_more_is_not() -> None:
+    records = [measured(job) for job in drain(Agenda(small("qmc")))]
+    averaged = next(r for r in records if r.job.measured)
+
+    def holding(names: tuple[str, ...] | None) -> list[RunRecord]:
+        job = averaged.job.model_copy(update={"measured": names})
+        return [r.model_copy(update={"job": job}) if r is averaged else r for r in records]
+
+    for enough in (None, (*averaged.job.measured, "swa@0.1")):
+        assert Agenda(small("qmc"), holding(enough)).finished
+    lacking = Agenda(small("qmc"), holding(()))
+    assert lacking.next_job() == averaged.job
+    assert lacking.next_job() is None
+    lacking.complete(averaged)
+    assert lacking.finished
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "tpe"])

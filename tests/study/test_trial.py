@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional
 
 from study.agenda import Agenda
-from study.building import average_names
+from study.building import measured_averages
 from study.data import Pool, SealedTestError, load_data
 from study.factors import default_factors
 from study.measure import evaluate
@@ -20,7 +19,7 @@ from study.records import Job, Measurement
 from study.spec import load_spec
 from study.streams import stream
 from study.tasks import draw_split, pool_task
-from study.trial import Run, run
+from study.trial import run
 from wasam_core import WASAM
 
 JOB = Job(
@@ -58,29 +57,23 @@ def test_a_run_repeats_itself_bit_by_bit_whatever_ran_before(digits: Pool, chang
     assert first.status == "completed"
 
 
-@pytest.mark.parametrize(("task", "norm"), [("digits", "batch"), ("mnist1d", "batch"), ("mnist1d", "group")])
-def test_measuring_in_another_layout_changes_no_weight_and_no_result(
-    task: str, norm: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data, factors = load_data(task), default_factors(task) | {"train_size": 300, "epochs": 4, "norm": norm}
-    asked = job(task=task, factors=factors, family="sam", rho=0.1, probed=("last", "swa@0.5"))
-    ours = Run(asked, data, "cpu", "0")
-    convolution = next(module.weight for module in ours._twin.modules() if isinstance(module, nn.Conv2d))
-    assert convolution.is_contiguous(memory_format=torch.channels_last)
-    monkeypatch.setattr("study.trial.measured_twin", lambda model, device, built_in: model)
-    plain = Run(asked, data, "cpu", "0")
-    assert plain._twin is plain._model
-    assert ours.advance()
-    assert plain.advance()
-    assert ours.weights() == plain.weights() != b""
-    found, expected = ours.record(), plain.record()
-    assert (found.status, found.error) == ("completed", None)
-    for one, other in zip(found.measurements, expected.measurements, strict=True):
-        assert (one.weights, one.epoch, one.val_score) == (other.weights, other.epoch, other.val_score)
-        assert one.val_loss == pytest.approx(other.val_loss, rel=1e-5)
-        assert (one.test_loss or 0.0) == pytest.approx(other.test_loss or 0.0, rel=1e-5)
-    for probe, other_probe in zip(found.probes, expected.probes, strict=True):
-        assert probe.value == pytest.approx(other_probe.value, rel=1e-2, abs=1e-6)  # a loss ends there
+@pytest.mark.parametrize("kept", [(), ("swa@0.5",), ("swa@0.75", "ema@0.9", "lawa@2")])
+def test_a_run_that_measures_less_is_the_same_run(digits: Pool, kept: tuple[str, ...]) -> None:
+    averaged = {"ema_decays": (0.9, 0.99), "lawa_windows": (2, 3)}
+    whole = run(job(**averaged), digits, "cpu", "0")
+    part = run(job(**averaged, measured=kept), digits, "cpu", "0")
+    assert part.run_id == whole.run_id
+    assert part.measurements == tuple(m for m in whole.measurements if m.weights in ("last", *kept))
+    assert [r.weights for r in part.reliability] == list(final(part.measurements))
+    assert part.forward_evaluations < whole.forward_evaluations
+    assert whole.job.measures(part.job)
+    assert not part.job.measures(whole.job)
+
+
+def test_jobs_are_compared_by_what_they_measure() -> None:
+    assert job(measured=("swa@0.5", "swa@0.75")).measures(job(measured=("swa@0.75",)))
+    assert job(measured=()).measures(job(measured=()))
+    assert not job(measured=()).measures(job(measured=("swa@0.5",)))
 
 
 def test_without_perturbation_the_sam_family_is_the_base_family(digits: Pool) -> None:
@@ -195,7 +188,7 @@ def test_a_diverged_run_stands_at_chance_level(digits: Pool) -> None:
     record = run(job(learning_rate=1e6, factors=JOB.factors | {"model": "mlp"}), digits, "cpu", "0")
     assert record.status == "diverged"
     measured = final(record.measurements)
-    assert set(measured) == {"last", *average_names(JOB)}
+    assert set(measured) == {"last", *measured_averages(JOB)}
     assert {m.test_score for m in measured.values()} == {0.1}
     assert {m.test_loss for m in measured.values()} == {math.log(10)}
     assert record.gradient_evaluations > 0
@@ -221,7 +214,7 @@ def test_costs_are_billed(digits: Pool) -> None:
 def test_smoke_jobs_name_every_average_once() -> None:
     agenda = Agenda(load_spec("smoke")[0])
     while planned := agenda.next_job():
-        assert len(average_names(planned)) == 5
+        assert len(measured_averages(planned)) == 5
 
 
 def test_averages_of_the_same_epochs_are_measured_once(digits: Pool) -> None:

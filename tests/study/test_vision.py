@@ -10,14 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
-from torch import nn
 from torch.nn import functional
 
 from study.data import SOURCES, Pool, TaskError, load_data
 from study.data.folders import DATA, DOWNLOAD, data_folders
 from study.data.image_sets import IMAGE_SETS, Images, Look
 from study.factors import TASKS, default_factors
-from study.layout import channels_last, placed
 from study.measure import evaluate
 from study.opening import find_data
 from study.records import Job
@@ -27,7 +25,7 @@ from study.tasks import build_task, pool_task
 from study.tasks.examples import examples_of
 from study.tasks.vision import Standardized, image_task
 from study.tasks.vision_folder import Files
-from study.trial import Run, run
+from study.trial import run
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 needs_fashion = pytest.mark.skipif(
@@ -278,37 +276,6 @@ def test_warm_up_and_precision_reach_the_run() -> None:
     losses = {record.measurements[-1].test_loss for record in (plain, warm, coarse)}
     assert len(losses) == 3
     assert plain.run_id == job(factors=factors()).run_id
-
-
-def test_channels_last_changes_the_layout_and_not_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = job(family="sam", rho=0.05, probed=("last",))
-    plain = run(asked, synthetic(), "cpu", "0").measurements[-1]
-    monkeypatch.setattr("study.trial.placed", lambda model, device, built_in: channels_last(model))
-    other = Run(asked, synthetic(), "cpu", "0")
-    convolution = next(p for p in other._model.parameters() if p.dim() == 4 and min(p.shape[:2]) > 1)
-    assert convolution.is_contiguous(memory_format=torch.channels_last)
-    assert not convolution.is_contiguous()
-    assert other.advance()
-    assert other.record().status == "completed", other.record().error
-    assert other.weights()
-    assert other.record().measurements[-1].test_loss == pytest.approx(plain.test_loss, rel=0.05)
-
-
-def test_a_users_model_keeps_its_layout() -> None:
-    """It may `view` a convolution's output as ``(n, -1)``, which channels last does not allow."""
-
-    class Viewing(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.convolution = nn.Conv2d(3, 4, 3)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.convolution(images).view(len(images), -1)
-
-    images = torch.zeros(2, 3, 8, 8)
-    assert placed(Viewing(), torch.device("cpu"), built_in=False)(images).shape == (2, 144)
-    with pytest.raises(RuntimeError, match="view size is not compatible"):
-        channels_last(Viewing())(images)
 
 
 def write_pictures(folder: Path, parts: dict[str, int], side: tuple[int, int] = (40, 30)) -> None:
