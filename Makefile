@@ -17,7 +17,8 @@ help:
 study: $(VENV)/.installed
 	$(BIN)/python -m study.run $(SPEC)
 
-test: lint browser fashion
+test:
+	@$(MAKE) --no-print-directory --jobs=2 lint fashion
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
 
 lint: $(VENV)/.installed-test
@@ -38,22 +39,23 @@ faults: $(VENV)/.installed-test
 soak: $(VENV)/.installed-test
 	PYTHONPATH=.:tests $(BIN)/python -m faults.soak
 
-# The marker files make a second call install nothing; a changed pyproject.toml installs what is missing.
+# The marker files make a second call install nothing; a changed pyproject.toml installs what is missing. Compiling all
+# of it ahead would take half as long again, and most modules are never imported.
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, $$($(PYTHON) --version) was found; set PYTHON=/path/to/python3" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --no-compile --editable .
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[test]'
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-bench: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[bench]'
 	@touch $@
 
 # What the tests need of the system: the Debian package where that can be installed, a loud line where it can't.
@@ -71,6 +73,6 @@ browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 	$(call install,chromium,NO CHROMIUM: THE BROWSER TESTS ARE SKIPPED. Install Chromium to run them.)
 
-fashion:
+fashion: | browser # one after the other: there is one lock on the system's packages
 	@test -d /usr/share/datasets/fashion-mnist || \
 	$(call install,dataset-fashion-mnist,NO FASHION-MNIST: ITS TESTS ARE SKIPPED. Put its files into ~/.cache/wasam-study.)

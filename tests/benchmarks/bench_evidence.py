@@ -142,6 +142,7 @@ def confirmations(
             job = first.model_copy(
                 update={
                     "seed": FIRST_CONFIRM_SEED + seed,
+                    "measured": tuple(name for name in names if name != "last"),
                     "average_starts": starts,
                     "average_start": starts[0] if starts else first.average_start,
                 }

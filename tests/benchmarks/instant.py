@@ -52,7 +52,8 @@ def ready_record(job: Job, spec_hash: str) -> RunRecord:
 
 
 def _averages(job: Job) -> list[str]:
-    return [f"swa@{start!r}" for start in dict.fromkeys((*job.average_starts, job.average_start))]
+    names = dict.fromkeys(f"swa@{start!r}" for start in (*job.average_starts, job.average_start))
+    return [name for name in names if job.measured is None or name in job.measured]
 
 
 def _measurement(job: Job, weights: str, epoch: int, test: bool) -> Measurement:

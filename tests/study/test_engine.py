@@ -1,7 +1,5 @@
 """The engine's parts without Ray running: who is retried how, what is killed when, and what travels to workers."""
 
-import os
-import re
 import socket
 import subprocess
 import sys
@@ -269,51 +267,6 @@ print("quiet")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "quiet\n"
-
-
-STARTED_AHEAD = """
-import sys, time, urllib.error, urllib.request
-from pathlib import Path
-from ray._private import state
-from engine_room import faulty_job, run_jobs
-from study.engine.cluster import cluster
-from study.listener import Listener
-
-class Workers(Listener):
-    seen = set()
-
-    def tick(self):
-        self.seen |= set(state.workers())
-
-def answers(url):
-    try:
-        return urllib.request.urlopen(url, timeout=10).status
-    except urllib.error.HTTPError as error:
-        return error.code
-
-home = Path(sys.argv[1])
-with cluster(None) as joined:
-    ahead = set(state.workers())
-    records = run_jobs([faulty_job(home, seed) for seed in range(5)], home / "ray", diary=Workers())
-    print(len(ahead), Workers.seen == ahead, sorted(record.status for record in records.values()))
-    url = joined.dashboard_url.result(60)
-    time.sleep(3)
-    print(answers(url))
-"""
-
-
-@pytest.mark.ray
-def test_runs_go_to_the_workers_that_were_started_with_ray(tmp_path: Path) -> None:
-    """No actor is started for a run that then takes another's, nor for the last ones; the dashboard comes and stays."""
-    tests = Path(__file__).parents[1]
-    paths = [tests.parent, tests, tests / "cluster" / "code"]  # the first, so that tests/study does not shadow study
-    done = subprocess.run(
-        [sys.executable, "-c", STARTED_AHEAD, str(tmp_path)], capture_output=True, text=True, check=True, cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
-    )  # fmt: skip
-    runs, dashboard = done.stdout.splitlines()[-2:]
-    assert re.fullmatch(rf"\d+ True {re.escape(str(['completed'] * 5))}", runs)
-    assert dashboard in ("200", "401")  # it lives as long as Ray, and may ask for a token
 
 
 def test_a_tasks_module_that_is_not_there_is_one_sentence() -> None:

@@ -21,7 +21,6 @@ from study.factors import default_factors
 from study.measure import EVALUATION_BATCH, evaluate
 from study.progress import Display
 from study.records import Job, RunRecord
-from study.results import load
 from study.run import main
 from study.spec import StudySpec, parse_spec
 from study.tally import Tally
@@ -346,9 +345,8 @@ def test_nothing_is_overwritten(taken: str, tmp_path: Path, capsys: pytest.Captu
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(taken, "mine")]
 
 
-@pytest.mark.ray
-def test_an_example_runs_from_the_command_line(tmp_path: Path) -> None:
-    """Ray's workers find a module that lies in the folder the study is started in."""
+def test_an_example_waits_for_nothing_but_the_command_line(tmp_path: Path) -> None:
+    """Its module is found in the folder that the command is given in, and its preflight passes there."""
 
     def command(*arguments: str) -> str:
         done = subprocess.run([sys.executable, "-m", *arguments], cwd=tmp_path, capture_output=True, text=True)
@@ -356,10 +354,4 @@ def test_an_example_runs_from_the_command_line(tmp_path: Path) -> None:
         return done.stdout
 
     assert "run it: python -m study.run the_example.toml" in command("study.new", "the_example.py")
-    spec = tmp_path / "the_example.toml"
-    small = spec.read_text().replace("confirm_seeds = 6", "confirm_seeds = 1").replace("trials = 6", "trials = 2")
-    spec.write_text(small)
-    command("study.run", "the_example.toml", "--no-report")
-    counts = load(tmp_path / "results" / "the_example").findings.counts
-    assert counts.failed == 0
-    assert counts.completed >= 9
+    assert "the_example:build" in command("study.run", "the_example.toml", "--dry-run")
