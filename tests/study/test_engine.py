@@ -171,10 +171,13 @@ def test_the_device_and_its_memory_are_what_was_assigned(
     from study.engine.worker import _prepared_device  # noqa: PLC0415
 
     fractions: list[float] = []
+    precisions: list[str] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", fractions.append)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", precisions.append)
     assert _prepared_device(ids, share) == device
     assert fractions == allowed
+    assert precisions == (["high"] if device == "cuda:0" else [])
 
 
 def test_a_cluster_that_is_not_there_is_one_sentence() -> None:
