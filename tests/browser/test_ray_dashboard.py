@@ -1,6 +1,6 @@
 """Ray's own dashboard during a study, in headless Chromium: it asks for the token and then shows our actors.
 
-The study trains a task of the user's own from the folder that it is started in.
+The study trains a task of the user's own from the folder that it is started in, and is ended with Ctrl-C.
 """
 
 import os
@@ -60,6 +60,7 @@ def dashboard_url(tmp_path: Path) -> Iterator[str]:
         driver.send_signal(signal.SIGINT)
         output, _ = driver.communicate(timeout=120)
     assert driver.returncode == 130, output
+    assert "--resume results/watched" in output
     assert " failed (" not in output
 
 
