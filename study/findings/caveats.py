@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from study.factors import limits_of
 from study.findings.content import Caveat, DeltaStrip, RunCounts
 from study.findings.evidence import Arm, Evidence
-from study.methods import METHODS, relative_passes
+from study.methods import METHODS
 from study.plan import epochs_factors
 from study.stats import Effect
 
@@ -76,7 +76,7 @@ def _depending_on_budget(effects: Iterable[Effect]) -> Iterable[Caveat]:
     """Compare budgets where they differ and both have enough data."""
     by_budget: dict[tuple[str, str], dict[str, str]] = {}
     for effect in effects:
-        if relative_passes(effect.method) > 1 and effect.verdict != "insufficient data":
+        if effect.verdict != "insufficient data":
             by_budget.setdefault((effect.cell, effect.method), {})[effect.budget] = effect.verdict
     for (cell, method), verdicts in by_budget.items():
         if len(set(verdicts.values())) > 1:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from study.collector import without_collector
 from study.factors import limits_of
@@ -52,8 +53,7 @@ def find(
     records, lines = list(records), tuple(lines)
     evidence = gather(spec, records)
     counts = _counts(records, planned_runs(evidence) if planned is None else planned)
-    tuned = {budget: _tuned_effects(evidence, budget) for budget in spec.budgets}
-    effects = tuple(effect for budget in spec.budgets for effect in tuned[budget])
+    effects = _all_tuned_effects(evidence)
     averaging = _averaging_effects(evidence)
     strips = tuple(_strip(effect, spec) for effect in effects)
     return Findings(
@@ -107,6 +107,25 @@ def _versions(records: Iterable[RunRecord]) -> dict[str, str]:
     """Return the versions of all packages that measured; several of one package are listed."""
     seen = sorted({pair for record in records for pair in record.versions.items()})
     return {package: ", ".join(v for p, v in seen if p == package) for package, _ in seen}
+
+
+def _all_tuned_effects(evidence: Evidence) -> tuple[Effect, ...]:
+    """Return the judged effects under every budget of the study.
+
+    A method that costs what its baseline costs is compared with the same runs under several budgets. That is one
+    comparison: it is judged once, in the primary family, or the same numbers could have two verdicts.
+    """
+    spec = evidence.spec
+    judged = {budget: _tuned_effects(evidence, budget) for budget in spec.budgets}
+
+    def factor(effect: Effect) -> float:
+        return epochs_factor_of_baseline(effect.method, effect.budget, spec.reference_times)
+
+    return tuple(
+        replace(primary, budget=budget) if factor(effect) == factor(primary) else effect
+        for budget in spec.budgets
+        for effect, primary in zip(judged[budget], judged[spec.primary_budget], strict=True)
+    )
 
 
 def _tuned_effects(evidence: Evidence, budget: Budget) -> tuple[Effect, ...]:
@@ -206,8 +225,7 @@ def _place(spec: StudySpec, method: str, verdicts: Mapping[str, str]) -> str:
     """Return the list that a cell belongs to, from its verdicts by budget."""
     primary = verdicts[spec.primary_budget]
     coincide = relative_passes(method) == 1
-    judged = {primary} if coincide else set(verdicts.values())
-    if judged == {"helps"} and (coincide or "G" in verdicts):
+    if set(verdicts.values()) == {"helps"} and (coincide or "G" in verdicts):
         return "helps"
     if primary == "hurts":
         return "hurts"
