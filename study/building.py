@@ -57,23 +57,8 @@ def build_averages(job: Job, model: nn.Module) -> WeightAverages:
     """
     return WeightAverages(
         model,
-        swa_starts=_starts(job),
+        swa_starts=job.starts,
         max_epochs=job.epochs,
         ema_decays=job.ema_decays,
         lawa_windows=job.lawa_windows,
     )
-
-
-def measured_averages(job: Job) -> tuple[str, ...]:
-    """Return the names of the averages that a run measures: SWA by start, then EMA, then LAWA."""
-    names = (
-        *(f"swa@{start!r}" for start in _starts(job)),
-        *(f"ema@{decay!r}" for decay in job.ema_decays),
-        *(f"lawa@{window}" for window in job.lawa_windows),
-    )
-    return names if job.measured is None else tuple(name for name in names if name in job.measured)
-
-
-def _starts(job: Job) -> tuple[float, ...]:
-    """Return the starts of a run's SWA averages: the grid's and the proposed one, each once."""
-    return tuple(dict.fromkeys((*job.average_starts, job.average_start)))

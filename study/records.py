@@ -99,6 +99,21 @@ class Job(_Frozen):
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
+    @property
+    def starts(self) -> tuple[float, ...]:
+        """Starts of its SWA averages: the grid's and the proposed one, each once."""
+        return tuple(dict.fromkeys((*self.average_starts, self.average_start)))
+
+    @property
+    def measured_averages(self) -> tuple[str, ...]:
+        """Names of the averages that it measures: SWA by start, then EMA, then LAWA."""
+        names = (
+            *(f"swa@{start!r}" for start in self.starts),
+            *(f"ema@{decay!r}" for decay in self.ema_decays),
+            *(f"lawa@{window}" for window in self.lawa_windows),
+        )
+        return names if self.measured is None else tuple(name for name in names if name in self.measured)
+
     def measures(self, other: "Job") -> bool:
         """Return whether this job, of the same run, measures whatever another does."""
         return self.measured is None or (other.measured is not None and {*other.measured} <= {*self.measured})

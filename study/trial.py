@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from study.building import adapted, build_averages, build_optimizer, measured_averages
+from study.building import adapted, build_averages, build_optimizer
 from study.checkpoint import read_checkpoint, write_checkpoint
 from study.factors import factor_of
 from study.halving import stopped
@@ -143,7 +143,7 @@ class Run:
         with self._meter.measuring():
             self._measure_weights("last", sets)
             measured: dict[int, str] = {}  # names of averages by their first epoch
-            for name in measured_averages(self._job):
+            for name in self._job.measured_averages:
                 start = self._averages.start_epoch(name) if name.startswith("swa@") else -1
                 if start in measured and name not in self._job.probed:
                     self._meter.take_as(measured[start], name, self._epoch)
@@ -286,6 +286,6 @@ def _at_chance_level(job: Job, guess: Guess, before: list[Measurement]) -> list[
     level = {f"{split}_loss": guess.loss for split in splits} | {f"{split}_score": guess.score for split in splits}
     final = [
         Measurement.model_validate({"weights": name, "epoch": job.epochs} | level)
-        for name in ("last", *measured_averages(job))
+        for name in ("last", *job.measured_averages)
     ]
     return [m for m in before if m.epoch < job.epochs] + final

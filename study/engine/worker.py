@@ -111,7 +111,7 @@ class StudyRun(tune.Trainable):
 
 
 def _prepared_device(device_ids: tuple[str, ...], share: float) -> str:
-    """Return the torch device of this actor, and allow it no more of that memory than its share.
+    """Return the torch device of this actor, ready: no more of its memory than the share, matrices in TF32.
 
     The assigned resources decide, not torch: a trial without a GPU still sees all of the node's. And a GPU that is
     but a number to Ray (`ray start --num-gpus 2` on a machine without one) is the CPU.
@@ -121,7 +121,7 @@ def _prepared_device(device_ids: tuple[str, ...], share: float) -> str:
     if not device_ids or not torch.cuda.is_available():
         return "cpu"
     torch.cuda.set_per_process_memory_fraction(min(1.0, share))
-    torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it without being told
+    torch.set_float32_matmul_precision("high")  # convolutions are in TF32 without being told
     return "cuda:0"
 
 

@@ -29,7 +29,7 @@ from benchmarks.noisy_digits import noisy_digits
 from benchmarks.process_trees import Took, timed
 
 from study.methods import METHODS
-from study.plan import FIRST_CONFIRM_SEED, Cell, Proposal, Search, cells, confirm_jobs, tune_job
+from study.plan import FIRST_CONFIRM_SEED, Cell, Search, cells, confirm_jobs, tune_job
 from study.proposals import qmc_design
 from study.records import Job
 from study.results import load
@@ -76,11 +76,6 @@ def spec_of(trials: int, seeds: int, epochs: int, cells_wanted: int) -> tuple[St
     )  # fmt: skip
 
 
-def starts_of(spec: StudySpec, proposal: Proposal) -> tuple[float, ...]:
-    """Return the starts of averaging that the study sees for a proposal: its grid and the proposed one."""
-    return tuple(dict.fromkeys((*spec.average_starts, proposal.average_start)))
-
-
 def sweeps(spec: StudySpec, cell: Cell, way: Way) -> dict[tuple[str, ...], list[Training]]:
     """Return the trainings of every sweep of a cell by the methods that it serves."""
     groups = [("SGD", "SWA"), ("SAM", "WASAM")] if way.shared else [(method,) for method in spec.methods]
@@ -94,9 +89,8 @@ def _sweep(spec: StudySpec, cell: Cell, way: Way, methods: tuple[str, ...]) -> I
     family = METHODS[methods[0]].family
     search = Search(cell, family, family, 1.0, methods)
     for trial, proposal in enumerate(qmc_design(spec.search, family)):
-        starts = starts_of(spec, proposal)
         job = tune_job(spec, search, trial, proposal)
-        averages = tuple(f"swa@{start!r}" for start in starts)
+        averages = job.measured_averages
         if way.many_starts:
             last = ("last",) if any(METHODS[method].weights == "last" for method in methods) else ()
             rest = averages if any(METHODS[method].weights == "swa" for method in methods) else ()
@@ -104,7 +98,7 @@ def _sweep(spec: StudySpec, cell: Cell, way: Way, methods: tuple[str, ...]) -> I
         elif METHODS[methods[0]].weights == "last":
             yield trial, Training(_alone(job, proposal.average_start), ("last",))
         else:
-            for start, name in zip(starts, averages, strict=True):
+            for start, name in zip(job.starts, averages, strict=True):
                 yield trial, Training(_alone(job, start), (name,))
 
 

@@ -41,7 +41,7 @@ def spec_of(runs: int, per_cell: int | None = None) -> StudySpec:
 def ready_record(job: Job, spec_hash: str) -> RunRecord:
     """Return a record as a real run leaves it, as long as one, with scores made of the run's id."""
     confirm = job.stage == "confirm"
-    found = [_measurement(job, name, job.epochs, confirm) for name in ("last", *_averages(job))]
+    found = [_measurement(job, name, job.epochs, confirm) for name in ("last", *job.measured_averages)]
     if confirm:
         found = [_measurement(job, "last", epoch, False) for epoch in range(1, job.epochs)] + found
     return RunRecord(
@@ -49,11 +49,6 @@ def ready_record(job: Job, spec_hash: str) -> RunRecord:
         gradient_evaluations=gradient_evaluations(job), forward_evaluations=5_000, train_s=1.0, evaluate_s=0.1,
         wall_s=1.1, device="cpu", versions={"torch": "2.14.1", "numpy": "2.3.5", "ray": "2.60.0", "optuna": "5.0.0"},
     )  # fmt: skip
-
-
-def _averages(job: Job) -> list[str]:
-    names = dict.fromkeys(f"swa@{start!r}" for start in (*job.average_starts, job.average_start))
-    return [name for name in names if job.measured is None or name in job.measured]
 
 
 def _measurement(job: Job, weights: str, epoch: int, test: bool) -> Measurement:

@@ -3,12 +3,14 @@
 The study trains a task of the user's own from the folder that it is started in, and is ended with Ctrl-C.
 """
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,11 +58,16 @@ def dashboard_url(tmp_path: Path) -> Iterator[str]:
             assert line, f"the study ended: {said}"
             said += line
         yield found[1]
+        while not list(tmp_path.glob("results/watched/records/*.json")):
+            assert driver.poll() is None
+            time.sleep(0.05)
     finally:
         driver.send_signal(signal.SIGINT)
         output, _ = driver.communicate(timeout=120)
     assert driver.returncode == 130, output
     assert "--resume results/watched" in output
+    kept = [json.loads(path.read_text()) for path in tmp_path.glob("results/watched/records/*.json")]
+    assert {record["status"] for record in kept} == {"completed"}
     assert " failed (" not in output
 
 

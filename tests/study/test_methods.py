@@ -7,7 +7,6 @@ from torch import nn
 
 from study.agenda import Agenda
 from study.augment import augmented
-from study.building import measured_averages
 from study.data import Pool, load_data
 from study.factors import default_factors
 from study.methods import FAMILIES, METHODS, epochs_factor_of_baseline
@@ -57,7 +56,7 @@ def test_every_family_trains_and_costs_what_the_plan_says(family: str, digits: P
     record = run(job, digits, "cpu", "0")
     assert record.status == "completed", record.error
     assert record.gradient_evaluations == gradient_evaluations(job) == round(1000 * FAMILIES[family].passes)
-    assert {m.weights for m in record.measurements} == {"last", *measured_averages(job)}
+    assert {m.weights for m in record.measurements} == {"last", *job.measured_averages}
 
 
 def test_every_method_has_a_family_and_an_unperturbed_baseline() -> None:
@@ -97,9 +96,9 @@ def test_equal_gradient_evaluations_stretch_the_baseline(method: str, factor: fl
 
 
 def test_averages_nobody_reads_are_not_kept() -> None:
-    assert measured_averages(first_job(spec_of("SGD", "SAM"), "sam"))[0] == "swa@0.5"
-    assert not any(name.startswith("ema") for name in measured_averages(first_job(spec_of("SGD", "SAM"), "sam")))
-    assert any(name.startswith("lawa") for name in measured_averages(first_job(spec_of("SGD", "LAWA"), "base")))
+    assert first_job(spec_of("SGD", "SAM"), "sam").measured_averages[0] == "swa@0.5"
+    assert not any(name.startswith("ema") for name in first_job(spec_of("SGD", "SAM"), "sam").measured_averages)
+    assert any(name.startswith("lawa") for name in first_job(spec_of("SGD", "LAWA"), "base").measured_averages)
 
 
 @pytest.mark.parametrize("norm", NORMS)

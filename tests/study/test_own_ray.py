@@ -58,10 +58,11 @@ with cluster(None) as joined:
     records = run_jobs([faulty_job(home, seed) for seed in range(5)], home / "ray", diary=Workers())
     url = joined.dashboard_url.result(60)
     addresses = set()
-    for _ in range(8 if sys.platform == "linux" else 0):  # Ray's agents come up one after the other
+    for _ in range(12):  # Ray's agents come up one after the other, and the dashboard stays
         time.sleep(1)
-        ours = sockets()
-        addresses |= {address for address, socket in listening() if socket in ours}
+        if sys.platform == "linux":
+            ours = sockets()
+            addresses |= {address for address, socket in listening() if socket in ours}
     print(json.dumps({
         "ahead": sorted(ahead), "used": sorted(Workers.seen), "ends": [one.status for one in records.values()],
         "addresses": sorted(addresses), "url": url, "auth_mode": os.environ.get("RAY_AUTH_MODE"), "answer": answer(url),

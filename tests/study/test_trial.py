@@ -10,7 +10,6 @@ import torch
 from torch.nn import functional
 
 from study.agenda import Agenda
-from study.building import measured_averages
 from study.data import Pool, SealedTestError, load_data
 from study.factors import default_factors
 from study.measure import evaluate
@@ -188,7 +187,7 @@ def test_a_diverged_run_stands_at_chance_level(digits: Pool) -> None:
     record = run(job(learning_rate=1e6, factors=JOB.factors | {"model": "mlp"}), digits, "cpu", "0")
     assert record.status == "diverged"
     measured = final(record.measurements)
-    assert set(measured) == {"last", *measured_averages(JOB)}
+    assert set(measured) == {"last", *JOB.measured_averages}
     assert {m.test_score for m in measured.values()} == {0.1}
     assert {m.test_loss for m in measured.values()} == {math.log(10)}
     assert record.gradient_evaluations > 0
@@ -214,7 +213,7 @@ def test_costs_are_billed(digits: Pool) -> None:
 def test_smoke_jobs_name_every_average_once() -> None:
     agenda = Agenda(load_spec("smoke")[0])
     while planned := agenda.next_job():
-        assert len(measured_averages(planned)) == 5
+        assert len(planned.measured_averages) == 5
 
 
 def test_averages_of_the_same_epochs_are_measured_once(digits: Pool) -> None:
