@@ -6,12 +6,13 @@ It is built column by column, what belongs to a run once per run, so that 100,00
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
 from study.collector import without_collector
-from study.records import METRICS, FactorValue, Measurement, RunRecord
+from study.records import METRICS, FactorValue, RunRecord
 
 _RUN_COLUMNS = ("status", "error", "gradient_evaluations", "forward_evaluations", "skipped_steps")
 _TIME_COLUMNS = ("train_s", "evaluate_s", "wall_s")
@@ -19,7 +20,7 @@ _JOB_COLUMNS = (
     "stage", "cell", "task", "family", "epochs_factor", "learning_rate", "rho", "average_start",
     "seed", "trial", "search",
 )  # fmt: skip
-_NOTHING = Measurement.model_construct(weights="last", epoch=0)  # what a failed run measured
+_NOTHING = SimpleNamespace(weights="last", epoch=0, **dict.fromkeys(METRICS))  # what a failed run measured
 
 
 @without_collector()

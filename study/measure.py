@@ -55,7 +55,7 @@ def measure(
             counted = reliability_of(weights, outputs, targets)
             metrics[f"{name}_calibration_error"] = calibration_error(counted)
             reliability = counted if name == "test" else None
-    return Measurement.model_validate({"weights": weights, "epoch": epoch} | metrics), reliability
+    return Measurement(weights=weights, epoch=epoch, **metrics), reliability
 
 
 @torch.inference_mode()

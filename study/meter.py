@@ -3,14 +3,17 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from study.records import Measurement, Probe, Reliability
 from wasam_core import Cost
+
+_MEASUREMENT = TypeAdapter(Measurement)
 
 
 @dataclass(slots=True)
@@ -34,10 +37,11 @@ class Meter:
 
     def take_as(self, known: str, name: str, epoch: int) -> None:
         """Take what was just measured of an average for another of the same epochs: it would be the same bits."""
-        renamed = {"weights": name}
-        self.reliability += [one.model_copy(update=renamed) for one in self.reliability if one.weights == known]
+        self.reliability += [
+            one.model_copy(update={"weights": name}) for one in self.reliability if one.weights == known
+        ]
         self.measurements += [
-            one.model_copy(update=renamed) for one in self.measurements if one.weights == known and one.epoch == epoch
+            replace(one, weights=name) for one in self.measurements if one.weights == known and one.epoch == epoch
         ]
 
     def keep(self, name: str, model: nn.Module) -> None:
@@ -59,13 +63,13 @@ class Meter:
     def state(self) -> dict[str, Any]:
         """Return what a run between two epochs has to remember of it."""
         return {
-            "measurements": [one.model_dump_json() for one in self.measurements],
+            "measurements": [_MEASUREMENT.dump_json(one).decode() for one in self.measurements],
             "seconds": [self.wall_s, self.evaluate_s],
             "weights": self.weights,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
-        self.measurements = [Measurement.model_validate_json(text) for text in state["measurements"]]
+        self.measurements = [_MEASUREMENT.validate_json(text) for text in state["measurements"]]
         self.wall_s, self.evaluate_s = state["seconds"]
         self.weights = state["weights"]

@@ -284,8 +284,5 @@ def _at_chance_level(job: Job, guess: Guess, before: list[Measurement]) -> list[
     """Return what a diverged run stands for: guessing, with all of its weights; its curve is kept."""
     splits = ("train", "val", "test") if job.stage == "confirm" else ("val",)
     level = {f"{split}_loss": guess.loss for split in splits} | {f"{split}_score": guess.score for split in splits}
-    final = [
-        Measurement.model_validate({"weights": name, "epoch": job.epochs} | level)
-        for name in ("last", *job.measured_averages)
-    ]
+    final = [Measurement(weights=name, epoch=job.epochs, **level) for name in ("last", *job.measured_averages)]
     return [m for m in before if m.epoch < job.epochs] + final

@@ -8,7 +8,7 @@ decays, and do nothing where neither is the case.
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from study.halving import stopped
 from study.methods import METHODS
 from study.plan import gradient_evaluations
 from study.record_files import write_record
-from study.records import Job, LineRecord, Measurement, PlaneRecord, Probe, Reliability, RunRecord
+from study.records import METRICS, Job, LineRecord, Measurement, PlaneRecord, Probe, Reliability, RunRecord
 from study.spec import StudySpec
 
 HOSTILE = "<script>alert('x')</script>=1+1 & \"quoted\" <a href='https://example.org'>é</a>"
@@ -173,10 +173,8 @@ def diverged_run(record: RunRecord) -> RunRecord:
     levelled = []
     for measurement in record.measurements:
         if measurement.epoch == record.job.epochs:
-            metrics = measurement.model_dump(exclude={"weights", "epoch"}, exclude_none=True)
-            levelled.append(
-                measurement.model_copy(update={name: chance.get(name.partition("_")[2]) for name in metrics})
-            )
+            metrics = [name for name in METRICS if getattr(measurement, name) is not None]
+            levelled.append(replace(measurement, **{name: chance.get(name.partition("_")[2]) for name in metrics}))
     return record.model_copy(
         update={
             "status": "diverged",

@@ -58,7 +58,7 @@ def _measurement(job: Job, weights: str, epoch: int, test: bool) -> Measurement:
     if test:
         metrics |= {"test_score": score, "test_loss": 1.0 - score, "test_calibration_error": 0.01}
         metrics |= {"train_score": score, "train_loss": 1.0 - score}
-    return Measurement.model_validate({"weights": weights, "epoch": epoch} | metrics)
+    return Measurement(weights=weights, epoch=epoch, **metrics)
 
 
 IMPORTED = ("benchmarks.instant",)  # what workers of such runs need, in place of torch

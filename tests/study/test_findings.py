@@ -99,7 +99,7 @@ def changed(study: Study, run_ids: list[str], change: Callable[[RunRecord], RunR
 
 
 def measured_anew(record: RunRecord, change: Callable[[Measurement], dict[str, float | None]]) -> RunRecord:
-    measurements = tuple(m.model_copy(update=change(m)) for m in record.measurements)
+    measurements = tuple(replace(m, **change(m)) for m in record.measurements)
     return record.model_copy(update={"measurements": measurements})
 
 

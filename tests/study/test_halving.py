@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ def test_a_pruned_run_is_never_selected_however_good_it_was(study: Study) -> Non
     spec, records = study
     trials = tuned(records)
     shining = [
-        r.model_copy(update={"measurements": tuple(m.model_copy(update={"val_score": 1.0}) for m in r.measurements)})
+        r.model_copy(update={"measurements": tuple(replace(m, val_score=1.0) for m in r.measurements)})
         if r.status == "pruned" else r
         for r in trials
     ]  # fmt: skip

@@ -222,6 +222,6 @@ def test_averages_of_the_same_epochs_are_measured_once(digits: Pool) -> None:
     alone = run(job(average_start=0.6, average_starts=()), digits, "cpu", "0")
     measured = final(both.measurements)
     assert measured["swa@0.6"] == final(alone.measurements)["swa@0.6"]
-    assert measured["swa@0.5"].model_copy(update={"weights": "swa@0.6"}) == measured["swa@0.6"]
+    assert replace(measured["swa@0.5"], weights="swa@0.6") == measured["swa@0.6"]
     assert {r.weights for r in both.reliability} == {"last", "swa@0.5", "swa@0.6"}
     assert both.forward_evaluations == alone.forward_evaluations
