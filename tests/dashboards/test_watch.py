@@ -1,6 +1,7 @@
 """The report of a running study: rewritten when records have changed, still once the study is finished or left."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -140,12 +141,16 @@ def test_the_background_process_ends_with_the_block(begun, monkeypatch: pytest.M
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", sleeper)
-    with in_background(begun[0], every_s=3):
-        assert started[0].poll() is None
-    assert started[0].returncode == -15
-    with pytest.raises(ZeroDivisionError), in_background(begun[0], every_s=3):
-        raise ZeroDivisionError
-    assert started[1].returncode not in (None, -15)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with in_background(begun[0], every_s=3):
+            assert started[0].poll() is None
+        assert started[0].returncode == -15
+        with pytest.raises(ZeroDivisionError), in_background(begun[0], every_s=3):
+            raise ZeroDivisionError
+        assert started[1].returncode not in (None, -15)
+    finally:
+        signal.signal(signal.SIGINT, before)
     for process in started:
         assert process.stdin
         process.stdin.close()
