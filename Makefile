@@ -40,7 +40,10 @@ soak: $(VENV)/.installed-test
 	PYTHONPATH=.:tests $(BIN)/python -m faults.soak
 
 # The marker files make a second call install nothing; a changed pyproject.toml installs what is missing. Compiling all
-# of it ahead would take half as long again, and most modules are never imported.
+# of it ahead would take half as long again, and most modules are never imported; but what is imported must be kept
+# compiled, and many containers forbid that: each process would then compile torch anew, for ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, $$($(PYTHON) --version) was found; set PYTHON=/path/to/python3" >&2; exit 2; }
