@@ -69,12 +69,9 @@ def _files_of(folder: Path) -> list[tuple[str, Stamp]]:
     """
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:
-        return sorted(
-            (entry.name.removesuffix(".json"), stamp_of(entry.stat()))
-            for entry in entries
-            if entry.name.endswith(".json")
-        )
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
+    within = os.path.join(folder, "")
+    return [(name.removesuffix(".json"), stamp_of(os.stat(within + name))) for name in names]
 
 
 def _read(path: Path) -> RunRecord:
