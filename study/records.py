@@ -21,8 +21,11 @@ METRICS = (
 FactorValue = bool | int | float | str
 
 
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, **_STRICT)
 
 
 _AnyFrozen = TypeVar("_AnyFrozen", bound=_Frozen)
@@ -130,7 +133,7 @@ class Job(_Frozen):
         return round(int(self.factors["epochs"]) * self.epochs_factor)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class Measurement:
     """The metrics of one set of weights at the end of one epoch of one run.
 
