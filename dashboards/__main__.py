@@ -9,10 +9,10 @@ from dashboards.index import write_index
 from dashboards.report import write_report
 from dashboards.studies import is_study, study_folders
 from dashboards.watch import EVERY_S, until_parent_exits, watch
-from study.folder import ResultsError
-from study.record_files import RecordError
-from study.results import load
-from study.spec import SpecError
+from study.specs.spec import SpecError
+from study.store.folder import ResultsError
+from study.store.record_files import RecordError
+from study.store.results import load
 
 EXIT_DONE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 2, 130
 _EXAMPLES = """examples:

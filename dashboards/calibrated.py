@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dashboards import prose
 from dashboards.cells import Cell
-from dashboards.figures import calibration, reliability
-from dashboards.figures.chart import Chart, Key
-from dashboards.figures.confirmed import Confirmed
-from dashboards.limits import fitted
+from dashboards.figures.kit.chart import Chart, Key
+from dashboards.figures.kit.confirmed import Confirmed
+from dashboards.figures.training import calibration, reliability
+from dashboards.tables.limits import fitted
 from study.findings import Findings
 from study.records import RunRecord
 

@@ -7,17 +7,18 @@ import pandas as pd
 from dashboards import prose, theme
 from dashboards.calibrated import calibration_charts
 from dashboards.cells import BUDGET_WORDS, Cell, words_of
-from dashboards.figures import cost, curves, decay, forest, gain_map, pooled, slopes
-from dashboards.figures.chart import Chart, Key
-from dashboards.figures.confirmed import Confirmed, confirmed_runs
-from dashboards.limits import fitted
+from dashboards.figures.kit.chart import Chart, Key
+from dashboards.figures.kit.confirmed import Confirmed, confirmed_runs
+from dashboards.figures.training import cost, curves
+from dashboards.figures.when import decay, forest, gain_map, pooled, slopes
 from dashboards.score import Score, score_of
 from dashboards.searched import search_charts
+from dashboards.tables.limits import fitted
 from dashboards.tuned import tuning_charts
 from dashboards.why import why_charts
 from study.findings import Findings
-from study.methods import METHODS, last_of
 from study.records import LineRecord, PlaneRecord, RunRecord
+from study.specs.methods import METHODS, last_of
 
 _ALL = "runs.parquet"  # where every row of a table is
 

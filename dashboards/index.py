@@ -7,9 +7,9 @@ from markupsafe import Markup
 
 from dashboards import page, payload, prose, theme
 from dashboards.studies import Line, comparable, line_of, study_folders
-from dashboards.tables import Column, Entry, Table, numeric, prose_column
+from dashboards.tables.table import Column, Entry, Table, numeric, prose_column
 from study.files import write_atomically
-from study.folder import ResultsError
+from study.store.folder import ResultsError
 
 _VERDICTS = ("helps", "hurts", "no material effect", "inconclusive", "insufficient data", "not yet")
 

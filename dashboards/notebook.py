@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from dashboards import prose, theme, verdicts
+from dashboards import prose, theme
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
-from dashboards.pending import pending_in, without_early_verdicts
-from study.record_files import read_lines, read_planes
+from dashboards.comparisons import pending_in, without_early_verdicts
+from dashboards.tables import verdicts
+from study.store.record_files import read_lines, read_planes
 
 if TYPE_CHECKING:
-    from study.results import Study
+    from study.store.results import Study
 
 _TITLE_CHARACTERS = 90  # a line of a title, at its size in a notebook of the usual width
 _TITLE_LINE_PX = 20

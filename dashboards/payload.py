@@ -15,7 +15,7 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from dashboards import theme
-from dashboards.figures.chart import Chart
+from dashboards.figures.kit.chart import Chart
 
 CONFIG: dict[str, object] = {
     "displaylogo": False,

@@ -10,36 +10,32 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from markupsafe import Markup
 
-from dashboards import (
+from dashboards import page, payload, prose, theme, words
+from dashboards.cells import BUDGET_WORDS, Cell, cells_of
+from dashboards.charts import charts_of
+from dashboards.comparisons import Comparison, pending_in, without_early_verdicts
+from dashboards.figures.kit.chart import Chart
+from dashboards.provenance import spec_toml
+from dashboards.score import metric_words, score_of
+from dashboards.tables import (
     claims,
     evidence,
     literature,
     losses,
     moderators,
-    page,
-    payload,
-    prose,
     runs,
-    theme,
     verdicts,
-    words,
 )
-from dashboards.cells import BUDGET_WORDS, Cell, cells_of
-from dashboards.charts import charts_of
-from dashboards.figures.chart import Chart
-from dashboards.limits import fitted, most
-from dashboards.pending import Comparison, pending_in, without_early_verdicts
-from dashboards.provenance import spec_toml
-from dashboards.score import metric_words, score_of
-from dashboards.tables import Table
-from study.collector import without_collector
+from dashboards.tables.limits import fitted, most
+from dashboards.tables.table import Table
 from study.files import write_atomically
 from study.findings import Findings, MethodSummary
-from study.record_files import read_lines, read_planes
 from study.records import LineRecord, PlaneRecord, RunRecord
+from study.store.collector import without_collector
+from study.store.record_files import read_lines, read_planes
 
 if TYPE_CHECKING:
-    from study.results import Study
+    from study.store.results import Study
 
 SECTIONS: tuple[tuple[str, str], ...] = (
     ("claims", "Claims"),

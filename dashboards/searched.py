@@ -6,13 +6,13 @@ import pandas as pd
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
-from dashboards.figures import importance, parallel, rho, rho_start
-from dashboards.figures.chart import Chart, Key
-from dashboards.figures.tried import LAST, tried_of
-from dashboards.limits import fitted
+from dashboards.figures.kit.chart import Chart, Key
+from dashboards.figures.tuning import importance, parallel, rho, rho_start
+from dashboards.figures.tuning.tried import LAST, tried_of
 from dashboards.score import score_of
+from dashboards.tables.limits import fitted
 from study.findings import Findings
-from study.methods import last_of
+from study.specs.methods import last_of
 
 MOST_TABLE_ROWS = 100  # of raw runs, which the table of all runs holds too
 _ALL = "runs.parquet"  # where every row of a table is

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from dashboards import claims, prose
+from dashboards import prose
 from dashboards.cells import BUDGET_WORDS, cells_of, labelled
-from dashboards.pending import comparison_of, pending_in, without_early_verdicts
+from dashboards.comparisons import comparison_of, pending_in, without_early_verdicts
 from dashboards.provenance import without_home
+from dashboards.tables import claims
 from study.findings import Findings
 from study.records import FactorValue
-from study.results import Study, load
+from study.store.results import Study, load
 
 DEPTH = 2  # results/quick, and results/claims/01-label-noise
 _DECIMALS = 6  # of embedded gains: a ten-thousandth of a point

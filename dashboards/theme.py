@@ -74,7 +74,7 @@ VERDICT_ICONS: dict[str, str] = {
     "no material effect": "equal",
     "inconclusive": "question",
     "insufficient data": "dots",
-    "not yet": "clock",  # see `dashboards.pending`
+    "not yet": "clock",  # see `dashboards.comparisons`
 }
 OUTCOME_ICONS: dict[str, str] = {"reproduced": "check", "contradicted": "cross", "inconclusive": "question"}
 STATUS_ICONS: dict[str, str] = {"completed": "", "pruned": "", "diverged": "burst", "failed": "cross"}

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
-from dashboards.figures import best_of, good_space, optimism, transfer
-from dashboards.figures.chart import Chart, Key
-from dashboards.limits import MOST_ROWS, fitted, most
+from dashboards.figures.kit.chart import Chart, Key
+from dashboards.figures.tuning import best_of, good_space, optimism, transfer
 from dashboards.score import score_of
+from dashboards.tables.limits import MOST_ROWS, fitted, most
 from study.findings import Findings
 
 _ALL = "findings.json"  # where every row of a table is

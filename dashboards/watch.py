@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dashboards.report import write_report
-from study.results import Study, load
+from study.store.results import Study, load
 
 EVERY_S = 10
 _LAST_WRITE_S = 60  # after this the last page of an interrupted watch is given up

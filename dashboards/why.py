@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
-from dashboards.figures import lines, plane, relation, sharpness
-from dashboards.figures.chart import Chart, Key
-from dashboards.limits import fitted
+from dashboards.figures.kit.chart import Chart, Key
+from dashboards.figures.why import lines, plane, relation, sharpness
 from dashboards.score import score_of
+from dashboards.tables.limits import fitted
 from study.findings import Findings
 from study.records import LineRecord, PlaneRecord, RunRecord
 

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from study.results import Study
+    from study.store.results import Study
 
 __all__ = ["load"]
 
 
 def load(folder: "Path | str") -> "Study":
-    """Read a results folder from its records alone; see `study.results.load`.
+    """Read a results folder from its records alone; see `study.store.results.load`.
 
     Raises:
         ResultsError: no such folder, no spec in it, or a spec that was changed after the start.
         RecordError: a record that can't be read.
     """
-    from study.results import load  # noqa: PLC0415  # `import study` is instant, pandas is not
+    from study.store.results import load  # noqa: PLC0415  # `import study` is instant, pandas is not
 
     return load(folder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from study.results import Study
+    from study.store.results import Study
 
 
 def figures_of(study: "Study") -> "dict[str, Figure]":

@@ -2,7 +2,7 @@
 
 A run is done when its record exists. Records outlive the code that wrote them: a field that was added later is left
 out of a job's hash while it stands at its default, so the run ids of older studies stay; and a record of an older
-version is read through `study.migrations`. Their files are the matter of `study.record_files`.
+version is read through `study.store.migrations`. Their files are the matter of `study.store.record_files`.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from study.migrations import RECORD_VERSION
+from study.store.migrations import RECORD_VERSION
 
 METRICS = (
     "train_loss", "train_score", "val_loss", "val_score", "test_loss", "test_score",
@@ -50,7 +50,7 @@ class Job(_Frozen):
         cell: The cell's readable name, unique within a study.
         task: Name in the task table.
         factors: Every factor of the cell, resolved, by name.
-        family: The trajectory, a name in `study.methods.FAMILIES`.
+        family: The trajectory, a name in `study.specs.methods.FAMILIES`.
         epochs_factor: 1, or more for the baseline under equal gradient evaluations or time, such as 2; multiplies
             ``factors["epochs"]`` and stretches the schedule.
         learning_rate: > 0.
@@ -66,7 +66,7 @@ class Job(_Frozen):
         weight_decay: ≥ 0, where it is searched; None: the cell's factor holds.
         rungs: Epochs before the last at which all weights are measured on validation, where a pruner is asked for.
         stop_below: Triples (rung, kind of weights, validation score): the run is pruned at a rung where the best of
-            every kind that is named for it, the last weights counted in, is below the score; see `study.halving`.
+            every kind that is named for it, the last weights counted in, is below the score; see `study.plan.halving`.
         seed: Root of every named random stream of the run.
         trial: Position of the proposal in its search, from 0; None in ``confirm``.
         search: Which search proposed it (a family when trajectories are shared, a method otherwise); "" in

@@ -16,19 +16,41 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from study.agenda import Agenda
-from study.conduct import Wishes, conclude, engine, is_complete, survey, train
 from study.data.folders import DATA, DOWNLOAD
-from study.folder import ResultsError, frozen_spec
-from study.opening import Say, find_data, has_own_tasks, has_runs_left, opened, try_own_tasks
-from study.options import parser
-from study.plan import cells, sizes
-from study.progress import format_duration
-from study.record_files import RecordError
-from study.spec import SUITE, SpecError, StudySpec, builtin_specs, json_schema, load_spec, parse_spec
+from study.driver.conduct import (
+    Wishes,
+    conclude,
+    engine,
+    is_complete,
+    survey,
+    train,
+)
+from study.driver.opening import (
+    Say,
+    find_data,
+    has_own_tasks,
+    has_runs_left,
+    opened,
+    try_own_tasks,
+)
+from study.driver.options import parser
+from study.listeners.terminal import format_duration
+from study.plan.agenda import Agenda
+from study.plan.cells import cells, sizes
+from study.specs.spec import (
+    SUITE,
+    SpecError,
+    StudySpec,
+    builtin_specs,
+    json_schema,
+    load_spec,
+    parse_spec,
+)
+from study.store.folder import ResultsError, frozen_spec
+from study.store.record_files import RecordError
 
 if TYPE_CHECKING:
-    from study.results import Study
+    from study.store.results import Study
 
 EXIT_DONE, EXIT_USAGE, EXIT_FAILED_RUNS = 0, 2, 3
 
@@ -97,7 +119,7 @@ def _range(least: int, most: int) -> str:
 
 def _dry_run(console: Console, spec: StudySpec, folder: Path) -> int:
     """Print what would run; nothing is started and nothing is written."""
-    from study.estimate import estimated_seconds  # noqa: PLC0415  # needs torch, which takes seconds to import
+    from study.training.estimate import estimated_seconds  # noqa: PLC0415  # needs torch, which takes seconds to import
 
     if has_own_tasks(spec) and has_runs_left(spec, folder):
         try_own_tasks(spec)
@@ -165,8 +187,9 @@ def _run_opened(console: Console, spec: StudySpec, agenda: Agenda, folder: Path,
 def _import_what_follows(*, lines: bool, report: bool) -> None:
     """Import what comes after the runs: it comes sooner then, and is done by the version that started the study."""
     if lines:
-        from study import landscape  # noqa: F401, PLC0415  # with torch
-    from study import results, summary  # noqa: F401, PLC0415
+        from study.training import landscape  # noqa: F401, PLC0415  # with torch
+    from study.driver import summary  # noqa: F401, PLC0415
+    from study.store import results  # noqa: F401, PLC0415
 
     if report:
         import dashboards.report  # noqa: F401, PLC0415  # as in `_report`
@@ -174,7 +197,7 @@ def _import_what_follows(*, lines: bool, report: bool) -> None:
 
 def _concluded(folder: Path, options: argparse.Namespace, say: Say) -> int:
     """Conclude from the records, tell the user and write the report."""
-    from study.summary import averaging_table, format_table, verdict_table  # noqa: PLC0415  # needs pandas
+    from study.driver.summary import averaging_table, format_table, verdict_table  # noqa: PLC0415  # needs pandas
 
     study = conclude(folder)
     findings = study.findings
@@ -207,8 +230,8 @@ def _exit_code(interruption: KeyboardInterrupt) -> int:
 
 def _run_claims(console: Console, options: argparse.Namespace) -> int:
     """Run the suite of published claims, or print its size."""
-    from study.claims import claim_specs, claim_table, outcome_table, run_claims  # noqa: PLC0415  # need pandas
-    from study.summary import format_table  # noqa: PLC0415
+    from study.driver.suite import claim_specs, claim_table, outcome_table, run_claims  # noqa: PLC0415  # need pandas
+    from study.driver.summary import format_table  # noqa: PLC0415
 
     if options.resume:
         raise ResultsError("--resume was given with the suite 'claims'; run it again with the same --out to go on.")

@@ -15,10 +15,10 @@ from scipy.stats import binomtest, chi2, norm, t
 
 from study.findings import find
 from study.findings.hypotheses import decide
-from study.plan import Proposal, confirm_jobs, gradient_evaluations, searches, tune_job
+from study.plan.cells import Proposal, confirm_jobs, gradient_evaluations, searches, tune_job
+from study.plan.selection import select
 from study.records import Job, Measurement, RunRecord
-from study.selection import select
-from study.spec import StudySpec
+from study.specs.spec import StudySpec
 from study.stats import (
     Contrast,
     Effect,

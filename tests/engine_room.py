@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.listener import Listener
+from study.listeners.listener import Listener
 from study.records import Job, RunRecord
 
 FACTORS = {

@@ -18,7 +18,7 @@ from synthetic import synthetic_study
 
 from dashboards.report import build_report
 from study.findings import Findings, find
-from study.frame import frame_of
+from study.store.frame import frame_of
 
 
 def many_runs(runs: int) -> tuple[Findings, pd.DataFrame]:

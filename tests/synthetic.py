@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from study.agenda import Agenda
-from study.factors import TASKS
-from study.folder import freeze_spec
-from study.halving import stopped
-from study.methods import METHODS
-from study.plan import gradient_evaluations
-from study.record_files import write_record
+from study.plan.agenda import Agenda
+from study.plan.cells import gradient_evaluations
+from study.plan.halving import stopped
 from study.records import METRICS, Job, LineRecord, Measurement, PlaneRecord, Probe, Reliability, RunRecord
-from study.spec import StudySpec
+from study.specs.factors import TASKS
+from study.specs.methods import METHODS
+from study.specs.spec import StudySpec
+from study.store.folder import freeze_spec
+from study.store.record_files import write_record
 
 HOSTILE = "<script>alert('x')</script>=1+1 & \"quoted\" <a href='https://example.org'>é</a>"
 NOISE_AND_DECAY: dict[str, list[Any]] = {"label_noise": [0.0, 0.3], "schedule": ["cosine", "constant"]}

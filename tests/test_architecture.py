@@ -20,11 +20,18 @@ def modules_of(package: str) -> list[str]:
 
 # Reading results must be instant.
 READERS = [
-    *("study.records", "study.spec", "study.factors", "study.plan", "study.selection", "study.summary"),
+    *(
+        "study.records",
+        "study.specs.spec",
+        "study.specs.factors",
+        "study.plan.cells",
+        "study.plan.selection",
+        "study.driver.summary",
+    ),
     *modules_of("study/stats")[1:],
     *modules_of("study/findings")[1:],
-    "study.folder",
-    "study.results",
+    "study.store.folder",
+    "study.store.results",
 ]
 RULES = {
     "wasam_core stands alone": (
@@ -40,12 +47,12 @@ RULES = {
         {"torch", "torchvision", "ray", "scipy", "sklearn", "study.tasks", "dashboards"},
     ),
     "a run starts without torchvision, which takes as long to import as torch": (
-        ["study.trial", "study.estimate"],
+        ["study.training.trial", "study.training.estimate"],
         {"torchvision", "ray", "dashboards"},
     ),
     "dashboards never train": (
         modules_of("dashboards"),
-        {"torch", "ray", "optuna", "wasam_core", "study.trial", "study.train", "study.run"},
+        {"torch", "ray", "optuna", "wasam_core", "study.training.trial", "study.training.train", "study.run"},
     ),
 }
 

@@ -10,7 +10,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from study.results import Study, load
+from study.store.results import Study, load
 
 pytestmark = pytest.mark.ray
 COMMAND = [sys.executable, "-m", "study.run"]

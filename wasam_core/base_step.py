@@ -6,7 +6,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
-from wasam_core.eager import Step, eager_step, nothing_compiles, unhooked
+from wasam_core.bare_torch import Step, eager_step, nothing_compiles, unhooked
 from wasam_core.grad_mode import grad_off
 
 

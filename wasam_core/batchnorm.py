@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from wasam_core.bare_torch import nothing_compiles
 from wasam_core.buffers import BufferGuard
-from wasam_core.eager import nothing_compiles
 from wasam_core.moments import Moments, measuring
 
 ForwardFn = Callable[[nn.Module, Any], object]

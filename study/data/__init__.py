@@ -19,7 +19,7 @@ from study.data.image_sets import IMAGE_SETS, find_images, load_images
 from study.data.mnist1d import make_mnist1d_pool
 from study.data.pool import Pool
 from study.data.tables import load_breast_cancer_pool, load_diabetes_table, load_wine_pool
-from study.factors import is_own_task
+from study.specs.factors import is_own_task
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What goes wrong with a task or its data."""
 
-from study.spec import SpecError
+from study.specs.spec import SpecError
 
 
 class TaskError(SpecError):

@@ -12,7 +12,6 @@ from ray.air.execution._internal import actor_manager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import tune_controller
 
-from study.agenda import Agenda
 from study.engine.keep import KeepsActors
 from study.engine.recorder import RETRIES, Recorder, Take
 from study.engine.searcher import AgendaSearcher
@@ -20,7 +19,8 @@ from study.engine.settings import replaced
 from study.engine.slots import Slots
 from study.engine.watch import HangWatch
 from study.engine.worker import StudyRun
-from study.listener import Listener
+from study.listeners.listener import Listener
+from study.plan.agenda import Agenda
 from study.records import Job
 
 SLICE_S = 60.0  # a longer run reports and is saved this often; a shorter one is one step, without either

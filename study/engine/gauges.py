@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from ray.util.metrics import Gauge
 
-from study.listener import Listener
+from study.listeners.listener import Listener
+from study.listeners.tally import Tally
 from study.records import RunRecord
-from study.tally import Tally
 
 _PAUSE_S = 1.0  # at least, between two times
 _EVERY_S = 5.0  # Ray forgets a gauge that has not been set for some 20 s, and a run may take longer

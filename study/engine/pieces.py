@@ -6,9 +6,9 @@ from typing import Any
 
 import ray
 
-from study.allocator import keep_freed_memory
+from study.engine.allocator import keep_freed_memory
 from study.files import write_atomically
-from study.landscape import Content, Piece, measure_piece, read_content
+from study.training.landscape import Content, Piece, measure_piece, read_content
 
 _RETRIES = 2  # a piece whose process dies is tried again this often
 _IN_FLIGHT_PER_CORE = 2  # weights wait in memory, so not all pieces are handed out at once
@@ -20,7 +20,7 @@ def measure_pieces(folder: Path, data: Mapping[str, Any], pieces: Iterable[Piece
     Args:
         folder: The results folder, which the driver alone reads and writes.
         data: What `study.data.load_data` returned, by task.
-        pieces: What `study.landscape.missing_pieces` found.
+        pieces: What `study.training.landscape.missing_pieces` found.
     """
     shared: dict[str, ray.ObjectRef[Any]] = {}
     waiting: dict[ray.ObjectRef[str], Path] = {}

@@ -12,7 +12,7 @@ from ray import tune
 from study.engine.memory import explained, out_of_memory
 from study.engine.searcher import AgendaSearcher, StaysInTheDriver
 from study.engine.watch import HangWatch
-from study.listener import Listener
+from study.listeners.listener import Listener
 from study.records import Job, RunRecord
 
 RETRIES = 2  # a run whose worker is lost is tried again this often before it counts as failed

@@ -5,8 +5,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from study.agenda import Agenda
 from study.engine.slots import Slots
+from study.plan.agenda import Agenda
 from study.records import Job
 
 

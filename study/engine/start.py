@@ -21,7 +21,7 @@ from study.engine.settings import environment, replaced
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 # What a worker imports before it is asked for anything; none of it may look for GPUs, which are assigned later.
-PRELOADED = ("study.engine.worker", "study.trial")
+PRELOADED = ("study.engine.worker", "study.training.trial")
 _MOST_AHEAD = 16  # workers: each takes hundreds of MB, and seconds of a core, whether it gets a run or not
 _PATIENCE_S = 20.0
 _HAVE_TIME = ("start_monitor", "start_log_monitor", "start_api_server")  # of Ray's node; the last is the dashboard

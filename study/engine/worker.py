@@ -12,11 +12,11 @@ from ray import tune
 from ray.train._internal.session import _TrainingResult
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from study.allocator import keep_freed_memory
+from study.engine.allocator import keep_freed_memory
 from study.records import Job
 
 if TYPE_CHECKING:
-    from study.trial import Run
+    from study.training.trial import Run
 
 _CHECKPOINT = "run.pt"  # the file in Tune's checkpoint folder
 
@@ -43,7 +43,7 @@ class StudyRun(tune.Trainable):
         """Take the shared data. What is slow to import is imported here at the latest, before the first step."""
         import torch  # noqa: PLC0415
 
-        from study import trial  # noqa: PLC0415
+        from study.training import trial  # noqa: PLC0415
 
         self._new_run = trial.Run
         torch.set_num_threads(max(1, int(config["cpus"])))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from study.findings.combinations import design_row
 from study.findings.evidence import Evidence
-from study.spec import StudySpec
+from study.specs.spec import StudySpec
 from study.stats import (
     Effect,
     Moderator,

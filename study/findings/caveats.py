@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from study.factors import limits_of
 from study.findings.content import Caveat, DeltaStrip, RunCounts
 from study.findings.evidence import Arm, Evidence
-from study.methods import METHODS
-from study.plan import epochs_factors
+from study.plan.cells import epochs_factors
+from study.specs.factors import limits_of
+from study.specs.methods import METHODS
 from study.stats import Effect
 
 _BUDGETS = {"E": "equal epochs", "G": "equal gradient evaluations"}

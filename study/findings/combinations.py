@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from study.findings.evidence import Cell
 from study.findings.material import BySeed, Combination, Combine, Material, Measured, Quantity
 from study.records import FactorValue
-from study.spec import Hypothesis, StudySpec
+from study.specs.spec import Hypothesis, StudySpec
 from study.stats import Effect, columns, estimate, isolated
 from study.stats.effects import DECIMALS, insufficient
 from study.stats.moderators import adjusted_slopes

@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from study.collector import without_collector
-from study.factors import limits_of
 from study.findings.across import moderators_of, rules_of, syntheses_of
 from study.findings.caveats import caveats_of
 from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
@@ -14,9 +12,10 @@ from study.findings.evidence import Arm, Cell, Evidence, TunedRun, gather, mean_
 from study.findings.hypotheses import evaluate
 from study.findings.literature import literature_of
 from study.findings.tuning import importances_of, optimism_of, rho_transfers_of, tuning_curves_of
-from study.methods import METHODS, epochs_factor_of_baseline, is_baseline, last_of, relative_passes
 from study.records import LineRecord, RunRecord
-from study.spec import Budget, StudySpec
+from study.specs.factors import limits_of
+from study.specs.methods import METHODS, epochs_factor_of_baseline, is_baseline, last_of, relative_passes
+from study.specs.spec import Budget, StudySpec
 from study.stats import (
     Contrast,
     DecayByAveraging,
@@ -28,6 +27,7 @@ from study.stats import (
     judge,
     verdict,
 )
+from study.store.collector import without_collector
 
 PRIMARY_METRIC = "test_score"
 CORNERS = ("SGD", "SWA", "SAM", "WASAM")  # of the 2×2 whose interaction is reported

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from study.files import write_atomically
-from study.selection import Selection
+from study.plan.selection import Selection
 from study.stats import (
     DecayByAveraging,
     Effect,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from study.findings.content import FindingsError
-from study.methods import METHODS
-from study.plan import Proposal, confirm_jobs, epochs_factors, searches
+from study.plan.cells import Proposal, confirm_jobs, epochs_factors, searches
+from study.plan.selection import Bests, Selection, bests_at, choose
 from study.records import FactorValue, Job, Measurement, RunRecord
-from study.selection import Bests, Selection, bests_at, choose
-from study.spec import StudySpec, cell_factors
+from study.specs.methods import METHODS
+from study.specs.spec import StudySpec, cell_factors
 
 Key = tuple[str, str, float]  # (cell, method or search, epochs_factor)
 Configuration = tuple[str, str, float, float, float, float, float | None]

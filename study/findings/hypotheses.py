@@ -44,10 +44,10 @@ from study.findings.quantities import (
     parts,
     within_run_gain,
 )
-from study.methods import METHODS, epochs_factor_of_baseline
-from study.plan import cells as planned_cells
+from study.plan.cells import cells as planned_cells
 from study.records import LineRecord
-from study.spec import Hypothesis
+from study.specs.methods import METHODS, epochs_factor_of_baseline
+from study.specs.spec import Hypothesis
 from study.stats import Effect, Estimate
 
 SHARPNESS_MARGIN = math.log(1.25)  # a ratio within a quarter is what repeated estimates of curvature differ by

@@ -12,7 +12,7 @@ from study.findings.content import HypothesisResult
 from study.findings.evidence import Evidence
 from study.findings.hypotheses import evaluate
 from study.records import LineRecord
-from study.spec import SUITE, Hypothesis, StudySpec, builtin_specs, parse_spec
+from study.specs.spec import SUITE, Hypothesis, StudySpec, builtin_specs, parse_spec
 from study.stats import Effect
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from study.findings.evidence import Evidence
 from study.records import LineRecord
-from study.spec import Hypothesis
+from study.specs.spec import Hypothesis
 from study.stats import Effect, Estimate
 
 BySeed = Mapping[int, float]

@@ -8,7 +8,7 @@ from scipy.stats import t
 from study.findings.material import Material, Measured
 from study.findings.quantities import gain_by_seed, named
 from study.records import LineRecord
-from study.spec import Hypothesis
+from study.specs.spec import Hypothesis
 from study.stats import Estimate
 from study.stats.moderators import slope_alone
 

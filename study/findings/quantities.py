@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Callable
 
 from study.findings.material import BySeed, Material
-from study.methods import METHODS, last_of
 from study.records import LineRecord
-from study.spec import Hypothesis, StudySpec
+from study.specs.methods import METHODS, last_of
+from study.specs.spec import Hypothesis, StudySpec
 
 
 def gain_by_seed(hypothesis: Hypothesis, material: Material, cell: str) -> BySeed:

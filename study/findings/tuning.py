@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from study.findings.evidence import Evidence
-from study.methods import FAMILIES, METHODS
-from study.spec import SearchSpace
+from study.specs.methods import FAMILIES, METHODS
+from study.specs.spec import SearchSpace
 from study.stats import Importance, Optimism, RhoTransfer, TuningCurve
 from study.stats.tuning import (
     best_band,

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from study.model_names import FROM_TORCHVISION, PYRAMIDNET, WIDE_RESNET, form_of
 from study.models.norms import NORMS
 from study.models.pyramidnet import pyramidnet
 from study.models.resnet import resnet18, resnet_of_cifar
@@ -13,9 +12,10 @@ from study.models.small import Shape, conv_net, mlp
 from study.models.torchvision_nets import from_torchvision
 from study.models.wide_resnet import wide_resnet
 from study.records import FactorValue
+from study.specs.model_names import FROM_TORCHVISION, PYRAMIDNET, WIDE_RESNET, form_of
 from study.streams import torch_seed
 
-# By name, or by the form that a name fits (see `study.model_names`).
+# By name, or by the form that a name fits (see `study.specs.model_names`).
 MODELS: dict[str, Callable[[Mapping[str, FactorValue], Shape, int], nn.Module]] = {
     "conv": conv_net,
     "mlp": mlp,

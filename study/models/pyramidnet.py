@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from study.model_names import numbers_in
 from study.models.residual import PaddedShortcut, conv, drawn, norm, scaled
 from study.records import FactorValue
+from study.specs.model_names import numbers_in
 
 
 def pyramidnet(factors: Mapping[str, FactorValue], input_shape: tuple[int, ...], classes: int) -> nn.Module:

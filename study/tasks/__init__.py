@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from study.data.image_sets import IMAGE_SETS
-from study.factors import is_own_task
 from study.records import FactorValue
+from study.specs.factors import is_own_task
 from study.tasks.graphs import graph_task
 from study.tasks.own import build_own_task
 from study.tasks.pool import Split, draw_split, pool_task

@@ -42,7 +42,7 @@ def numbered(model: nn.Module, *parts: Sequence[Pair]) -> Iterator[tuple[list[tu
     its rows, so that a batch may also be cut. Batches whose inputs are tensors stay as they are.
 
     Args:
-        model: Whatever `study.building.adapted` returned.
+        model: Whatever `study.training.building.adapted` returned.
         parts: Lists of batches.
     """
     if not isinstance(model, Adapted) or all(isinstance(inputs, Tensor) for part in parts for inputs, _ in part):

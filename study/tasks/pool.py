@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from study.augment import augmented
 from study.data.pool import Inputs, Labels, Pool
-from study.factors import factor_of
 from study.models import build_model
 from study.records import FactorValue
+from study.specs.factors import factor_of
 from study.streams import stream
+from study.tasks.augment import augmented
 from study.tasks.task import Augment, Task, classification
 
 _LEAST_VALIDATION = 1000

@@ -5,9 +5,9 @@ from functools import partial
 
 from study.data.pool import Pool
 from study.data.tables import Table
-from study.factors import factor_of
 from study.models import build_model
 from study.records import FactorValue
+from study.specs.factors import factor_of
 from study.streams import stream
 from study.tasks.pool import draw_split
 from study.tasks.task import Task, classification, regression

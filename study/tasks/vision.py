@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from study.augment import augmented_images
 from study.data.image_sets import Images, Look
-from study.factors import factor_of
 from study.models import build_model
 from study.records import FactorValue
+from study.specs.factors import factor_of
+from study.tasks.augment import augmented_images
 from study.tasks.examples import Data
 from study.tasks.pool import draw_split
 from study.tasks.task import Augment, Task, classification

@@ -28,13 +28,20 @@ from benchmarks.conditions import header, python, spread, table
 from benchmarks.noisy_digits import noisy_digits
 from benchmarks.process_trees import Took, timed
 
-from study.methods import METHODS
-from study.plan import FIRST_CONFIRM_SEED, Cell, Search, cells, confirm_jobs, tune_job
-from study.proposals import qmc_design
+from study.plan.cells import (
+    FIRST_CONFIRM_SEED,
+    Cell,
+    Search,
+    cells,
+    confirm_jobs,
+    tune_job,
+)
+from study.plan.proposals import qmc_design
+from study.plan.selection import Selection
 from study.records import Job
-from study.results import load
-from study.selection import Selection
-from study.spec import StudySpec
+from study.specs.methods import METHODS
+from study.specs.spec import StudySpec
+from study.store.results import load
 
 SLOTS = 2
 

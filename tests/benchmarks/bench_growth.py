@@ -28,16 +28,16 @@ from benchmarks.conditions import header, python, resident_mb, table
 from benchmarks.instant import IMPORTED, InstantRun, ready_record, spec_of
 from rich.console import Console
 
-from study import conduct
-from study.agenda import Agenda
+from study.driver import conduct
 from study.engine import drive, start
 from study.engine.recorder import Recorder
 from study.engine.searcher import AgendaSearcher
 from study.engine.slots import Slots
 from study.engine.watch import HangWatch
-from study.folder import freeze_spec
-from study.plan import sizes
+from study.plan.agenda import Agenda
+from study.plan.cells import sizes
 from study.records import RunRecord
+from study.store.folder import freeze_spec
 
 SHAPES = {"one cell": None, "cells of 20": 10}  # tune runs of a cell; its confirm runs come on top
 SIDE_BY_SIDE = 2

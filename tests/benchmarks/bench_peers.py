@@ -32,7 +32,7 @@ from benchmarks.process_trees import Took, timed
 from scipy import stats
 
 from study.records import RunRecord
-from study.results import load
+from study.store.results import load
 
 OURS = "this platform"
 PEERS = {

@@ -22,11 +22,11 @@ from benchmarks.instant import ready_record, spec_of
 from synthetic import spec_text
 
 from dashboards.report import build_report
-from study.agenda import Agenda
 from study.findings import find
-from study.folder import ResultsError, freeze_spec, frozen_spec, records_of
-from study.frame import frame_of
-from study.record_files import read_lines, write_record
+from study.plan.agenda import Agenda
+from study.store.folder import ResultsError, freeze_spec, frozen_spec, records_of
+from study.store.frame import frame_of
+from study.store.record_files import read_lines, write_record
 
 PER_CELL = 1000  # tune runs; confirm runs come on top
 T = TypeVar("T")

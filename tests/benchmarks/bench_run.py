@@ -24,17 +24,17 @@ from unittest import mock
 import torch
 from conditions import header
 
-from study import trial
-from study.allocator import keep_freed_memory
-from study.building import adapted, build_optimizer
 from study.data import TaskError, load_data
-from study.factors import default_factors
-from study.plan import steps_per_epoch
+from study.engine.allocator import keep_freed_memory
+from study.plan.cells import steps_per_epoch
 from study.records import FactorValue, Job
+from study.specs.factors import default_factors
 from study.tasks import build_task
 from study.tasks.examples import examples_of
-from study.train import take_step
-from study.trial import Run
+from study.training import trial
+from study.training.building import adapted, build_optimizer
+from study.training.train import take_step
+from study.training.trial import Run
 
 CELLS: dict[str, tuple[str, dict[str, FactorValue]]] = {
     "digits": ("digits", {}),

@@ -26,10 +26,10 @@ from benchmarks.process_trees import timed
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from study import conduct
-from study.agenda import Agenda
+from study.driver import conduct
 from study.engine import drive, start
-from study.folder import freeze_spec
+from study.plan.agenda import Agenda
+from study.store.folder import freeze_spec
 
 SLOTS_PER_NODE = 8
 
@@ -106,11 +106,11 @@ def real_sizes() -> dict[str, int]:
     """Return the bytes of what a real run of `quick` leaves: its record, a checkpoint, the weights that are kept."""
     # Real runs need torch, which takes seconds to import; the other measurements do without.
     from study.data import load_data  # noqa: PLC0415
-    from study.plan import cells, confirm_jobs, searches, tune_job  # noqa: PLC0415
-    from study.proposals import qmc_design  # noqa: PLC0415
-    from study.selection import Selection  # noqa: PLC0415
-    from study.spec import load_spec  # noqa: PLC0415
-    from study.trial import Run  # noqa: PLC0415
+    from study.plan.cells import cells, confirm_jobs, searches, tune_job  # noqa: PLC0415
+    from study.plan.proposals import qmc_design  # noqa: PLC0415
+    from study.plan.selection import Selection  # noqa: PLC0415
+    from study.specs.spec import load_spec  # noqa: PLC0415
+    from study.training.trial import Run  # noqa: PLC0415
 
     spec = load_spec("quick")[0].model_copy(update={"probes": True, "probe_budget": 0.001})
     search = searches(spec)[0]

@@ -10,9 +10,9 @@ from typing import Any
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from study.engine.worker import StudyRun
-from study.plan import gradient_evaluations
+from study.plan.cells import gradient_evaluations
 from study.records import Job, Measurement, RunRecord
-from study.spec import StudySpec
+from study.specs.spec import StudySpec
 
 CONFIRM_SEEDS = 5
 METHODS_PER_FAMILY = 2

@@ -2,7 +2,7 @@
 
 import json
 
-from study.spec import StudySpec, parse_spec
+from study.specs.spec import StudySpec, parse_spec
 
 _TEXT = """name = "{name}"
 question = "{question}"

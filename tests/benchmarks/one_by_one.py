@@ -11,9 +11,9 @@ from typing import Any
 
 from ray import tune
 
-from study.measure import EVALUATION_BATCH, DivergedError
 from study.records import Job, Measurement
-from study.trial import Run
+from study.training.measure import EVALUATION_BATCH, DivergedError
+from study.training.trial import Run
 from wasam_core import recalibrate_batchnorm
 
 

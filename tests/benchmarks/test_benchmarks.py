@@ -10,8 +10,8 @@ from benchmarks.everything import NAMES, tables
 from benchmarks.peers import problem
 from benchmarks.process_trees import timed
 
-from study.agenda import Agenda
-from study.plan import cells
+from study.plan.agenda import Agenda
+from study.plan.cells import cells
 
 
 def test_every_way_to_a_verdict_sees_the_same_configurations() -> None:

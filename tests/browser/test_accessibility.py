@@ -12,7 +12,7 @@ from dashboards.index import build_index
 from dashboards.report import build_report
 from dashboards.studies import Line
 from study.findings import find
-from study.frame import frame_of
+from study.store.frame import frame_of
 
 pytestmark = pytest.mark.browser
 

@@ -13,7 +13,7 @@ from synthetic import synthetic_lines, synthetic_plane, synthetic_study
 
 from dashboards.report import build_report
 from study.findings import find
-from study.frame import frame_of
+from study.store.frame import frame_of
 
 pytestmark = pytest.mark.browser
 

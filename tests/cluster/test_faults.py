@@ -64,7 +64,7 @@ def test_a_worker_that_always_dies_is_a_failed_run_and_no_failed_study(ordeal: O
 
 
 def test_slices_and_checkpoints_change_no_bit(ordeal: Ordeal) -> None:
-    from study.trial import Run  # noqa: PLC0415  # torch takes seconds to import
+    from study.training.trial import Run  # noqa: PLC0415  # torch takes seconds to import
 
     for seed in (HEALTHY, LAST):
         whole = Run(ordeal[0][seed].job, None, "cpu", "0")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from engine_room import Diary
 
-from study.agenda import Agenda
+from study.plan.agenda import Agenda
 from study.records import RunRecord
-from study.spec import parse_spec
+from study.specs.spec import parse_spec
 
 pytestmark = pytest.mark.ray
 EPOCHS, BATCHES = 10, 2
@@ -33,7 +33,7 @@ factors.marks = "{marks}"
 
 def trained_here(agenda: Agenda) -> dict[str, RunRecord]:
     """Run an agenda in this process, one run after the other: the undisturbed study."""
-    from study.trial import Run  # noqa: PLC0415  # torch takes seconds to import
+    from study.training.trial import Run  # noqa: PLC0415  # torch takes seconds to import
 
     while job := agenda.next_job():
         run = Run(job, None, "cpu", "0")

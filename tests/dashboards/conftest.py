@@ -9,7 +9,7 @@ from synthetic import synthetic_study
 from dashboards.cells import Cell, cells_of
 from dashboards.report import build_report
 from study.findings import Findings, find
-from study.frame import frame_of
+from study.store.frame import frame_of
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from dashboards import losses, moderators
-from dashboards.figures import curves, forest, pooled
+from dashboards.figures.training import curves
+from dashboards.figures.when import forest, pooled
 from dashboards.score import Score
+from dashboards.tables import losses, moderators
 from study.stats import ModeratorRule
 
 ACCURACY = Score("accuracy", share=True)

@@ -6,13 +6,13 @@ from synthetic import synthetic_study
 
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
-from dashboards.figures import calibration, reliability
-from dashboards.figures.confirmed import confirmed_runs
+from dashboards.figures.kit.confirmed import confirmed_runs
+from dashboards.figures.training import calibration, reliability
 from dashboards.report import build_report
 from study.findings import find
-from study.frame import frame_of
-from study.methods import METHODS
 from study.records import Reliability
+from study.specs.methods import METHODS
+from study.store.frame import frame_of
 
 
 @pytest.fixture(scope="module")

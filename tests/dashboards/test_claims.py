@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from dashboards.claims import claims_sentence, claims_table
 from dashboards.report import build_report
+from dashboards.tables.claims import claims_sentence, claims_table
 from study.findings import HypothesisResult, RunCounts
 
 

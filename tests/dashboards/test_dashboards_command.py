@@ -6,7 +6,7 @@ import pytest
 from synthetic import synthetic_study, write_results
 
 from dashboards.__main__ import main
-from study.results import load
+from study.store.results import load
 
 
 @pytest.fixture

@@ -11,10 +11,13 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.charts import charts_of
 from dashboards.effects import distinct
-from dashboards.figures import cost, curves, decay, forest, gain_map, panels, rho, slopes
-from dashboards.figures.confirmed import confirmed_runs
+from dashboards.figures.kit import panels
+from dashboards.figures.kit.confirmed import confirmed_runs
+from dashboards.figures.training import cost, curves
+from dashboards.figures.tuning import rho
+from dashboards.figures.when import decay, forest, gain_map, slopes
 from dashboards.score import Score
-from study.methods import METHODS
+from study.specs.methods import METHODS
 from study.stats import RhoResponse
 
 ACCURACY = Score("accuracy", share=True)

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from dashboards import payload
-from dashboards.figures import best_of, lines, rho, transfer
-from dashboards.limits import AMPLE, fitted, most
+from dashboards.figures.tuning import best_of, rho, transfer
+from dashboards.figures.why import lines
 from dashboards.score import Score
-from dashboards.tables import Column, Entry, Table
+from dashboards.tables.limits import AMPLE, fitted, most
+from dashboards.tables.table import Column, Entry, Table
 from study.stats import RhoResponse, estimate
 
 ACCURACY = Score("accuracy", share=True)

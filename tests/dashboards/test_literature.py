@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from synthetic import synthetic_study
 
-from dashboards.literature import literature_heading, literature_table
 from dashboards.report import build_report
+from dashboards.tables.literature import literature_heading, literature_table
 from study.findings import find
-from study.frame import frame_of
+from study.store.frame import frame_of
 
 
 def test_the_words_are_those_of_a_description() -> None:

@@ -6,14 +6,14 @@ import pytest
 from synthetic import planned_runs, synthetic_study
 
 from dashboards.cells import cells_of
-from dashboards.pending import NOT_YET, comparison_of, pending_in, without_early_verdicts
+from dashboards.comparisons import NOT_YET, comparison_of, pending_in, without_early_verdicts
 from dashboards.report import build_report
-from dashboards.verdicts import matrix_of
+from dashboards.tables.verdicts import matrix_of
 from study.findings import Findings, find
-from study.frame import frame_of
-from study.plan import FIRST_CONFIRM_SEED
+from study.plan.cells import FIRST_CONFIRM_SEED
 from study.records import RunRecord
-from study.spec import StudySpec
+from study.specs.spec import StudySpec
+from study.store.frame import frame_of
 
 SEEDS = 8
 

@@ -18,9 +18,9 @@ from synthetic import HOSTILE
 from dashboards import payload
 from dashboards.provenance import spec_toml
 from dashboards.report import build_report
-from dashboards.runs import run_table
 from dashboards.score import Score
-from study.spec import StudySpec
+from dashboards.tables.runs import run_table
+from study.specs.spec import StudySpec
 from study.stats import Effect
 
 ACCURACY = Score("accuracy", share=True)

@@ -9,8 +9,8 @@ import pytest
 from markup import Page
 
 from dashboards.charts import charts_of
-from dashboards.figures.chart import Chart
-from dashboards.figures.tried import start_words, tried_of
+from dashboards.figures.kit.chart import Chart
+from dashboards.figures.tuning.tried import start_words, tried_of
 from dashboards.report import build_report
 from dashboards.score import Score, metric_words, score_of
 from dashboards.words import GLOSSARY, glossary_of

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from dashboards import evidence, verdicts
 from dashboards.score import score_of
-from dashboards.tables import Column, Entry, Table, capped
+from dashboards.tables import evidence, verdicts
+from dashboards.tables.table import Column, Entry, Table, capped
 
 
 def test_the_overview_has_every_cell_and_method_under_the_primary_budget(study) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dashboards import payload, theme, words
-from study.methods import METHODS
+from study.specs.methods import METHODS
 
 WHITE, BLACK = "#FFFFFF", "#121212"
 

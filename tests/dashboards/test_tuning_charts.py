@@ -9,21 +9,21 @@ from synthetic import HOSTILE, renamed, synthetic_study
 
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
-from dashboards.figures import (
+from dashboards.figures.tuning import (
     best_of,
     good_space,
     importance,
     optimism,
     parallel,
-    radii,
     rho_start,
     transfer,
 )
-from dashboards.figures.tried import LAST, runs_in, start_words, tried_of
+from dashboards.figures.tuning.tried import LAST, runs_in, start_words, tried_of
+from dashboards.figures.why import radii
 from dashboards.score import Score
 from study.findings import find
-from study.frame import frame_of
 from study.stats import TuningCurve
+from study.store.frame import frame_of
 
 ACCURACY = Score("accuracy", share=True)
 

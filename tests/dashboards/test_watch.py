@@ -12,10 +12,10 @@ from synthetic import synthetic_study, write_results
 from dashboards.__main__ import main
 from dashboards.report import write_report
 from dashboards.watch import in_background, until_parent_exits, watch
-from study.folder import ResultsError
-from study.record_files import write_record
 from study.records import RunRecord
-from study.results import load
+from study.store.folder import ResultsError
+from study.store.record_files import write_record
+from study.store.results import load
 
 RELOADS = 'data-reload="7"'
 

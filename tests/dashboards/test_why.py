@@ -8,12 +8,13 @@ from synthetic import synthetic_lines, synthetic_plane, synthetic_study
 
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
-from dashboards.figures import dots, lines, plane, relation, sharpness
+from dashboards.figures.kit import dots
+from dashboards.figures.why import lines, plane, relation, sharpness
 from dashboards.report import build_report
 from study.findings import find
-from study.frame import frame_of
 from study.records import Probe
 from study.stats import robust_slopes
+from study.store.frame import frame_of
 
 
 @pytest.fixture(scope="module")

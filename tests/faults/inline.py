@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from study.listener import Listener
+from study.listeners.listener import Listener
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def cluster(*_: Any) -> Iterator[Any]:
 
 
 def run_agenda(agenda: Any, data: Any, *, spec_hash: str, take: Any, listeners: Any, **_: Any) -> None:
-    from study.trial import run  # noqa: PLC0415
+    from study.training.trial import run  # noqa: PLC0415
 
     while job := agenda.next_job():
         for listener in listeners:

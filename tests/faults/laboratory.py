@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from study.record_files import read_records
-from study.results import load
+from study.store.record_files import read_records
+from study.store.results import load
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

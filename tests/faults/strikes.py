@@ -16,7 +16,7 @@ from typing import Any
 
 from faults.laboratory import INLINE, PRODUCT, Ended, FaultError, Laboratory, demand
 
-from study.record_files import read_records
+from study.store.record_files import read_records
 
 MOMENTS = {  # a file that is about to be put in its place, and the number of records that are there
     "spec is written": "/.spec.toml 0",

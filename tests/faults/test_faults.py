@@ -9,7 +9,7 @@ from faults.cases import cases
 from faults.laboratory import SLICED, Laboratory
 from faults.strikes import MOMENTS, go_on, one_sentence
 
-from study.record_files import read_records
+from study.store.record_files import read_records
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="processes and files are watched through /proc")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from study.spec import StudySpec, load_spec
+from study.specs.spec import StudySpec, load_spec
 
 ROOT = Path(__file__).parent.parent.parent
 

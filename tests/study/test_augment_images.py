@@ -7,9 +7,8 @@ from torch import Tensor
 from torchvision.transforms import functional as reference
 from torchvision.transforms.functional import InterpolationMode
 
-from study.augment import augmented_images
-from study.augment.images import crop_flip, cutout
-from study.augment.randaugment import OPERATIONS, changed, rand_augment
+from study.tasks.augment import augmented_images, crop_flip, cutout
+from study.tasks.randaugment import OPERATIONS, changed, rand_augment
 
 FILL = (120.0, 110.0, 100.0)
 

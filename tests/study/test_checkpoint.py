@@ -15,12 +15,12 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from study.checkpoint import CHECKPOINT_VERSION, CheckpointError, read_checkpoint, write_checkpoint
 from study.data import Pool, load_data
-from study.factors import default_factors
-from study.methods import FAMILIES
 from study.records import Job, RunRecord
-from study.trial import Run
+from study.specs.factors import default_factors
+from study.specs.methods import FAMILIES
+from study.training.checkpoint import CHECKPOINT_VERSION, CheckpointError, read_checkpoint, write_checkpoint
+from study.training.trial import Run
 
 EPOCHS = 4
 CPU = torch.device("cpu")
@@ -166,7 +166,7 @@ from pathlib import Path
 import torch
 from study.records import Job
 from study.data import load_data
-from study.trial import Run
+from study.training.trial import Run
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 job = Job.model_validate_json((folder / "job.json").read_text())
@@ -209,7 +209,7 @@ def test_the_checkpoint_of_another_run_is_refused(digits: Pool, state: bytes) ->
 
 
 def test_the_checkpoint_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("study.checkpoint.CHECKPOINT_VERSION", CHECKPOINT_VERSION + 1)
+    monkeypatch.setattr("study.training.checkpoint.CHECKPOINT_VERSION", CHECKPOINT_VERSION + 1)
     newer = write_checkpoint("run", {})
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=rf"version {CHECKPOINT_VERSION + 1}, and this program reads"):

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from synthetic import planned_runs, synthetic_study
 
-from study.claims import claim_table, outcome_table, overall
+from study.driver.suite import claim_table, outcome_table, overall
 from study.findings import find
-from study.frame import frame_of
-from study.results import Study
+from study.store.frame import frame_of
+from study.store.results import Study
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,24 @@ import jsonschema
 import numpy as np
 import pytest
 
-from study.agenda import Agenda
-from study.claims import claim_specs
-from study.factors import default_factors
-from study.folder import ResultsError, frozen_spec, records_of
-from study.methods import epochs_factor_of_baseline
-from study.opening import open_folder
-from study.plan import cells, epochs_factors, searches
-from study.problems import Problem, cell_factors
-from study.record_files import write_record
+from study.driver.opening import open_folder
+from study.driver.suite import claim_specs
+from study.plan.agenda import Agenda
+from study.plan.cells import cells, epochs_factors, searches
 from study.records import Job, Measurement, RunRecord
-from study.spec import SpecError, StudySpec, builtin_specs, extends, json_schema, parse_spec
+from study.specs.factors import default_factors
+from study.specs.methods import epochs_factor_of_baseline
+from study.specs.problems import Problem, cell_factors
+from study.specs.spec import (
+    SpecError,
+    StudySpec,
+    builtin_specs,
+    extends,
+    json_schema,
+    parse_spec,
+)
+from study.store.folder import ResultsError, frozen_spec, records_of
+from study.store.record_files import write_record
 
 TEXT = """
 name = "small"

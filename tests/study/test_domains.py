@@ -8,22 +8,22 @@ import pytest
 import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
-from study.agenda import Agenda
 from study.data import load_data
 from study.data.communities import COMMUNITIES, NODES, draw_graphs
 from study.data.corpus import ALPHABET, POSITIONS, VOCABULARY, cut
-from study.factors import TASKS, default_factors
 from study.findings.evidence import gather
-from study.plan import cells
+from study.plan.agenda import Agenda
+from study.plan.cells import cells
 from study.records import Job, RunRecord
-from study.spec import load_spec
+from study.specs.factors import TASKS, default_factors
+from study.specs.spec import load_spec
 from study.tasks import Task, build_task
 from study.tasks.examples import examples_of
 from study.tasks.graphs import GIN
 from study.tasks.task import token_cross_entropy
 from study.tasks.text import Transformer
-from study.train import take_step
-from study.trial import run
+from study.training.train import take_step
+from study.training.trial import run
 from wasam_core import WASAM
 
 DOMAINS = ("breast_cancer", "wine", "diabetes", "characters", "communities")

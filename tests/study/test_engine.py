@@ -316,6 +316,6 @@ def test_the_slurm_script_is_valid_bash_and_starts_the_study(tmp_path: Path) -> 
 
 
 def test_a_workers_start_does_not_import_what_only_the_driver_needs() -> None:
-    code = "import sys, study.trial; print(*sys.modules)"
+    code = "import sys, study.training.trial; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"sklearn", "torchvision", "ray", "optuna", "scipy.ndimage"} & set(done.stdout.split())

@@ -26,11 +26,11 @@ from study.findings import (
     write_findings,
 )
 from study.findings.schema import findings_schema, schema_text
-from study.frame import frame_of
-from study.methods import METHODS, epochs_factor_of_baseline
 from study.records import Measurement, RunRecord
-from study.spec import StudySpec
+from study.specs.methods import METHODS, epochs_factor_of_baseline
+from study.specs.spec import StudySpec
 from study.stats import Effect
+from study.store.frame import frame_of
 
 Study = tuple[StudySpec, list[RunRecord]]
 CLAIM = {

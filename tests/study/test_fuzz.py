@@ -20,8 +20,8 @@ from synthetic import synthetic_study, write_results
 
 import dashboards.__main__
 import study.run
-from study.results import load
-from study.spec import StudySpec, builtin_specs, parse_spec
+from study.specs.spec import StudySpec, builtin_specs, parse_spec
+from study.store.results import load
 
 HEALTH = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much]
 STARTED, DONE, FAILED_RUNS, REFUSED = "started", 0, 3, 2
@@ -53,8 +53,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("os.fsync", lambda _: None)  # thousands of files, none of which must survive a power cut
     for module in ("run", "claims"):
         monkeypatch.setattr(f"study.{module}.engine", no_engine)
-    monkeypatch.setattr("study.estimate.estimated_seconds", lambda *_: (1.0, 1.0))
-    monkeypatch.setattr("study.estimate.reference_times", lambda spec: {"base": 1.0})
+    monkeypatch.setattr("study.training.estimate.estimated_seconds", lambda *_: (1.0, 1.0))
+    monkeypatch.setattr("study.training.estimate.reference_times", lambda spec: {"base": 1.0})
     return home
 
 

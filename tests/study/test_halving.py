@@ -15,22 +15,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import diverged_run, failed_run, planned_runs, pruned_run, synthetic_study
 
-from study.agenda import Agenda
 from study.data import load_data
-from study.estimate import sizes
-from study.factors import default_factors
 from study.findings import Findings, find
-from study.frame import frame_of
-from study.halving import stopped, with_rungs
-from study.methods import METHODS
-from study.optuna_store import OptunaStore
-from study.plan import BATCH, Proposal, Search, gradient_evaluations, searches, tune_job
-from study.proposals import needed_outcomes
+from study.listeners.optuna_store import OptunaStore
+from study.plan.agenda import Agenda
+from study.plan.cells import (
+    BATCH,
+    Proposal,
+    Search,
+    gradient_evaluations,
+    searches,
+    tune_job,
+)
+from study.plan.halving import stopped, with_rungs
+from study.plan.proposals import needed_outcomes
+from study.plan.selection import best_measurement, select
 from study.records import Job, Measurement, RunRecord
-from study.selection import best_measurement, select
-from study.space import REDUCTION, SearchSpace
-from study.spec import SpecError, StudySpec, builtin_specs, extends, parse_spec
-from study.trial import run
+from study.specs.factors import default_factors
+from study.specs.methods import METHODS
+from study.specs.space import REDUCTION, SearchSpace
+from study.specs.spec import SpecError, StudySpec, builtin_specs, extends, parse_spec
+from study.store.frame import frame_of
+from study.training.estimate import sizes
+from study.training.trial import run
 
 EARLY: dict[str, Any] = {"pruner": "asha", "average_start": {"low": 0.2, "high": 0.3}}
 Study = tuple[StudySpec, list[RunRecord]]

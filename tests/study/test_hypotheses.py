@@ -18,7 +18,7 @@ from study.findings.material import Material
 from study.findings.minimizers import minimizer_distance
 from study.findings.quantities import barrier, parts
 from study.records import LineRecord, RunRecord
-from study.spec import Hypothesis, StudySpec
+from study.specs.spec import Hypothesis, StudySpec
 from study.stats import Contrast, Effect, Estimate, compare, estimate, robust_slopes
 
 MARGIN = 0.005

@@ -6,7 +6,7 @@ from synthetic import synthetic_lines, synthetic_study
 from study.findings import Findings, find
 from study.findings.literature import published
 from study.records import RunRecord
-from study.spec import StudySpec
+from study.specs.spec import StudySpec
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,16 @@ import pytest
 import torch
 from torch import nn
 
-from study.agenda import Agenda
-from study.augment import augmented
 from study.data import Pool, load_data
-from study.factors import default_factors
-from study.methods import FAMILIES, METHODS, epochs_factor_of_baseline
 from study.models import NORMS, build_model
-from study.plan import gradient_evaluations
+from study.plan.agenda import Agenda
+from study.plan.cells import gradient_evaluations
 from study.records import Job
-from study.spec import StudySpec, parse_spec
-from study.trial import run
+from study.specs.factors import default_factors
+from study.specs.methods import FAMILIES, METHODS, epochs_factor_of_baseline
+from study.specs.spec import StudySpec, parse_spec
+from study.tasks.augment import augmented
+from study.training.trial import run
 
 SPEC = """
 name = "all"

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from study.factors import FACTORS, TASKS, check_factor, default_factors
-from study.model_names import IMAGE_MODELS, form_of
 from study.models import MODELS, build_model
+from study.specs.factors import FACTORS, TASKS, check_factor, default_factors
+from study.specs.model_names import IMAGE_MODELS, form_of
 from study.streams import torch_seed
 
 FACTORS_OF = {"width": 1.0, "norm": "batch"}

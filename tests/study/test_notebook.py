@@ -8,8 +8,8 @@ from markup import Page
 from synthetic import HOSTILE, synthetic_study, write_results
 
 from study import load
-from study.folder import ResultsError
-from study.results import Study
+from study.store.folder import ResultsError
+from study.store.results import Study
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`study.optuna_store` against Optuna's own way to add a trial: slow, obvious, and the same rows."""
+"""`study.listeners.optuna_store` against Optuna's own way to add a trial: slow, obvious, and the same rows."""
 
 import sqlite3
 from pathlib import Path
@@ -8,12 +8,12 @@ import optuna
 import pytest
 from synthetic import failed_run, synthetic_study
 
-from study.agenda import Agenda
-from study.optuna_store import OptunaStore
-from study.optuna_trials import quiet_study, trial_of
-from study.proposals import outcome_of
+from study.listeners.optuna_store import OptunaStore
+from study.plan.agenda import Agenda
+from study.plan.optuna_trials import quiet_study, trial_of
+from study.plan.proposals import outcome_of
 from study.records import RunRecord
-from study.spec import StudySpec
+from study.specs.spec import StudySpec
 
 TABLES = {
     "studies": "study_id, study_name",

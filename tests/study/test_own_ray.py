@@ -20,7 +20,7 @@ from pathlib import Path
 from ray._private import state
 from engine_room import faulty_job, run_jobs
 from study.engine.cluster import cluster
-from study.listener import Listener
+from study.listeners.listener import Listener
 
 class Workers(Listener):
     seen = set()

@@ -14,23 +14,23 @@ from rich.console import Console
 from torch import nn
 
 from study import new
-from study.agenda import Agenda
-from study.building import adapted
 from study.data import TaskError
-from study.factors import default_factors
-from study.measure import EVALUATION_BATCH, evaluate
-from study.progress import Display
+from study.listeners.tally import Tally
+from study.listeners.terminal import Display
+from study.plan.agenda import Agenda
 from study.records import Job, RunRecord
 from study.run import main
-from study.spec import StudySpec, parse_spec
-from study.tally import Tally
+from study.specs.factors import default_factors
+from study.specs.spec import StudySpec, parse_spec
 from study.tasks import build_task
 from study.tasks.adapted import Adapted, numbered
 from study.tasks.examples import examples_of
-from study.tasks.preflight import PreflightError, preflight
-from study.trial import Run, run
-from wasam_core.landscape import line
-from wasam_core.surface import LossSurface
+from study.training.building import adapted
+from study.training.measure import EVALUATION_BATCH, evaluate
+from study.training.preflight import PreflightError, preflight
+from study.training.trial import Run, run
+from wasam_core.probes.landscape import line
+from wasam_core.probes.surface import LossSurface
 
 HERE = Path(__file__).parent
 FORMS = ("tensors", "pairs", "loaders", "tuples", "dicts", "like_huggingface")

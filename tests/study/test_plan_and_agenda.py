@@ -8,12 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.agenda import Agenda
-from study.methods import METHODS
-from study.plan import FIRST_CONFIRM_SEED, TUNE_SEED, cells, gradient_evaluations, searches, sizes, tune_job
-from study.proposals import Outcome, needed_outcomes, propose, qmc_design
+from study.plan.agenda import Agenda
+from study.plan.cells import (
+    FIRST_CONFIRM_SEED,
+    TUNE_SEED,
+    cells,
+    gradient_evaluations,
+    searches,
+    sizes,
+    tune_job,
+)
+from study.plan.proposals import Outcome, needed_outcomes, propose, qmc_design
 from study.records import Job, Measurement, RunRecord
-from study.spec import StudySpec, load_spec, parse_spec
+from study.specs.methods import METHODS
+from study.specs.spec import StudySpec, load_spec, parse_spec
 
 TEXT = """
 name = "small"
@@ -185,7 +193,7 @@ def test_jobs_are_made_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) 
         made.append(tune_job(*arguments))  # type: ignore[arg-type]
         return made[-1]
 
-    monkeypatch.setattr("study.agenda.tune_job", counted)
+    monkeypatch.setattr("study.plan.agenda.tune_job", counted)
     agenda = Agenda(small("qmc"))
     assert made == []
     agenda.next_job()

@@ -7,17 +7,17 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from study.agenda import Agenda
 from study.data import Pool, load_data
 from study.files import write_atomically
-from study.landscape import measure_piece, missing_pieces, read_content
 from study.models import build_model
-from study.plan import confirm_jobs, gradient_evaluations, searches
-from study.record_files import read_lines, read_planes
+from study.plan.agenda import Agenda
+from study.plan.cells import confirm_jobs, gradient_evaluations, searches
+from study.plan.selection import Selection
 from study.records import PROBES, LineRecord, PlaneRecord, RunRecord
-from study.selection import Selection
-from study.spec import parse_spec
-from study.trial import run
+from study.specs.spec import parse_spec
+from study.store.record_files import read_lines, read_planes
+from study.training.landscape import measure_piece, missing_pieces, read_content
+from study.training.trial import run
 
 SPEC = parse_spec(
     """

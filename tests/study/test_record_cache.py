@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from synthetic import failed_run, renamed, synthetic_study, write_results
 
-from study import record_cache, record_files
-from study.columns import packed, unpacked
-from study.record_cache import CACHE
-from study.record_files import read_records, record_path, write_record
 from study.records import Measurement, RunRecord
+from study.store import record_cache, record_files
+from study.store.columns import packed, unpacked
+from study.store.record_cache import CACHE
+from study.store.record_files import read_records, record_path, write_record
 
 _METRIC = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 

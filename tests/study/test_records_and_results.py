@@ -11,9 +11,12 @@ import pandas as pd
 import pytest
 from synthetic import synthetic_study, write_results
 
-from study.agenda import Agenda
+from study.driver.opening import opened
 from study.files import write_atomically
-from study.folder import (
+from study.plan.agenda import Agenda
+from study.records import METRICS, Job, RunRecord
+from study.specs.spec import StudySpec, load_spec
+from study.store.folder import (
     ResultsError,
     freeze_spec,
     fresh_folder_name,
@@ -23,14 +26,11 @@ from study.folder import (
     set_aside_superseded,
     sweep,
 )
-from study.frame import frame_of
-from study.lock import hold
-from study.migrations import RECORD_VERSION
-from study.opening import opened
-from study.record_files import RecordError, read_records, write_record
-from study.records import METRICS, Job, RunRecord
-from study.results import load, write_views
-from study.spec import StudySpec, load_spec
+from study.store.frame import frame_of
+from study.store.lock import hold
+from study.store.migrations import RECORD_VERSION
+from study.store.record_files import RecordError, read_records, write_record
+from study.store.results import load, write_views
 
 OLD_RECORD = Path(__file__).parent / "data" / "record-v1.json"  # as the first version of this program wrote it
 
@@ -234,7 +234,7 @@ def test_unknown_fields_are_refused_at_every_depth(tmp_path: Path) -> None:
 IN_ANOTHER_PROCESS = """
 import sys
 from pathlib import Path
-from study.lock import hold
+from study.store.lock import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

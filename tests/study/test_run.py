@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from study.engine.slots import EngineError, Slots, plan_slots, plan_threads
-from study.estimate import step_times_by_threads
-from study.folder import freeze_spec
-from study.progress import format_duration
+from study.listeners.terminal import format_duration
 from study.run import main
-from study.spec import load_spec
+from study.specs.spec import load_spec
+from study.store.folder import freeze_spec
+from study.training.estimate import step_times_by_threads
 
 
 def changed_nothing(folder: Path) -> bool:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from study.factors import default_factors
+from study.plan.selection import Selection, best_measurement, select
 from study.records import Job, Measurement, RunRecord
-from study.selection import Selection, best_measurement, select
-from study.spec import SearchSpace
+from study.specs.factors import default_factors
+from study.specs.spec import SearchSpace
 
 SPACE = SearchSpace(trials=4)
 EPOCHS = 20

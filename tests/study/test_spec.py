@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.factors import FACTORS, OF_SOME_TASKS, OPTIONAL, TASKS, default_factors
-from study.spec import SearchRange, SpecError, builtin_specs, load_spec, parse_spec
+from study.specs.factors import FACTORS, OF_SOME_TASKS, OPTIONAL, TASKS, default_factors
+from study.specs.spec import SearchRange, SpecError, builtin_specs, load_spec, parse_spec
 
 GOOD = """
 name = "mine"

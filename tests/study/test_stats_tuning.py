@@ -14,9 +14,9 @@ from numpy.testing import assert_allclose
 from synthetic import failed_run, planned_runs, synthetic_study
 
 from study.findings import Findings, find
-from study.methods import METHODS
 from study.records import RunRecord
-from study.spec import StudySpec
+from study.specs.methods import METHODS
+from study.specs.spec import StudySpec
 from study.stats import best_band, expected_best, importance
 from study.stats.tuning import EVALUATOR, chance_regret, curve_points, optimism, transfer_regrets
 

@@ -10,8 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from study.data import SOURCES, Pool, SealedTestError, load_data
 from study.data.mnist1d import make_signals
-from study.factors import TASKS, default_factors
 from study.models import MODELS
+from study.specs.factors import TASKS, default_factors
 from study.streams import stream, torch_seed
 from study.tasks import BUILDERS, draw_split
 

@@ -8,14 +8,14 @@ from synthetic import synthetic_study
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from study.agenda import Agenda
-from study.listener import Listener
+from study.listeners.listener import Listener
+from study.listeners.scalars import scalars
+from study.listeners.tally import Tally
+from study.listeners.tensorboard import TensorBoardLog
+from study.listeners.trackers import Careful, TrackerError, open_trackers
+from study.plan.agenda import Agenda
 from study.records import METRICS, RunRecord
-from study.scalars import scalars
-from study.spec import StudySpec
-from study.tally import Tally
-from study.tensorboard import TensorBoardLog
-from study.trackers import Careful, TrackerError, open_trackers
+from study.specs.spec import StudySpec
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from study.agenda import Agenda
 from study.data import Pool, SealedTestError, load_data
-from study.factors import default_factors
-from study.measure import evaluate
 from study.models import build_model
+from study.plan.agenda import Agenda
 from study.records import Job, Measurement
-from study.spec import load_spec
+from study.specs.factors import default_factors
+from study.specs.spec import load_spec
 from study.streams import stream
 from study.tasks import draw_split, pool_task
-from study.trial import run
+from study.training.measure import evaluate
+from study.training.trial import run
 from wasam_core import WASAM
 
 JOB = Job(

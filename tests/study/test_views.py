@@ -9,11 +9,11 @@ from threading import Event, Thread, current_thread, main_thread
 import pytest
 from synthetic import synthetic_study
 
-from study import views
-from study.agenda import Agenda
+from study.listeners import views
+from study.listeners.views import Views, catch_up
+from study.plan.agenda import Agenda
 from study.records import RunRecord
-from study.spec import StudySpec
-from study.views import Views, catch_up
+from study.specs.spec import StudySpec
 
 Study = tuple[StudySpec, list[RunRecord]]
 

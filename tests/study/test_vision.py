@@ -15,17 +15,17 @@ from torch.nn import functional
 from study.data import SOURCES, Pool, TaskError, load_data
 from study.data.folders import DATA, DOWNLOAD, data_folders
 from study.data.image_sets import IMAGE_SETS, Images, Look
-from study.factors import TASKS, default_factors
-from study.measure import evaluate
-from study.opening import find_data
+from study.driver.opening import find_data
 from study.records import Job
 from study.run import main
-from study.spec import SpecError, load_spec, parse_spec
+from study.specs.factors import TASKS, default_factors
+from study.specs.spec import SpecError, load_spec, parse_spec
 from study.tasks import build_task, pool_task
 from study.tasks.examples import examples_of
 from study.tasks.vision import Standardized, image_task
 from study.tasks.vision_folder import Files
-from study.trial import run
+from study.training.measure import evaluate
+from study.training.trial import run
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 needs_fashion = pytest.mark.skipif(

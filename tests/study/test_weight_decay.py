@@ -9,15 +9,22 @@ import pytest
 from scipy.stats import qmc
 from synthetic import planned_runs, spec_text, synthetic_study
 
-from study.agenda import Agenda
 from study.findings import find
-from study.frame import frame_of
-from study.optuna_store import OptunaStore
-from study.plan import confirm_jobs, searches
-from study.proposals import Outcome, propose, qmc_design
-from study.space import SearchRange, SearchSpace
-from study.spec import SpecError, StudySpec, builtin_specs, extends, load_spec, parse_spec
+from study.listeners.optuna_store import OptunaStore
+from study.plan.agenda import Agenda
+from study.plan.cells import confirm_jobs, searches
+from study.plan.proposals import Outcome, propose, qmc_design
+from study.specs.space import SearchRange, SearchSpace
+from study.specs.spec import (
+    SpecError,
+    StudySpec,
+    builtin_specs,
+    extends,
+    load_spec,
+    parse_spec,
+)
 from study.stats.tuning import settings_needed
+from study.store.frame import frame_of
 from study.streams import torch_seed
 
 RANGE: dict[str, Any] = {"low": 1e-5, "high": 1e-2, "log": True}

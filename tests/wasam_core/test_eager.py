@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from wasam_core import WASAM
-from wasam_core.eager import Eager
+from wasam_core.bare_torch import Eager
 
 TRAIN = """
 import sys, torch
 from wasam_core import WASAM
-from wasam_core.eager import Eager
+from wasam_core.bare_torch import Eager
 
 class {name}(Eager, torch.optim.{name}):
     pass

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from wasam_core import Cost, WeightAverages, recalibrate_batchnorm
-from wasam_core.landscape import Line, classification_error, line, plane
+from wasam_core.probes.landscape import Line, classification_error, line, plane
 
 mse = nn.functional.mse_loss
 

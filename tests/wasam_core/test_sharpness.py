@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, hessian
 
 from wasam_core import Cost, WeightAverages, recalibrate_batchnorm
-from wasam_core.curvature import Hessian, hutchinson_trace, hutchpp_trace, top_eigenvalues
-from wasam_core.effort import plan_effort
-from wasam_core.rises import average_case_rise, worst_case_rise
-from wasam_core.sharpness import measure_sharpness
-from wasam_core.surface import LossSurface
+from wasam_core.probes.curvature import Hessian, hutchinson_trace, hutchpp_trace, top_eigenvalues
+from wasam_core.probes.effort import plan_effort
+from wasam_core.probes.rises import average_case_rise, worst_case_rise
+from wasam_core.probes.sharpness import measure_sharpness
+from wasam_core.probes.surface import LossSurface
 
 # The references use torch.func.jvp, whose first call loads decompositions that torch itself scripts.
 JVP_WARNS = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")

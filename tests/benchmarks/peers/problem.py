@@ -11,9 +11,9 @@ from benchmarks.noisy_digits import noisy_digits
 from torch import Tensor, nn
 
 from study.data import load_data
-from study.plan import FIRST_CONFIRM_SEED, TUNE_SEED, cells
-from study.proposals import qmc_design
-from study.spec import StudySpec
+from study.plan.cells import FIRST_CONFIRM_SEED, TUNE_SEED, cells
+from study.plan.proposals import qmc_design
+from study.specs.spec import StudySpec
 from study.streams import torch_seed
 from study.tasks import build_task
 

@@ -1,0 +1,187 @@
+"""Small multiples that stay legible from a phone to a desk: one arrangement for wide, one for narrow screens.
+
+An arrangement is a flat dict of layout paths to values, the form that ``Plotly.relayout`` takes; the page applies the
+narrow one where the chart has less than 560 pixels.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dashboards import theme
+from dashboards.figures.kit.traces import Figure, Trace
+
+Arrangement = dict[str, object]
+Axes = dict[str, dict[str, object]]
+_TITLE_LINES = 2  # that every grid has room for above its panels
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How panels are laid out; sizes in pixels.
+
+    ``columns`` on a wide and on a narrow screen; ``row`` is the height of a panel's plot area, ``gap`` the room
+    between rows, ``left`` the room for y labels. A wide screen is divided into ``at_least`` columns, so that a single
+    panel is not stretched across it. ``y_labels`` "first": only in the first column, as panels share
+    their y axis.
+    """
+
+    columns: int
+    narrow_columns: int
+    row: int
+    narrow_row: int
+    left: int
+    narrow_left: int
+    gap: int
+    x_gap: float
+    y_labels: str
+    at_least: int = 1
+    top: int = 48
+    bottom: int = 46
+    right: int = 14
+
+
+def grid_of_cells(cells: int) -> Grid:
+    """Return the grid of the charts that have one panel a cell, each with its own y labels."""
+    return Grid(
+        columns=4 if cells >= 4 else 3, narrow_columns=2, row=200, narrow_row=165, left=58, narrow_left=50, gap=104,
+        x_gap=0.065, y_labels="all", at_least=2,
+    )  # fmt: skip
+
+
+def axis(kind: str, panel: int) -> str:
+    """Return plotly's layout key of a panel's axis: ``xaxis``, ``xaxis2`` …"""
+    return f"{kind}axis" if panel == 0 else f"{kind}axis{panel + 1}"
+
+
+def anchor(kind: str, panel: int) -> str:
+    """Return plotly's short name of a panel's axis, as traces use it: ``x``, ``x2`` …"""
+    return kind if panel == 0 else f"{kind}{panel + 1}"
+
+
+def anchors(panel: int) -> dict[str, str]:
+    """Return the keywords that put a trace into a panel."""
+    return {"xaxis": anchor("x", panel), "yaxis": anchor("y", panel)}
+
+
+def marker(style: theme.Style, size: int, *, filled: bool, edge: float = 1.8) -> dict[str, object]:
+    """Return a method's marker: full, or as an outline that the paper shows through."""
+    return {
+        "symbol": style.symbol,
+        "size": size,
+        "color": style.color if filled else theme.PAPER,
+        "line": {"color": style.color, "width": edge},
+    }
+
+
+def whiskers(below: Sequence[float], above: Sequence[float], color: str) -> dict[str, object]:
+    """Return the intervals round means, by their lengths on either side."""
+    return {
+        "type": "data",
+        "array": theme.rounded(above),
+        "arrayminus": theme.rounded(below),
+        "width": 0,
+        "thickness": 2,
+        "color": color,
+    }
+
+
+def foot(values: Sequence[float]) -> float:
+    """Return the lowest value that a panel should show: runs far below the others would flatten all else.
+
+    Far below is three times the distance from the best to the median, and 2 points more, under the median.
+    """
+    best, median = max(values), sorted(values)[len(values) // 2]
+    return max(min(values), median - 3 * (best - median) - 0.02)
+
+
+def shares_stay_shares(low: float, high: float, values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis, cut at 0 and 1 where all values are shares; an R², say, may lie below 0."""
+    return (max(low, 0.0), min(high, 1.0)) if all(0 <= value <= 1 for value in values) else (low, high)
+
+
+def window(low: float, high: float, span: float) -> list[float]:
+    """Return an axis range in percent: ``span`` around the middle of low and high, moved down to end at 101 %."""
+    top = min((low + high) / 2 + 0.56 * span, max(1.01, high + 0.01))
+    return [theme.in_points(top - 1.12 * span), theme.in_points(top)]
+
+
+def arrange(panels: int, grid: Grid, *, narrow: bool) -> Arrangement:
+    """Return the arrangement of ``panels`` panels, filled row by row."""
+    columns = min(panels, grid.narrow_columns) if narrow else max(min(panels, grid.columns), grid.at_least)
+    row = grid.narrow_row if narrow else grid.row
+    rows = -(-panels // columns)
+    plot = rows * row + (rows - 1) * grid.gap
+    patch: Arrangement = {
+        "height": plot + grid.top + grid.bottom,
+        "margin.l": grid.narrow_left if narrow else grid.left,
+        "margin.r": grid.right,
+        "margin.t": grid.top,
+        "margin.b": grid.bottom,
+    }
+    width = (1 - grid.x_gap * (columns - 1)) / columns
+    for panel in range(panels):
+        left = (panel % columns) * (width + grid.x_gap)
+        top = 1 - (panel // columns) * (row + grid.gap) / plot
+        patch |= {
+            f"{axis('x', panel)}.domain": [round(left, 5), round(min(1, left + width), 5)],
+            f"{axis('y', panel)}.domain": [round(max(0, top - row / plot), 5), round(top, 5)],
+            f"annotations[{panel}].x": round(left, 5),
+            f"annotations[{panel}].y": round(top, 5),
+        }
+        if grid.y_labels == "first":
+            patch[f"{axis('y', panel)}.showticklabels"] = panel % columns == 0
+    return patch
+
+
+def lay_out(
+    traces: Sequence[Trace],
+    titles: Sequence[str],
+    grid: Grid,
+    axes: Mapping[str, Mapping[str, object]],
+    *,
+    y_title: str = "",
+    shapes: Sequence[Mapping[str, object]] = (),
+) -> tuple[Figure, Arrangement]:
+    """Return the figure in its wide arrangement, and the narrow arrangement.
+
+    Args:
+        traces: Drawn in this order; each names its panel's axes.
+        titles: One a panel, already safe for plotly.
+        grid: Sizes.
+        axes: Settings of the panels' axes by layout key.
+        y_title: Title of the first panel's y axis; the others share its meaning.
+        shapes: Lines and bands behind the traces.
+    """
+    extra = 17 * max(0, max((title.count("<br>") + 1 for title in titles), default=0) - _TITLE_LINES)
+    grid = replace(grid, top=grid.top + extra, gap=grid.gap + extra)
+    annotations = [
+        {
+            "text": f"<b>{title}</b>", "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom",
+            "align": "left", "yshift": 5, "showarrow": False, "x": 0, "y": 0,
+        }
+        for title in titles
+    ]  # fmt: skip
+    anchored = {
+        axis(kind, panel): {"anchor": anchor(other, panel), **axes[axis(kind, panel)]}
+        for panel in range(len(titles))
+        for kind, other in (("x", "y"), ("y", "x"))
+    }
+    if y_title:
+        anchored["yaxis"]["title"] = {"text": y_title}
+    wide = arrange(len(titles), grid, narrow=False)
+    layout: dict[str, Any] = {"annotations": annotations, "height": wide["height"], "margin": {}}
+    layout |= ({"shapes": list(shapes)} if shapes else {}) | anchored
+    for path, value in wide.items():
+        _put(layout, path, value)
+    return Figure(list(traces), layout), arrange(len(titles), grid, narrow=True)
+
+
+def _put(layout: dict[str, Any], path: str, value: object) -> None:
+    """Set what a path such as ``annotations[2].x`` names."""
+    place: Any = layout
+    *parents, name = re.findall(r"\w+", path)
+    for parent in parents:
+        place = place[int(parent) if isinstance(place, list) else parent]
+    place[name] = value

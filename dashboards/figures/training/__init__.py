@@ -1,0 +1,1 @@
+"""What training looks like: curves, cost, calibration."""

@@ -1,0 +1,133 @@
+"""How far is the confidence off, and how good are the probabilities? Calibration error and loss on test."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.kit import dots
+from dashboards.figures.kit.confirmed import Confirmed, standing_for
+from dashboards.figures.kit.panels import Arrangement
+from dashboards.figures.kit.traces import Figure
+from dashboards.tables.table import Column, Entry, Table, numeric
+from study.stats import Estimate, estimate
+
+_ERROR, _LOSS = "expected calibration error", "negative log-likelihood"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """One method's weights in one problem, over its confirm seeds: a value a seed, mean and 95 % Student-t interval.
+
+    ``errors`` are fractions (ECE, 15 equal bins), ``losses`` nats.
+    """
+
+    cell: str
+    method: str
+    weights: str
+    errors: tuple[float, ...]
+    losses: tuple[float, ...]
+    error: Estimate
+    loss: Estimate
+
+
+def calibrations_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Calibration, ...]:
+    """Return what every method measured at equal epochs, where the task is a classification."""
+    found = []
+    for confirmed in runs:
+        chosen = confirmed.selection
+        ends = [
+            (end.test_calibration_error, end.test_loss)
+            for end in confirmed.at_end(standing_for(chosen))
+            if not math.isnan(end.test_calibration_error) and not math.isnan(end.test_loss)
+        ]
+        if chosen.epochs_factor != 1 or not ends:
+            continue
+        errors, losses = zip(*ends, strict=True)
+        found.append(
+            Calibration(
+                cells[chosen.cell].label, chosen.method, standing_for(chosen), errors, losses, estimate(errors),
+                estimate(losses),
+            )
+        )  # fmt: skip
+    order = [cell.label for cell in cells.values()]
+    return tuple(sorted(found, key=lambda one: order.index(one.cell)))
+
+
+def lower_than(data: Sequence[Calibration], baseline: str) -> dict[str, tuple[int, int]]:
+    """Return, by method, in how many problems its mean calibration error is below the baseline's, and of how many."""
+    base = {one.cell: one.error.mean for one in data if one.method == baseline}
+    tally: dict[str, tuple[int, int]] = {}
+    for one in data:
+        if one.method != baseline and one.cell in base:
+            lower, total = tally.get(one.method, (0, 0))
+            tally[one.method] = (lower + (one.error.mean < base[one.cell]), total + 1)
+    return tally
+
+
+def figure_of(data: Sequence[Calibration]) -> tuple[Figure, Arrangement]:
+    """Draw two panels, calibration error and loss: one row a problem, a marker a method, every seed a tick."""
+    errors = [
+        dots.Dot(
+            panel=_ERROR,
+            row=one.cell,
+            method=one.method,
+            mean=theme.in_points(one.error.mean),
+            ci95=(theme.in_points(one.error.ci95[0]), theme.in_points(one.error.ci95[1])),
+            values=tuple(theme.in_points(value) for value in one.errors),
+            hover=f"{_who(one)}<br>{theme.points(one.error.mean)} points [{theme.points(one.error.ci95[0])}, "
+            f"{theme.points(one.error.ci95[1])}], n = {one.error.n}",
+        )
+        for one in data
+    ]
+    losses = [
+        dots.Dot(
+            panel=_LOSS,
+            row=one.cell,
+            method=one.method,
+            mean=one.loss.mean,
+            ci95=one.loss.ci95,
+            values=one.losses,
+            hover=f"{_who(one)}<br>{theme.number(one.loss.mean)} nats [{theme.number(one.loss.ci95[0])}, "
+            f"{theme.number(one.loss.ci95[1])}], n = {one.loss.n}",
+        )
+        for one in data
+    ]
+    scales = {_ERROR: dots.Scale("percentage points", holds=0.0), _LOSS: dots.Scale("nats", holds=0.0)}
+    return dots.figure_of([*errors, *losses], scales)
+
+
+def _who(one: Calibration) -> str:
+    return f"<b>{theme.plot_text(one.method)}</b> · {theme.plot_text(one.cell)}"
+
+
+def table_of(data: Sequence[Calibration]) -> Table:
+    """Return one row a problem and method."""
+    return Table(
+        "calibration-error",
+        "Expected calibration error and negative log-likelihood on test; means over the confirm seeds.",
+        (
+            Column("Problem", "problem"),
+            Column("Method", "method"),
+            Column("Weights", "weights"),
+            numeric("Calibration error, points", "calibration_error"),
+            numeric("95 % CI low", "calibration_error_ci95_low"),
+            numeric("95 % CI high", "calibration_error_ci95_high"),
+            numeric("NLL, nats", "nll"),
+            numeric("95 % CI low", "nll_ci95_low"),
+            numeric("95 % CI high", "nll_ci95_high"),
+            numeric("n", "n"),
+        ),
+        tuple(
+            (
+                Entry(one.cell),
+                Entry(one.method, method=one.method),
+                Entry(one.weights),
+                *(Entry(theme.points(v), v if theme.known(v) else None) for v in (one.error.mean, *one.error.ci95)),
+                *(Entry(theme.number(v), v if theme.known(v) else None) for v in (one.loss.mean, *one.loss.ci95)),
+                Entry(str(one.error.n), one.error.n),
+            )
+            for one in data
+        ),
+    )

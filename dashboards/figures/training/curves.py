@@ -1,0 +1,260 @@
+"""How did training go? The validation score over the epochs of the confirm runs, and where averaging takes it."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.kit.confirmed import Confirmed, standing_for
+from dashboards.figures.kit.panels import (
+    Arrangement,
+    Axes,
+    anchor,
+    anchors,
+    axis,
+    grid_of_cells,
+    lay_out,
+    shares_stay_shares,
+)
+from dashboards.figures.kit.traces import Figure, Trace, scatter
+from dashboards.score import Score
+from dashboards.tables.limits import most
+from dashboards.tables.table import Column, Entry, Table, numeric
+from study.specs.methods import METHODS
+from study.stats import estimate
+
+MOST_POINTS, AMPLE = 300, 16  # per curve, and up to how many problems; the frame keeps them all
+SHOWN_BELOW_BEST = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Mean validation score by epoch of one tuned trajectory in one cell, with its 95 % Student-t interval.
+
+    Of the epochs that were kept every ``drawn_every``-th is held, back from the last one.
+    """
+
+    cell: str
+    method: str
+    epochs: tuple[int, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    n: tuple[int, ...]
+    drawn_every: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Averaged:
+    """The average of one tuned trajectory at its last epoch, with its 95 % Student-t interval.
+
+    ``start`` is the epoch after which averaging begins, None for averages that have no start (EMA, LAWA).
+    """
+
+    cell: str
+    method: str
+    start: float | None
+    epochs: int
+    mean: float
+    ci95: tuple[float, float]
+    n: int
+
+
+def averages_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Averaged, ...]:
+    """Compute where the averages of the averaging methods end, at equal epochs."""
+    found = []
+    for confirmed in runs:
+        chosen = confirmed.selection
+        ends = [end for end in confirmed.at_end(standing_for(chosen)) if not math.isnan(end.val_score)]
+        if METHODS[chosen.method].weights == "last" or chosen.epochs_factor != 1 or not ends:
+            continue
+        kind, _, setting = standing_for(chosen).partition("@")
+        epochs, values = ends[0].epoch, estimate([end.val_score for end in ends])
+        start = float(setting) * epochs if kind == "swa" else None
+        found.append(
+            Averaged(cells[chosen.cell].label, chosen.method, start, epochs, values.mean, values.ci95, values.n)
+        )
+    return tuple(found)
+
+
+def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Curve, ...]:
+    """Compute the curves of the methods that use the last weights, at equal epochs, where epochs were kept."""
+    curves = []
+    points = most(MOST_POINTS, len(cells), AMPLE)
+    for confirmed in runs:
+        chosen, course = confirmed.selection, confirmed.course
+        if METHODS[chosen.method].weights != "last" or chosen.epochs_factor != 1 or len(course) < 2:
+            continue
+        step = -(-len(course) // points)
+        epochs = sorted(course)[::-step][::-1]  # the last one among them
+        found = [estimate(course[epoch]) for epoch in epochs]
+        curves.append(
+            Curve(
+                cell=cells[chosen.cell].label,
+                method=chosen.method,
+                epochs=tuple(epochs),
+                mean=tuple(e.mean for e in found),
+                low=tuple(e.ci95[0] for e in found),
+                high=tuple(e.ci95[1] for e in found),
+                n=tuple(e.n for e in found),
+                drawn_every=step,
+            )
+        )
+    return tuple(curves)
+
+
+def figure_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Score) -> tuple[Figure, Arrangement]:
+    """Draw one panel a cell; a band is the interval of the mean, the shade the epochs that are averaged."""
+    names = list(dict.fromkeys(curve.cell for curve in curves))
+    traces: list[Trace] = []
+    axes: Axes = {}
+    shapes: list[dict[str, object]] = []
+    for panel, name in enumerate(names):
+        here = [curve for curve in curves if curve.cell == name]
+        ends = [average for average in averages if average.cell == name]
+        low, top = shown(here, [average.mean for average in ends])
+        for curve in here:
+            traces += _traces(curve, panel, score)
+        traces += [_end(average, k, (low, top), panel, score) for k, average in enumerate(ends)]
+        shapes += _shade(ends, panel)
+        room = 0.05 * max(top - low, 0.01)
+        axes[axis("x", panel)] = {
+            "title": {"text": "epoch"},
+            "range": [0, max(curve.epochs[-1] for curve in here) * (1.02 + 0.05 * len(ends))],
+        }
+        axes[axis("y", panel)] = {
+            "range": [theme.in_points(low - room), theme.in_points(top + room)],
+            "nticks": 6,
+        }
+    titles = [theme.wrapped(name, 22) for name in names]
+    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title=score.axis("validation"), shapes=shapes)
+
+
+def _shade(averages: Sequence[Averaged], panel: int) -> list[dict[str, object]]:
+    """Shade from the earliest selected start to the last epoch; a dotted line in its colour marks every start."""
+    known = [(average, average.start) for average in averages if average.start is not None]
+    if not known:
+        return []
+    where: dict[str, object] = {"xref": anchor("x", panel), "yref": f"{anchor('y', panel)} domain", "layer": "below"}
+    shade: dict[str, object] = {"type": "rect", "fillcolor": theme.BAND, "line": {"width": 0}, "y0": 0, "y1": 1}
+    shapes = [where | shade | {"x0": min(start for _, start in known), "x1": known[0][0].epochs}]
+    for average, start in known:
+        line = {"color": theme.style_of(average.method).color, "width": 1.2, "dash": "dot"}
+        shapes.append(where | {"type": "line", "x0": start, "x1": start, "y0": 0, "y1": 1, "line": line})
+    return shapes
+
+
+def _end(average: Averaged, position: int, span: tuple[float, float], panel: int, score: Score) -> Trace:
+    """Draw where an average ends, just right of the last epoch; its interval is cut at the panel."""
+    style = theme.style_of(average.method)
+    low, high = average.ci95 if theme.known(average.ci95[0]) else (average.mean, average.mean)
+    return scatter(
+        x=theme.rounded([average.epochs * (1.035 + 0.05 * position)]),
+        y=theme.rounded([theme.in_points(max(average.mean, span[0]))]),
+        error_y={
+            "type": "data",
+            "array": theme.rounded([theme.in_points(max(0.0, min(high, span[1]) - average.mean))]),
+            "arrayminus": theme.rounded([theme.in_points(max(0.0, average.mean - max(low, span[0])))]),
+            "width": 0,
+            "thickness": 1.6,
+            "color": style.color,
+        },
+        mode="markers",
+        marker={"symbol": style.symbol, "size": 8, "color": style.color},
+        hoverinfo="text",
+        hovertext=[
+            f"<b>{theme.plot_text(average.method)}</b>, average at the end<br>{score.text(average.mean)}, 95 % CI "
+            f"{score.text(average.ci95[0])} to {score.text(average.ci95[1])}, n = {average.n}"
+        ],
+        **anchors(panel),
+    )
+
+
+def shown(curves: Sequence[Curve], ends: Sequence[float] = ()) -> tuple[float, float]:
+    """Return the scores that a panel shows: all means, and bands as far as they reach less than that again.
+
+    With two seeds a Student-t band is many times wider than the curves are apart; it is cut at the axis.
+    """
+    means = [*(v for curve in curves for v in curve.mean), *ends]
+    top, floor = max(means), max(min(means), max(means) - SHOWN_BELOW_BEST)
+    room = max(top - floor, 0.05)
+    bands = [v for curve in curves for v in (*curve.low, *curve.high) if theme.known(v)]
+    low = max(min([floor, *bands]), floor - room, top - SHOWN_BELOW_BEST)
+    return shares_stay_shares(low, min(max([top, *bands]), top + room), means)
+
+
+def _traces(curve: Curve, panel: int, score: Score) -> list[Trace]:
+    style = theme.style_of(curve.method)
+    floor, roof = shares_stay_shares(-math.inf, math.inf, curve.mean)
+    known = [
+        (epoch, max(floor, low), min(roof, high))
+        for epoch, low, high in zip(curve.epochs, curve.low, curve.high, strict=True)
+        if theme.known(low)
+    ]
+    band = scatter(
+        x=[epoch for epoch, _, _ in known] + [epoch for epoch, _, _ in reversed(known)],
+        y=theme.rounded(
+            [theme.in_points(high) for *_, high in known] + [theme.in_points(low) for _, low, _ in reversed(known)]
+        ),
+        mode="lines",
+        line={"width": 0, "color": style.color},
+        fill="toself",
+        fillcolor=theme.faded(style.color, 0.18),
+        hoverinfo="skip",
+        **anchors(panel),
+    )
+    mean = scatter(
+        x=list(curve.epochs),
+        y=theme.rounded([theme.in_points(v) for v in curve.mean]),
+        mode="lines+markers" if len(curve.epochs) <= 12 else "lines",
+        line={"color": style.color, "width": 2, "dash": style.dash},
+        marker={"symbol": style.symbol, "size": 6},
+        hoverinfo="text",
+        hovertext=[
+            f"<b>{theme.plot_text(curve.method)}</b>, epoch {epoch}<br>{score.text(v)}, n = {n}"
+            for epoch, v, n in zip(curve.epochs, curve.mean, curve.n, strict=True)
+        ],
+        **anchors(panel),
+    )
+    return [band, mean]
+
+
+def table_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Score) -> Table:
+    """Return the curves as a table: one row an epoch kept, and one an average at its end."""
+    return Table(
+        "curves",
+        f"Mean validation {score.name} of the last weights by epoch, and of the averages at the end.",
+        (
+            Column("Problem", "problem"),
+            Column("Trajectory", "method"),
+            numeric("Epoch", "epoch"),
+            numeric(score.head("Mean"), "val_score"),
+            numeric(score.head("95 % CI low"), "ci95_low"),
+            numeric(score.head("95 % CI high"), "ci95_high"),
+            numeric("n", "n"),
+        ),
+        tuple(
+            (
+                Entry(curve.cell),
+                Entry(curve.method),
+                Entry(str(epoch), epoch),
+                Entry(score.text(mean), mean),
+                Entry(score.text(low), low),
+                Entry(score.text(high), high),
+                Entry(str(n), n),
+            )
+            for curve in curves
+            for epoch, mean, low, high, n in zip(curve.epochs, curve.mean, curve.low, curve.high, curve.n, strict=True)
+        )
+        + tuple(
+            (
+                Entry(average.cell),
+                Entry(average.method),
+                Entry(str(average.epochs), average.epochs),
+                *(Entry(score.text(v), v) for v in (average.mean, *average.ci95)),
+                Entry(str(average.n), average.n),
+            )
+            for average in averages
+        ),
+    )

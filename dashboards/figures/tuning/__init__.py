@@ -1,0 +1,1 @@
+"""What the search did and found."""

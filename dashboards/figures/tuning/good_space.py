@@ -1,0 +1,88 @@
+"""How forgiving is the search space? The share of the trials within δ of the best one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.kit import dots
+from dashboards.figures.kit.panels import Arrangement
+from dashboards.figures.kit.traces import Figure
+from dashboards.score import Score
+from dashboards.tables.table import Column, Entry, Table, numeric
+from study.findings import Findings
+
+_PANEL = "trials within δ of the best"
+
+
+@dataclass(frozen=True, slots=True)
+class GoodShare:
+    """One search: how many trials it had and which share of them lies within δ of its best, on validation."""
+
+    cell: str
+    method: str
+    trials: int
+    share: float
+
+
+def shares_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[GoodShare, ...]:
+    """Return the shares of all searches at equal epochs, by problem and method."""
+    order, methods = list(cells), list(findings.methods)
+    known = [
+        c
+        for c in findings.tuning_curves
+        if c.cell in cells and c.epochs_factor == 1 and c.trials and theme.known(c.within_delta)
+    ]
+    return tuple(
+        GoodShare(cells[c.cell].label, c.method, c.trials[-1], c.within_delta)
+        for c in sorted(known, key=lambda c: (order.index(c.cell), methods.index(c.method)))
+    )
+
+
+def means_of(shares: Sequence[GoodShare]) -> dict[str, float]:
+    """Return the mean share over problems, by method."""
+    found: dict[str, list[float]] = {}
+    for share in shares:
+        found.setdefault(share.method, []).append(share.share)
+    return {method: sum(values) / len(values) for method, values in found.items()}
+
+
+def figure_of(shares: Sequence[GoodShare]) -> tuple[Figure, Arrangement]:
+    """Draw one row a problem, a marker a method."""
+    marks = [
+        dots.Dot(
+            panel=_PANEL,
+            row=s.cell,
+            method=s.method,
+            mean=theme.in_points(s.share),
+            ci95=(float("nan"), float("nan")),
+            values=(),
+            hover=f"<b>{theme.plot_text(s.method)}</b> · {theme.plot_text(s.cell)}<br>"
+            f"{round(s.share * s.trials)} of {s.trials} trials",
+        )
+        for s in shares
+    ]
+    return dots.figure_of(marks, {_PANEL: dots.Scale("% of trials", holds=0.0)})
+
+
+def table_of(shares: Sequence[GoodShare], score: Score) -> Table:
+    """Return one row a search."""
+    return Table(
+        "good-space",
+        f"Share of the trials whose validation {score.name} lies within δ of the best one.",
+        (
+            Column("Problem", "problem"),
+            Column("Method", "method"),
+            numeric("Share", "share_within_delta"),
+            numeric("Trials", "trials"),
+        ),
+        tuple(
+            (
+                Entry(s.cell),
+                Entry(s.method, method=s.method),
+                Entry(theme.percent(s.share), s.share),
+                Entry(str(s.trials), s.trials),
+            )
+            for s in shares
+        ),
+    )

@@ -1,0 +1,95 @@
+"""How much does a tuned score flatter? The winner's validation score minus that of the same settings on fresh seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.kit import dots
+from dashboards.figures.kit.panels import Arrangement
+from dashboards.figures.kit.traces import Figure
+from dashboards.score import Score
+from dashboards.tables.table import Column, Entry, Table, numeric
+from study.findings import Findings
+
+_PANEL = "tuned minus fresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Flattery:
+    """One method: the optimism of each problem that was confirmed, and its mean; fractions."""
+
+    method: str
+    epochs_factor: float
+    trials: int
+    by_cell: tuple[tuple[str, float], ...]
+    mean: float
+    ci95: tuple[float, float]
+
+    @property
+    def name(self) -> str:
+        """Method, and how many times the epochs where that is more than one."""
+        return self.method if self.epochs_factor == 1 else f"{self.method}, {self.epochs_factor:g}× epochs"
+
+
+def flattery_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Flattery, ...]:
+    """Return the optimism of every method that has a confirmed problem, in the study's order."""
+    return tuple(
+        Flattery(
+            o.method,
+            o.epochs_factor,
+            o.trials,
+            tuple((cells[name].label, value) for name, value in o.by_cell if name in cells and theme.known(value)),
+            o.mean,
+            o.ci95,
+        )
+        for o in sorted(findings.optimism, key=lambda o: (findings.methods.index(o.method), o.epochs_factor))
+        if theme.known(o.mean)
+    )
+
+
+def figure_of(data: Sequence[Flattery], score: Score) -> tuple[Figure, Arrangement]:
+    """Draw one row a method: the mean with its interval, every problem a small tick."""
+    marks = [
+        dots.Dot(
+            panel=_PANEL,
+            row=f.name,
+            method=f.method,
+            mean=theme.in_points(f.mean),
+            ci95=(theme.in_points(f.ci95[0]), theme.in_points(f.ci95[1])),
+            values=tuple(theme.in_points(value) for _, value in f.by_cell),
+            hover=(
+                f"<b>{theme.plot_text(f.name)}</b>, best of {f.trials} trials<br>{theme.gain(f.mean)} points, 95 % CI "
+                f"{theme.interval(f.ci95)}, n = {len(f.by_cell)}"
+            ),
+            filled=f.epochs_factor == 1,
+        )
+        for f in data
+    ]
+    return dots.figure_of(marks, {_PANEL: dots.Scale(f"validation {score.name}, {score.points}", holds=0.0)})
+
+
+def table_of(data: Sequence[Flattery], score: Score) -> Table:
+    """Return one row a method and problem."""
+    return Table(
+        "optimism",
+        f"Validation {score.name} of the tuned winner minus that of the same settings on fresh seeds.",
+        (
+            Column("Method", "method"),
+            Column("Problem", "problem"),
+            numeric("Trials", "trials"),
+            numeric("Optimism, points", "optimism"),
+            numeric("Mean over problems [95 % CI]", "mean"),
+        ),
+        tuple(
+            (
+                Entry(f.name, method=f.method),
+                Entry(cell),
+                Entry(str(f.trials), f.trials),
+                Entry(theme.gain(value), value),
+                Entry(theme.gain_within(f.mean, f.ci95), f.mean),
+            )
+            for f in data
+            for cell, value in f.by_cell
+        ),
+    )

@@ -1,0 +1,229 @@
+"""What did the good runs have in common? Every tune run as one line across its settings and its score.
+
+The lines are drawn as ordinary scatter traces, not as plotly's parcoords: that needs WebGL, which printing, the SVG
+download and the dark colours do without, and it shows no values under the pointer.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import pandas as pd
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.kit.panels import (
+    Arrangement,
+    Axes,
+    Grid,
+    anchor,
+    anchors,
+    axis,
+    foot,
+    lay_out,
+)
+from dashboards.figures.kit.traces import Figure, Trace, scatter
+from dashboards.figures.tuning.tried import LAST, Run, runs_in, start_words
+from dashboards.figures.why.radii import Radii, radii_of
+from dashboards.score import Score
+from dashboards.tables.limits import most
+from dashboards.tables.table import MOST_MADE, Column, Entry, Table, numeric
+from study.specs.methods import FAMILIES, last_of
+
+MOST_DRAWN = 150  # lines a panel, four points each; fewer in a study of many problems
+BEST_SHARE = 0.25  # of a problem's runs: drawn strongly
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A searched setting with an upright axis of its own: logarithmic, 0 apart at the foot."""
+
+    name: str
+    scale: Radii
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What the lower and the upper end of the axis stand for."""
+        lowest = "0" if self.scale.zero else theme.number(10**self.scale.low)
+        return lowest, theme.number(10**self.scale.high)
+
+    def height(self, run: Run) -> float:
+        """Return where a run crosses the axis, as a share of its height; 0 stands for what the task does not have."""
+        value = getattr(run, self.name.replace(" ", "_"))
+        return self.scale.share(value if theme.known(value) else 0.0)
+
+
+def settings_of(runs: pd.DataFrame) -> tuple[Setting, ...]:
+    """Return the learning rate and rho, and the weight decay where it differs between the runs of a problem."""
+    names = ["learning_rate", "rho"]
+    if runs.groupby("cell", observed=True)["weight_decay"].nunique().gt(1).any():
+        names.append("weight_decay")
+    return tuple(Setting(name.replace("_", " "), radii_of(runs[name].fillna(0.0).tolist())) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """All tune runs of one problem, as a table with the columns of `Run`; every ``drawn_every``-th is drawn.
+
+    ``cut`` is the score that the best quarter reaches, ``floor`` the lowest drawn.
+    """
+
+    cell: str
+    runs: pd.DataFrame
+    cut: float
+    floor: float
+    best: float
+    drawn_every: int
+
+
+def bundles_of(runs: pd.DataFrame, cells: Mapping[str, Cell]) -> tuple[Bundle, ...]:
+    """Return one bundle a problem. ``runs`` as in `dashboards.figures.tuning.tried.Tried`."""
+    groups = {str(cell): own for cell, own in runs.groupby("cell", observed=True) if cell in cells}
+    found = []
+    for name in cells:
+        if name in groups:
+            scores = sorted(groups[name]["score"].tolist(), reverse=True)
+            cut = scores[max(1, math.ceil(BEST_SHARE * len(scores))) - 1]
+            step = -(-len(scores) // most(MOST_DRAWN, len(groups)))
+            found.append(Bundle(cells[name].label, groups[name], cut, foot(scores), scores[0], step))
+    return tuple(found)
+
+
+def best_families(bundles: Iterable[Bundle]) -> dict[str, tuple[int, int]]:
+    """Return, by family, how many of the runs in the best quarters are its own, and how many runs it has in all."""
+    best: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for bundle in bundles:
+        families = bundle.runs["family"]
+        best.update(families[bundle.runs["score"] >= bundle.cut].tolist())
+        total.update(families.tolist())
+    return {family: (best[family], number) for family, number in total.items()}
+
+
+def figure_of(bundles: tuple[Bundle, ...], score: Score) -> tuple[Figure, Arrangement]:
+    """Draw one panel a problem: an upright axis a setting, one line a run, the best quarter strong."""
+    settings = settings_of(pd.concat([bundle.runs for bundle in bundles]))
+    names = [*(setting.name for setting in settings), "averaged from", "validation"]
+    traces: list[Trace] = []
+    axes: Axes = {}
+    shapes: list[dict[str, object]] = []
+    for panel, bundle in enumerate(bundles):
+        shapes += [
+            {"type": "line", "xref": anchor("x", panel), "yref": anchor("y", panel), "x0": x, "x1": x, "y0": 0, "y1": 1,
+             "layer": "below", "line": {"color": theme.MUTED, "width": 1}}
+            for x in range(len(names))
+        ]  # fmt: skip
+        drawn = runs_in(bundle.runs[:: bundle.drawn_every])
+        for strong in (False, True):
+            for family in dict.fromkeys(run.family for run in drawn):
+                alike = [run for run in drawn if run.family == family and (run.score >= bundle.cut) == strong]
+                if alike:
+                    traces.append(_lines(bundle, alike, settings, panel, score, strong=strong))
+        traces.append(_ends(bundle, settings, panel, score))
+        axes[axis("x", panel)] = {
+            "tickvals": list(range(len(names))),
+            "ticktext": [name.replace(" ", "<br>") for name in names],
+            "range": [-0.32, len(names) - 0.68],
+            "showgrid": False,
+            "ticks": "",
+            "tickangle": 0,
+            "tickfont": {"color": theme.INK, "size": 11},
+        }
+        axes[axis("y", panel)] = {"visible": False, "range": [-0.16, 1.16]}
+    grid = Grid(
+        columns=3, narrow_columns=1, row=210, narrow_row=190, left=14, narrow_left=8, gap=96, x_gap=0.05,
+        y_labels="all", at_least=2, bottom=56,
+    )  # fmt: skip
+    return lay_out(traces, [theme.wrapped(bundle.cell, 34) for bundle in bundles], grid, axes, shapes=shapes)
+
+
+def heights(run: Run, bundle: Bundle, settings: Sequence[Setting]) -> list[float]:
+    """Return where a run crosses the upright axes, as shares of their height."""
+    value = (max(run.score, bundle.floor) - bundle.floor) / max(bundle.best - bundle.floor, 1e-9)
+    return [*(setting.height(run) for setting in settings), run.start, value]
+
+
+def _lines(
+    bundle: Bundle, runs: list[Run], settings: Sequence[Setting], panel: int, score: Score, *, strong: bool
+) -> Trace:
+    style, count = theme.style_of(last_of(runs[0].family)), len(settings) + 2
+    silent = [""] * (count - 1)  # the words stand at the score alone: at every axis they would be most of the chart
+    return scatter(
+        x=[x for _ in runs for x in (*range(count), None)],
+        y=[y for run in runs for y in (*theme.rounded(heights(run, bundle, settings)), None)],
+        mode="lines+markers",
+        line={"color": theme.faded(style.color, 0.85 if strong else 0.16), "width": 1.8 if strong else 1},
+        marker={
+            "symbol": style.symbol,
+            "size": 5 if strong else 3,
+            "color": theme.faded(style.color, 0.9 if strong else 0.2),
+        },
+        hoverinfo="text",
+        hovertext=[text for run in runs for text in (*silent, _hover(run, score), "")],
+        **anchors(panel),
+    )
+
+
+def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int, score: Score) -> Trace:
+    """Write what the lower and the upper end of every axis stand for."""
+    texts = [
+        *(setting.ends for setting in settings),
+        ("0\u202f%", "last"),
+        (score.text(bundle.floor, 1), score.text(bundle.best, 1)),
+    ]
+    return scatter(
+        x=[x for x in range(len(texts)) for _ in (0, 1)],
+        y=[-0.02, 1.02] * len(texts),
+        mode="text",
+        text=[text for pair in texts for text in pair],
+        textposition=["bottom center", "top center"] * len(texts),
+        textfont={"color": theme.MUTED, "size": 10},
+        cliponaxis=False,
+        hoverinfo="skip",
+        **anchors(panel),
+    )
+
+
+def _hover(run: Run, score: Score) -> str:
+    rho = f", rho {theme.number(run.rho)}" if FAMILIES[run.family].rule else ""
+    weights = "last weights" if run.start == LAST else f"averaged from {start_words(run.start)}"
+    return (
+        f"<b>{theme.plot_text(last_of(run.family))}</b>, trial {run.trial}<br>learning rate "
+        f"{theme.number(run.learning_rate)}{rho}<br>{weights}: validation {score.text(run.score)}"
+    )
+
+
+def table_of(bundles: tuple[Bundle, ...], score: Score) -> Table:
+    """Return one row a run."""
+    return Table(
+        "parallel",
+        "The tune runs at equal epochs: settings, the weights that validation prefers and their validation score.",
+        (
+            Column("Problem", "problem"),
+            Column("Trajectory", "family"),
+            numeric("Trial", "trial"),
+            numeric("Learning rate", "learning_rate"),
+            numeric("rho", "rho"),
+            numeric("Weight decay", "weight_decay"),
+            numeric("Averaged from", "average_start"),
+            numeric(score.head("Validation"), "val_score"),
+            Column("Best quarter", "best_quarter"),
+        ),
+        tuple(
+            (
+                Entry(bundle.cell),
+                Entry(last_of(run.family), run.family),
+                Entry(str(run.trial), run.trial),
+                Entry(theme.number(run.learning_rate), run.learning_rate),
+                Entry(theme.number(run.rho), run.rho),
+                Entry(theme.number(run.weight_decay), run.weight_decay if theme.known(run.weight_decay) else None),
+                Entry(start_words(run.start), run.start),
+                Entry(score.text(run.score), run.score),
+                Entry("yes" if run.score >= bundle.cut else "no"),
+            )
+            for bundle, run in islice(((bundle, run) for bundle in bundles for run in runs_in(bundle.runs)), MOST_MADE)
+        ),
+        total=sum(len(bundle.runs) for bundle in bundles),
+    )

@@ -1,0 +1,193 @@
+"""Which rho, and from when to average? Validation score of the tune runs over both."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import pandas as pd
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.kit.panels import (
+    Arrangement,
+    Axes,
+    anchors,
+    axis,
+    foot,
+    grid_of_cells,
+    lay_out,
+)
+from dashboards.figures.kit.rows import rows_of
+from dashboards.figures.kit.traces import Figure, Trace, scatter
+from dashboards.figures.tuning.tried import LAST, start_words
+from dashboards.figures.why.radii import Radii, radii_of
+from dashboards.score import Score
+from dashboards.tables.limits import most
+from dashboards.tables.table import MOST_MADE, Column, Entry, Table, numeric
+from study.plan.selection import Selection
+from study.specs.methods import FAMILIES, METHODS, last_of
+
+MOST_DRAWN = 300  # markers a panel, fewer in a study of many problems
+_LAST_AT = 1.08  # where the last weights stand on the axis of starts
+
+
+class Point(NamedTuple):
+    """One set of weights of one tune run; ``start`` is 1 for the last weights."""
+
+    rho: float
+    start: float
+    learning_rate: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class StartMap:
+    """One perturbed family in one problem.
+
+    ``points`` is a table of all sets of weights, with the columns of `Point`; every ``drawn_every``-th is drawn.
+    ``floor``: the score at which the colour scale begins, not far below the others; ``chosen``: rho and start that
+    validation selected for the averaging method.
+    """
+
+    cell: str
+    family: str
+    runs: int
+    points: pd.DataFrame
+    floor: float
+    best: float
+    chosen: tuple[float, float] | None
+    drawn_every: int
+
+
+def maps_of(weights: pd.DataFrame, selections: Iterable[Selection], cells: Mapping[str, Cell]) -> tuple[StartMap, ...]:
+    """Return one map per problem and perturbed family whose runs were averaged from more than one start.
+
+    ``weights`` as in `dashboards.figures.tuning.tried.Tried`.
+    """
+    perturbed = [name for name, family in FAMILIES.items() if family.rule]
+    weights = weights[
+        weights["cell"].isin(list(cells)) & weights["family"].isin(perturbed) & weights["run"].duplicated(keep=False)
+    ]
+    groups = {
+        (str(cell), str(family)): points
+        for (cell, family), points in weights.groupby(["cell", "family"], observed=True)
+    }
+    chosen = {
+        (s.cell, METHODS[s.method].family): (s.rho, _start_of(s))
+        for s in selections
+        if METHODS[s.method].weights == "swa" and s.epochs_factor == 1
+    }
+    order, drawn = list(cells), most(MOST_DRAWN, len(groups))
+    return tuple(
+        _map(cells[key[0]].label, key[1], groups[key], chosen.get(key), drawn)
+        for key in sorted(groups, key=lambda key: (order.index(key[0]), list(FAMILIES).index(key[1])))
+    )
+
+
+def _start_of(selection: Selection) -> float:
+    return float(selection.weights.partition("@")[2]) if "@" in selection.weights else LAST
+
+
+def _map(cell: str, family: str, points: pd.DataFrame, chosen: tuple[float, float] | None, drawn: int) -> StartMap:
+    runs, scores = points["run"].nunique(), points["score"].tolist()
+    return StartMap(cell, family, runs, points, foot(scores), max(scores), chosen, -(-len(points) // drawn))
+
+
+def figure_of(maps: tuple[StartMap, ...], score: Score) -> tuple[Figure, Arrangement]:
+    """Draw one panel a map: rho across, start up, the stronger the colour the better the score."""
+    radii = radii_of(rho for one in maps for rho in one.points["rho"].unique())
+    low = min((start for one in maps for start in one.points["start"].unique() if start != LAST), default=0.5)
+    traces: list[Trace] = []
+    axes: Axes = {}
+    ticks = [start for start in (0.2, 0.4, 0.6, 0.8) if start >= low - 0.04]
+    for panel, one in enumerate(maps):
+        traces += _traces(one, radii, panel, score)
+        axes[axis("x", panel)] = radii.axis()
+        axes[axis("y", panel)] = {
+            "tickvals": [*ticks, _LAST_AT],
+            "ticktext": [*(start_words(start) for start in ticks), "last"],
+            "range": [low - 0.06, _LAST_AT + 0.06],
+        }
+    several = len({one.family for one in maps}) > 1
+    titles = [theme.wrapped(f"{one.cell}, {last_of(one.family)}" if several else one.cell, 22) for one in maps]
+    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="averaging starts at")
+
+
+def _traces(one: StartMap, radii: Radii, panel: int, score: Score) -> list[Trace]:
+    shown = _points(one.points[:: one.drawn_every].sort_values("score", kind="stable"))  # the best lie on top
+    span = max(one.best - one.floor, 1e-9)
+    points = scatter(
+        x=theme.rounded([radii.at(point.rho) for point in shown]),
+        y=theme.rounded([_height(point.start) for point in shown]),
+        mode="markers",
+        marker={
+            "symbol": "square",
+            "size": 10,
+            "color": [theme.faded(theme.ACCENT, max(0.0, (p.score - one.floor) / span) ** 2) for p in shown],
+            "line": {"color": theme.faded(theme.MUTED, 0.6), "width": 0.7},
+        },
+        hoverinfo="text",
+        hovertext=[
+            f"{score.text(p.score)}: rho {theme.number(p.rho)}, "
+            f"{'last weights' if p.start == LAST else f'from {start_words(p.start)}'}, "
+            f"rate {theme.number(p.learning_rate)}"
+            for p in shown
+        ],
+        **anchors(panel),
+    )
+    if one.chosen is None:
+        return [points]
+    ring = scatter(
+        x=theme.rounded([radii.at(one.chosen[0])]),
+        y=theme.rounded([_height(one.chosen[1])]),
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 19, "color": theme.INK, "line": {"width": 2}},
+        cliponaxis=False,
+        hoverinfo="skip",
+        **anchors(panel),
+    )
+    return [points, ring]
+
+
+def _points(table: pd.DataFrame) -> list[Point]:
+    return list(map(Point._make, rows_of(table, Point._fields)))
+
+
+def _height(start: float) -> float:
+    return _LAST_AT if start == LAST else start
+
+
+def table_of(maps: tuple[StartMap, ...], score: Score) -> Table:
+    """Return one row a point."""
+    return Table(
+        "rho-start",
+        "Validation score of the tune runs of perturbed families, by rho and start of averaging.",
+        (
+            Column("Problem", "problem"),
+            Column("Trajectory", "family"),
+            numeric("rho", "rho"),
+            numeric("Averaging starts at", "average_start"),
+            numeric("Learning rate", "learning_rate"),
+            numeric(score.head("Validation"), "val_score"),
+        ),
+        tuple(
+            (
+                Entry(one.cell),
+                Entry(last_of(one.family), one.family),
+                Entry(theme.number(point.rho), point.rho),
+                Entry(start_words(point.start), point.start),
+                Entry(theme.number(point.learning_rate), point.learning_rate),
+                Entry(score.text(point.score), point.score),
+            )
+            for one, point in islice(
+                (
+                    (one, point)
+                    for one in maps
+                    for point in _points(one.points.sort_values(["rho", "start", "learning_rate"]))
+                ),
+                MOST_MADE,
+            )
+        ),
+        total=sum(len(one.points) for one in maps),
+    )

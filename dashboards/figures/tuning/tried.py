@@ -1,0 +1,77 @@
+"""What the tune stage tried: each run with its settings and the validation score of its last and averaged weights."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from dashboards.figures.kit.rows import rows_of
+
+_COLUMNS = ["run_id", "cell", "family", "trial", "learning_rate", "rho", "weight_decay", "weights", "val_score"]
+LAST = 1.0  # the start that stands for "no averaging": the average over the final iterate alone
+
+
+class Run(NamedTuple):
+    """One tune run at equal epochs with the weights that validation prefers; the last weights win ties.
+
+    ``weight_decay`` is NaN where the task has no such factor; ``start`` is that of averaging, as a share of the epochs,
+    ``score`` that on validation.
+    """
+
+    cell: str
+    family: str
+    trial: int
+    learning_rate: float
+    rho: float
+    weight_decay: float
+    start: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The tune runs at equal epochs that were measured, by cell, family and trial: tables with the columns of `Run`.
+
+    ``runs`` has one row a run; ``weights`` one a set of weights, by start, and the number of its ``run``. There may be
+    very many of both: objects are made of those alone that are shown.
+    """
+
+    runs: pd.DataFrame
+    weights: pd.DataFrame
+
+
+def tried_of(frame: pd.DataFrame) -> Tried:
+    """Return the tune runs that were measured."""
+    measured = (frame["stage"] == "tune") & frame["final"] & frame["val_score"].notna() & (frame["epochs_factor"] == 1)
+    rows = frame.reindex(columns=_COLUMNS)[measured]  # a study without the factor has no such column
+    kinds, names = rows["weights"].factorize()
+    rows = pd.DataFrame(
+        {
+            "run": rows["run_id"].factorize(sort=True)[0],
+            **rows[["cell", "family"]].astype("category"),  # few names in many rows
+            **rows[["trial", "learning_rate", "rho", "weight_decay"]],
+            "start": np.array([_start(name) for name in names], dtype="float64")[kinds],
+            "score": rows["val_score"],
+        }
+    ).dropna(subset="start")
+    rows = rows.sort_values(["cell", "family", "trial", "run", "start"], ignore_index=True)
+    best = rows[::-1].groupby("run")["score"].idxmax()  # from the end: the first of equal scores is taken
+    return Tried(rows.loc[best.sort_values()], rows)
+
+
+def runs_in(table: pd.DataFrame) -> list[Run]:
+    """Return the runs of a table of `Tried`."""
+    return list(map(Run._make, rows_of(table, Run._fields)))
+
+
+def _start(weights: str) -> float:
+    """Return from when the weights are averaged, NaN for averages that have no start (EMA, LAWA)."""
+    kind, _, start = weights.partition("@")
+    return LAST if kind == "last" else float(start) if kind == "swa" else math.nan
+
+
+def start_words(start: float) -> str:
+    """Say a start of averaging: ``75 %``, or ``last`` where nothing is averaged."""
+    return "last" if start == LAST else f"{100 * start:.3g}\u202f%"

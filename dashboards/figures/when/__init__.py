@@ -1,0 +1,1 @@
+"""When flat minima help: forest, map of gains, slopes, decay."""

@@ -1,0 +1,275 @@
+"""Where does each method help, and by how much? Tuned against tuned, every cell and budget."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.effects import Distinct, distinct
+from dashboards.figures.kit.panels import (
+    Arrangement,
+    Axes,
+    Grid,
+    anchor,
+    anchors,
+    axis,
+    lay_out,
+    marker,
+    whiskers,
+)
+from dashboards.figures.kit.traces import Figure, Trace, scatter
+from dashboards.figures.when import pooled
+from dashboards.score import Score
+from dashboards.tables.table import Column, Entry, Table, numeric
+from study.findings import Findings
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One gain with its interval.
+
+    ``budgets``: those that it stands for (both where they coincide), in words in ``at_equal``; ``diverged``: runs of
+    either side that diverged and enter at chance level.
+    """
+
+    method: str
+    cell: str
+    budgets: tuple[str, ...]
+    at_equal: str
+    diverged: int
+    mean: float
+    ci95: tuple[float, float]
+    gains: tuple[float, ...]
+    verdict: str
+    p_holm: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """Gains over the tuned baseline, by method and cell (both in the order drawn); fractions."""
+
+    methods: tuple[str, ...]
+    cells: tuple[str, ...]
+    baseline: str
+    delta: float
+    primary_budget: str
+    marks: tuple[Mark, ...]
+    summaries: tuple[pooled.Summary, ...] = ()
+
+
+def forest_of(findings: Findings, cells: Mapping[str, Cell]) -> Forest:
+    """Collect the tuned effects that have a mean; effects equal under both budgets become one mark."""
+    known = [effect for effect in findings.effects if effect.n]
+    marks = [_mark(found, cells) for found in distinct(known, findings.primary_budget)]
+    named = {cell.label: None for name, cell in cells.items() if any(effect.cell == name for effect in known)}
+    return Forest(
+        methods=tuple(m for m in findings.methods if any(mark.method == m for mark in marks)),
+        cells=tuple(named),
+        baseline=findings.baseline,
+        delta=findings.delta,
+        primary_budget=findings.primary_budget,
+        marks=tuple(
+            sorted(marks, key=lambda mark: (list(named).index(mark.cell), findings.methods.index(mark.method)))
+        ),
+        summaries=pooled.summaries_of(findings),
+    )
+
+
+def _mark(found: Distinct, cells: Mapping[str, Cell]) -> Mark:
+    effect = found.effect
+    return Mark(
+        method=effect.method,
+        cell=cells[effect.cell].label,
+        budgets=found.budgets,
+        at_equal=found.budget_words,
+        diverged=effect.diverged_method + effect.diverged_baseline,
+        mean=effect.mean,
+        ci95=effect.ci95,
+        gains=effect.differences,
+        verdict=effect.verdict,
+        p_holm=effect.p_holm,
+    )
+
+
+def range_of(forest: Forest) -> tuple[float, float]:
+    """Return the gains that the axes show: all means, ±2 δ, and all intervals and seeds without a diverged run.
+    Summary rows widen them by half at most on either side.
+
+    A run at chance level makes an interval so wide that it would flatten all others; it is cut, with an arrow.
+    """
+    values = [mark.mean for mark in forest.marks]
+    values += [v for mark in forest.marks if not mark.diverged for v in (*mark.gains, *mark.ci95) if theme.known(v)]
+    low, high = min(*values, -2 * forest.delta), max(*values, 2 * forest.delta)
+    low, high = pooled.widened(forest.summaries, low, high)
+    margin = 0.06 * (high - low)
+    return low - margin, high + margin
+
+
+def figure_of(forest: Forest, score: Score) -> tuple[Figure, Arrangement]:
+    """Draw one panel a method, one row a cell: filled for the primary budget, open for the other."""
+    both = any(forest.primary_budget not in mark.budgets for mark in forest.marks)
+    traces: list[Trace] = []
+    axes: Axes = {}
+    for panel, method in enumerate(forest.methods):
+        for primary in (True, False) if both else (True,):
+            marks = [
+                mark
+                for mark in forest.marks
+                if mark.method == method and (forest.primary_budget in mark.budgets) == primary
+            ]
+            if marks:
+                traces += _traces(forest, marks, panel, primary, offset=(0.17 if primary else -0.17) * both)
+            rows = [
+                summary
+                for summary in forest.summaries
+                if summary.method == method and (forest.primary_budget in summary.budgets) == primary
+            ]
+            for summary in rows:
+                height = pooled.ROW + (0.17 if primary else -0.17) * both
+                traces += pooled.traces(summary, height, range_of(forest), panel, filled=primary)
+        axes[axis("x", panel)] = {
+            "title": {"text": f"gain, {score.percentage_points}"},
+            "range": [theme.in_points(end) for end in range_of(forest)],
+            "nticks": 7,
+        }
+        axes[axis("y", panel)] = {
+            "tickvals": [*([pooled.ROW] if forest.summaries else []), *range(len(forest.cells))],
+            "ticktext": [
+                *(["<b>all problems</b>"] if forest.summaries else []),
+                *(theme.wrapped(cell, 24) for cell in reversed(forest.cells)),
+            ],
+            "range": [pooled.ROW - 0.5 if forest.summaries else -0.6, len(forest.cells) - 0.4],
+            "showgrid": False,
+            "tickfont": {"color": theme.INK},
+        }
+    row = max(150, 46 * (len(forest.cells) + bool(forest.summaries)))
+    columns = 4 if len(forest.methods) in (4, 7, 8) or len(forest.methods) > 9 else 3  # few panels in the last row
+    grid = Grid(
+        columns=columns, narrow_columns=1, row=row, narrow_row=row, left=150, narrow_left=142, gap=92, x_gap=0.03,
+        y_labels="first", top=30,
+    )  # fmt: skip
+    titles = [theme.plot_text(f"{method} against {forest.baseline}") for method in forest.methods]
+    return lay_out(traces, titles, grid, axes, shapes=_backdrop(forest))
+
+
+def _backdrop(forest: Forest) -> list[dict[str, object]]:
+    shapes: list[dict[str, object]] = []
+    for panel in range(len(forest.methods)):
+        where = {"xref": anchor("x", panel), "yref": f"{anchor('y', panel)} domain", "y0": 0, "y1": 1}
+        delta = theme.in_points(forest.delta)
+        shapes.append(
+            where
+            | {"type": "rect", "x0": -delta, "x1": delta, "fillcolor": theme.BAND, "line": {"width": 0}}
+            | {"layer": "below"}
+        )
+        shapes.append(
+            where | {"type": "line", "x0": 0, "x1": 0, "line": {"color": theme.MUTED, "width": 1}, "layer": "below"}
+        )
+        if forest.summaries:
+            shapes.append(
+                {"xref": f"{anchor('x', panel)} domain", "yref": anchor("y", panel), "type": "line", "layer": "below"}
+                | {"x0": 0, "x1": 1, "y0": -0.6, "y1": -0.6, "line": {"color": theme.GRID, "width": 1}}
+            )
+    return shapes
+
+
+def _traces(forest: Forest, marks: list[Mark], panel: int, primary: bool, offset: float) -> list[Trace]:
+    style = theme.style_of(marks[0].method)
+    heights = {cell: len(forest.cells) - 1 - row for row, cell in enumerate(forest.cells)}
+    low, high = range_of(forest)
+    shown = [(gain, mark) for mark in marks for gain in mark.gains if low <= gain <= high]
+    seeds = scatter(
+        x=theme.rounded([theme.in_points(gain) for gain, _ in shown]),
+        y=theme.rounded([heights[mark.cell] + offset for _, mark in shown]),
+        mode="markers",
+        marker={"symbol": "line-ns", "size": 7, "line": {"color": theme.faded(style.color, 0.45), "width": 1.5}},
+        hoverinfo="skip",
+        name="one seed",
+        **anchors(panel),
+    )
+    ends = [
+        (max(low, mark.ci95[0]), min(high, mark.ci95[1])) if theme.known(mark.ci95[0]) else (mark.mean, mark.mean)
+        for mark in marks
+    ]
+    means = scatter(
+        x=theme.rounded([theme.in_points(mark.mean) for mark in marks]),
+        y=theme.rounded([heights[mark.cell] + offset for mark in marks]),
+        error_x=whiskers(
+            [theme.in_points(m.mean - start) for m, (start, _) in zip(marks, ends, strict=True)],
+            [theme.in_points(to - m.mean) for m, (_, to) in zip(marks, ends, strict=True)],
+            style.color,
+        ),
+        mode="markers",
+        marker=marker(style, 9, filled=primary),
+        hoverinfo="text",
+        hovertext=[_hover(mark) for mark in marks],
+        name=theme.plot_text(marks[0].method if primary else f"{marks[0].method}, other budget"),
+        **anchors(panel),
+    )
+    cut = [(m, end) for m in marks for end, out in ((low, m.ci95[0] < low), (high, m.ci95[1] > high)) if out]
+    if not cut:
+        return [seeds, means]
+    arrows = scatter(
+        x=theme.rounded([theme.in_points(end) for _, end in cut]),
+        y=theme.rounded([heights[mark.cell] + offset for mark, _ in cut]),
+        mode="markers",
+        marker={
+            "symbol": ["triangle-left" if end == low else "triangle-right" for _, end in cut],
+            "size": 8,
+            "color": style.color,
+        },
+        cliponaxis=False,
+        hoverinfo="skip",
+        name="the interval goes on",
+        **anchors(panel),
+    )
+    return [seeds, means, arrows]
+
+
+def _hover(mark: Mark) -> str:
+    return "<br>".join(
+        [
+            f"<b>{theme.plot_text(mark.method)}</b> · {theme.plot_text(mark.cell)}",
+            f"{theme.gain(mark.mean)} points, 95 % CI {theme.interval(mark.ci95)}, n = {len(mark.gains)}",
+            f"{mark.verdict} at equal {mark.at_equal}",
+            *([f"{mark.diverged} diverged"] if mark.diverged else []),
+        ]
+    )
+
+
+def table_of(forest: Forest) -> Table:
+    """Return the forest as a table: one row a mark."""
+    return Table(
+        "forest",
+        "Gains over the tuned baseline.",
+        (
+            Column("Problem", "problem"),
+            Column("Method", "method"),
+            Column("At equal …", "budget"),
+            Column("Verdict", "verdict"),
+            numeric("Gain, points", "gain"),
+            numeric("95 % CI low", "ci95_low"),
+            numeric("95 % CI high", "ci95_high"),
+            numeric("New problem low", "prediction95_low"),
+            numeric("New problem high", "prediction95_high"),
+            numeric("n", "n"),
+            numeric("p (Holm)", "p_holm"),
+        ),
+        tuple(
+            (
+                Entry(mark.cell),
+                Entry(mark.method, method=mark.method),
+                Entry(mark.at_equal, "+".join(mark.budgets)),
+                Entry(mark.verdict, icon=theme.VERDICT_ICONS[mark.verdict]),
+                Entry(theme.gain(mark.mean), mark.mean),
+                Entry(theme.gain(mark.ci95[0]), mark.ci95[0]),
+                Entry(theme.gain(mark.ci95[1]), mark.ci95[1]),
+                Entry("", None),
+                Entry("", None),
+                Entry(str(len(mark.gains)), len(mark.gains)),
+                Entry(theme.p_value(mark.p_holm), mark.p_holm),
+            )
+            for mark in forest.marks
+        )
+        + tuple(pooled.row_of(summary) for summary in forest.summaries),
+    )

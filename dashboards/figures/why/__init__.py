@@ -1,0 +1,1 @@
+"""Why: sharpness, its relation to the gain, lines and planes between weights."""

@@ -1,0 +1,194 @@
+"""Do flatter weights go with larger gains? One point a problem; a description that says nothing about causes.
+
+The gain comes from every second seed and the sharpness from the seeds between them: a baseline that happened to do
+badly on a seed would otherwise move both axes at once.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.kit.confirmed import records_by_selection, standing_for
+from dashboards.figures.kit.dots import ticks
+from dashboards.figures.kit.panels import (
+    Arrangement,
+    Axes,
+    Grid,
+    anchor,
+    anchors,
+    axis,
+    lay_out,
+)
+from dashboards.figures.kit.traces import Figure, Trace, scatter
+from dashboards.figures.why.sharpness import probed
+from dashboards.score import Score
+from dashboards.tables.table import Column, Entry, Table, numeric
+from study.findings import Findings
+from study.records import RunRecord
+from study.stats import Slope, robust_slopes
+
+MEASURE = "top_eigenvalue"
+MIN_CELLS = 6  # an intercept, two slopes, and three degrees of freedom
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One method in one problem.
+
+    Attributes:
+        ratio: Geometric mean of its top eigenvalue over that of its baseline, over the seeds that the gain leaves out.
+        gain: Mean gain over the other seeds, as a fraction.
+        rate: Learning rate of the method over that of its baseline.
+        seeds: Seeds behind the sharpness and behind the gain.
+    """
+
+    cell: str
+    method: str
+    ratio: float
+    gain: float
+    rate: float
+    seeds: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One method: its points, and the slope of the gain on the log2 of the ratio, adjusted for the log of the rates.
+
+    ``slope`` is None where the problems are fewer than six: with fewer, nothing is left to judge it by.
+    """
+
+    method: str
+    points: tuple[Point, ...]
+    slope: Slope | None
+
+
+def relations_of(findings: Findings, records: Iterable[RunRecord], cells: Mapping[str, Cell]) -> tuple[Relation, ...]:
+    """Return the methods whose sharpness and gain are both known in some problem, at equal epochs where possible."""
+    probes: dict[tuple[str, str], dict[int, float]] = {}
+    rates: dict[tuple[str, str], float] = {}
+    for chosen, runs in records_by_selection(records, findings.selections):
+        values = {run.job.seed: probed(run, standing_for(chosen), MEASURE) for run in runs}
+        probes[chosen.cell, chosen.method] = {seed: v for seed, v in values.items() if v is not None and v > 0}
+        rates[chosen.cell, chosen.method] = chosen.learning_rate
+    budgets = {effect.budget for effect in findings.effects}
+    budget = "E" if "E" in budgets else findings.primary_budget  # the weights whose sharpness was measured
+    found: dict[str, list[Point]] = {}
+    for effect in findings.effects:
+        own, base = (effect.cell, effect.method), (effect.cell, effect.baseline)
+        if effect.budget != budget or effect.cell not in cells or not {own, base} <= probes.keys():
+            continue
+        sharp = [s for s in effect.seeds[::2] if s in probes[own] and s in probes[base]]
+        gains = effect.differences[1::2]
+        if sharp and gains:
+            log = statistics.fmean(math.log(probes[own][s] / probes[base][s]) for s in sharp)
+            point = Point(
+                cells[effect.cell].label, effect.method, math.exp(log), statistics.fmean(gains),
+                rates[own] / rates[base], (len(sharp), len(gains)),
+            )  # fmt: skip
+            found.setdefault(effect.method, []).append(point)
+    return tuple(Relation(m, tuple(found[m]), adjusted_slope(found[m])) for m in findings.methods if m in found)
+
+
+def adjusted_slope(points: Sequence[Point]) -> Slope | None:
+    """Return the slope of the gain per doubling of the ratio, adjusted for the learning rates; None with few points."""
+    if len(points) < MIN_CELLS:
+        return None
+    predictors = [[math.log2(p.ratio) for p in points]]
+    rates = [math.log10(p.rate) for p in points]
+    if max(rates) - min(rates) > 1e-9:
+        predictors.append(rates)
+    slope = robust_slopes([p.gain for p in points], predictors)[0]
+    return slope if theme.known(slope.slope) else None
+
+
+def figure_of(relations: Sequence[Relation], score: Score) -> tuple[Figure, Arrangement]:
+    """Draw one panel a method: sharpness over the baseline's across, gain up; axes shared."""
+    points = [point for relation in relations for point in relation.points]
+    ratios, gains = [p.ratio for p in points] + [1.0], [p.gain for p in points] + [0.0]
+    low, high = min(ratios) / 1.3, max(ratios) * 1.3
+    room = 0.1 * max(max(gains) - min(gains), 0.01)
+    traces: list[Trace] = []
+    axes: Axes = {}
+    shapes: list[dict[str, object]] = []
+    for panel, relation in enumerate(relations):
+        traces.append(_trace(relation, panel))
+        shapes += _guides(panel)
+        at = ticks(low, high)
+        axes[axis("x", panel)] = {
+            "type": "log",
+            "range": [math.log10(low), math.log10(high)],
+            "tickvals": at,
+            "ticktext": [f"{value:g}×" for value in at],
+            "title": {"text": "sharpness, × base"},
+        }
+        axes[axis("y", panel)] = {
+            "range": [theme.in_points(min(gains) - room), theme.in_points(max(gains) + room)],
+            "nticks": 6,
+        }
+    grid = Grid(
+        columns=3, narrow_columns=2, row=200, narrow_row=165, left=58, narrow_left=50, gap=104, x_gap=0.06,
+        y_labels="first", at_least=2, top=30,
+    )  # fmt: skip
+    titles = [theme.plot_text(relation.method) for relation in relations]
+    return lay_out(traces, titles, grid, axes, y_title=f"gain, {score.percentage_points}", shapes=shapes)
+
+
+def _guides(panel: int) -> list[dict[str, object]]:
+    line = {"color": theme.MUTED, "width": 1, "dash": "dot"}
+    x, y = anchor("x", panel), anchor("y", panel)
+    common: dict[str, object] = {"type": "line", "layer": "below", "line": line}
+    return [
+        common | {"xref": x, "yref": f"{y} domain", "x0": 1, "x1": 1, "y0": 0, "y1": 1},
+        common | {"xref": f"{x} domain", "yref": y, "x0": 0, "x1": 1, "y0": 0, "y1": 0},
+    ]
+
+
+def _trace(relation: Relation, panel: int) -> Trace:
+    style = theme.style_of(relation.method)
+    return scatter(
+        x=theme.rounded([point.ratio for point in relation.points]),
+        y=theme.rounded([theme.in_points(point.gain) for point in relation.points]),
+        mode="markers",
+        marker={"symbol": style.symbol, "size": 9, "color": style.color},
+        hoverinfo="text",
+        hovertext=[
+            f"<b>{theme.plot_text(point.method)}</b> · {theme.plot_text(point.cell)}<br>{theme.ratio(point.ratio)} the "
+            f"baseline's eigenvalue ({point.seeds[0]} seeds)<br>{theme.gain(point.gain)} points "
+            f"({point.seeds[1]} other seeds)"
+            for point in relation.points
+        ],
+        **anchors(panel),
+    )
+
+
+def table_of(relations: Sequence[Relation]) -> Table:
+    """Return one row a point, with its method's adjusted slope where there is one."""
+    return Table(
+        "relation",
+        "Gain on every second seed, and sharpness over the baseline's on the seeds between them.",
+        (
+            Column("Method", "method"),
+            Column("Problem", "problem"),
+            numeric("Eigenvalue, × baseline's", "eigenvalue_ratio"),
+            numeric("Gain, points", "gain"),
+            numeric("Learning rate, × baseline's", "learning_rate_ratio"),
+            numeric("Seeds", "seeds_sharpness"),
+            numeric("Other seeds", "seeds_gain"),
+        ),
+        tuple(
+            (
+                Entry(relation.method, method=relation.method),
+                Entry(point.cell),
+                Entry(theme.ratio(point.ratio), point.ratio),
+                Entry(theme.gain(point.gain), point.gain),
+                Entry(theme.ratio(point.rate), point.rate),
+                Entry(str(point.seeds[0]), point.seeds[0]),
+                Entry(str(point.seeds[1]), point.seeds[1]),
+            )
+            for relation in relations
+            for point in relation.points
+        ),
+    )

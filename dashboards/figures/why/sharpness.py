@@ -1,0 +1,142 @@
+"""How sharp is the loss around the weights of each method? Probes of the confirm runs: they describe, no more."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.figures.kit import dots
+from dashboards.figures.kit.confirmed import records_by_selection, standing_for
+from dashboards.figures.kit.panels import Arrangement
+from dashboards.figures.kit.traces import Figure
+from dashboards.tables.table import Column, Entry, Table, numeric
+from study.plan.selection import Selection
+from study.records import RunRecord
+from study.specs.methods import METHODS
+from study.stats import estimate
+
+MEASURES = {
+    "top_eigenvalue": "largest Hessian eigenvalue",
+    "trace": "Hessian trace",
+    "worst_case_rise": "worst-case rise, nats",
+    "average_case_rise": "average-case rise, nats",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sharpness:
+    """One probe of one method's weights in one cell.
+
+    ``mean`` is the geometric mean over seeds, ``ci95`` its Student-t interval on the log scale; both NaN where a
+    value is not above 0, as leaving it out would make the rest look sharper.
+    """
+
+    cell: str
+    method: str
+    weights: str
+    measure: str
+    values: tuple[float, ...]
+    mean: float
+    ci95: tuple[float, float]
+
+
+def sharpness_of(
+    records: Iterable[RunRecord], selections: Iterable[Selection], cells: Mapping[str, Cell]
+) -> tuple[Sharpness, ...]:
+    """Collect the probes of every method at equal epochs; an averaging method stands for its average."""
+    found = []
+    for chosen, runs in records_by_selection(records, selections):
+        if chosen.cell not in cells:
+            continue
+        weights = standing_for(chosen)
+        for measure in MEASURES:
+            values = tuple(value for value in (probed(run, weights, measure) for run in runs) if value is not None)
+            if values:
+                found.append(_summarized(cells[chosen.cell].label, chosen.method, weights, measure, values))
+    return tuple(found)
+
+
+def probed(run: RunRecord, weights: str, measure: str) -> float | None:
+    """Return a probe's value, None where it was not measured."""
+    values = (p.value for p in run.probes if (p.weights, p.name) == (weights, measure) and theme.known(p.value))
+    return next(values, None)
+
+
+def trace_error(records: Iterable[RunRecord]) -> float | None:
+    """Return the median half-width of the 95 % intervals that the traces come with, over their values."""
+    halves = [
+        (p.high - p.low) / (2 * p.value)
+        for record in records
+        for p in record.probes
+        if p.name == "trace" and p.low is not None and p.high is not None and p.value > 0
+    ]
+    return statistics.median(halves) if halves else None
+
+
+def _summarized(cell: str, method: str, weights: str, measure: str, values: tuple[float, ...]) -> Sharpness:
+    if min(values) <= 0:
+        return Sharpness(cell, method, weights, measure, values, math.nan, (math.nan, math.nan))
+    logs = estimate([math.log(value) for value in values])
+    low, high = logs.ci95
+    return Sharpness(cell, method, weights, measure, values, math.exp(logs.mean), (_exp(low), _exp(high)))
+
+
+def _exp(value: float) -> float:
+    """Return e^value, infinite where an interval of two seeds reaches beyond what a float holds."""
+    return math.exp(value) if value < 700 else math.inf
+
+
+def against_baseline(data: Iterable[Sharpness], measure: str) -> dict[str, tuple[float, int]]:
+    """Return, by method, the geometric mean over cells of its mean ÷ its baseline's, and the number of cells."""
+    means = {(s.cell, s.method): s.mean for s in data if s.measure == measure and theme.known(s.mean)}
+    ratios: dict[str, list[float]] = {}
+    for (cell, method), mean in means.items():
+        base = means.get((cell, METHODS[method].baseline))
+        if base is not None and METHODS[method].baseline != method:
+            ratios.setdefault(method, []).append(math.log(mean / base))
+    return {method: (math.exp(sum(logs) / len(logs)), len(logs)) for method, logs in ratios.items()}
+
+
+def figure_of(data: Sequence[Sharpness]) -> tuple[Figure, Arrangement]:
+    """Draw one panel a measure on a log axis, one row a cell, the methods of a cell below each other."""
+    marks = [dots.Dot(MEASURES[s.measure], s.cell, s.method, s.mean, s.ci95, s.values, _hover(s)) for s in data]
+    scales = {words: dots.Scale(log=True) for words in MEASURES.values()}
+    return dots.figure_of(marks, scales, columns=2 if len({s.measure for s in data}) in (2, 4) else 3)
+
+
+def _hover(s: Sharpness) -> str:
+    return (
+        f"<b>{theme.plot_text(s.method)}</b> · {theme.plot_text(s.cell)}<br>{MEASURES[s.measure]}: "
+        f"{theme.number(s.mean)} [{theme.number(s.ci95[0])}, {theme.number(s.ci95[1])}], n = {len(s.values)}"
+    )
+
+
+def table_of(data: Sequence[Sharpness]) -> Table:
+    """Return the probes as a table: one row a cell, method and measure."""
+    return Table(
+        "sharpness",
+        "Sharpness of the weights of each method at the end of the confirm runs; geometric means over seeds.",
+        (
+            Column("Problem", "problem"),
+            Column("Method", "method"),
+            Column("Weights", "weights"),
+            Column("Measure", "measure"),
+            numeric("Mean", "mean"),
+            numeric("95 % CI low", "ci95_low"),
+            numeric("95 % CI high", "ci95_high"),
+            numeric("n", "n"),
+        ),
+        tuple(
+            (
+                Entry(s.cell),
+                Entry(s.method, method=s.method),
+                Entry(s.weights),
+                Entry(MEASURES[s.measure], s.measure),
+                *(Entry(theme.number(v), v if theme.known(v) else None) for v in (s.mean, *s.ci95)),
+                Entry(str(len(s.values)), len(s.values)),
+            )
+            for s in data
+        ),
+    )

@@ -1,0 +1,138 @@
+"""What was predicted, and whether this study agrees: one row per hypothesis, its estimate in a unit of its own."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dashboards import theme
+from dashboards.cells import BUDGET_WORDS
+from dashboards.tables.table import Column, Entry, Table, numeric, prose_column
+from dashboards.tables.verdicts import scale_of
+from study.findings import Findings, HypothesisResult
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How the estimates of some kinds of hypothesis are written.
+
+    Attributes:
+        write: Writes one number.
+        words: What stands after it.
+        csv: What its numbers are in the download, at full precision.
+        none: No difference, in this unit.
+        value: Brings an estimate to ``csv``.
+    """
+
+    write: Callable[[float], str]
+    words: str
+    csv: str
+    none: str = "0"
+    value: Callable[[float], float] = float
+
+    def estimate(self, mean: float, ends: tuple[float, float]) -> str:
+        """Write an estimate with its interval, as far as they are known."""
+        if not theme.known(mean):
+            return "–"
+        low, high = ends
+        return f"{self.write(mean)} [{self.write(low)}, {self.write(high)}]" if theme.known(low) else self.write(mean)
+
+
+_SLOPE = Unit(lambda value: theme.signed(theme.in_points(value)), "points per unit", "fraction per unit")
+_POINTS = Unit(theme.gain, "points", "fraction")
+UNITS: dict[str, Unit] = {
+    "slope": _SLOPE,
+    "minimizers": Unit(_SLOPE.write, "points per length of the line", "fraction per unit"),
+    "sharpness": Unit(lambda value: theme.ratio(math.exp(value)), "times the other's", "ratio", "1×", math.exp),
+    "barrier": Unit(theme.number, "nats", "nats"),
+}
+EXPECTED = {
+    "+": "above {none}",
+    "-": "below {none}",
+    "0": "no material difference",
+    ">=": "not materially below {none}",
+}
+_WITHOUT_BUDGET = ("sharpness", "barrier", "averaging", "budget")  # they are measured at equal epochs, or at both
+OUTCOMES = ("reproduced", "contradicted", "inconclusive")
+
+
+def claims_sentence(findings: Findings) -> str:
+    """Say what became of the claims: "2 of 3 claims reproduced, 1 inconclusive"; "" for a study without any."""
+    total = len(findings.hypotheses)
+    if not total:
+        return ""
+    if not findings.counts.finished:
+        return f"{'The claim is' if total == 1 else f'The {total} claims are'} undecided until all runs are done"
+    found = [(sum(result.outcome == outcome for result in findings.hypotheses), outcome) for outcome in OUTCOMES]
+    told = [(number, outcome) for number, outcome in found if number]
+    if len(told) == 1:
+        whole = "The one claim is" if total == 1 else f"All {total} claims are"
+        return f"{whole} {told[0][1]}"
+    (number, outcome), *rest = told
+    return ", ".join([f"{number} of {total} claims {outcome}", *(f"{number} {outcome}" for number, outcome in rest)])
+
+
+def claims_table(findings: Findings) -> Table:
+    """Return one row a hypothesis, in the spec's order. No outcome is shown before the last run is done."""
+    decided = findings.counts.finished
+    noted = any(result.note for result in findings.hypotheses)
+    return Table(
+        "hypotheses",
+        "What was claimed before the first run, and what became of it.",
+        (
+            Column("Claim", "claim"),
+            Column("Outcome", "outcome"),
+            numeric("Estimate [95 % CI]", "estimate"),
+            Column("Unit", "unit"),
+            Column("Interval", ""),
+            Column("Expected", "expected"),
+            numeric("n", "n"),
+            prose_column("Source", "source"),
+            *([prose_column("Note", "note")] if noted else []),
+        ),
+        tuple(_row(result, decided, noted) for result in findings.hypotheses),
+    )
+
+
+def _row(result: HypothesisResult, decided: bool, noted: bool) -> tuple[Entry, ...]:
+    unit = unit_of(result)
+    outcome = result.outcome if decided else "undecided"
+    return (
+        Entry(result.claim),
+        Entry(outcome, icon=theme.OUTCOME_ICONS.get(outcome, "dots")),
+        Entry(
+            unit.estimate(result.estimate, result.ci95),
+            unit.value(result.estimate) if theme.known(result.estimate) else None,
+        ),
+        Entry(_unit_words(result, unit), unit.csv),
+        Entry(
+            "", span=scale_of([(result.estimate, result.ci95)], result.margin).span(result.estimate, result.ci95, "")
+        ),
+        Entry(EXPECTED[result.expected].format(none=unit.none), result.expected),
+        Entry(f"{result.n} {result.unit}", result.n),
+        Entry(result.source or "–"),
+        *([Entry(result.note or "–")] if noted else []),
+    )
+
+
+def unit_of(result: HypothesisResult) -> Unit:
+    """Return the unit of a hypothesis's estimate: points (score × 100) unless its kind has its own."""
+    return UNITS.get(result.kind, _POINTS)
+
+
+def _unit_words(result: HypothesisResult, unit: Unit) -> str:
+    if result.kind == "slope":
+        return f"points per unit of {result.factor.replace('_', ' ')}"
+    return unit.words.replace("the other's", f"{result.other}'s")
+
+
+def reading_of(findings: Findings) -> str:
+    """Say how the table is read, with the budgets that its gains are taken under."""
+    budgets = dict.fromkeys(r.budget for r in findings.hypotheses if r.kind not in _WITHOUT_BUDGET)
+    gains = f" Gains are at {' or '.join(BUDGET_WORDS.get(b, b) for b in budgets)}." if budgets else ""
+    return (
+        "Every claim was written down, with its sign, before the first run. A bar, each on a scale of its own, is the "
+        "95 % interval; the upright line is no difference, the shaded zone what counts as none. Reproduced: the "
+        "interval lies where the claim says. Contradicted: it lies on the other side, or its 90 % twin lies inside the "
+        "zone though a difference was claimed. Student-t intervals over the seeds or cells under n, these problems "
+        f"taken as given; no correction between claims.{gains}"
+    )

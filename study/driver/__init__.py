@@ -1,0 +1,1 @@
+"""What the commands call: options, opening a study, conducting it, its summary."""

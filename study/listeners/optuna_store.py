@@ -1,0 +1,153 @@
+"""``optuna.db``: every search as an Optuna study, for ``optuna-dashboard sqlite:///…/optuna.db``.
+
+A view of the records, made anew when a study starts or resumes and kept up while it runs; a damaged or deleted
+file costs nothing, and one that can't be written costs the view, not the study. One Optuna study per cell × method,
+so each method's own values can be browsed.
+
+Optuna makes the file; its rows are written here. Optuna's own `add_trial` takes some forty statements and a commit that
+waits for the disk: more of the driver's time than all else of a run together, and the more the longer the study.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import optuna
+from optuna.distributions import distribution_to_json
+from sqlalchemy.exc import SQLAlchemyError
+
+from study.plan.cells import Search
+from study.plan.optuna_trials import trial_of
+from study.plan.proposals import outcome_of
+from study.records import RunRecord
+from study.specs.spec import SearchSpace
+
+_WRITE_ERRORS = (OSError, sqlite3.Error, SQLAlchemyError, optuna.exceptions.StorageInternalError)
+_PATIENCE_S = 10.0  # a dashboard that reads holds a writer up for so long at most
+
+
+class OptunaStore:
+    """Mirrors finished tune runs into an SQLite file of Optuna's own format.
+
+    Args:
+        path: The file; an old one is replaced, once the new one holds everything that is known.
+        space: The study's search space.
+        known: The records to start from, with their searches.
+        warn: Told, once, when the file can't be written; it is left alone from then on.
+    """
+
+    def __init__(
+        self, path: Path, space: SearchSpace, known: Iterable[tuple[RunRecord, Search]], warn: Callable[[str], None]
+    ) -> None:
+        self._path, self._space, self._warn = path, space, warn
+        self._studies: dict[str, _Rows] = {}
+        self._database: sqlite3.Connection | None = None
+        try:
+            self._build(known)
+        except _WRITE_ERRORS as error:
+            self._give_up(error)
+
+    def _build(self, known: Iterable[tuple[RunRecord, Search]]) -> None:
+        building = self._path.with_name(f".{self._path.name}.building")
+        building.unlink(missing_ok=True)
+        optuna.storages.RDBStorage(f"sqlite:///{building.resolve()}").engine.dispose()  # makes the tables
+        self._database = _opened(building)
+        with self._database:
+            for record, search in known:
+                self._add(self._database, record, search)
+        self._database.close()
+        # A driver that was killed in a write has left its journal: SQLite would roll that back onto the new file.
+        self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
+        building.replace(self._path)
+        self._database = _opened(self._path)
+
+    def add(self, record: RunRecord, search: Search) -> None:
+        """Add a tune run to the study of each method that it serves; confirm runs belong to no search."""
+        if self._database:
+            try:
+                with self._database:
+                    self._add(self._database, record, search)
+            except _WRITE_ERRORS as error:
+                self._give_up(error)
+
+    def _add(self, database: sqlite3.Connection, record: RunRecord, search: Search) -> None:
+        if record.job.stage != "tune":
+            return
+        attributes: dict[str, object] = {"run_id": record.run_id, "diverged": record.status == "diverged"}
+        for method in search.methods:
+            trial = trial_of(self._space, search, outcome_of(method, record), attributes)
+            self._study(database, search, method).add(database, trial)
+
+    def _give_up(self, error: Exception) -> None:
+        reason = str(error).splitlines()[0]
+        self._warn(f"{self._path} can't be written ({reason}); the study goes on, and its next start makes it anew.")
+        self.close()
+        self._database = None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._database:
+            self._database.close()
+
+    def _study(self, database: sqlite3.Connection, search: Search, method: str) -> "_Rows":
+        name = f"{search.cell.name} | {method}" + (
+            f" {search.epochs_factor:g}x epochs" if search.epochs_factor > 1 else ""
+        )
+        if name not in self._studies:
+            self._studies[name] = _Rows(database, name)
+        return self._studies[name]
+
+
+class _Rows:
+    """The rows of one Optuna study of one objective, which is maximised.
+
+    Args:
+        database: A file with Optuna's tables.
+        name: The study's; there must be none of that name.
+    """
+
+    def __init__(self, database: sqlite3.Connection, name: str) -> None:
+        self._trials = 0
+        self._id = database.execute("INSERT INTO studies (study_name) VALUES (?)", (name,)).lastrowid
+        database.execute(
+            "INSERT INTO study_directions (direction, study_id, objective) VALUES ('MAXIMIZE', ?, 0)", (self._id,)
+        )
+
+    def add(self, database: sqlite3.Connection, trial: optuna.trial.FrozenTrial) -> None:
+        """Add a finished trial; it gets the next number."""
+        now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+        added = database.execute(
+            "INSERT INTO trials (number, study_id, state, datetime_start, datetime_complete) VALUES (?, ?, ?, ?, ?)",
+            (self._trials, self._id, trial.state.name, now, now),
+        ).lastrowid
+        self._trials += 1
+        if trial.value is not None:
+            database.execute(
+                "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?, 0, ?, 'FINITE')",
+                (added, trial.value),
+            )
+        database.executemany(
+            "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)",
+            [
+                (added, name, kind.to_internal_repr(trial.params[name]), distribution_to_json(kind))
+                for name, kind in trial.distributions.items()
+            ],
+        )
+        database.executemany(
+            "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)",
+            [(added, key, json.dumps(value)) for key, value in trial.user_attrs.items()],
+        )
+        database.executemany(
+            "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)"
+            " VALUES (?, ?, ?, 'FINITE')",
+            [(added, step, value) for step, value in trial.intermediate_values.items()],
+        )
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    # It is used in one thread and closed in another.
+    database = sqlite3.connect(path.resolve(), timeout=_PATIENCE_S, check_same_thread=False)
+    database.execute("PRAGMA synchronous = OFF")  # a power cut may cost the view; the records wait for the disk
+    return database

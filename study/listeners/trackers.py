@@ -1,0 +1,141 @@
+"""Weights & Biases and MLflow, for those who keep their experiments there: one of their runs per run of ours.
+
+Ray's own callbacks for them are not used. They start two actors per run for Weights & Biases (3.5 s a run on two
+cores; this: 0.3 s), know Tune's reports and not our curves, and end the study when the server is away. Both packages
+are optional and imported when they are asked for.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from study.listeners.listener import Listener
+from study.listeners.scalars import scalars
+from study.records import Job, RunRecord
+
+
+class TrackerError(ValueError):
+    """A tracker that can't be used; the message says what is missing."""
+
+
+def open_trackers(
+    study: str, folder: Path, wandb: str | None, mlflow: str | None, warn: Callable[[str], None]
+) -> list[Listener]:
+    """Return the listeners that the user asked for.
+
+    Args:
+        study: The study's name: the group there, or the experiment.
+        folder: The results folder, for Weights & Biases' own files.
+        wandb: A project's name, or None.
+        mlflow: A tracking URI, or None.
+        warn: Told once when a tracker fails while the study runs; it is left alone from then on.
+
+    Raises:
+        TrackerError: the package is not installed, or it refuses what was given.
+    """
+    trackers: list[Listener] = []
+    if wandb:
+        trackers.append(Careful(WandbTracker(wandb, study, folder), "Weights & Biases", warn))
+    if mlflow:
+        trackers.append(Careful(MlflowTracker(mlflow, study), "MLflow", warn))
+    return trackers
+
+
+class WandbTracker(Listener):
+    """Logs each finished run to a project of Weights & Biases, offline where ``WANDB_MODE=offline`` says so."""
+
+    def __init__(self, project: str, study: str, folder: Path) -> None:
+        try:
+            import wandb  # noqa: PLC0415  # optional
+        except ImportError as error:
+            raise _missing("--wandb", "wandb") from error
+        self._wandb: Any = wandb
+        self._settings = {"project": project, "group": study, "dir": str(folder)}
+
+    def finished(self, record: RunRecord) -> None:
+        """Log the run's curves and final metrics under its own id, so that a second time changes nothing."""
+        # Its own watch on the console, the machine and the source is off: the runs end before they are logged.
+        settings = self._wandb.Settings(
+            silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True
+        )
+        run = self._wandb.init(
+            **self._settings, id=record.run_id, name=_name(record), config=_parameters(record.job),
+            tags=[record.job.stage, record.status], reinit="create_new", resume="allow", settings=settings,
+        )  # fmt: skip
+        steps: dict[int, dict[str, float]] = {}
+        for name, epoch, value in scalars(record):
+            steps.setdefault(epoch, {})[name] = value
+        for epoch, values in sorted(steps.items()):
+            run.log(values, step=epoch)
+        run.finish(exit_code=int(record.status == "failed"))
+
+    def close(self) -> None:
+        """End its helper process."""
+        self._wandb.teardown()
+
+
+class MlflowTracker(Listener):
+    """Logs each finished run to an MLflow tracking server or database, as a run of the study's experiment."""
+
+    def __init__(self, uri: str, study: str) -> None:
+        try:
+            import mlflow  # noqa: PLC0415  # optional
+        except ImportError as error:
+            raise _missing("--mlflow", "mlflow") from error
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
+        self._entities = mlflow.entities
+        try:
+            self._client = mlflow.MlflowClient(uri)
+            known = self._client.get_experiment_by_name(study)
+            self._experiment = known.experiment_id if known else self._client.create_experiment(study)
+        except Exception as error:  # MLflow's, its database's or its server's
+            raise TrackerError(
+                f"--mlflow {uri} was given; MLflow says: {(str(error).splitlines() or [type(error).__name__])[0]} "
+                "A server's address or a database such as sqlite:///mlflow.db is needed."
+            ) from error
+
+    def finished(self, record: RunRecord) -> None:
+        """Log the run in one batch."""
+        tags = {"run_id": record.run_id, "stage": record.job.stage, "status": record.status}
+        run_id = self._client.create_run(self._experiment, tags=tags, run_name=_name(record)).info.run_id
+        self._client.log_batch(
+            run_id,
+            metrics=[self._entities.Metric(name, value, 0, epoch) for name, epoch, value in scalars(record)],
+            params=[self._entities.Param(name, str(value)) for name, value in _parameters(record.job).items()],
+        )
+        self._client.set_terminated(run_id, "FAILED" if record.status == "failed" else "FINISHED")
+
+
+class Careful(Listener):
+    """Passes on to a tracker until that fails: a server that is away is no reason to end a study."""
+
+    def __init__(self, tracker: Listener, name: str, warn: Callable[[str], None]) -> None:
+        self._tracker, self._name, self._warn = tracker, name, warn
+        self._well = True
+
+    def finished(self, record: RunRecord) -> None:
+        if not self._well:
+            return
+        try:
+            self._tracker.finished(record)
+        except Exception as error:  # any of theirs
+            self._well = False
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            self._warn(f"{self._name} failed and is left alone from now on; the study goes on: {reason}")
+
+    def close(self) -> None:
+        self._tracker.close()
+
+
+def _missing(flag: str, extra: str) -> TrackerError:
+    return TrackerError(f'{flag} was given; the package {extra} is not installed: pip install "wasam-study[{extra}]"')
+
+
+def _name(record: RunRecord) -> str:
+    return f"{record.job.family} {record.job.cell} {record.job.stage} seed {record.job.seed}"
+
+
+def _parameters(job: Job) -> dict[str, Any]:
+    fields = ("stage", "cell", "task", "family", "epochs_factor", "learning_rate", "rho", "average_start", "seed")
+    return job.factors | {name: getattr(job, name) for name in fields} | {"trial": job.trial}

@@ -1,0 +1,141 @@
+"""Keep up, in a thread, the views of the records that other programs read: ``optuna.db`` and ``tensorboard/``.
+
+What they need takes seconds to import (tensorboardX imports torch), so the thread begins when the first run has a
+worker: before that every core is busy with starting workers. A driver that is killed leaves the views behind the
+records; the next start makes up for it.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING
+
+from study.listeners.listener import Listener
+from study.listeners.scalars import run_name
+from study.plan.agenda import Agenda
+from study.plan.cells import Search
+from study.records import Job, RunRecord
+from study.specs.spec import SearchSpace
+
+if TYPE_CHECKING:
+    from study.listeners.optuna_store import OptunaStore
+    from study.listeners.tensorboard import TensorBoardLog
+
+MOST_WAITING = 1000  # finished runs in memory; a disk that is slower than the study holds it up
+
+
+def catch_up(folder: Path, space: SearchSpace, agenda: Agenda, warn: Callable[[str], None]) -> None:
+    """Mend the views of a finished study that are behind its records or damaged; one that is gone stays away.
+
+    Args:
+        folder, space, agenda, warn: As for `Views`.
+    """
+    known = agenda.records_with_searches()
+    if _lacks_trials(folder / "optuna.db", sum(len(s.methods) for record, s in known if record.job.stage == "tune")):
+        from study.listeners.optuna_store import OptunaStore  # noqa: PLC0415  # Optuna takes a second to import
+
+        OptunaStore(folder / "optuna.db", space, known, warn).close()
+    events = folder / "tensorboard"
+    try:
+        if events.is_dir() and {run_name(record) for record, _ in known} - {entry.name for entry in events.iterdir()}:
+            from study.listeners.tensorboard import TensorBoardLog  # noqa: PLC0415  # with torch
+
+            TensorBoardLog(events, agenda.records)
+    except OSError as error:
+        warn(f"{events} can't be written ({error}); it lacks runs, and the records have them all.")
+
+
+def _lacks_trials(path: Path, expected: int) -> bool:
+    """Tell whether a database that is there is damaged or has other than so many trials."""
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            return bool(database.execute("select count(*) from trials").fetchone()[0] != expected)
+    except sqlite3.Error:
+        return True
+
+
+class Views(Listener):
+    """Writes each finished run into every view.
+
+    Args:
+        folder: The results folder.
+        space: The study's search space.
+        agenda: Whose records to start from.
+        warn: Told, once, when ``optuna.db`` can't be written.
+        then: Called in the thread when the views are open; what it raises is lost.
+    """
+
+    def __init__(
+        self, folder: Path, space: SearchSpace, agenda: Agenda, warn: Callable[[str], None], then: Callable[[], object]
+    ) -> None:
+        self._folder, self._space, self._agenda, self._warn, self._then = folder, space, agenda, warn, then
+        self._known = agenda.records_with_searches()
+        self._thread = ThreadPoolExecutor(1, "views")
+        self._room = BoundedSemaphore(MOST_WAITING)
+        self._begun = False
+        self._error: Exception | None = None
+        self._later: Future[object] | None = None
+        self._store: OptunaStore | None = None
+        self._log: TensorBoardLog | None = None
+
+    def started(self, job: Job) -> None:
+        """Begin with the first run."""
+        self._begin()
+
+    def finished(self, record: RunRecord) -> None:
+        """Have a run written."""
+        self._begin()
+        self._room.acquire()
+        self._do(partial(self._write, record, self._agenda.search_of(record)))
+
+    def tick(self) -> None:
+        """Raise what went wrong in the thread, where somebody hears it."""
+        if self._error:
+            raise self._error
+
+    def settle(self) -> None:
+        """Wait until everything is written, and raise what went wrong."""
+        self._thread.shutdown()
+        self.tick()
+
+    def close(self) -> None:
+        """Let go of the files, when what was under way is written."""
+        if self._later:
+            self._later.cancel()
+        self._thread.shutdown()
+        if self._store:
+            self._store.close()
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._do(self._open)
+            self._later = self._thread.submit(self._then)
+
+    def _open(self) -> None:
+        from study.listeners.optuna_store import OptunaStore  # noqa: PLC0415  # see above
+        from study.listeners.tensorboard import TensorBoardLog  # noqa: PLC0415  # see above
+
+        self._store = OptunaStore(self._folder / "optuna.db", self._space, self._known, self._warn)
+        self._log = TensorBoardLog(self._folder / "tensorboard", [record for record, _ in self._known])
+
+    def _write(self, record: RunRecord, search: Search) -> None:
+        self._room.release()
+        if self._store and self._log:
+            self._store.add(record, search)
+            self._log.write(record)
+
+    def _do(self, work: Callable[[], object]) -> None:
+        self._thread.submit(self._done, work)
+
+    def _done(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:  # the driver's, whatever it is: it ends the study
+            self._error = self._error or error

@@ -1,0 +1,80 @@
+"""Outcomes as Optuna's trials, and the proposals of its sampler that learns from them. Optuna is imported here."""
+
+import logging
+from collections.abc import Sequence
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+from study.plan.cells import Proposal, Search
+from study.plan.proposals import START_DECIMALS, Outcome
+from study.specs.methods import FAMILIES
+from study.specs.spec import SearchRange, SearchSpace
+from study.streams import torch_seed
+
+
+def tpe_proposal(space: SearchSpace, search: Search, trial: int, history: Sequence[Outcome]) -> Proposal:
+    """Return the proposal of one trial by the tree-structured Parzen estimator; arguments as for `propose`.
+
+    Source: Bergstra et al. 2011, as in ``optuna.samplers.TPESampler``.
+    """
+    sampler = optuna.samplers.TPESampler(seed=torch_seed(trial, f"tpe {search.key}") % 2**32)
+    study = quiet_study(sampler=sampler, direction="maximize")
+    study.add_trials([trial_of(space, search, outcome) for outcome in history])
+    asked = study.ask()
+    rate = _suggest(asked, "learning_rate", space.range_of("learning_rate", search.family))
+    rho = 0.0
+    if FAMILIES[search.family].rule and asked.suggest_categorical("perturb", [True, False]):
+        rho = _suggest(asked, "rho", space.range_of("rho", search.family))
+    start = _suggest(asked, "average_start", space.average_start)
+    decay = None
+    if space.weight_decay:
+        decay = _suggest(asked, "weight_decay", space.range_of("weight_decay", search.family))
+    return Proposal(rate, rho, round(start, START_DECIMALS), decay)
+
+
+def _suggest(trial: optuna.Trial, name: str, searched: SearchRange) -> float:
+    return trial.suggest_float(name, searched.low, searched.high, log=searched.log)
+
+
+def trial_of(
+    space: SearchSpace, search: Search, outcome: Outcome, attributes: dict[str, object] | None = None
+) -> optuna.trial.FrozenTrial:
+    """Return an outcome as a finished Optuna trial; a run that failed or was pruned is a trial that did so."""
+    params, distributions = _parameters(space, search, outcome.proposal)
+    state, reached = optuna.trial.TrialState.COMPLETE, {}
+    if outcome.value is None:
+        state = optuna.trial.TrialState.FAIL
+    elif outcome.pruned_at is not None:
+        state, reached = optuna.trial.TrialState.PRUNED, {outcome.pruned_at: outcome.value}
+    return optuna.trial.create_trial(
+        params=params,
+        distributions=distributions,
+        value=outcome.value,
+        state=state,
+        intermediate_values=reached,
+        user_attrs=attributes or {},
+    )
+
+
+def _parameters(
+    space: SearchSpace, search: Search, proposal: Proposal
+) -> tuple[dict[str, object], dict[str, BaseDistribution]]:
+    params: dict[str, object] = {name: getattr(proposal, name) for name in space.searched}
+    distributions: dict[str, BaseDistribution] = {
+        name: FloatDistribution(searched.low, searched.high, log=searched.log)
+        for name in space.searched
+        for searched in [space.range_of(name, search.family)]
+    }
+    if FAMILIES[search.family].rule:
+        params["perturb"] = proposal.rho > 0
+        distributions["perturb"] = CategoricalDistribution([True, False])
+    if proposal.rho == 0:
+        del params["rho"], distributions["rho"]
+    return params, distributions
+
+
+def quiet_study(**settings: object) -> optuna.Study:
+    """Create a study without Optuna's line per study on the user's terminal."""
+    logging.getLogger("optuna").setLevel(logging.WARNING)
+    return optuna.create_study(**settings)  # type: ignore[arg-type]  # keywords pass through

@@ -1,0 +1,99 @@
+"""Proposals: which hyper-parameters a search tries, as pure functions of its history.
+
+Optuna's live samplers answer in the order in which runs happen to finish, so a resumed study would propose other
+values than an undisturbed one. Here trial k is a function of the spec, the search and the results of *earlier
+batches* only: equal results give equal proposals, whatever the timing. For QMC the design is a scrambled Sobol
+sequence drawn by SciPy and handed to Optuna as fixed parameters, since Optuna's QMC sampler draws its first point
+at random and reads its search space from the first run that completes.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from study.plan.cells import BATCH, Proposal, Search
+from study.plan.selection import best_measurement
+from study.records import RunRecord
+from study.specs.methods import FAMILIES
+from study.specs.spec import SearchSpace
+from study.streams import torch_seed
+
+START_DECIMALS = 4  # finer than an epoch of any run; keeps names such as swa@0.6172 short
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished trial as a search sees it.
+
+    ``value`` is what is maximised, None for a trial that failed; ``pruned_at`` is the epoch at which it was stopped,
+    where ``value`` is what it had reached, and None for one that ran to its end.
+    """
+
+    proposal: Proposal
+    value: float | None
+    pruned_at: int | None = None
+
+
+def needed_outcomes(space: SearchSpace, trial: int) -> int:
+    """Return how many of the first trials must have ended before ``trial`` can start: those it is made to depend on."""
+    return 0 if space.sampler == "qmc" and space.pruner == "none" else trial // BATCH * BATCH
+
+
+def propose(space: SearchSpace, search: Search, trial: int, history: Sequence[Outcome]) -> Proposal:
+    """Return the proposal of one trial.
+
+    Args:
+        space: Ranges and sampler.
+        search: Whose trial it is. Families share the QMC design, so their learning rates and starts agree.
+        trial: Its position, from 0.
+        history: The outcomes of the first `needed_outcomes` trials, in order.
+    """
+    if space.sampler == "qmc":
+        return _qmc_proposal(space, search.family, trial)
+    from study.plan.optuna_trials import tpe_proposal  # noqa: PLC0415  # Optuna takes a moment to import
+
+    return tpe_proposal(space, search, trial, history)
+
+
+def qmc_design(space: SearchSpace, family: str) -> tuple[Proposal, ...]:
+    """Return all proposals of a family's searches: a scrambled Sobol design over all that is searched."""
+    return tuple(_qmc_proposal(space, family, trial) for trial in range(space.trials))
+
+
+def _qmc_proposal(space: SearchSpace, family: str, trial: int) -> Proposal:
+    rate, radius, start, *more = _sobol_points(space.trials, len(space.searched))[trial]
+    return Proposal(
+        learning_rate=space.range_of("learning_rate", family).at(rate),
+        rho=_rho_at(space, family, radius) if FAMILIES[family].rule else 0.0,
+        average_start=round(space.average_start.at(start), START_DECIMALS),
+        weight_decay=space.range_of("weight_decay", family).at(more[0]) if more else None,
+    )
+
+
+@functools.cache
+def _sobol_points(count: int, dimensions: int) -> tuple[tuple[float, ...], ...]:
+    """Return points of the unit cube; a longer design begins with the shorter one's points.
+
+    One of more dimensions is another one throughout, so a dimension is added only where it is asked for.
+
+    Source: Sobol 1967, scrambled after Matoušek 1998, as in ``scipy.stats.qmc.Sobol``.
+    """
+    from scipy.stats import qmc  # noqa: PLC0415  # takes a second to import, and not every command proposes
+
+    exponent = max(count - 1, 1).bit_length()
+    points = qmc.Sobol(d=dimensions, scramble=True, rng=torch_seed(0, "qmc design")).random_base2(exponent)
+    return tuple(tuple(map(float, point)) for point in points[:count])
+
+
+def _rho_at(space: SearchSpace, family: str, unit: float) -> float:
+    """Map [0, 1) to a radius; the lowest ``unperturbed_share`` is exactly 0: the base step lies in the space."""
+    share = space.unperturbed_share
+    return 0.0 if unit < share else space.range_of("rho", family).at((unit - share) / (1 - share))
+
+
+def outcome_of(method: str, record: RunRecord) -> Outcome:
+    """Return what a method's search learns from a record: the best validation score of the weights it may use."""
+    job = record.job
+    best = best_measurement(method, record, record.last_epoch)
+    proposal = Proposal(job.learning_rate, job.rho, job.average_start, job.weight_decay)
+    return Outcome(proposal, best.val_score if best else None, record.last_epoch if record.status == "pruned" else None)

@@ -1,0 +1,60 @@
+"""Hypotheses: claims that a study names, with their expected sign, before its first run."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from study.specs.factors import FACTORS
+from study.specs.methods import METHODS
+from study.specs.space import Strict
+
+Budget = Literal["E", "G", "T"]
+
+
+class Hypothesis(Strict):
+    """A claim that is named, with its expected sign, before the first run.
+
+    Kinds, each about gains under ``budget`` (sign-corrected, method against its baseline):
+
+    - ``gain``: the mean gain of ``method`` over all cells.
+    - ``slope``: how the gain of ``method`` moves with the number ``factor``, over cells.
+    - ``difference``: gain of ``method`` minus gain of ``other``, over all cells; ``other`` "baseline" is gain 0.
+    - ``contrast``: gain of ``method`` at the second value of ``factor`` minus that at the first.
+    - ``averaging``: like ``contrast``, for the within-run gain of averaging on ``method``'s trajectory.
+    - ``budget``: gain of ``method`` at equal epochs minus that at equal gradient evaluations.
+    - ``worse``, ``better``: gain of ``method`` minus the smaller, or the larger, of the gains of SWA and SAM.
+    - ``sharpness``: log of ``measure`` on ``method``'s weights minus that on ``other``'s.
+    - ``barrier``: loss barrier on the line between ``method``'s weights and ``other``'s.
+    - ``minimizers``: how the gain of ``method`` moves with the distance between the train and the test minimizer on the
+      line from ``other``'s weights to ``method``'s, over cells.
+
+    ``expected``: ``+`` above 0, ``-`` below 0, ``0`` no material difference (within ±δ), ``>=`` not materially below.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    claim: str = Field(min_length=1, max_length=300)
+    kind: Literal[
+        "gain", "slope", "difference", "contrast", "averaging", "budget", "worse", "better",
+        "sharpness", "barrier", "minimizers",
+    ]  # fmt: skip
+    method: str
+    other: str = ""
+    factor: str = ""
+    measure: str = "top_eigenvalue"
+    budget: Budget = "E"
+    expected: Literal["+", "-", "0", ">="]
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for key, name in (("method", self.method), ("other", self.other)):
+            if name not in METHODS and not (key == "other" and name in ("", "baseline")):
+                raise ValueError(f"{key} = {name!r} was given; available are {', '.join(METHODS)}")
+        needs_factor = self.kind in ("slope", "contrast", "averaging")
+        if needs_factor and self.factor not in FACTORS:
+            raise ValueError(
+                f"factor = {self.factor!r} was given; kind {self.kind!r} needs one of {', '.join(FACTORS)}"
+            )
+        if self.kind in ("difference", "sharpness", "barrier", "minimizers") and not self.other:
+            raise ValueError(f"other is missing; kind {self.kind!r} compares two methods")
+        return self

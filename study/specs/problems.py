@@ -1,0 +1,114 @@
+"""Problems: a task with its factors, and the design that turns varied factors into cells."""
+
+import itertools
+import json
+import math
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from study.records import FactorValue
+from study.specs.factors import TASKS, check_factor, default_factors, is_own_task
+from study.specs.space import Strict
+
+MAX_CELLS = 10_000  # of one problem; more can be written in a line, and neither planned nor run
+
+
+class Problem(Strict):
+    """A task with its factors. A list of values is varied, a single value is held fixed.
+
+    ``design`` says which combinations of varied factors become cells: ``full`` crosses them all; ``half`` takes the
+    half of a two-level design in which the last factor's level is the product of the others', so k factors cost
+    2^(k-1) cells and no main effect is confounded with another. ``centre`` adds one cell with every varied number
+    half-way, which shows curvature between the levels.
+
+    Source of ``half``: Box, Hunter & Hunter, "Statistics for Experimenters", chapter on fractional factorial designs.
+    """
+
+    task: str
+    factors: dict[str, list[FactorValue] | FactorValue] = Field(default_factory=dict)
+    design: Literal["full", "half"] = "full"
+    centre: bool = False
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, task: str) -> str:
+        if task not in TASKS and not is_own_task(task):
+            raise ValueError(
+                f"{task!r} was given; available are {', '.join(TASKS)}, and a function of your own as "
+                "'my_module:build' (see `python -m study.new`)"
+            )
+        return task
+
+    @model_validator(mode="after")
+    def _check_factors(self) -> Self:
+        for name, given in self.factors.items():
+            values = given if isinstance(given, list) else [given]
+            if not values:
+                raise ValueError(f"factors.{name} = [] was given; give at least one value")
+            for value in values:
+                check_factor(name, value, self.task)
+            if len({json.dumps(value) for value in values}) < len(values):
+                raise ValueError(f"factors.{name} = {values} was given; each value may stand once")
+        if "train_size" not in default_factors(self.task) and "train_size" not in self.factors:
+            raise ValueError(
+                f"factors.train_size is missing; task {self.task!r} needs it, because the cost of a study is planned "
+                "before its data are read"
+            )
+        varied = {name: values for name, values in self.factors.items() if isinstance(values, list) and len(values) > 1}
+        if self.design == "half" and (len(varied) < 3 or any(len(values) != 2 for values in varied.values())):
+            raise ValueError(
+                f'design = "half" was given with {len(varied)} varied factors; it needs at least three factors of '
+                "exactly two values each, because the half of a 2×2 can't tell its two factors apart"
+            )
+        if math.prod(map(len, varied.values())) > MAX_CELLS:
+            raise ValueError(
+                f"{' × '.join(str(len(values)) for values in varied.values())} values were given to cross; a problem "
+                f"may have {MAX_CELLS:,} cells at most: vary less, or split it into studies"
+            )
+        if self.centre and not any(_is_number(values[0]) for values in varied.values()):
+            raise ValueError("centre = true was given; it needs a varied factor that is a number")
+        for cell in cell_factors(self):
+            if int(cell["batch_size"]) > int(cell["train_size"]):
+                raise ValueError(
+                    f"factors.batch_size = {cell['batch_size']} was given; it must not be above "
+                    f"train_size = {cell['train_size']}"
+                )
+        return self
+
+
+def cell_factors(problem: Problem) -> list[dict[str, FactorValue]]:
+    """Return a problem's cells: one complete dict each, unnamed factors at the task's defaults."""
+    fixed = default_factors(problem.task)
+    varied: dict[str, list[FactorValue]] = {}
+    for name, given in problem.factors.items():
+        if isinstance(given, list) and len(given) > 1:
+            varied[name] = given
+        else:
+            fixed[name] = given[0] if isinstance(given, list) else given
+    combinations = list(itertools.product(*varied.values()))
+    if problem.design == "half":
+        combinations = [levels for levels in combinations if _sign(levels, varied) > 0]
+    cells = [fixed | dict(zip(varied, levels, strict=True)) for levels in combinations]
+    if problem.centre:
+        cells.append(fixed | {name: _half_way(values) for name, values in varied.items()})
+    return cells
+
+
+def _sign(levels: tuple[FactorValue, ...], varied: dict[str, list[FactorValue]]) -> int:
+    """Return the product of the levels, coded -1 (first value) and +1 (second): the defining relation is +1."""
+    coded = (1 if level == values[1] else -1 for level, values in zip(levels, varied.values(), strict=True))
+    return math.prod(coded)
+
+
+def _half_way(values: list[FactorValue]) -> FactorValue:
+    """Return the middle between the extreme values of a number, in its own type; the first value of other factors."""
+    numbers = [value for value in values if _is_number(value)]
+    if not numbers:
+        return values[0]
+    middle = (min(map(float, numbers)) + max(map(float, numbers))) / 2
+    return round(middle) if all(isinstance(value, int) for value in numbers) else middle
+
+
+def _is_number(value: FactorValue) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,162 @@
+"""The search space: which hyper-parameters are searched, over which ranges, by which sampler."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from study.specs.methods import FAMILIES
+
+EDGE_SHARE = 0.05  # a selected value in the outer 5 % of its range is flagged
+REDUCTION = 3  # of the runs that are compared at a rung one in three goes on; the next is at three times the epochs
+
+
+class Strict(BaseModel):
+    """A frozen part of a spec: unknown keys, NaN and infinity are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def added_later(default: object, **limits: Any) -> Any:
+    """Return the field of a key that specs did not have from the beginning.
+
+    Specs outlive the code that wrote them, and a folder's spec is recognised by its hash. So a key that is added to a
+    spec, whatever its part, is declared with this: while it stands at its default it is left out of every dump and
+    with that out of the hash, and the specs that were frozen before there was such a key keep theirs.
+    """
+    return Field(default=default, **limits, exclude_if=lambda value: bool(value == default))
+
+
+class SearchRange(Strict):
+    """A closed interval that one hyper-parameter is searched over, on a log or a linear scale."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low = {self.low:g} and high = {self.high:g} were given; low must be below high")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low = {self.low:g} with log = true was given; a log scale needs low > 0")
+        return self
+
+    def at(self, unit: float) -> float:
+        """Map a position in [0, 1] to a value of the range."""
+        if self.log:
+            return math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
+        return self.low + unit * (self.high - self.low)
+
+    def scaled(self, scale: float) -> Self:
+        """Return the range with both ends times ``scale``."""
+        return self if scale == 1 else self.model_copy(update={"low": self.low * scale, "high": self.high * scale})
+
+    def position(self, value: float) -> float:
+        """Map a value of the range to its position in [0, 1]: the inverse of `at`."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def at_edge(self, value: float) -> bool:
+        """Tell whether ``value`` lies in the outer 5 % of the range, at either end."""
+        return not EDGE_SHARE <= self.position(value) <= 1 - EDGE_SHARE
+
+
+class FamilyRanges(Strict):
+    """Ranges of one family's own, in place of the common ones times the family's scale."""
+
+    learning_rate: SearchRange | None = None
+    rho: SearchRange | None = None
+    weight_decay: SearchRange | None = added_later(None)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_lows(self)
+        return self
+
+
+class SearchSpace(Strict):
+    """What is searched, and how: the same number of trials for every method.
+
+    ``unperturbed_share`` of a perturbed family's proposals have rho = 0, so that the base step lies inside its space.
+    ``weight_decay`` is searched where it has a range; without one the cell's factor holds. ``pruner`` says whether runs
+    of the tune stage may be stopped early; see `study.plan.halving`.
+    """
+
+    sampler: Literal["qmc", "tpe"] = "qmc"
+    trials: int = Field(ge=1, le=10_000)
+    learning_rate: SearchRange = SearchRange(low=0.01, high=0.5, log=True)
+    rho: SearchRange = SearchRange(low=0.02, high=0.8, log=True)
+    average_start: SearchRange = SearchRange(low=0.4, high=0.95)
+    unperturbed_share: float = Field(default=0.125, ge=0, lt=1)
+    of: dict[str, FamilyRanges] = Field(default_factory=dict)
+    weight_decay: SearchRange | None = added_later(None)
+    pruner: Literal["none", "asha"] = added_later("none")
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Names of the hyper-parameters that have a range, in the order of the design's columns."""
+        return ("learning_rate", "rho", "average_start", *(("weight_decay",) if self.weight_decay else ()))
+
+    def range_of(self, name: str, family: str) -> SearchRange:
+        """Return the range of one of the `searched` hyper-parameters for a family.
+
+        A range that ``of`` gives for the family wins; otherwise it is the common one times the family's scale.
+        """
+        own: SearchRange | None = getattr(self.of.get(family), name, None)
+        if own is not None:
+            return own
+        common: SearchRange = getattr(self, name)
+        return common.scaled(float(getattr(FAMILIES[family], f"{name}_scale", 1.0)))
+
+    def rungs(self, average_starts: Sequence[float], epochs: int) -> tuple[int, ...]:
+        """Return the epochs at which a tune run may be stopped: none without a pruner.
+
+        The first one is not before any trial's last average has started, the proposed start included.
+
+        Args:
+            average_starts: The study's grid of starts, fractions of the epochs.
+            epochs: Of the run.
+        """
+        found: list[int] = []
+        rung = math.ceil(max(*average_starts, self.average_start.high, 0.0) * epochs)
+        while self.pruner != "none" and rung < epochs:
+            found.append(rung)
+            rung *= REDUCTION
+        return tuple(found)
+
+    @field_validator("of")
+    @classmethod
+    def _known_families(cls, of: dict[str, FamilyRanges]) -> dict[str, FamilyRanges]:
+        for name in of:
+            if name not in FAMILIES:
+                raise ValueError(f"{name!r} was given; available are {', '.join(FAMILIES)}")
+        return of
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_lows(self)
+        for family, own in self.of.items():
+            if own.weight_decay and not self.weight_decay:
+                raise ValueError(
+                    f"of.{family}.weight_decay was given without weight_decay, which says that it is searched at all; "
+                    "add that, or leave this out"
+                )
+        start = self.average_start
+        if not (start.low > 0 and start.high < 1):
+            raise ValueError(
+                f"average_start from {start.low:g} to {start.high:g} was given; it must lie between 0 and 1"
+            )
+        return self
+
+
+def _check_lows(ranges: FamilyRanges | SearchSpace) -> None:
+    """Refuse a rate or a radius that is not positive, and a weight decay below 0."""
+    for name in ("learning_rate", "rho"):
+        searched: SearchRange | None = getattr(ranges, name)
+        if searched is not None and searched.low <= 0:
+            raise ValueError(f"{name}.low = {searched.low:g} was given; it must be above 0")
+    if ranges.weight_decay is not None and ranges.weight_decay.low < 0:
+        raise ValueError(f"weight_decay.low = {ranges.weight_decay.low:g} was given; it must not be below 0")

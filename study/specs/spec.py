@@ -1,0 +1,204 @@
+"""The study's specification: typed, self-checking TOML, frozen and hashed before the first run."""
+
+import hashlib
+import json
+import tomllib
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from study.specs.hypotheses import Budget, Hypothesis
+from study.specs.methods import METHODS
+from study.specs.problems import Problem, cell_factors
+from study.specs.space import SearchRange, SearchSpace, Strict, added_later
+
+__all__ = ["Budget", "Hypothesis", "Problem", "SearchRange", "SearchSpace", "SpecError", "StudySpec", "cell_factors"]
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+SUITE = "claims"  # the folder of the built-in specs that hold a published claim each
+
+
+class SpecError(ValueError):
+    """A specification that can't be used; one sentence: what was given, what is allowed, what to do."""
+
+
+class StudySpec(Strict):
+    """One study. See the README's chapter on writing a spec for an annotated example.
+
+    ``probe_budget`` is what the probes of one run may cost, in gradient evaluations, as a share of those of the
+    baseline's run at equal epochs: one budget for all methods of a cell, so that all are probed with the same care.
+
+    ``reference_times`` are the times of a step of each family, in those of the ``base`` family, for budget ``T``. They
+    are measured before the first run unless the spec gives them, and frozen with the spec; the hash leaves them out.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+    question: str = Field(min_length=1, max_length=300)
+    methods: tuple[str, ...] = ("SGD", "SWA", "SAM", "WASAM")
+    budgets: tuple[Budget, ...] = ("E", "G")
+    primary_budget: Budget = "G"
+    delta: float = Field(default=0.005, gt=0, lt=1)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    confirm_seeds: int = Field(ge=1, le=1000)
+    average_starts: tuple[Fraction, ...] = (0.5, 0.6, 0.75, 0.9)
+    ema_decays: tuple[Fraction, ...] = (0.9, 0.98, 0.995)
+    lawa_windows: tuple[Annotated[int, Field(ge=2, le=100)], ...] = (3, 6)
+    search: SearchSpace
+    problems: tuple[Problem, ...] = Field(min_length=1)
+    hypotheses: tuple[Hypothesis, ...] = ()
+    probes: bool = False
+    probe_budget: float = added_later(0.15, gt=0, le=1000)
+    reference_times: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in methods if name not in METHODS]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} was given; available are {', '.join(METHODS)}")
+        for name in methods:
+            if METHODS[name].baseline not in methods:
+                raise ValueError(
+                    f"{list(methods)} was given; {name} is held against {METHODS[name].baseline!r}: add that too"
+                )
+        if all(METHODS[name].baseline == name for name in methods):
+            raise ValueError(f"{list(methods)} was given; at least one method beside the baseline is needed")
+        if len(set(methods)) < len(methods):
+            raise ValueError(f"{list(methods)} was given; each method may stand once")
+        return methods
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.primary_budget not in self.budgets:
+            raise ValueError(
+                f"primary_budget = {self.primary_budget!r} was given; it must be one of budgets = {list(self.budgets)}"
+            )
+        if self.search.weight_decay and any("weight_decay" in problem.factors for problem in self.problems):
+            raise ValueError(
+                "search.weight_decay and factors.weight_decay were both given; a value is either searched or fixed "
+                "by the problem: leave one of them out"
+            )
+        if self.search.pruner != "none" and not self._can_prune():
+            latest = max(*self.average_starts, self.search.average_start.high, 0.0)
+            raise ValueError(
+                f"search.pruner = {self.search.pruner!r} was given; no run may be stopped before its last average has "
+                f"started, at {latest:g} of the epochs, and no epoch is left between that and the end: lower "
+                "average_starts and search.average_start.high, or leave the pruner out"
+            )
+        for hypothesis in self.hypotheses:
+            for name in (hypothesis.method, hypothesis.other):
+                if name not in (*self.methods, "", "baseline"):
+                    raise ValueError(
+                        f"hypotheses {hypothesis.id!r} names {name!r}; the study has {', '.join(self.methods)}"
+                    )
+            if hypothesis.budget not in self.budgets:
+                raise ValueError(
+                    f"hypotheses {hypothesis.id!r} has budget = {hypothesis.budget!r}; "
+                    f"the study has {', '.join(self.budgets)}"
+                )
+        if len({hypothesis.id for hypothesis in self.hypotheses}) < len(self.hypotheses):
+            raise ValueError("two hypotheses have the same id; each needs its own")
+        return self
+
+    def _can_prune(self) -> bool:
+        settings = (factors for problem in self.problems for factors in cell_factors(problem))
+        return any(self.search.rungs(self.average_starts, int(factors["epochs"])) for factors in settings)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the specification's content (not of its layout or comments): 64 hexadecimal digits.
+
+        A key that was added to specs later does not enter while it stands at its default:
+        `study.specs.space.added_later`.
+        """
+        content = self.model_dump(mode="json", exclude={"reference_times"})
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def extends(new: StudySpec, old: StudySpec) -> bool:
+    """Tell whether ``new`` is ``old`` with trials, confirm seeds or problems added, and nothing else changed.
+
+    All that the old study measured is then part of the new one: proposals of a QMC design come in a fixed order, and
+    seeds are counted up.
+    """
+    if new.search.sampler != "qmc" or new.search.trials < old.search.trials or new.confirm_seeds < old.confirm_seeds:
+        return False
+    if new.problems[: len(old.problems)] != old.problems:
+        return False
+    search = new.search.model_copy(update={"trials": old.search.trials})
+    update = {"search": search, "confirm_seeds": old.confirm_seeds, "problems": old.problems}
+    return new.model_copy(update=update).hash == old.hash
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a spec, for editors that check TOML as it is written."""
+    return StudySpec.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+
+
+def parse_spec(text: str, source: str) -> StudySpec:
+    """Read a specification from TOML text; ``source`` names it in messages.
+
+    Raises:
+        SpecError: with the key, what was given, what is allowed and what to do, in one sentence.
+    """
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of too many digits and brackets too deep, too
+        raise SpecError(f"{source} is not valid TOML: {error}; mend that line.") from error
+    try:
+        return StudySpec.model_validate(data)
+    except ValidationError as error:
+        raise SpecError(f"{source}: {_sentence(error)}") from error
+
+
+def _sentence(error: ValidationError) -> str:
+    """Say the first problem in one sentence: key, given, allowed, remedy."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the spec"
+    if first["type"] == "value_error":
+        return f"{key}: {first['ctx']['error']}."
+    if first["type"] == "missing":
+        return f"{key} is missing; add it."
+    if first["type"] == "extra_forbidden":
+        return f"{key} was given, which is not a key of a spec; remove it or mend its spelling."
+    return f"{key} = {first['input']!r} was given; {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def builtin_specs() -> dict[str, str]:
+    """Return the TOML texts of the built-in specs, by name; those of a suite as ``suite/name``."""
+    folder = resources.files("study") / "specs"
+    return _specs_in(folder, "") | _specs_in(folder / "claims", "claims/")
+
+
+def _specs_in(folder: Traversable, prefix: str) -> dict[str, str]:
+    return {
+        prefix + entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".toml")
+    }
+
+
+def load_spec(name_or_path: str) -> tuple[StudySpec, str]:
+    """Load a built-in spec by name or a TOML file by path; return it with its text.
+
+    Raises:
+        SpecError: no such spec, an unreadable file, or a specification that is not valid.
+    """
+    builtin = builtin_specs()
+    if name_or_path in builtin:
+        return parse_spec(builtin[name_or_path], f"the built-in spec {name_or_path!r}"), builtin[name_or_path]
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise SpecError(
+            f"{name_or_path!r} was given as the spec; it must be a TOML file or one of {', '.join(builtin)}; "
+            "see `python -m study.run --list`."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} can't be read as UTF-8 text: {error}.") from error
+    return parse_spec(text, str(path)), text

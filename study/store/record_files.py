@@ -1,0 +1,141 @@
+"""The files of a results folder that hold what was measured: one per run, line and plane.
+
+They are the truth of the folder; ``runs.parquet``, ``findings.json``, ``optuna.db`` and the report are views that are
+rebuilt from them. The driver alone writes them, each through a temporary file and a rename, so a reader never meets
+half of one.
+"""
+
+import gc
+import json
+import os
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from study.files import write_atomically
+from study.records import LineRecord, PlaneRecord, RunRecord
+from study.store.collector import without_collector
+from study.store.migrations import RECORD_VERSION, migrated
+from study.store.record_cache import Stamp, read_cache, stamp_of, write_cache
+
+_NOT_WORTH_CACHING = 1000  # files that are read in less than half a second
+_MANY = 10_000
+
+
+class RecordError(ValueError):
+    """A record that can't be read; the message names the file, what is wrong and the remedy."""
+
+
+def record_path(folder: Path, run_id: str) -> Path:
+    """Return where a run's record stands in a results folder."""
+    return folder / "records" / f"{run_id}.json"
+
+
+def write_record(folder: Path, record: RunRecord) -> Path:
+    """Write ``record`` to ``<folder>/records/<run_id>.json`` and return the path."""
+    path = record_path(folder, record.run_id)
+    write_atomically(path, record.model_dump_json(indent=1))
+    return path
+
+
+def read_records(folder: Path) -> dict[str, RunRecord]:
+    """Read all records of a results folder, by run id, in the order of their names.
+
+    Files that have not changed since they were read once are taken from `study.store.record_cache`, which is brought
+    up to date when many have.
+
+    Raises:
+        RecordError: a file is not a record of this version, or its name and content disagree.
+    """
+    with without_collector():
+        cached, found, new = read_cache(folder), {}, 0
+        for run_id, stamp in _files_of(folder / "records"):
+            held = cached.get(run_id)
+            if held is None or held[0] != stamp:
+                held, new = (stamp, _read(record_path(folder, run_id))), new + 1
+            found[run_id] = held
+        if new > max(_NOT_WORTH_CACHING, len(found) // 10):
+            write_cache(folder, found)
+        if len(found) > _MANY:
+            gc.freeze()  # records hold no cycles: looking through millions of objects again and again finds nothing
+        return {run_id: record for run_id, (_, record) in found.items()}
+
+
+def _files_of(folder: Path) -> list[tuple[str, Stamp]]:
+    """Return the run ids and stamps of the record files in a folder, which need not be there, in order.
+
+    Names and not paths: 100,000 paths take a second to make.
+    """
+    if not folder.is_dir():
+        return []
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
+    within = os.path.join(folder, "")
+    return [(name.removesuffix(".json"), stamp_of(os.stat(within + name))) for name in names]
+
+
+def _read(path: Path) -> RunRecord:
+    try:
+        record = _parsed(path.read_bytes())
+    except (ValueError, RecursionError) as error:  # no JSON, no record, or an unknown version
+        raise RecordError(
+            f"{path} is not a run record of version {RECORD_VERSION}: {_reason(error)}; "
+            "move the file away and resume, and its run is done again."
+        ) from error
+    if record.run_id != path.stem or record.job.run_id != record.run_id:
+        raise RecordError(
+            f"{path} holds the record of run {record.job.run_id}; its name and content must agree; "
+            "move the file away and resume, and its run is done again."
+        )
+    return record
+
+
+def _parsed(content: bytes) -> RunRecord:
+    """Read a record of this version fast, and one of an older version through its migrations."""
+    try:
+        return RunRecord.model_validate_json(content)
+    except ValidationError:
+        older = migrated(json.loads(content))
+        if older is None:
+            raise
+        return RunRecord.model_validate(older, strict=False)
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
+
+
+def read_lines(folder: Path) -> tuple[LineRecord, ...]:
+    """Read the lines of a results folder, in the order of their names.
+
+    Raises:
+        RecordError: a file is no line.
+    """
+    return _read_surveys(folder / "lines", LineRecord)
+
+
+def read_planes(folder: Path) -> tuple[PlaneRecord, ...]:
+    """Read the planes of a results folder, in the order of their names.
+
+    Raises:
+        RecordError: a file is no plane.
+    """
+    return _read_surveys(folder / "planes", PlaneRecord)
+
+
+_Survey = TypeVar("_Survey", LineRecord, PlaneRecord)
+
+
+def _read_surveys(folder: Path, kind: type[_Survey]) -> tuple[_Survey, ...]:
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(kind.model_validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise RecordError(
+                f"{path} can't be read: {_reason(error)}; move the file away and resume, and it is measured again."
+            ) from error
+    return tuple(found)

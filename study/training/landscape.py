@@ -1,0 +1,219 @@
+"""The loss between runs: lines from a baseline to each method, seed by seed, and one plane a cell.
+
+Made after the runs, from the weights that probed confirm runs keep (``weights/<run_id>.safetensors``). Each line and
+each plane is a *piece* with a file of its own (``lines/…json``, ``planes/…json``), so that an interrupted study
+measures only those that are missing; and a piece is measured by a pure function, wherever there is a free core.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import safe_open
+from torch import Tensor
+
+from study.plan.agenda import Agenda
+from study.plan.cells import FIRST_CONFIRM_SEED
+from study.plan.selection import Selection
+from study.records import Job, LineRecord, PlaneRecord, RunRecord
+from study.specs.methods import FAMILIES, METHODS
+from study.tasks import build_task
+from study.tasks.adapted import numbered
+from study.tasks.examples import examples_of
+from study.tasks.task import accuracy
+from study.training.building import adapted
+from study.training.measure import EVALUATION_BATCH
+from study.training.trial import TRACE
+from wasam_core.probes.landscape import line, plane
+
+_LINE_POINTS = 11
+_PLANE_POINTS = 9  # along each axis
+_EXAMPLES = 500  # of the training and of the test part, as in the training metrics
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a line or corner of a plane: a run and the weights of it that stand for a method."""
+
+    method: str
+    run: RunRecord
+    weights: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One line (two ends) or plane (three) that is to be measured; ``path`` is where its record goes."""
+
+    kind: Literal["line", "plane"]
+    ends: tuple[End, ...]
+    path: Path
+
+    @property
+    def job(self) -> Job:
+        """The baseline's job: its task, seed and cell are those of all ends."""
+        return self.ends[0].run.job
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What measuring a piece needs of the files: the weights of its ends, and snapshots of each end's run by epoch."""
+
+    ends: tuple[Weights, ...]
+    snapshots: tuple[tuple[Weights, ...], ...]
+
+
+def missing_pieces(folder: Path, agenda: Agenda) -> list[Piece]:
+    """Return the lines and planes whose ends are kept and that are not there yet."""
+    runs: dict[tuple[object, ...], RunRecord] = {}
+    for record in agenda.records:
+        if record.job.stage == "confirm" and record.job.probed and _weights_path(folder, record).exists():
+            runs[(*_configuration(record.job), record.job.seed)] = record
+    chosen = {(s.cell, s.method): s for s in agenda.selections if s.epochs_factor == 1}
+    found = [*_lines(folder, chosen, runs), *_planes(folder, chosen, runs)]
+    return [piece for piece in found if not piece.path.exists()]
+
+
+def _lines(
+    folder: Path, chosen: Mapping[tuple[str, str], Selection], runs: Mapping[tuple[object, ...], RunRecord]
+) -> Iterator[Piece]:
+    """Yield every line from a baseline's weights to those of another method of the same cell and seed."""
+    for (cell, method), selection in chosen.items():
+        start = chosen.get((cell, METHODS[method].baseline))
+        if start is None or start is selection:
+            continue
+        for seed in sorted({int(str(key[-1])) for key in runs}):
+            ends = (_end(start, "last", runs, seed), _end(selection, selection.average or "last", runs, seed))
+            if all(ends):
+                yield _piece("line", folder, *(end for end in ends if end))
+
+
+def _planes(
+    folder: Path, chosen: Mapping[tuple[str, str], Selection], runs: Mapping[tuple[object, ...], RunRecord]
+) -> Iterator[Piece]:
+    """Yield a plane through the baseline's, a perturbed method's and an average's weights, of the first seed."""
+    for (cell, method), selection in chosen.items():
+        if FAMILIES[METHODS[method].family].rule is None or METHODS[method].weights != "last" or selection.rho == 0:
+            continue
+        start = chosen.get((cell, METHODS[method].baseline))
+        averaged = _average_beside(cell, method, chosen)
+        if start is None or averaged is None:
+            continue
+        ends = [
+            _end(one, weights, runs, FIRST_CONFIRM_SEED)
+            for one, weights in ((start, "last"), (selection, "last"), (averaged, averaged.average or "last"))
+        ]
+        if all(ends):
+            yield _piece("plane", folder, *(end for end in ends if end))
+
+
+def _average_beside(cell: str, method: str, chosen: Mapping[tuple[str, str], Selection]) -> Selection | None:
+    """Return the selection of an average of the baseline's trajectory, or else of the method's own."""
+    for family in (METHODS[METHODS[method].baseline].family, METHODS[method].family):
+        for (other_cell, name), selection in chosen.items():
+            if other_cell == cell and METHODS[name].family == family and selection.average:
+                return selection
+    return None
+
+
+def _end(chosen: Selection, weights: str, runs: Mapping[tuple[object, ...], RunRecord], seed: int) -> End | None:
+    run = runs.get((*_selected(chosen), seed))
+    return End(chosen.method, run, weights) if run and weights in run.job.probed else None
+
+
+def _configuration(job: Job) -> tuple[object, ...]:
+    return job.cell, job.family, job.learning_rate, job.rho, job.average_start, job.weight_decay
+
+
+def _selected(chosen: Selection) -> tuple[object, ...]:
+    family = METHODS[chosen.method].family
+    return chosen.cell, family, chosen.learning_rate, chosen.rho, chosen.average_start, chosen.weight_decay
+
+
+def _piece(kind: Literal["line", "plane"], folder: Path, *ends: End) -> Piece:
+    sides = [part for end in ends[:-1] for part in (end.run.run_id, end.weights)]
+    content = "/".join((*sides, ends[-1].run.run_id, ends[-1].weights, ends[-1].method))
+    name = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return Piece(kind, ends, folder / f"{kind}s" / f"{name}.json")
+
+
+def _weights_path(folder: Path, run: RunRecord) -> Path:
+    return folder / "weights" / f"{run.run_id}.safetensors"
+
+
+def read_content(folder: Path, piece: Piece) -> Content:
+    """Read the weights that a piece needs."""
+    ends, snapshots = [], []
+    for end in piece.ends:
+        with safe_open(_weights_path(folder, end.run), framework="pt") as file:
+            keys = list(file.keys())
+            epochs = sorted({int(key.split("/")[0].removeprefix(TRACE)) for key in keys if key.startswith(TRACE)})
+            ends.append(_tensors(file, keys, end.weights))
+            wanted = epochs if piece.kind == "plane" else []
+            snapshots.append(tuple(_tensors(file, keys, f"{TRACE}{epoch}") for epoch in wanted))
+    return Content(tuple(ends), tuple(snapshots))
+
+
+def _tensors(file: Any, keys: Sequence[str], weights: str) -> Weights:
+    prefix = f"{weights}/"
+    return {key.removeprefix(prefix): file.get_tensor(key) for key in keys if key.startswith(prefix)}
+
+
+def measure_piece(data: Any, piece: Piece, content: Content) -> str:
+    """Measure a line or a plane and return its record as JSON. Needs no file and no global state."""
+    job = piece.job
+    task = build_task(job.task, data, job.factors, job.seed)
+    train, test = examples_of(task.train, "train"), task.open_test(job.stage)
+    parts = {"train": train.first(_EXAMPLES), "test": test.first(_EXAMPLES)}
+    model = adapted(task)
+    batches = (*(list(part.batches(_EXAMPLES)) for part in parts.values()), list(train.batches(EVALUATION_BATCH)))
+    with numbered(model, *batches) as (*by_split, for_statistics):
+        surface: dict[str, Any] = {
+            "batches_by_split": dict(zip(parts, by_split, strict=True)),
+            "recalibrate_with": for_statistics,
+            "error_fn": (lambda outputs, targets: 1 - accuracy(outputs, targets)) if task.classifies else None,
+        }
+        measured = {"line": _line, "plane": _plane}[piece.kind]
+        return measured(piece, content, model, task.loss, surface).model_dump_json(indent=1)
+
+
+def _line(piece: Piece, content: Content, model: Any, loss: Any, surface: Mapping[str, Any]) -> LineRecord:
+    found = line(model, loss, content.ends[0], content.ends[1], points=_LINE_POINTS, **surface)
+    return LineRecord(
+        cell=piece.job.cell,
+        seed=piece.job.seed,
+        start=piece.ends[0].method,
+        end=piece.ends[1].method,
+        alphas=found.alphas,
+        train_losses=found.loss["train"],
+        test_losses=found.loss["test"],
+        test_errors=found.error.get("test", ()),
+    )
+
+
+def _plane(piece: Piece, content: Content, model: Any, loss: Any, surface: Mapping[str, Any]) -> PlaneRecord:
+    trajectories = dict(zip((end.method for end in piece.ends[:2]), content.snapshots, strict=False))
+    found = plane(
+        model,
+        loss,
+        (content.ends[0], content.ends[1], content.ends[2]),
+        trajectory=[weights for snapshots in trajectories.values() for weights in snapshots],
+        points=_PLANE_POINTS,
+        **surface,
+    )
+    places, distances = iter(found.trajectory), iter(found.off_plane)
+    return PlaneRecord(
+        cell=piece.job.cell,
+        seed=piece.job.seed,
+        corners=tuple((end.method, *place) for end, place in zip(piece.ends, found.corners, strict=True)),
+        x=found.x,
+        y=found.y,
+        train_losses=found.loss["train"],
+        test_losses=found.loss["test"],
+        trajectories={name: tuple(next(places) for _ in kept) for name, kept in trajectories.items()},
+        off_plane={name: tuple(next(distances) for _ in kept) for name, kept in trajectories.items()},
+        captured=found.captured,
+    )

@@ -1,0 +1,288 @@
+"""From a `Job` to its `RunRecord`: one run, in whatever process it is called. Needs no Ray.
+
+Everything random is seeded from the job at the top, so an actor that has run other jobs before gives the same
+numbers as a new process; and everything that a run knows between two epochs goes through `Run.state` and `Run.restore`,
+so a run that was interrupted ends with the same bits.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from study.plan.cells import FIRST_CONFIRM_SEED
+from study.plan.halving import stopped
+from study.records import Job, Measurement, Reliability, RunRecord
+from study.specs.factors import factor_of
+from study.specs.schedules import schedule_of
+from study.streams import torch_seed
+from study.tasks import build_task
+from study.tasks.examples import Examples, examples_of
+from study.tasks.task import Guess
+from study.training.building import adapted, build_averages, build_optimizer
+from study.training.checkpoint import read_checkpoint, write_checkpoint
+from study.training.measure import EVALUATION_BATCH, DivergedError, measure, probe
+from study.training.meter import Meter
+from study.training.tracebacks import user_traceback
+from study.training.train import Draws, Recipe, train
+from wasam_core import Cost, recalibrate_batchnorm
+
+_CURVE_POINTS = 10  # epochs at which the last weights are measured on validation, for the learning curve
+TRACE = "epoch@"  # weights kept along the way are named "epoch@7"
+_TRACED_PARAMETERS = 2_000_000  # above, ten snapshots would be more than a picture is worth
+_TRAIN_METRICS_SIZE = 500  # training metrics describe, they decide nothing: a fixed subset is enough
+_PACKAGES = ("torch", "numpy", "ray", "optuna", "wasam-study")
+
+
+class _PrunedError(Exception):
+    """The run is stopped at a rung."""
+
+
+class Run:
+    """One run that can be interrupted between any two epochs.
+
+    Args:
+        job: What to run.
+        data: What `study.data.load_data` returned for its task.
+        device: A torch device, such as ``cpu`` or ``cuda:0``.
+        spec_hash: Goes into the record.
+        device_ids: The accelerators that it was given, for the record.
+    """
+
+    def __init__(self, job: Job, data: Any, device: str, spec_hash: str, *, device_ids: tuple[str, ...] = ()) -> None:
+        self._job, self._device, self._spec_hash, self._device_ids = job, torch.device(device), spec_hash, device_ids
+        self._cost, self._meter = Cost(), Meter()
+        self._status, self._error = "running", ""
+        self._epoch = 0
+        self._guess = Guess(math.nan, math.nan)
+        self._origin: dict[str, str] = {}
+        with self._watched():
+            self._build(data)
+
+    def _build(self, data: Any) -> None:
+        job = self._job
+        torch.manual_seed(torch_seed(job.seed, "torch"))
+        self._task = build_task(job.task, data, job.factors, job.seed)
+        self._guess = self._task.guess
+        self._origin = {job.task: self._task.origin} if self._task.origin else {}
+        self._sets = {
+            name: examples_of(part, name).to(self._device)
+            for name, part in (("train", self._task.train), ("val", self._task.val))
+        }
+        self._precision = str(factor_of(job.factors, "precision"))
+        self._model = adapted(self._task).to(self._device)
+        self._optimizer = build_optimizer(job, self._model)
+        self._optimizer.cost = self._cost
+        self._averages = build_averages(job, self._model)
+        self._draws = Draws(job.seed)
+        self._recipe = Recipe(
+            epochs=job.epochs,
+            batch_size=int(job.factors["batch_size"]),
+            learning_rate=job.learning_rate,
+            schedule=schedule_of(str(job.factors["schedule"]), float(factor_of(job.factors, "warmup"))),
+            loss=self._task.training_loss or self._task.loss,
+            augment=self._task.augment,
+            precision=self._precision,
+        )
+        # What only describes is measured where it is looked at: tune runs pick a configuration, on validation.
+        self._curve = _curve_epochs(job.epochs) if job.stage == "confirm" else frozenset()
+
+    def advance(self, seconds: float = math.inf) -> bool:
+        """Train whole epochs until about ``seconds`` have passed; return whether the run has ended."""
+        began = time.perf_counter()
+        with self._watched():
+            if self._status == "running":
+                for result in self._training():
+                    self._take(result.epoch, result.train_loss)
+                    if self._epoch < self._job.epochs and time.perf_counter() - began >= seconds:
+                        return False
+                self._measure_final()
+                self._status = "completed"
+        return True
+
+    def _training(self) -> Iterator[Any]:
+        return train(
+            self._model, self._optimizer, self._averages, self._sets["train"], self._recipe, self._draws,
+            done=self._epoch,
+        )  # fmt: skip
+
+    def _take(self, epoch: int, train_loss: float) -> None:
+        """Take in the end of an epoch; measure the last weights where the learning curve has a point.
+
+        At a rung all weights are measured, and the run may end there.
+        """
+        self._epoch = epoch
+        if not math.isfinite(train_loss):
+            raise DivergedError
+        if epoch in self._job.rungs:
+            self._measure_all({"val": self._sets["val"]})
+            if stopped(self._job, epoch, self._meter.measurements):
+                raise _PrunedError
+        elif epoch in self._curve and epoch < self._job.epochs:
+            with self._meter.measuring():
+                found, _ = self._measure("last", {"val": self._sets["val"]})
+                self._meter.measurements.append(found)
+                if self._traced:
+                    self._meter.keep(f"{TRACE}{epoch}", self._model)
+
+    def _measure_final(self) -> None:
+        """Measure and probe the last weights, then every average under BatchNorm statistics of its own."""
+        sets = {"val": self._sets["val"]}
+        if self._job.stage == "confirm":
+            train_part = self._sets["train"].first(_TRAIN_METRICS_SIZE)
+            sets = {"train": train_part, **sets, "test": self._task.open_test(self._job.stage).to(self._device)}
+        self._measure_all(sets)
+
+    def _measure_all(self, sets: Mapping[str, Examples]) -> None:
+        with self._meter.measuring():
+            self._measure_weights("last", sets)
+            measured: dict[int, str] = {}  # names of averages by their first epoch
+            for name in self._job.measured_averages:
+                start = self._averages.start_epoch(name) if name.startswith("swa@") else -1
+                if start in measured and name not in self._job.probed:
+                    self._meter.take_as(measured[start], name, self._epoch)
+                    continue
+                with self._averages.average_parameters(name):
+                    self._measure_weights(name, sets)
+                if start >= 0:
+                    measured[start] = name
+
+    def _measure_weights(self, name: str, sets: Mapping[str, Examples]) -> None:
+        if name != "last":
+            batches = (inputs for inputs, _ in self._sets["train"].batches(EVALUATION_BATCH))
+            self._cost.bill_forwards(
+                recalibrate_batchnorm(self._model, batches, forward_fn=lambda model, inputs: model(inputs))
+            )
+        found, reliability = self._measure(name, sets)
+        self._meter.measurements.append(found)
+        if reliability:
+            self._meter.reliability.append(reliability)
+        if name in self._job.probed:
+            self._meter.probes += probe(
+                name, self._model, sets["train"], self._task, self._job.seed,
+                self._job.probe_evaluations, self._meter.probing,
+            )  # fmt: skip
+            self._meter.keep(name, self._model)
+
+    @property
+    def _traced(self) -> bool:
+        """One trajectory a method and cell is drawn: that of the first confirm seed, of nets that are small enough."""
+        first = bool(self._job.probed) and self._job.seed == FIRST_CONFIRM_SEED
+        return first and sum(p.numel() for p in self._model.parameters()) <= _TRACED_PARAMETERS
+
+    def _measure(self, name: str, sets: Mapping[str, Examples]) -> tuple[Measurement, Reliability | None]:
+        return measure(name, self._epoch, sets, self._task, self._model, self._cost, self._precision)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Count the time, and turn what goes wrong into the run's status: a task's error is not the study's end."""
+        began = time.perf_counter()
+        try:
+            yield
+        except DivergedError:
+            self._status = "diverged"
+        except _PrunedError:
+            self._status = "pruned"
+        except Exception as error:  # whatever a task or a model raises
+            self._status, self._error = "failed", user_traceback(error, self._job.task)
+        finally:
+            self._meter.wall_s += time.perf_counter() - began
+
+    def record(self) -> RunRecord:
+        """Return the record of a run that has ended."""
+        meter, completed = self._meter, self._status == "completed"
+        measurements = {"completed": meter.measurements, "failed": [], "pruned": meter.measurements}
+        if self._status == "diverged":  # of a run that failed before it had a task, no level of guessing is known
+            measurements["diverged"] = _at_chance_level(self._job, self._guess, meter.measurements)
+        return RunRecord.model_validate(
+            {
+                "run_id": self._job.run_id,
+                "spec_hash": self._spec_hash,
+                "job": self._job,
+                "status": self._status,
+                "error": self._error or None,
+                "measurements": measurements[self._status],
+                "probes": meter.probes if completed else [],
+                "reliability": meter.reliability if completed else [],
+                "gradient_evaluations": self._cost.gradient_evaluations,
+                "forward_evaluations": self._cost.forward_evaluations,
+                "probe_evaluations": meter.probing.in_gradients,
+                "skipped_steps": self._cost.skipped,
+                "train_s": max(0.0, meter.wall_s - meter.evaluate_s),
+                "evaluate_s": meter.evaluate_s,
+                "wall_s": meter.wall_s,
+                "device": "cpu" if self._device.type == "cpu" else torch.cuda.get_device_name(self._device),
+                "device_ids": self._device_ids,
+                "versions": _versions() | self._origin,
+            }
+        )
+
+    def weights(self) -> bytes:
+        """Return the probed weights in safetensors format, under names such as ``swa@0.75/0.weight``; may be empty."""
+        return save(self._meter.weights) if self._status == "completed" and self._meter.weights else b""
+
+    def state(self) -> bytes:
+        """Return everything that the run needs to go on with identical bits; between two epochs only."""
+        return write_checkpoint(
+            self._job.run_id,
+            {
+                "epoch": self._epoch,
+                "model": self._model.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "averages": self._averages.state_dict(),
+                "draws": self._draws.state(),
+            }
+            | self._meter.state(),
+        )
+
+    def restore(self, state: bytes) -> None:
+        """Go on where `state` was taken.
+
+        Raises:
+            CheckpointError: it is damaged, or of another run or version; the run is as it was.
+        """
+        held = read_checkpoint(self._job.run_id, state, self._device)
+        self._epoch = held["epoch"]
+        self._model.load_state_dict(held["model"])
+        self._averages.load_state_dict(held["averages"])
+        self._draws.restore(held["draws"])
+        self._meter.restore(held)
+        self._optimizer.load_state_dict(held["optimizer"])  # last: it also sets torch's random state
+
+
+def run(job: Job, data: Any, device: str, spec_hash: str, keep: Callable[[bytes], None] | None = None) -> RunRecord:
+    """Train and measure one job without a break; an exception becomes a failed record that carries the traceback.
+
+    Args:
+        job, data, device, spec_hash: As for `Run`.
+        keep: Called with the probed weights, if there are any.
+    """
+    one = Run(job, data, device, spec_hash)
+    one.advance()
+    if keep and (weights := one.weights()):
+        keep(weights)
+    return one.record()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES}
+
+
+def _curve_epochs(epochs: int) -> frozenset[int]:
+    """Evenly spaced epochs, the last one included."""
+    return frozenset(math.ceil(epochs * point / _CURVE_POINTS) for point in range(1, _CURVE_POINTS + 1))
+
+
+def _at_chance_level(job: Job, guess: Guess, before: list[Measurement]) -> list[Measurement]:
+    """Return what a diverged run stands for: guessing, with all of its weights; its curve is kept."""
+    splits = ("train", "val", "test") if job.stage == "confirm" else ("val",)
+    level = {f"{split}_loss": guess.loss for split in splits} | {f"{split}_score": guess.score for split in splits}
+    final = [Measurement(weights=name, epoch=job.epochs, **level) for name in ("last", *job.measured_averages)]
+    return [m for m in before if m.epoch < job.epochs] + final
