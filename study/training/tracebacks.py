@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
-_OURS = tuple(str(Path(__file__).parents[1] / package) for package in ("study", "wasam_core"))
+_OURS = tuple(str(Path(__file__).parents[2] / package) for package in ("study", "wasam_core"))
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _MOST = 8  # frames, where none is the user's
 

@@ -51,7 +51,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir()
     monkeypatch.chdir(home)
     monkeypatch.setattr("os.fsync", lambda _: None)  # thousands of files, none of which must survive a power cut
-    for module in ("run", "claims"):
+    for module in ("run", "driver.suite"):
         monkeypatch.setattr(f"study.{module}.engine", no_engine)
     monkeypatch.setattr("study.training.estimate.estimated_seconds", lambda *_: (1.0, 1.0))
     monkeypatch.setattr("study.training.estimate.reference_times", lambda spec: {"base": 1.0})
