@@ -7,7 +7,8 @@ version is read through `study.store.migrations`. Their files are the matter of 
 
 import hashlib
 import json
-from typing import Literal, Self, TypeVar
+from operator import attrgetter
+from typing import Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -19,6 +20,34 @@ METRICS = (
     "val_calibration_error", "test_calibration_error",
 )  # fmt: skip
 FactorValue = bool | int | float | str
+
+
+class Configuration(NamedTuple):
+    """What identifies a training but its seed: where, how and how long. Fields as in `Job`; the cell holds the factors.
+
+    A configuration that validation picked and the runs that confirm it have it in common.
+    """
+
+    cell: str
+    family: str
+    epochs_factor: float
+    learning_rate: float
+    rho: float
+    average_start: float
+    weight_decay: float | None
+
+    @property
+    def id(self) -> str:
+        """A hash of it, 12 hex digits: what the frame's column ``configuration`` holds."""
+        return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:12]
+
+
+_identifying = attrgetter(*Configuration._fields)
+
+
+def configuration_of(tried: object) -> Configuration:
+    """Return the configuration of a `Job`, or of a `study.plan.selection.Selection`."""
+    return Configuration._make(_identifying(tried))
 
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from study.findings.content import Caveat, DeltaStrip, RunCounts
 from study.findings.evidence import Arm, Evidence
 from study.plan.cells import epochs_factors
+from study.specs.budgets import BUDGETS, Budget
 from study.specs.factors import limits_of
 from study.specs.methods import METHODS
 from study.stats import Effect
 
-_BUDGETS = {"E": "equal epochs", "G": "equal gradient evaluations"}
 _CONSEQUENCES = {
     "failed": "failed and measured nothing",
     "diverged": "diverged and count at chance level",
@@ -74,13 +74,13 @@ def _ended_badly(status: str, evidence: Evidence) -> Iterable[Caveat]:
 
 def _depending_on_budget(effects: Iterable[Effect]) -> Iterable[Caveat]:
     """Compare budgets where they differ and both have enough data."""
-    by_budget: dict[tuple[str, str], dict[str, str]] = {}
+    by_budget: dict[tuple[str, str], dict[Budget, str]] = {}
     for effect in effects:
         if effect.verdict != "insufficient data":
             by_budget.setdefault((effect.cell, effect.method), {})[effect.budget] = effect.verdict
     for (cell, method), verdicts in by_budget.items():
         if len(set(verdicts.values())) > 1:
-            words = ", and ".join(f"{found} at {_BUDGETS[budget]}" for budget, found in verdicts.items())
+            words = ", and ".join(f"{found} at {BUDGETS[budget].name}" for budget, found in verdicts.items())
             detail = f"The verdict on {method} in {cell} is: {words}."
             yield Caveat("verdict depends on budget", cell, method, detail)
 

@@ -14,12 +14,11 @@ from typing import NamedTuple
 from study.findings.content import FindingsError
 from study.plan.cells import Proposal, confirm_jobs, epochs_factors, searches
 from study.plan.selection import Bests, Selection, bests_at, choose
-from study.records import FactorValue, Job, Measurement, RunRecord
+from study.records import Configuration, FactorValue, Measurement, RunRecord, configuration_of
 from study.specs.methods import METHODS
 from study.specs.spec import StudySpec, cell_factors
 
 Key = tuple[str, str, float]  # (cell, method or search, epochs_factor)
-Configuration = tuple[str, str, float, float, float, float, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
     confirmed: dict[Configuration, list[RunRecord]] = {}
     for record in records:
         if record.job.stage == "confirm":
-            confirmed.setdefault(_configuration(record.job), []).append(record)
+            confirmed.setdefault(configuration_of(record.job), []).append(record)
     arms, trials = {}, {}
     for cell in cells:
         for method in spec.methods:
@@ -150,8 +149,7 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
                 finished, pruned = len(search.runs) >= spec.search.trials, bool(search.statuses["pruned"])
                 chosen = _frozen(spec, method, tried, pruned=pruned) if finished else None
                 if chosen is not None:
-                    winner = next(one.run.job for one in search.runs if one.trial == chosen.trial)
-                    runs = confirmed.get(_configuration(winner), [])
+                    runs = confirmed.get(configuration_of(chosen), [])
                     arms[cell.name, method, factor] = Arm(chosen, runs, _finals(runs))
     return Evidence(spec, cells, tuned, arms, trials)
 
@@ -191,13 +189,6 @@ def _finals(runs: Iterable[RunRecord]) -> dict[int, dict[str, Measurement]]:
         for run in runs
         for epochs in [run.job.epochs]
     }
-
-
-def _configuration(job: Job) -> Configuration:
-    """Return what a tuned configuration and the runs that confirm it have in common."""
-    return (
-        job.cell, job.family, job.epochs_factor, job.learning_rate, job.rho, job.average_start, job.weight_decay
-    )  # fmt: skip
 
 
 def _frozen(spec: StudySpec, method: str, tried: Sequence[Trial], *, pruned: bool) -> Selection | None:

@@ -44,6 +44,11 @@ class Selection:
     at_edge: tuple[str, ...]
     weight_decay: float | None = None
 
+    @property
+    def family(self) -> str:
+        """The trajectory that its method reads."""
+        return METHODS[self.method].family
+
 
 def select(method: str, records: Iterable[RunRecord], space: SearchSpace) -> Selection | None:
     """Return the configuration with the best final validation accuracy, or None when every run failed.

@@ -4,11 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from study.specs.budgets import Budget
 from study.specs.factors import FACTORS
 from study.specs.methods import METHODS
 from study.specs.space import Strict
-
-Budget = Literal["E", "G", "T"]
 
 
 class Hypothesis(Strict):

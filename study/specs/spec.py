@@ -10,7 +10,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from study.specs.hypotheses import Budget, Hypothesis
+from study.specs.budgets import Budget
+from study.specs.hypotheses import Hypothesis
 from study.specs.methods import METHODS
 from study.specs.problems import Problem, cell_factors
 from study.specs.space import SearchRange, SearchSpace, Strict, added_later

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from study.specs.budgets import Budget
 from study.stats.estimates import (
     Number,
     correlation,
@@ -31,7 +32,7 @@ class Contrast:
     kind: Literal["tuned", "within-run"]
     method: str
     baseline: str
-    budget: Literal["E", "G", "T"]
+    budget: Budget
     metric: str
 
 
@@ -73,7 +74,7 @@ class Effect:
     kind: Literal["tuned", "within-run"]
     method: str
     baseline: str
-    budget: Literal["E", "G", "T"]
+    budget: Budget
     metric: str
     seeds: tuple[int, ...]
     method_values: tuple[float, ...]

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from study.records import METRICS, FactorValue, RunRecord
+from study.records import METRICS, FactorValue, RunRecord, configuration_of
 from study.store.collector import without_collector
 
 _RUN_COLUMNS = ("status", "error", "gradient_evaluations", "forward_evaluations", "skipped_steps")
@@ -28,7 +28,8 @@ def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
     """Return the tidy frame: one row per run × weights × epoch kept.
 
     A failed run keeps one row, with ``weights`` "last", epoch 0 and empty metrics: it is never missing.
-    Columns: ``run_id``, those of `Job` (each factor under its own name), ``weights``, ``epoch``, ``final``
+    Columns: ``run_id``, ``configuration`` (`Configuration.id`, what runs that differ in their seeds alone share), those
+    of `Job` (each factor under its own name), ``weights``, ``epoch``, ``final``
     (the row stands at the run's last epoch), the metrics, status, error, cost counters, seconds, device.
     """
     runs = list(records)
@@ -59,7 +60,12 @@ def _repeated(runs: pd.DataFrame, owner: np.ndarray) -> dict[str, pd.Series]:
 
 def _head(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """Fixed columns in a fixed order, then the factors by name, so that rebuilt frames are identical."""
-    columns = {"run_id": [run.run_id for run in runs]} | _attributes([run.job for run in runs], _JOB_COLUMNS)
+    jobs = [run.job for run in runs]
+    columns = {
+        "run_id": [run.run_id for run in runs],
+        "configuration": [configuration_of(job).id for job in jobs],
+        **_attributes(jobs, _JOB_COLUMNS),
+    }
     return pd.concat([_table(columns), _factors(runs)], axis="columns")
 
 

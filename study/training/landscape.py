@@ -17,7 +17,7 @@ from torch import Tensor
 from study.plan.agenda import Agenda
 from study.plan.cells import FIRST_CONFIRM_SEED
 from study.plan.selection import Selection
-from study.records import Job, LineRecord, PlaneRecord, RunRecord
+from study.records import Configuration, Job, LineRecord, PlaneRecord, RunRecord, configuration_of
 from study.specs.methods import FAMILIES, METHODS
 from study.tasks import build_task
 from study.tasks.adapted import numbered
@@ -33,6 +33,7 @@ _PLANE_POINTS = 9  # along each axis
 _EXAMPLES = 500  # of the training and of the test part, as in the training metrics
 
 Weights = dict[str, Tensor]
+_Runs = Mapping[tuple[Configuration, int], RunRecord]  # by configuration and seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,32 +69,28 @@ class Content:
 
 def missing_pieces(folder: Path, agenda: Agenda) -> list[Piece]:
     """Return the lines and planes whose ends are kept and that are not there yet."""
-    runs: dict[tuple[object, ...], RunRecord] = {}
+    runs: dict[tuple[Configuration, int], RunRecord] = {}
     for record in agenda.records:
         if record.job.stage == "confirm" and record.job.probed and _weights_path(folder, record).exists():
-            runs[(*_configuration(record.job), record.job.seed)] = record
+            runs[configuration_of(record.job), record.job.seed] = record
     chosen = {(s.cell, s.method): s for s in agenda.selections if s.epochs_factor == 1}
     found = [*_lines(folder, chosen, runs), *_planes(folder, chosen, runs)]
     return [piece for piece in found if not piece.path.exists()]
 
 
-def _lines(
-    folder: Path, chosen: Mapping[tuple[str, str], Selection], runs: Mapping[tuple[object, ...], RunRecord]
-) -> Iterator[Piece]:
+def _lines(folder: Path, chosen: Mapping[tuple[str, str], Selection], runs: _Runs) -> Iterator[Piece]:
     """Yield every line from a baseline's weights to those of another method of the same cell and seed."""
     for (cell, method), selection in chosen.items():
         start = chosen.get((cell, METHODS[method].baseline))
         if start is None or start is selection:
             continue
-        for seed in sorted({int(str(key[-1])) for key in runs}):
+        for seed in sorted({seed for _, seed in runs}):
             ends = (_end(start, "last", runs, seed), _end(selection, selection.average or "last", runs, seed))
             if all(ends):
                 yield _piece("line", folder, *(end for end in ends if end))
 
 
-def _planes(
-    folder: Path, chosen: Mapping[tuple[str, str], Selection], runs: Mapping[tuple[object, ...], RunRecord]
-) -> Iterator[Piece]:
+def _planes(folder: Path, chosen: Mapping[tuple[str, str], Selection], runs: _Runs) -> Iterator[Piece]:
     """Yield a plane through the baseline's, a perturbed method's and an average's weights, of the first seed."""
     for (cell, method), selection in chosen.items():
         if FAMILIES[METHODS[method].family].rule is None or METHODS[method].weights != "last" or selection.rho == 0:
@@ -119,18 +116,9 @@ def _average_beside(cell: str, method: str, chosen: Mapping[tuple[str, str], Sel
     return None
 
 
-def _end(chosen: Selection, weights: str, runs: Mapping[tuple[object, ...], RunRecord], seed: int) -> End | None:
-    run = runs.get((*_selected(chosen), seed))
+def _end(chosen: Selection, weights: str, runs: _Runs, seed: int) -> End | None:
+    run = runs.get((configuration_of(chosen), seed))
     return End(chosen.method, run, weights) if run and weights in run.job.probed else None
-
-
-def _configuration(job: Job) -> tuple[object, ...]:
-    return job.cell, job.family, job.learning_rate, job.rho, job.average_start, job.weight_decay
-
-
-def _selected(chosen: Selection) -> tuple[object, ...]:
-    family = METHODS[chosen.method].family
-    return chosen.cell, family, chosen.learning_rate, chosen.rho, chosen.average_start, chosen.weight_decay
 
 
 def _piece(kind: Literal["line", "plane"], folder: Path, *ends: End) -> Piece:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pandas as pd
@@ -27,6 +27,7 @@ from study.findings import (
 )
 from study.findings.schema import findings_schema, schema_text
 from study.records import Measurement, RunRecord
+from study.specs.budgets import BUDGETS, Budget
 from study.specs.methods import METHODS, epochs_factor_of_baseline
 from study.specs.spec import StudySpec
 from study.stats import Effect
@@ -653,3 +654,26 @@ def test_a_large_study_is_read_at_once() -> None:
     started = time.process_time()
     found_in(study)
     assert time.process_time() - started < 3
+
+
+def test_all_three_budgets_have_words_in_every_caveat() -> None:
+    """A table that lacked one of them ended a study after its last run."""
+    spec, records = one_cell(
+        gains={"SAM": 0.0, "WASAM": 0.0},
+        budgets=("E", "G", "T"),
+        reference_times={"base": 1.0, "sam": 3.0},
+        confirm_seeds=5,
+    )
+    worse = {1.0: 0.0, 2.0: -0.1, 3.0: 0.1}
+    moved = [
+        measured_anew(record, lambda m, r=record: {"test_score": (m.test_score or 0.0) + worse[r.job.epochs_factor]})
+        if record.job.stage == "confirm" and record.job.family == "base"
+        else record
+        for record in records
+    ]
+    (caveat,) = [c for c in caveats_of(find(spec, moved), "verdict depends on budget") if c.method == "SAM"]
+    assert all(words.name in caveat.detail for words in BUDGETS.values())
+
+
+def test_budgets_are_named_in_one_table() -> None:
+    assert set(BUDGETS) == set(get_args(Budget))

@@ -13,8 +13,9 @@ from synthetic import synthetic_study, write_results
 
 from study.driver.opening import opened
 from study.files import write_atomically
+from study.findings import find
 from study.plan.agenda import Agenda
-from study.records import METRICS, Job, RunRecord
+from study.records import METRICS, Configuration, Job, RunRecord, configuration_of
 from study.specs.spec import StudySpec, load_spec
 from study.store.folder import (
     ResultsError,
@@ -119,6 +120,7 @@ def _rows(record: RunRecord) -> list[dict[str, object]]:
               "skipped_steps", "train_s", "evaluate_s", "wall_s", "device")}  # fmt: skip
     shared |= {name: job[name] for name in ("stage", "cell", "task", "family", "epochs_factor", "learning_rate", "rho",
                "average_start", "seed", "trial", "search")} | job["factors"]  # fmt: skip
+    shared["configuration"] = configuration_of(record.job).id
     nothing = {"weights": "last", "epoch": 0} | dict.fromkeys(METRICS)
     return [
         shared | row | {"final": row["epoch"] in (0, record.job.epochs)} for row in run["measurements"] or [nothing]
@@ -342,3 +344,20 @@ def test_a_vanished_folder_does_not_come_back_half(tmp_path: Path, study: tuple[
     with pytest.raises(FileNotFoundError):
         write_record(tmp_path / "gone", study[1][0])
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("field", Configuration._fields)
+def test_a_configuration_is_told_from_another_by_each_of_its_fields(field: str) -> None:
+    one = Configuration("digits", "sam", 1.0, 0.1, 0.05, 0.75, None)
+    other = one._replace(**{field: 2.0 if not isinstance(getattr(one, field), str) else "other"})
+    assert one != other
+    assert one.id != other.id
+
+
+def test_a_selection_and_the_runs_that_confirm_it_have_one_configuration() -> None:
+    spec, records = synthetic_study(tasks=("digits",), factors={}, trials=4, confirm_seeds=2)
+    runs = [record for record in records if record.job.stage == "confirm"]
+    chosen = {configuration_of(selection) for selection in find(spec, records).selections}
+    assert {configuration_of(run.job) for run in runs} == chosen
+    frame = frame_of(runs)
+    assert {one.id for one in chosen} == set(frame["configuration"])
