@@ -30,8 +30,8 @@ from dashboards.tables.limits import fitted, most
 from dashboards.tables.table import Table
 from study.files import write_atomically
 from study.findings import Findings, MethodSummary
+from study.garbage import without_collector
 from study.records import LineRecord, PlaneRecord, RunRecord
-from study.store.collector import without_collector
 from study.store.record_files import read_lines, read_planes
 
 if TYPE_CHECKING:

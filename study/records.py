@@ -2,19 +2,18 @@
 
 A run is done when its record exists. Records outlive the code that wrote them: a field that was added later is left
 out of a job's hash while it stands at its default, so the run ids of older studies stay; and a record of an older
-version is read through `study.store.migrations`. Their files are the matter of `study.store.record_files`.
+version is read through the migrations of `study.store.record_files`, whose matter their files are.
 """
 
 import hashlib
 import json
 from operator import attrgetter
-from typing import Literal, NamedTuple, Self, TypeVar
+from typing import Final, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from study.store.migrations import RECORD_VERSION
-
+RECORD_VERSION: Final[Literal[2]] = 2  # of `RunRecord.schema_version`
 METRICS = (
     "train_loss", "train_score", "val_loss", "val_score", "test_loss", "test_score",
     "val_calibration_error", "test_calibration_error",

@@ -18,9 +18,9 @@ from study.plan.agenda import Agenda
 from study.plan.cells import gradient_evaluations
 from study.plan.halving import stopped
 from study.records import METRICS, Job, LineRecord, Measurement, PlaneRecord, Probe, Reliability, RunRecord
-from study.specs.factors import TASKS
 from study.specs.methods import METHODS
 from study.specs.spec import StudySpec
+from study.specs.tasks import TASKS
 from study.store.folder import freeze_spec
 from study.store.record_files import write_record
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wasam_core.grad_mode import grad_off
+from wasam_core.bare_torch import grad_off
 from wasam_core.running_mean import RunningMean, WeightSwap, accumulator_dtype
 
 FORMAT = 1

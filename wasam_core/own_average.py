@@ -1,12 +1,17 @@
-"""The one average of the weights that `WASAM` keeps by itself."""
+"""The one average of the weights that `WASAM` keeps by itself, and as what it offers it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from wasam_core.grad_mode import grad_off
+from wasam_core.bare_torch import grad_off
+from wasam_core.batchnorm import ForwardFn, recalibrate_batchnorm
+from wasam_core.cost import Cost
 from wasam_core.running_mean import RunningMean, WeightSwap
+from wasam_core.shared_groups import SharedGroups
 
 
 class OwnAverage:
@@ -73,3 +78,75 @@ class OwnAverage:
     def load_state_dict(self, state: dict[str, Any], parameters: Sequence[Tensor]) -> None:
         """Take over what `state_dict` returned."""
         self._mean.load_state_dict(state, parameters)
+
+
+class SwaFace(SharedGroups):
+    """An optimizer that also averages its parameters; `WASAM` builds on it."""
+
+    model: nn.Module | None
+    cost: Cost
+    _average: OwnAverage
+
+    def _require_clean(self, call: str) -> None:
+        """Refuse `call` unless the parameters hold the trained weights."""
+        self._average.refuse_swapped(call)
+
+    def update_swa(self) -> None:
+        """Take the present weights into the average, a plain mean kept in float32.
+
+        Raises:
+            RuntimeError: while the weights are perturbed or swapped, or if parameters were added meanwhile.
+        """
+        self._require_clean("update_swa")
+        self._average.update(self.parameters())
+
+    def swap_swa_sgd(self) -> None:
+        """Exchange the weights for their average; the next call puts them back, bit for bit.
+
+        Buffers return too: the model's, and those of any model that `bn_update` has changed in between. Before the
+        first `update_swa` there is no average, and the weights stay.
+
+        Raises:
+            RuntimeError: while the weights are perturbed, or if they were changed while swapped.
+        """
+        if self._average.swapped:
+            self._average.swap_out()
+            return
+        self._require_clean("swap_swa_sgd")
+        buffers = [] if self.model is None else list(self.model.buffers())
+        self._average.swap_in(self.parameters(), buffers)
+
+    @contextmanager
+    def average_parameters(self) -> Iterator[None]:
+        """Put the average into the model for the length of the block.
+
+        Raises:
+            RuntimeError: before the first `update_swa`, while perturbed or swapped, or if the block changed the
+                parameters (the change is undone).
+        """
+        self._require_clean("average_parameters")
+        if not self._average.count:
+            raise RuntimeError("The average is empty: call update_swa() at the end of an epoch.")
+        self.swap_swa_sgd()
+        try:
+            yield
+        finally:
+            self.swap_swa_sgd()
+
+    def bn_update(
+        self,
+        loader: Any,
+        model: nn.Module,
+        device: torch.device | str | None = None,
+        *,
+        forward_fn: ForwardFn | None = None,
+        limit: int | None = None,
+    ) -> None:
+        """Set the BatchNorm statistics of `model` to the population's over `loader`.
+
+        While swapped, the statistics of the trained weights are kept and return with them. See
+        `recalibrate_batchnorm` for the arguments.
+        """
+        self._average.keep_buffers(model.buffers())
+        examples = recalibrate_batchnorm(model, loader, forward_fn=forward_fn, limit=limit, device=device)
+        self.cost.bill_forwards(examples)

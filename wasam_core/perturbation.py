@@ -1,22 +1,52 @@
 """The ascent half of sharpness-aware minimization: move the weights uphill, and put them back.
 
 The weights return as the same bits at the same address, because they are kept; see `StandIn`. Subtracting the
-perturbation instead would change the last bits of nearly half of them over a thousand steps.
+perturbation instead would change the last bits of nearly half of them over a thousand steps. How far each goes is
+the matter of a rule, by name: plain, and adaptive in the two ways that are in use.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from wasam_core.norms import global_norm
-from wasam_core.rules import find_rule
 from wasam_core.stand_in import StandIn, widened
 
 # Keeps the division by the norm of a zero gradient finite; far below any norm that matters.
 NORM_FLOOR = 1e-12
+
+Variant = Literal["sam", "asam", "asam-common"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Say which parameters are rescaled by their own size before the ascent step.
+
+    With T = |w| + eta for rescaled parameters and T = 1 for the others, the perturbation is
+    rho * T² g / ||T g||, and the norm runs over all perturbed parameters together.
+    """
+
+    rescales: Callable[[str], bool] | None
+    eta: float
+    source: str
+
+
+RULES: dict[str, Rule] = {
+    "sam": Rule(None, 0.0, "Foret 2021, eq. 2"),
+    "asam": Rule(lambda name: "weight" in name, 0.01, "Kwon 2021, eq. 10; the authors' code"),
+    "asam-common": Rule(lambda name: True, 0.0, "Kwon 2021 without eta and on every parameter"),
+}
+
+
+def find_rule(variant: str) -> Rule:
+    """Return the rule called `variant`, or say which ones exist."""
+    if variant not in RULES:
+        raise ValueError(f"variant = {variant!r}: choose one of {', '.join(map(repr, RULES))}.")
+    return RULES[variant]
 
 
 class Ascent(NamedTuple):

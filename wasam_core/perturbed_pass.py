@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from wasam_core.buffers import BufferGuard
-from wasam_core.perturbation import Ascent, Perturbation, Target, check_rho
+from wasam_core.perturbation import Ascent, Perturbation, Target, Variant, check_rho
 from wasam_core.rng import RngState, capture_rng, restore_rng
-from wasam_core.rules import Variant
 
 Parameters = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 

@@ -1,8 +1,11 @@
-"""Random number states: capture them before one pass, replay them in the next."""
+"""Random number states: capture them before one pass, replay them in the next, as a whole or forward by forward."""
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import torch
+from torch import nn
 
 RngState = dict[str, torch.Tensor]
 
@@ -56,3 +59,70 @@ def restore_rng(state: RngState) -> None:
 def _which(device: torch.device) -> tuple[torch.device, ...]:
     # There is one MPS device, and its functions take no argument for it.
     return () if device.type == "mps" else (device,)
+
+
+class ForwardReplay:
+    """Record the generator before each training forward of a model, and replay it later.
+
+    A step may consist of several forwards (gradient accumulation), with other consumers of random
+    numbers in between (a data loader), so each forward has a state of its own: the i-th forward of
+    the perturbed pass gets the state of the i-th of the clean pass. Forwards in eval mode or
+    without gradients are not part of a step.
+
+    Args:
+        model: the module that is called.
+        devices: accelerators whose generators count, beside the CPU's.
+    """
+
+    def __init__(self, model: nn.Module, devices: Collection[torch.device]) -> None:
+        self.devices = devices
+        self._states: list[RngState] = []
+        self._next: int | None = None
+        self._hook = _Hook(self)
+        handle = model.register_forward_pre_hook(self._hook)
+        self._hook_id: int = handle.id
+        self._hooks = model._forward_pre_hooks
+
+    def pause(self) -> None:
+        """Take the hook out until `reset`: a call through hooks costs a small model some percent."""
+        self._hooks.pop(self._hook_id, None)
+
+    def start(self) -> None:
+        """Begin to replay: the perturbed pass follows."""
+        self._next = 0
+
+    def reset(self) -> None:
+        """Forget what was recorded: a new step begins."""
+        self._states.clear()
+        self._next = None
+        self._hooks[self._hook_id] = self._hook
+
+    def before_forward(self) -> None:
+        """Record the generator, or set it, depending on the pass."""
+        if self._next is None:
+            self._states.append(capture_rng(self.devices))
+        elif self._next < len(self._states):
+            restore_rng(self._states[self._next])
+            self._next += 1
+
+
+class _Hook:
+    """Tell a `ForwardReplay` of each training forward of one model.
+
+    It does not hold the replay alive, and a copy of the model (deepcopy, pickle) carries an inert
+    one.
+    """
+
+    def __init__(self, replay: ForwardReplay | None) -> None:
+        self._replay = None if replay is None else weakref.ref(replay)
+
+    def __call__(self, module: nn.Module, _: Any) -> None:
+        replay = None if self._replay is None else self._replay()
+        if replay is not None and module.training and torch.is_grad_enabled():
+            replay.before_forward()
+
+    def __deepcopy__(self, _: Any) -> "_Hook":
+        return _Hook(None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_Hook, (None,))

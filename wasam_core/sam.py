@@ -15,9 +15,8 @@ from wasam_core.cost import Cost
 from wasam_core.groups import BaseOptimizer, Group, Params
 from wasam_core.norms import FiniteCheck
 from wasam_core.own_average import OwnAverage
-from wasam_core.perturbation import Perturbation, check_rho
+from wasam_core.perturbation import Perturbation, Variant, check_rho
 from wasam_core.rng import capture_rng, restore_rng
-from wasam_core.rules import Variant
 from wasam_core.steps import SharpnessAwareSteps
 from wasam_core.two_pass import Closure, Phase, TwoPass
 

@@ -6,8 +6,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from wasam_core.bare_torch import Eager
-from wasam_core.base_step import bare_step, take_step
+from wasam_core.bare_torch import Eager, bare_step, take_step
 from wasam_core.groups import BaseOptimizer, Group, Params, as_groups, build_base, merge_into
 
 

@@ -10,8 +10,8 @@ from torch.amp.grad_scaler import GradScaler
 
 from wasam_core.groups import Group
 from wasam_core.norms import FiniteCheck, global_norm
+from wasam_core.own_average import SwaFace
 from wasam_core.perturbation import Target, check_rho
-from wasam_core.swa_face import SwaFace
 from wasam_core.two_pass import Closure, Phase, TwoPass
 
 

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from wasam_core.bare_torch import grad_off
 from wasam_core.buffers import BufferGuard
-from wasam_core.grad_mode import grad_off
 from wasam_core.perturbation import Perturbation, Target
-from wasam_core.replay import ForwardReplay
-from wasam_core.rng import RngState, capture_rng, restore_rng
+from wasam_core.rng import ForwardReplay, RngState, capture_rng, restore_rng
 
 Closure = Callable[..., Tensor]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from study.data.errors import TaskError
+from study.data.pool import TaskError
 
 Windows = npt.NDArray[np.int64]
 

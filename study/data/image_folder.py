@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from study.data.errors import TaskError
 from study.data.folders import data_folders
 from study.data.image_sets import missing
-from study.data.pool import Labels, Pool
+from study.data.pool import Labels, Pool, TaskError
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
 
@@ -28,7 +27,7 @@ class Listing:
     val: tuple[Paths, Labels] | None
 
 
-def find_folder(folder: Path | None = None) -> Path:
+def find_folder(task: str, folder: Path | None = None) -> Path:
     """Return the data folder that holds ``train`` and ``test``, or ``image-folder`` inside it.
 
     Raises:
@@ -37,17 +36,17 @@ def find_folder(folder: Path | None = None) -> Path:
     places = [place for data in data_folders(folder) for place in (data, data / "image-folder")]
     place = next((place for place in places if (place / "train").is_dir() and (place / "test").is_dir()), None)
     if place is None:
-        raise missing("image-folder", "train/CLASS/*.jpg and test/CLASS/*.jpg", folder, "link them into one of these")
+        raise missing(task, "train/CLASS/*.jpg and test/CLASS/*.jpg", folder, "link them into one of these")
     return place
 
 
-def list_folder(folder: Path | None = None) -> Listing:
+def list_folder(task: str, folder: Path | None = None) -> Listing:
     """List the images of the folder that `find_folder` finds.
 
     Raises:
         TaskError: there is none, or its parts have different classes.
     """
-    place = find_folder(folder)
+    place = find_folder(task, folder)
     (train, labels, classes), test, *val = (
         _part(place / part) for part in ("train", "test", "val") if (place / part).is_dir()
     )

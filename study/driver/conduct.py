@@ -14,7 +14,7 @@ from rich.console import Console
 from study.data import load_data
 from study.driver.opening import Say, warn
 from study.files import write_atomically
-from study.listeners.tally import Tally
+from study.listeners.listener import Tally
 from study.listeners.terminal import Display
 from study.listeners.views import Views
 from study.plan.agenda import Agenda

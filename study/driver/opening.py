@@ -9,8 +9,8 @@ from pathlib import Path
 from study import data
 from study.listeners.views import catch_up
 from study.plan.agenda import Agenda
-from study.specs.factors import is_own_task
 from study.specs.spec import StudySpec, extends
+from study.specs.tasks import is_own_task
 from study.store.folder import (
     ResultsError,
     freeze_spec,

@@ -6,7 +6,7 @@ a record, and a resumed study is a new Tuner on what is left. Tune's own restore
 it aborts on trials that had finished, and it does not restore what our agenda knows.
 
 ``slots`` what a run gets · ``cluster`` joins or leaves Ray and watches it · ``start`` starts it on this machine ·
-``settings`` changes what has no door · ``worker`` the actor that trains · ``searcher`` hands out jobs · ``keep`` keeps
-actors for what comes · ``watch`` kills what hangs · ``recorder`` turns ends into records · ``memory`` out of memory ·
-``gauges`` live numbers for Prometheus · ``drive`` puts them together.
+``settings`` changes what has no door · ``worker`` the actor that trains · ``allocator`` keeps its memory ·
+``searcher`` hands out jobs and keeps actors for what comes · ``watch`` kills what hangs · ``recorder`` turns ends into
+records · ``gauges`` live numbers for Prometheus · ``pieces`` lines and planes · ``drive`` puts them together.
 """

@@ -19,7 +19,7 @@ from ray._private import worker
 
 from study.engine.slots import EngineError
 from study.engine.start import QUIET, start_ray, url_of
-from study.specs.factors import is_own_task
+from study.specs.tasks import is_own_task
 
 _SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C must reach the driver, which knows how to resume

@@ -12,9 +12,8 @@ from ray.air.execution._internal import actor_manager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import tune_controller
 
-from study.engine.keep import KeepsActors
 from study.engine.recorder import RETRIES, Recorder, Take
-from study.engine.searcher import AgendaSearcher
+from study.engine.searcher import AgendaSearcher, KeepsActors
 from study.engine.settings import replaced
 from study.engine.slots import Slots
 from study.engine.watch import HangWatch

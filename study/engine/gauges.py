@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 from ray.util.metrics import Gauge
 
-from study.listeners.listener import Listener
-from study.listeners.tally import Tally
+from study.listeners.listener import Listener, Tally
 from study.records import RunRecord
 
 _PAUSE_S = 1.0  # at least, between two times

@@ -1,4 +1,8 @@
-"""From what Tune reports to records: exactly one for every run, whatever its end."""
+"""From what Tune reports to records: exactly one for every run, whatever its end.
+
+Runs side by side share a GPU's memory, or the machine's; what did not fit beside another run may fit alone. So a run
+that is out of memory is tried once more with nothing beside it, and only then counts as failed.
+"""
 
 import base64
 from collections import Counter
@@ -9,13 +13,14 @@ from typing import Any
 
 from ray import tune
 
-from study.engine.memory import explained, out_of_memory
 from study.engine.searcher import AgendaSearcher, StaysInTheDriver
 from study.engine.watch import HangWatch
 from study.listeners.listener import Listener
 from study.records import Job, RunRecord
 
 RETRIES = 2  # a run whose worker is lost is tried again this often before it counts as failed
+# In the last line of the error: torch on a GPU, Python and NumPy, torch on the CPU, and Ray, which kills workers early.
+_SIGNS = ("OutOfMemoryError", "MemoryError", "DefaultCPUAllocator: can't allocate memory", "running low on memory")
 
 Take = Callable[[RunRecord, bytes], None]
 
@@ -127,3 +132,19 @@ def _discard_checkpoint(trial: Any) -> None:
     if trial.checkpoint:
         with suppress(OSError):  # a storage that is gone keeps its files, and the study its record
             trial.checkpoint.filesystem.delete_dir(trial.checkpoint.path)
+
+
+def out_of_memory(record: RunRecord) -> bool:
+    """Whether a run failed because memory was short."""
+    last = (record.error or "").strip().splitlines()[-1:]
+    return record.status == "failed" and any(sign in line for line in last for sign in _SIGNS)
+
+
+def explained(record: RunRecord) -> RunRecord:
+    """Return the record of a run that was out of memory, alone too, with a last line that says what to do."""
+    batch = record.job.factors.get("batch_size", "?")
+    sentence = (
+        f"out of memory with batch_size = {batch}, with no other run beside it, too: "
+        "lower factors.batch_size, or choose a smaller model."
+    )
+    return record.model_copy(update={"error": f"{(record.error or '').rstrip()}\n{sentence}"})

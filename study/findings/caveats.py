@@ -7,8 +7,8 @@ from study.findings.content import Caveat, DeltaStrip, RunCounts
 from study.findings.evidence import Arm, Evidence
 from study.plan.cells import epochs_factors
 from study.specs.budgets import BUDGETS, Budget
-from study.specs.factors import limits_of
 from study.specs.methods import METHODS
+from study.specs.tasks import entry_of
 from study.stats import Effect
 
 _CONSEQUENCES = {
@@ -43,7 +43,7 @@ def _unfinished(counts: RunCounts) -> Iterable[Caveat]:
 
 
 def _mixed_scores(evidence: Evidence) -> Iterable[Caveat]:
-    names = {cell.task: limits_of(cell.task).metric for cell in evidence.cells}
+    names = {cell.task: entry_of(cell.task).metric for cell in evidence.cells}
     if len(set(names.values())) > 1:
         listed = ", ".join(f"{name} in {task}" for task, name in names.items())
         detail = (

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from study.findings.evidence import Cell
-from study.findings.material import BySeed, Combination, Combine, Material, Measured, Quantity
+from study.findings.quantities import BySeed, Combination, Combine, Material, Measured, Quantity
 from study.records import FactorValue
 from study.specs.spec import Hypothesis, StudySpec
 from study.stats import Effect, columns, estimate, isolated

@@ -9,13 +9,13 @@ from study.findings.across import moderators_of, rules_of, syntheses_of
 from study.findings.caveats import caveats_of
 from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
 from study.findings.evidence import Arm, Cell, Evidence, TunedRun, gather, mean_known, planned_runs, ratio
-from study.findings.hypotheses import evaluate
-from study.findings.literature import literature_of
+from study.findings.hypotheses import evaluate, literature_of
 from study.findings.tuning import importances_of, optimism_of, rho_transfers_of, tuning_curves_of
+from study.garbage import without_collector
 from study.records import LineRecord, RunRecord
-from study.specs.factors import limits_of
 from study.specs.methods import METHODS, epochs_factor_of_baseline, is_baseline, last_of, relative_passes
 from study.specs.spec import Budget, StudySpec
+from study.specs.tasks import entry_of
 from study.stats import (
     Contrast,
     DecayByAveraging,
@@ -27,7 +27,6 @@ from study.stats import (
     judge,
     verdict,
 )
-from study.store.collector import without_collector
 
 PRIMARY_METRIC = "test_score"
 CORNERS = ("SGD", "SWA", "SAM", "WASAM")  # of the 2×2 whose interaction is reported
@@ -90,7 +89,7 @@ def find(
         importances=importances_of(evidence),
         optimism=optimism_of(evidence),
         literature=literature_of(evidence, effects, averaging, lines) if counts.finished else (),
-        score_names={cell.task: limits_of(cell.task).metric for cell in evidence.cells},
+        score_names={cell.task: entry_of(cell.task).metric for cell in evidence.cells},
     )
 
 

@@ -20,19 +20,22 @@ the unit.
 - A barrier can't be negative, so ``+`` asks more of it: its 95 % interval must lie above m.
 
 Source: intervals inside ±m: two one-sided tests at level .05, Schuirmann 1987; above −m: non-inferiority at .05.
+
+**Without claims.** A study that named none is held against the published ones, those of the built-in suite, by the same
+rules. Nothing was predicted for it before its first run, so that agreement is a description and no test.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 from study.findings.combinations import contrast_over_cells, mean_over_cells, over_seeds, slope_over_cells
 from study.findings.content import HypothesisResult, Outcome
 from study.findings.evidence import Evidence, search_of
-from study.findings.material import Material, Measured
-from study.findings.minimizers import minimizers
 from study.findings.quantities import (
+    Material,
+    Measured,
     against_better,
     against_worse,
     barrier_by_seed,
@@ -40,6 +43,7 @@ from study.findings.quantities import (
     difference_by_seed,
     gain_by_seed,
     log_sharpness_ratio,
+    minimizers,
     named,
     parts,
     within_run_gain,
@@ -47,7 +51,7 @@ from study.findings.quantities import (
 from study.plan.cells import cells as planned_cells
 from study.records import LineRecord
 from study.specs.methods import METHODS, epochs_factor_of_baseline
-from study.specs.spec import Hypothesis
+from study.specs.spec import SUITE, Hypothesis, StudySpec, builtin_specs, parse_spec
 from study.stats import Effect, Estimate
 
 SHARPNESS_MARGIN = math.log(1.25)  # a ratio within a quarter is what repeated estimates of curvature differ by
@@ -175,3 +179,41 @@ KINDS: dict[str, Kind] = {
     ),
     "minimizers": Kind(minimizers),
 }
+
+
+@cache
+def published() -> tuple[Hypothesis, ...]:
+    """Return the claims of the built-in suite, in its order."""
+    texts = {name: text for name, text in builtin_specs().items() if name.startswith(f"{SUITE}/")}
+    return tuple(claim for name, text in texts.items() for claim in parse_spec(text, name).hypotheses)
+
+
+def literature_of(
+    evidence: Evidence, effects: tuple[Effect, ...], averaging: tuple[Effect, ...], lines: tuple[LineRecord, ...]
+) -> tuple[HypothesisResult, ...]:
+    """Return the published claims that a finished study can speak of; none where it named claims itself.
+
+    Args:
+        evidence: Of all its runs.
+        effects, averaging, lines: As for `evaluate`.
+    """
+    spec = evidence.spec
+    if spec.hypotheses:
+        return ()
+    varied = {name for effect in effects for name, _ in effect.factors}
+    concerned = tuple(claim for claim in published() if _concerns(claim, spec, varied))
+    asked = replace(evidence, spec=spec.model_copy(update={"hypotheses": concerned}))
+    found: Iterable[HypothesisResult] = evaluate(asked, effects, averaging, lines)
+    return tuple(result for result in found if result.estimate == result.estimate)
+
+
+def _concerns(claim: Hypothesis, spec: StudySpec, varied: set[str]) -> bool:
+    budgets = {"E", "G"} if claim.kind == "budget" else {claim.budget}
+    methods = {claim.method, claim.other} - {"", "baseline"}
+    methods |= {"SWA", "SAM"} if claim.kind in ("worse", "better") else set()
+    return (
+        methods <= {*spec.methods}
+        and budgets <= {*spec.budgets}
+        and (not claim.factor or claim.factor in varied)
+        and (claim.kind not in ("sharpness", "barrier", "minimizers") or spec.probes)
+    )

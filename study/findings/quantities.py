@@ -1,13 +1,64 @@
-"""Quantities: what each kind of hypothesis is about, as one number per seed in one cell."""
+"""Quantities: what each kind of hypothesis is about, as one number per seed in one cell, and what they are made of.
+
+One kind stands for itself: the distance between minimizers can't be set, so it is measured over cells.
+"""
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from study.findings.material import BySeed, Material
+from scipy.stats import t
+
+from study.findings.evidence import Evidence
 from study.records import LineRecord
 from study.specs.methods import METHODS, last_of
 from study.specs.spec import Hypothesis, StudySpec
+from study.stats import Effect, Estimate
+from study.stats.moderators import slope_alone
+
+BySeed = Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What hypotheses are evaluated on; effects by (cell, method, budget), within-run ones by (cell, method)."""
+
+    evidence: Evidence
+    tuned: Mapping[tuple[str, str, str], Effect]
+    averaging: Mapping[tuple[str, str], Effect]
+    lines: Sequence[LineRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """Which cells enter with which weights; ``span`` is what a unit of the estimate is multiplied by to get a gain."""
+
+    weights: Mapping[str, float]
+    span: float = 1.0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a kind measured: the estimate, over which unit and cells, and sentences on it.
+
+    ``missing`` says what keeps it from deciding anything, "" if nothing does.
+    """
+
+    found: Estimate
+    unit: Literal["seeds", "cells"]
+    cells: tuple[str, ...]
+    span: float
+    missing: str
+    note: str = ""
+
+
+Quantity = Callable[[Hypothesis, Material, str], BySeed]
+"""What a kind measures: one number per seed, in the cell that is named."""
+Combine = Callable[[Hypothesis, Material], Combination]
+"""How a kind puts its cells together."""
 
 
 def gain_by_seed(hypothesis: Hypothesis, material: Material, cell: str) -> BySeed:
@@ -124,3 +175,49 @@ def parts(method: str) -> tuple[str, str]:
 def named(hypothesis: Hypothesis, name: str) -> str:
     """Return the method that a name stands for: "baseline" is that of the hypothesis's method."""
     return METHODS[hypothesis.method].baseline if name == "baseline" else name
+
+
+def minimizers(hypothesis: Hypothesis, material: Material) -> Measured:
+    """Return how the gain moves with the distance between the minimizers of train and test loss on the line.
+
+    The distance is in shares of the line. It can't be set, only measured, so the cell is the unit: HC3 on cell means,
+    the distance from every second seed, the gain from the seeds between them.
+    """
+    ends = {hypothesis.method, named(hypothesis, hypothesis.other)}
+    distances, gains, cells = [], [], []
+    for cell in material.evidence.cells:
+        gain = gain_by_seed(hypothesis, material, cell.name)
+        apart = {
+            line.seed: minimizer_distance(line)
+            for line in material.lines
+            if line.cell == cell.name and {line.start, line.end} == ends
+        }
+        seeds = sorted(gain.keys() & apart.keys())
+        if len(seeds) >= 2:
+            cells.append(cell.name)
+            distances.append(statistics.fmean(apart[seed] for seed in seeds[::2]))
+            gains.append(statistics.fmean(gain[seed] for seed in seeds[1::2]))
+    span = max(distances) - min(distances) if len(set(distances)) > 1 else 1.0
+    found = slope_alone(gains, distances)
+    freedom = len(cells) - 2
+    missing = ""
+    if math.isnan(found.slope):
+        missing = f"{len(cells)} cells with lines and gains; four are needed, at distances that differ."
+    estimated = Estimate(
+        len(cells), found.slope, math.nan, found.ci95, _narrowed(found.slope, found.ci95, freedom), found.p
+    )
+    return Measured(estimated, "cells", tuple(cells), span, missing)
+
+
+def minimizer_distance(line: LineRecord) -> float:
+    """Return how far apart the lowest train and the lowest test loss stand on a line, as a share of it."""
+    lowest = [
+        line.alphas[min(range(len(losses)), key=losses.__getitem__)] for losses in (line.train_losses, line.test_losses)
+    ]
+    return abs(lowest[0] - lowest[1])
+
+
+def _narrowed(mean: float, ci95: tuple[float, float], freedom: int) -> tuple[float, float]:
+    """Return the 90 % interval that belongs to a 95 % one."""
+    half = (ci95[1] - mean) * float(t.isf(0.05, freedom) / t.isf(0.025, freedom)) if freedom > 0 else math.nan
+    return mean - half, mean + half

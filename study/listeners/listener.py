@@ -1,6 +1,13 @@
-"""Who wants to know what happens while a study runs: the display, the gauges, the trackers of experiments."""
+"""Who wants to know what happens while a study runs: the display, the gauges, the trackers of experiments.
 
-from study.records import Job, RunRecord
+With what they share: a running tally of how many runs ended how, and a run's name and numbers as trackers want them.
+"""
+
+from collections import Counter
+
+from study.plan.agenda import Agenda
+from study.plan.selection import best_measurement
+from study.records import METRICS, Job, RunRecord
 
 
 class Listener:
@@ -23,3 +30,64 @@ class Listener:
 
     def close(self) -> None:
         """The study ended or was interrupted."""
+
+
+class Tally:
+    """Counts records as they come; the display draws it, the gauges publish it.
+
+    Args:
+        agenda: What is planned; its records are counted from the start.
+
+    Attributes:
+        ended: Runs by status.
+        by_stage: Runs by stage.
+        best: Best validation score of the tune stage by method and cell: optimistic, and not a result.
+    """
+
+    def __init__(self, agenda: Agenda) -> None:
+        self._agenda = agenda
+        self.ended: Counter[str] = Counter()
+        self.by_stage: Counter[str] = Counter()
+        self.best: dict[tuple[str, str], float] = {}
+        for record in agenda.records:
+            self.count(record)
+
+    @property
+    def done(self) -> int:
+        """Runs that have a record."""
+        return self.ended.total()
+
+    @property
+    def planned(self) -> tuple[int, int]:
+        """Runs of the whole study, at least and at most."""
+        return self._agenda.planned
+
+    def count(self, record: RunRecord) -> None:
+        """Take in one record."""
+        self.ended[record.status] += 1
+        self.by_stage[record.job.stage] += 1
+        if record.job.stage != "tune":
+            return
+        for method in self._agenda.search_of(record).methods:
+            found = best_measurement(method, record)
+            if found and found.val_score is not None:
+                key = method, record.job.cell
+                self.best[key] = max(self.best.get(key, found.val_score), found.val_score)
+
+
+def run_name(record: RunRecord) -> str:
+    """Return ``<family>-<stage>-<run_id>``."""
+    return f"{record.job.family.replace(' ', '-')}-{record.job.stage}-{record.run_id}"
+
+
+def scalars(record: RunRecord) -> list[tuple[str, int, float]]:
+    """Return what a run measured as ``(<metric>/<weights>, epoch, value)``, such as ``val_score/swa-0.75``.
+
+    The names are valid for TensorBoard, Weights & Biases and MLflow alike.
+    """
+    return [
+        (f"{metric}/{measurement.weights.replace('@', '-')}", measurement.epoch, value)
+        for measurement in record.measurements
+        for metric in METRICS
+        if (value := getattr(measurement, metric)) is not None
+    ]

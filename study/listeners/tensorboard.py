@@ -12,7 +12,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar, text
 
-from study.listeners.scalars import run_name, scalars
+from study.listeners.listener import run_name, scalars
 from study.records import RunRecord
 
 

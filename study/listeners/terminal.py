@@ -10,8 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from study.listeners.listener import Listener
-from study.listeners.tally import Tally
+from study.listeners.listener import Listener, Tally
 from study.plan.agenda import Agenda
 from study.plan.cells import gradient_evaluations
 from study.records import Job, RunRecord

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study.listeners.listener import Listener
-from study.listeners.scalars import scalars
+from study.listeners.listener import Listener, scalars
 from study.records import Job, RunRecord
 
 

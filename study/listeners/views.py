@@ -14,8 +14,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
-from study.listeners.listener import Listener
-from study.listeners.scalars import run_name
+from study.listeners.listener import Listener, run_name
 from study.plan.agenda import Agenda
 from study.plan.cells import Search
 from study.records import Job, RunRecord

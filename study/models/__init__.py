@@ -1,16 +1,13 @@
-"""Networks by name, initialised from the run's seed: one file a family."""
+"""Networks by name, initialised from the run's seed."""
 
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
-from study.models.norms import NORMS
-from study.models.pyramidnet import pyramidnet
-from study.models.resnet import resnet18, resnet_of_cifar
+from study.models.residual import NORMS, pyramidnet, resnet18, resnet_of_cifar, wide_resnet
 from study.models.small import Shape, conv_net, mlp
 from study.models.torchvision_nets import from_torchvision
-from study.models.wide_resnet import wide_resnet
 from study.records import FactorValue
 from study.specs.model_names import FROM_TORCHVISION, PYRAMIDNET, WIDE_RESNET, form_of
 from study.streams import torch_seed

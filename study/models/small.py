@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from study.models.norms import NORMS
+from study.models.residual import norm
 from study.records import FactorValue
 
 Shape = tuple[int, ...]
@@ -22,10 +22,10 @@ def conv_net(factors: Mapping[str, FactorValue], input_shape: Shape, classes: in
     window, around = ((1, 3), (0, 1)) if of_signals else ((3, 3), (1, 1))
     for base_width, stride in ((16, 1), (32, 2), (64, 2)):
         width = max(4, round(base_width * float(factors["width"]) / 4) * 4)
-        norm = NORMS[str(factors["norm"])](width)
+        normalized = norm(factors, width)
         layers += [
-            nn.Conv2d(channels, width, window, stride, around, bias=isinstance(norm, nn.Identity)),
-            norm,
+            nn.Conv2d(channels, width, window, stride, around, bias=isinstance(normalized, nn.Identity)),
+            normalized,
             nn.ReLU(inplace=True),
         ]
         channels = width

@@ -13,6 +13,7 @@ TUNE_SEED = 0
 _LEAST_PROBE = 100  # gradient evaluations: fewer are not enough to probe three examples
 FIRST_CONFIRM_SEED = 1000  # far from the tune seed: the two stages share no stream
 BATCH = 4  # trials of a batch do not see each other's results, so they can run side by side
+START_DECIMALS = 4  # finer than an epoch of any run; keeps names such as swa@0.6172 short
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,19 @@ class Proposal:
     rho: float
     average_start: float
     weight_decay: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished trial as a search sees it.
+
+    ``value`` is what is maximised, None for a trial that failed; ``pruned_at`` is the epoch at which it was stopped,
+    where ``value`` is what it had reached, and None for one that ran to its end.
+    """
+
+    proposal: Proposal
+    value: float | None
+    pruned_at: int | None = None
 
 
 def cells(spec: StudySpec) -> list[Cell]:

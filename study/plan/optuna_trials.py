@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from study.plan.cells import Proposal, Search
-from study.plan.proposals import START_DECIMALS, Outcome
+from study.plan.cells import START_DECIMALS, Outcome, Proposal, Search
 from study.specs.methods import FAMILIES
 from study.specs.spec import SearchRange, SearchSpace
 from study.streams import torch_seed

@@ -9,29 +9,13 @@ at random and reads its search space from the first run that completes.
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from study.plan.cells import BATCH, Proposal, Search
+from study.plan.cells import BATCH, START_DECIMALS, Outcome, Proposal, Search
 from study.plan.selection import best_measurement
 from study.records import RunRecord
 from study.specs.methods import FAMILIES
 from study.specs.spec import SearchSpace
 from study.streams import torch_seed
-
-START_DECIMALS = 4  # finer than an epoch of any run; keeps names such as swa@0.6172 short
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A finished trial as a search sees it.
-
-    ``value`` is what is maximised, None for a trial that failed; ``pruned_at`` is the epoch at which it was stopped,
-    where ``value`` is what it had reached, and None for one that ran to its end.
-    """
-
-    proposal: Proposal
-    value: float | None
-    pruned_at: int | None = None
 
 
 def needed_outcomes(space: SearchSpace, trial: int) -> int:

@@ -8,8 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from study.records import FactorValue
-from study.specs.factors import TASKS, check_factor, default_factors, is_own_task
 from study.specs.space import Strict
+from study.specs.tasks import TASKS, check_factor, default_factors, is_own_task
 
 MAX_CELLS = 10_000  # of one problem; more can be written in a line, and neither planned nor run
 

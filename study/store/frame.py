@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
+from study.garbage import without_collector
 from study.records import METRICS, FactorValue, RunRecord, configuration_of
-from study.store.collector import without_collector
 
 _RUN_COLUMNS = ("status", "error", "gradient_evaluations", "forward_evaluations", "skipped_steps")
 _TIME_COLUMNS = ("train_s", "evaluate_s", "wall_s")

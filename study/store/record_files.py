@@ -2,25 +2,27 @@
 
 They are the truth of the folder; ``runs.parquet``, ``findings.json``, ``optuna.db`` and the report are views that are
 rebuilt from them. The driver alone writes them, each through a temporary file and a rename, so a reader never meets
-half of one.
+half of one. Records of older versions are brought to the present one as they are read, a step a version.
 """
 
 import gc
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from study.files import write_atomically
-from study.records import LineRecord, PlaneRecord, RunRecord
-from study.store.collector import without_collector
-from study.store.migrations import RECORD_VERSION, migrated
+from study.garbage import without_collector
+from study.records import RECORD_VERSION, LineRecord, PlaneRecord, RunRecord
 from study.store.record_cache import Stamp, read_cache, stamp_of, write_cache
 
 _NOT_WORTH_CACHING = 1000  # files that are read in less than half a second
 _MANY = 10_000
+
+Content = dict[str, Any]
 
 
 class RecordError(ValueError):
@@ -139,3 +141,35 @@ def _read_surveys(folder: Path, kind: type[_Survey]) -> tuple[_Survey, ...]:
                 f"{path} can't be read: {_reason(error)}; move the file away and resume, and it is measured again."
             ) from error
     return tuple(found)
+
+
+def migrated(content: object) -> Content | None:
+    """Return a record's plain content in the present version; None if it is no older record.
+
+    Raises:
+        ValueError: the record comes from a newer version of this program.
+    """
+    if not isinstance(content, dict):
+        return None
+    version = content.get("schema_version")
+    if type(version) is not int or not 1 <= version <= RECORD_VERSION:
+        if type(version) is int and version > RECORD_VERSION:
+            raise ValueError(f"it has version {version}; this program reads up to {RECORD_VERSION}: update the program")
+        return None
+    if version == RECORD_VERSION:
+        return None
+    for step in range(version, RECORD_VERSION):
+        content = _STEPS[step](content)
+    return content
+
+
+def _scores_for_accuracies(content: Content) -> Content:
+    """Version 2 calls a task's metric its score, because not every task is a classification."""
+    measurements = [
+        {name.replace("_accuracy", "_score"): value for name, value in measurement.items()}
+        for measurement in content.get("measurements", ())
+    ]
+    return content | {"schema_version": 2, "measurements": measurements}
+
+
+_STEPS: dict[int, Callable[[Content], Content]] = {1: _scores_for_accuracies}

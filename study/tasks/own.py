@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from study.data.errors import TaskError
+from study.data.pool import TaskError
 from study.records import FactorValue
 from study.streams import torch_seed
 from study.tasks.examples import examples_of

@@ -1,16 +1,17 @@
-"""The split of a pool that a seed draws, and the task that is made of it."""
+"""What a seed makes of arrays that fit into memory: the split that it draws, and the task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from study.data.pool import Inputs, Labels, Pool
+from study.data.tables import Table
 from study.models import build_model
 from study.records import FactorValue
 from study.specs.factors import factor_of
 from study.streams import stream
 from study.tasks.augment import augmented
-from study.tasks.task import Augment, Task, classification
+from study.tasks.task import Augment, Task, classification, regression
 
 _LEAST_VALIDATION = 1000
 
@@ -28,7 +29,7 @@ class Split:
 def pool_task(pool: Pool, factors: Mapping[str, FactorValue], seed: int) -> Task:
     """Return the task of one seed: its split of the pool, its noise, its initial weights."""
     split = draw_split(pool, factors, seed)
-    strength = float(factors["augmentation"])
+    strength = float(factors.get("augmentation", 0))  # rows of tables have none
     augment: Augment | None = partial(augmented, strength) if strength else None
     return classification(
         build_model(factors, pool.inputs.shape[1:], pool.classes, seed),
@@ -72,3 +73,17 @@ def with_noise(labels: Labels, share: float, classes: int, seed: int) -> Labels:
     noisy = labels.copy()
     noisy[hit] = (labels[hit] + rng.integers(1, classes, size=len(hit))) % classes
     return noisy
+
+
+def table_task(table: Table, factors: Mapping[str, FactorValue], seed: int) -> Task:
+    """Return one seed's regression of a table: its split and its initial weights."""
+    order = stream(seed, "split").permutation(len(table.targets))
+    val, rest = order[: table.validation_size], order[table.validation_size :]
+    train = rest[: int(factors["train_size"])]
+    return regression(
+        build_model(factors, table.inputs.shape[1:], 1, seed),
+        (table.inputs[train], table.targets[train]),
+        (table.inputs[val], table.targets[val]),
+        table.open_test,
+        variance=1.0,
+    )

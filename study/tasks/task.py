@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.data.errors import TaskError, check_unsealed
+from study.data.pool import TaskError, check_unsealed
 from study.tasks.examples import Data, Examples, examples_of
 
 Loss = Callable[[Any, Tensor], Tensor]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from study.data.errors import TaskError
+from study.data.pool import TaskError
 from study.plan.cells import (
     FIRST_CONFIRM_SEED,
     TUNE_SEED,
@@ -21,8 +21,8 @@ from study.plan.cells import (
     tune_job,
 )
 from study.plan.proposals import propose
-from study.specs.factors import is_own_task
 from study.specs.spec import StudySpec
+from study.specs.tasks import is_own_task
 from study.tasks.adapted import numbered
 from study.tasks.examples import Examples, ExamplesError, examples_of, leaves
 from study.tasks.own import build_own_task

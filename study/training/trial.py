@@ -27,8 +27,7 @@ from study.tasks.examples import Examples, examples_of
 from study.tasks.task import Guess
 from study.training.building import adapted, build_averages, build_optimizer
 from study.training.checkpoint import read_checkpoint, write_checkpoint
-from study.training.measure import EVALUATION_BATCH, DivergedError, measure, probe
-from study.training.meter import Meter
+from study.training.measure import EVALUATION_BATCH, DivergedError, Meter, measure, probe
 from study.training.tracebacks import user_traceback
 from study.training.train import Draws, Recipe, train
 from wasam_core import Cost, recalibrate_batchnorm

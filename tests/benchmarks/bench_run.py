@@ -28,7 +28,7 @@ from study.data import TaskError, load_data
 from study.engine.allocator import keep_freed_memory
 from study.plan.cells import steps_per_epoch
 from study.records import FactorValue, Job
-from study.specs.factors import default_factors
+from study.specs.tasks import default_factors
 from study.tasks import build_task
 from study.tasks.examples import examples_of
 from study.training import trial

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from study.data import Pool, load_data
 from study.records import Job, RunRecord
-from study.specs.factors import default_factors
 from study.specs.methods import FAMILIES
+from study.specs.tasks import default_factors
 from study.training.checkpoint import CHECKPOINT_VERSION, CheckpointError, read_checkpoint, write_checkpoint
 from study.training.trial import Run
 

@@ -13,7 +13,6 @@ from study.driver.suite import claim_specs
 from study.plan.agenda import Agenda
 from study.plan.cells import cells, epochs_factors, searches
 from study.records import Job, Measurement, RunRecord
-from study.specs.factors import default_factors
 from study.specs.methods import epochs_factor_of_baseline
 from study.specs.problems import Problem, cell_factors
 from study.specs.spec import (
@@ -24,6 +23,7 @@ from study.specs.spec import (
     json_schema,
     parse_spec,
 )
+from study.specs.tasks import default_factors
 from study.store.folder import ResultsError, frozen_spec, records_of
 from study.store.record_files import write_record
 

@@ -15,8 +15,8 @@ from study.findings.evidence import gather
 from study.plan.agenda import Agenda
 from study.plan.cells import cells
 from study.records import Job, RunRecord
-from study.specs.factors import TASKS, default_factors
 from study.specs.spec import load_spec
+from study.specs.tasks import TASKS, default_factors
 from study.tasks import Task, build_task
 from study.tasks.examples import examples_of
 from study.tasks.graphs import GIN

@@ -12,7 +12,6 @@ import pytest
 import yaml
 from engine_room import Diary, Jobs, faulty_job
 
-from study.engine.memory import explained, out_of_memory
 from study.engine.slots import EngineError, Slots
 from study.records import RunRecord
 
@@ -40,11 +39,15 @@ def failed(error: str) -> RunRecord:
     ],
 )
 def test_out_of_memory_is_told_by_the_last_line(last_line: str, expected: bool) -> None:
+    from study.engine.recorder import out_of_memory  # noqa: PLC0415
+
     assert out_of_memory(failed(f"Traceback (most recent call last):\n  raise MemoryError\n{last_line}\n")) is expected
 
 
 def test_torchs_own_out_of_memory_is_known() -> None:
     import torch  # noqa: PLC0415
+
+    from study.engine.recorder import out_of_memory  # noqa: PLC0415
 
     with pytest.raises(RuntimeError, match="allocate") as caught:
         torch.empty(2**45)
@@ -52,6 +55,8 @@ def test_torchs_own_out_of_memory_is_known() -> None:
 
 
 def test_the_message_names_the_batch_size_and_keeps_the_traceback() -> None:
+    from study.engine.recorder import explained  # noqa: PLC0415
+
     error = explained(failed("Traceback\nMemoryError")).error or ""
     assert error.startswith("Traceback\nMemoryError\n")
     assert "batch_size = 32" in error.splitlines()[-1]
@@ -210,7 +215,7 @@ class Controller:
 
 
 def test_actors_without_work_are_kept_unless_a_run_goes_alone() -> None:
-    from study.engine.keep import KeepsActors  # noqa: PLC0415
+    from study.engine.searcher import KeepsActors  # noqa: PLC0415
 
     together, alone = (
         SimpleNamespace(config={"alone": number}, placement_group_factory=request)

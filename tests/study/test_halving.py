@@ -31,10 +31,10 @@ from study.plan.halving import stopped, with_rungs
 from study.plan.proposals import needed_outcomes
 from study.plan.selection import best_measurement, select
 from study.records import Job, Measurement, RunRecord
-from study.specs.factors import default_factors
 from study.specs.methods import METHODS
 from study.specs.space import REDUCTION, SearchSpace
 from study.specs.spec import SpecError, StudySpec, builtin_specs, extends, parse_spec
+from study.specs.tasks import default_factors
 from study.store.frame import frame_of
 from study.training.estimate import sizes
 from study.training.trial import run

@@ -14,9 +14,7 @@ from synthetic import failed_run, planned_runs, synthetic_lines, synthetic_study
 from study.findings import Findings, HypothesisResult, find
 from study.findings.evidence import Cell, Evidence
 from study.findings.hypotheses import KINDS, decide
-from study.findings.material import Material
-from study.findings.minimizers import minimizer_distance
-from study.findings.quantities import barrier, parts
+from study.findings.quantities import Material, barrier, minimizer_distance, parts
 from study.records import LineRecord, RunRecord
 from study.specs.spec import Hypothesis, StudySpec
 from study.stats import Contrast, Effect, Estimate, compare, estimate, robust_slopes

@@ -10,9 +10,9 @@ from study.models import NORMS, build_model
 from study.plan.agenda import Agenda
 from study.plan.cells import gradient_evaluations
 from study.records import Job
-from study.specs.factors import default_factors
 from study.specs.methods import FAMILIES, METHODS, epochs_factor_of_baseline
 from study.specs.spec import StudySpec, parse_spec
+from study.specs.tasks import default_factors
 from study.tasks.augment import augmented
 from study.training.trial import run
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from study.models import MODELS, build_model
-from study.specs.factors import FACTORS, TASKS, check_factor, default_factors
+from study.specs.factors import FACTORS
 from study.specs.model_names import IMAGE_MODELS, form_of
+from study.specs.tasks import TASKS, check_factor, default_factors
 from study.streams import torch_seed
 
 FACTORS_OF = {"width": 1.0, "norm": "batch"}

@@ -15,13 +15,13 @@ from torch import nn
 
 from study import new
 from study.data import TaskError
-from study.listeners.tally import Tally
+from study.listeners.listener import Tally
 from study.listeners.terminal import Display
 from study.plan.agenda import Agenda
 from study.records import Job, RunRecord
 from study.run import main
-from study.specs.factors import default_factors
 from study.specs.spec import StudySpec, parse_spec
+from study.specs.tasks import default_factors
 from study.tasks import build_task
 from study.tasks.adapted import Adapted, numbered
 from study.tasks.examples import examples_of

@@ -12,13 +12,14 @@ from study.plan.agenda import Agenda
 from study.plan.cells import (
     FIRST_CONFIRM_SEED,
     TUNE_SEED,
+    Outcome,
     cells,
     gradient_evaluations,
     searches,
     sizes,
     tune_job,
 )
-from study.plan.proposals import Outcome, needed_outcomes, propose, qmc_design
+from study.plan.proposals import needed_outcomes, propose, qmc_design
 from study.records import Job, Measurement, RunRecord
 from study.specs.methods import METHODS
 from study.specs.spec import StudySpec, load_spec, parse_spec

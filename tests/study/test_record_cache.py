@@ -13,8 +13,7 @@ from synthetic import failed_run, renamed, synthetic_study, write_results
 
 from study.records import Measurement, RunRecord
 from study.store import record_cache, record_files
-from study.store.columns import packed, unpacked
-from study.store.record_cache import CACHE
+from study.store.record_cache import CACHE, packed, unpacked
 from study.store.record_files import read_records, record_path, write_record
 
 _METRIC = st.none() | st.floats(allow_nan=False, allow_infinity=False)

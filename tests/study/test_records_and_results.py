@@ -15,7 +15,7 @@ from study.driver.opening import opened
 from study.files import write_atomically
 from study.findings import find
 from study.plan.agenda import Agenda
-from study.records import METRICS, Configuration, Job, RunRecord, configuration_of
+from study.records import METRICS, RECORD_VERSION, Configuration, Job, RunRecord, configuration_of
 from study.specs.spec import StudySpec, load_spec
 from study.store.folder import (
     ResultsError,
@@ -29,7 +29,6 @@ from study.store.folder import (
 )
 from study.store.frame import frame_of
 from study.store.lock import hold
-from study.store.migrations import RECORD_VERSION
 from study.store.record_files import RecordError, read_records, write_record
 from study.store.results import load, write_views
 

@@ -7,8 +7,9 @@ import torch
 from torch.optim import lr_scheduler as torchs
 from torch.optim.swa_utils import SWALR
 
-from study.specs.factors import FACTORS, default_factors, factor_of
+from study.specs.factors import FACTORS, factor_of
 from study.specs.schedules import SCHEDULES, schedule_of
+from study.specs.tasks import default_factors
 
 STEPS = 200  # every share below is a whole number of steps
 Scheduler = Callable[[torch.optim.SGD], torchs.LRScheduler]

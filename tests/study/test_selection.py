@@ -6,8 +6,8 @@ import pytest
 
 from study.plan.selection import Selection, best_measurement, select
 from study.records import Job, Measurement, RunRecord
-from study.specs.factors import default_factors
 from study.specs.spec import SearchSpace
+from study.specs.tasks import default_factors
 
 SPACE = SearchSpace(trials=4)
 EPOCHS = 20

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.specs.factors import FACTORS, OF_SOME_TASKS, OPTIONAL, TASKS, default_factors
+from study.specs.factors import FACTORS, OF_SOME_TASKS, OPTIONAL
 from study.specs.spec import SearchRange, SpecError, builtin_specs, load_spec, parse_spec
+from study.specs.tasks import TASKS, check_factor, default_factors
 
 GOOD = """
 name = "mine"
@@ -129,4 +130,4 @@ def test_every_task_has_a_default_for_every_factor() -> None:
             without.add("train_size")  # how many images a folder holds is known to its owner alone
         assert list(default_factors(task)) == [name for name in FACTORS if name not in without]
         for name, value in default_factors(task).items():
-            FACTORS[name].check(name, value, task)
+            check_factor(name, value, task)

@@ -1,19 +1,28 @@
 """Random streams keep to themselves, splits pair methods, and the test part is sealed."""
 
+import itertools
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.stats import ttest_ind
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
-from study.data import SOURCES, Pool, SealedTestError, load_data
+from study.data import Pool, SealedTestError, load_data
+from study.data.image_sets import IMAGE_SETS, Images
 from study.data.mnist1d import make_signals
 from study.models import MODELS
-from study.specs.factors import TASKS, default_factors
+from study.specs.tasks import TASKS, default_factors
 from study.streams import stream, torch_seed
-from study.tasks import BUILDERS, draw_split
+from study.tasks import build_task, draw_split
+from study.tasks.examples import examples_of
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +63,41 @@ def test_the_digits_are_scikit_learns(digits: Pool) -> None:
     )
 
 
-def test_every_source_has_a_builder_and_an_entry_in_the_task_table() -> None:
-    assert SOURCES.keys() == BUILDERS.keys() == TASKS.keys()
+@pytest.mark.parametrize("name", TASKS)
+def test_what_an_entry_names_is_there(name: str) -> None:
+    entry = TASKS[name]
+    assert all(callable(resolve_name(named)) for named in (entry.load, entry.build, entry.find) if named)
+    assert entry.load
+    assert entry.build
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_is_built_from_its_entry(name: str, tmp_path: Path) -> None:
+    entry = TASKS[name]
+    data = images_of(name, tmp_path) if entry.find else load_data(name)
+    small = {"train_size": 20, "width": 0.25} | ({"model": "conv"} if entry.find else {})
+    small |= {"image_size": 8} if "image_size" in entry.defaults else {}
+    task = build_task(name, data, default_factors(name) | small, seed=0)
+    assert len(examples_of(task.train, "train")) == 20
+    assert task.metric.name == entry.metric
+    inputs, targets = next(examples_of(task.val, "val").batches(4))
+    outputs = task.model(*inputs) if isinstance(inputs, tuple) else task.model(inputs)
+    assert torch.isfinite(task.loss(outputs, targets))
+
+
+def images_of(name: str, folder: Path) -> Any:
+    """Return a few images as a task's data; what is found and read is tested in `test_vision`."""
+    rng = np.random.default_rng(0)
+    if name in IMAGE_SETS:
+        found = IMAGE_SETS[name]
+        pixels = rng.integers(256, size=(40, len(found.look.mean), 8, 8)).astype(np.uint8)
+        labels = rng.integers(found.classes, size=40)
+        return Images(Pool(pixels, labels, 10, found.classes, (pixels, labels)), found.look)
+    for part, label, index in itertools.product(("train", "test"), ("cat", "dog"), range(15)):
+        path = folder / part / label / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(256, size=(9, 9, 3)).astype(np.uint8)).save(path)
+    return load_data(name, folder)
 
 
 def test_development_and_test_are_disjoint(digits: Pool) -> None:

@@ -8,9 +8,7 @@ from synthetic import synthetic_study
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from study.listeners.listener import Listener
-from study.listeners.scalars import scalars
-from study.listeners.tally import Tally
+from study.listeners.listener import Listener, Tally, scalars
 from study.listeners.tensorboard import TensorBoardLog
 from study.listeners.trackers import Careful, TrackerError, open_trackers
 from study.plan.agenda import Agenda

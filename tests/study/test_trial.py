@@ -13,8 +13,8 @@ from study.data import Pool, SealedTestError, load_data
 from study.models import build_model
 from study.plan.agenda import Agenda
 from study.records import Job, Measurement
-from study.specs.factors import default_factors
 from study.specs.spec import load_spec
+from study.specs.tasks import default_factors
 from study.streams import stream
 from study.tasks import draw_split, pool_task
 from study.training.measure import evaluate

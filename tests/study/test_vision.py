@@ -12,18 +12,17 @@ from PIL import Image
 from scipy.io import savemat
 from torch.nn import functional
 
-from study.data import SOURCES, Pool, TaskError, load_data
+from study.data import Pool, TaskError, load_data
 from study.data.folders import DATA, DOWNLOAD, data_folders
 from study.data.image_sets import IMAGE_SETS, Images, Look
 from study.driver.opening import find_data
 from study.records import Job
 from study.run import main
-from study.specs.factors import TASKS, default_factors
 from study.specs.spec import SpecError, load_spec, parse_spec
+from study.specs.tasks import TASKS, default_factors
 from study.tasks import build_task, pool_task
 from study.tasks.examples import examples_of
-from study.tasks.vision import Standardized, image_task
-from study.tasks.vision_folder import Files
+from study.tasks.vision import Files, Standardized, image_task
 from study.training.measure import evaluate
 from study.training.trial import run
 
@@ -212,7 +211,6 @@ def test_every_image_task_has_its_limits() -> None:
     for name, image_set in IMAGE_SETS.items():
         assert TASKS[name].classes == image_set.classes
         assert TASKS[name].defaults["train_size"] == TASKS[name].max_train_size
-        assert name in SOURCES
     with pytest.raises(SpecError, match="train_size is missing"):
         parse_spec(load_spec("smoke")[1].replace('"digits"', '"image-folder"').replace("factors.train_size", "#"), "a")
 

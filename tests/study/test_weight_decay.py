@@ -12,8 +12,8 @@ from synthetic import planned_runs, spec_text, synthetic_study
 from study.findings import find
 from study.listeners.optuna_store import OptunaStore
 from study.plan.agenda import Agenda
-from study.plan.cells import confirm_jobs, searches
-from study.plan.proposals import Outcome, propose, qmc_design
+from study.plan.cells import Outcome, confirm_jobs, searches
+from study.plan.proposals import propose, qmc_design
 from study.specs.space import SearchRange, SearchSpace
 from study.specs.spec import (
     SpecError,

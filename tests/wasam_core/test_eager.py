@@ -52,7 +52,7 @@ def test_training_imports_nothing_of_torch_compile(name: str) -> None:
 def test_steps_are_the_same_with_and_without_torchs_wrapper(toys, base, options, monkeypatch):
     ends = []
     for eager in (True, False):
-        monkeypatch.setattr("wasam_core.base_step.nothing_compiles", lambda eager=eager: eager)
+        monkeypatch.setattr("wasam_core.bare_torch.nothing_compiles", lambda eager=eager: eager)
         torch.manual_seed(0)  # dropout
         model = toys.net()
         kind = type(base.__name__, (Eager, base), {}) if eager else base
@@ -74,7 +74,7 @@ def test_a_step_that_somebody_else_has_wrapped_is_called_as_it_is(toys, monkeypa
             calls.append(self)
             return super().step(closure)
 
-    monkeypatch.setattr("wasam_core.base_step.nothing_compiles", lambda: True)
+    monkeypatch.setattr("wasam_core.bare_torch.nothing_compiles", lambda: True)
     model = toys.net()
     optimizer = WASAM(model.parameters(), Logged, lr=0.1)
     optimizer.step(toys.closure(model, toys.batches(1)[0]))

@@ -12,9 +12,8 @@ from torch.func import functional_call, hessian
 
 from wasam_core import Cost, WeightAverages, recalibrate_batchnorm
 from wasam_core.probes.curvature import Hessian, hutchinson_trace, hutchpp_trace, top_eigenvalues
-from wasam_core.probes.effort import plan_effort
 from wasam_core.probes.rises import average_case_rise, worst_case_rise
-from wasam_core.probes.sharpness import measure_sharpness
+from wasam_core.probes.sharpness import measure_sharpness, plan_effort
 from wasam_core.probes.surface import LossSurface
 
 # The references use torch.func.jvp, whose first call loads decompositions that torch itself scripts.

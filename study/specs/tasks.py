@@ -1,0 +1,188 @@
+"""Tasks by name: one entry says all of a task, from its limits to what loads its data and what builds it.
+
+Plain data without torch. A name such as ``my_package.my_module:build`` is a user's own task.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from study.records import FactorValue
+from study.specs.factors import DEFAULTS, FACTORS, OF_SOME_TASKS, OF_TRAINING, OPTIONAL
+from study.specs.model_names import IMAGE_MODELS, form_of
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEntry:
+    """All there is to say of a task.
+
+    What loads, finds and builds is named (``module:function``) and imported when it is called, so that the table is
+    read in an instant.
+
+    Attributes:
+        description: One line for people.
+        models: Names, or forms of names (see `study.specs.model_names`), that its factor ``model`` may take; empty:
+            any.
+        max_train_size: Training examples that there are; without a default for it, a spec has to give train_size.
+        classes: Of a classification or of a vocabulary; 0 for a regression, or where the data decide.
+        load: From nothing, or the task's name and the folder of downloaded data (None: the usual places) where it has
+            a ``find``, to whatever ``build`` needs; without torch. Empty for a user's own, which loads its data itself.
+        build: From what ``load`` returned, a cell's factors and a seed to a `study.tasks.Task`. Empty for a user's own,
+            which `study.tasks.own` builds.
+        defaults: Values of its own, over the common ones.
+        without: Factors that mean nothing to it; they stand in none of its cells.
+        metric: What its score is called.
+        find: Makes sure that the data are there, without reading them, from the same as ``load``; empty if they come
+            with the study.
+    """
+
+    description: str
+    models: tuple[str, ...]
+    max_train_size: int
+    classes: int
+    load: str
+    build: str
+    defaults: dict[str, FactorValue] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+    metric: str = "accuracy"
+    find: str = ""
+
+
+_OF_CIFAR: dict[str, FactorValue] = {"batch_size": 128, "ascent_batch": 32}
+
+TASKS: dict[str, TaskEntry] = {
+    "digits": TaskEntry(
+        "scikit-learn's 1,797 real 8×8 images of handwritten digits", ("conv", "mlp"), 1000, 10,
+        "study.data.digits:load_digits_pool", "study.tasks.pool:pool_task",
+        {"model": "conv", "train_size": 1000, "epochs": 20},
+    ),
+    "mnist1d": TaskEntry(
+        "MNIST-1D: 40-point signals, ten classes, made from the published recipe", ("conv", "mlp"), 4000, 10,
+        "study.data.mnist1d:make_mnist1d_pool", "study.tasks.pool:pool_task",
+        {"model": "conv", "train_size": 4000, "epochs": 30},
+    ),
+    "mnist": TaskEntry(
+        "MNIST: 70,000 grey 28×28 images of handwritten digits", IMAGE_MODELS, 54_000, 10,
+        "study.data.image_sets:load_images", "study.tasks.vision:image_task",
+        {"model": "conv", "train_size": 54_000, "epochs": 10, "transforms": "none"},
+        find="study.data.image_sets:find_images",
+    ),
+    "fashion": TaskEntry(
+        "Fashion-MNIST: 70,000 grey 28×28 images of clothing", IMAGE_MODELS, 54_000, 10,
+        "study.data.image_sets:load_images", "study.tasks.vision:image_task",
+        {"model": "conv", "train_size": 54_000, "epochs": 10, "transforms": "none"},
+        find="study.data.image_sets:find_images",
+    ),
+    "svhn": TaskEntry(
+        "SVHN: 99,289 colour 32×32 images of house numbers (without the extra part)", IMAGE_MODELS, 65_931, 10,
+        "study.data.image_sets:load_images", "study.tasks.vision:image_task",
+        {"model": "resnet18", "train_size": 65_931, "epochs": 100, "transforms": "none", **_OF_CIFAR},
+        find="study.data.image_sets:find_images",
+    ),
+    "cifar10": TaskEntry(
+        "CIFAR-10: 60,000 colour 32×32 images of ten classes", IMAGE_MODELS, 45_000, 10,
+        "study.data.image_sets:load_images", "study.tasks.vision:image_task",
+        {"model": "resnet18", "train_size": 45_000, "epochs": 200, "transforms": "crop-flip", **_OF_CIFAR},
+        find="study.data.image_sets:find_images",
+    ),
+    "cifar100": TaskEntry(
+        "CIFAR-100: 60,000 colour 32×32 images of a hundred classes", IMAGE_MODELS, 45_000, 100,
+        "study.data.image_sets:load_images", "study.tasks.vision:image_task",
+        {"model": "resnet18", "train_size": 45_000, "epochs": 200, "transforms": "crop-flip", **_OF_CIFAR},
+        find="study.data.image_sets:find_images",
+    ),
+    "image-folder": TaskEntry(
+        "your own images, as in ImageNet: train/CLASS/*.jpg, test/CLASS/*.jpg, and val/ if you like",
+        IMAGE_MODELS, 10**12, 0,
+        "study.data.image_folder:list_folder", "study.tasks.vision:folder_task",
+        {"model": "torchvision/resnet50", "epochs": 90, "batch_size": 256, "ascent_batch": 32, "weight_decay": 1e-4,
+         "transforms": "crop-flip", "image_size": 224},
+        find="study.data.image_folder:find_folder",
+    ),
+    "breast_cancer": TaskEntry(
+        "scikit-learn's 569 tumours, 30 measures each, malignant or benign", ("mlp",), 300, 2,
+        "study.data.tables:load_breast_cancer_pool", "study.tasks.pool:pool_task",
+        {"model": "mlp", "train_size": 300, "epochs": 40, "batch_size": 25, "ascent_batch": 5},
+        without=("augmentation", "norm"),
+    ),
+    "wine": TaskEntry(
+        "scikit-learn's 178 wines, 13 measures each, of three growers", ("mlp",), 80, 3,
+        "study.data.tables:load_wine_pool", "study.tasks.pool:pool_task",
+        {"model": "mlp", "train_size": 80, "epochs": 60, "batch_size": 20, "ascent_batch": 5},
+        without=("augmentation", "norm"),
+    ),
+    "diabetes": TaskEntry(
+        "scikit-learn's 442 patients, ten measures each, and the progress of their disease", ("mlp",), 220, 0,
+        "study.data.tables:load_diabetes_table", "study.tasks.pool:table_task",
+        {"model": "mlp", "train_size": 220, "epochs": 40, "batch_size": 20, "ascent_batch": 5},
+        without=("label_noise", "augmentation", "norm", "label_smoothing"), metric="R²",
+    ),
+    "characters": TaskEntry(
+        "the next character of Python's own help topics, in windows of 32", ("transformer",), 10_000, 97,
+        "study.data.corpus:load_corpus", "study.tasks.text:text_task",
+        {"model": "transformer", "train_size": 2000, "epochs": 8, "batch_size": 20, "ascent_batch": 5},
+        without=("label_noise", "augmentation", "norm", "label_smoothing"), metric="token accuracy",
+    ),
+    "communities": TaskEntry(
+        "the communities of the nodes of random graphs (stochastic block model)", ("gin",), 800, 4,
+        "study.data.communities:make_graphs", "study.tasks.graphs:graph_task",
+        {"model": "gin", "train_size": 400, "epochs": 20, "batch_size": 20, "ascent_batch": 5},
+        without=("augmentation", "norm", "label_smoothing"), metric="node accuracy",
+    ),
+}  # fmt: skip
+
+_OWN_TASK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+_OWN_FACTOR = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_OWN_ENTRY = TaskEntry(
+    "a task of your own", (), 10**12, 0, "", "", {"epochs": 20},
+    without=tuple(name for name in FACTORS if name not in (*OF_TRAINING, *OPTIONAL)), metric="score",
+)  # fmt: skip
+
+
+def is_own_task(task: str) -> bool:
+    """Tell whether a task's name is that of a user's own: ``my_package.my_module:build``."""
+    return _OWN_TASK.fullmatch(task) is not None
+
+
+def entry_of(task: str) -> TaskEntry:
+    """Return the entry of a task, built in or a user's own."""
+    return _OWN_ENTRY if is_own_task(task) else TASKS[task]
+
+
+def default_factors(task: str) -> dict[str, FactorValue]:
+    """Return a value for every factor that a cell of the task always has: its own defaults over the common ones.
+
+    A user's own task has those of the training only; its ``train_size`` must come from the spec.
+    """
+    entry = entry_of(task)
+    merged = DEFAULTS | entry.defaults
+    return {name: merged[name] for name in FACTORS if name in merged and name not in entry.without}
+
+
+def check_factor(name: str, value: FactorValue, task: str) -> None:
+    """Check one value of one factor of a task.
+
+    Raises:
+        ValueError: with what was given and what is allowed.
+    """
+    if name in FACTORS and not (is_own_task(task) and name in entry_of(task).without):
+        FACTORS[name].check(name, value)
+        _check_for(task, name, value)
+    elif not is_own_task(task):
+        raise ValueError(f"factors.{name} was given; available are {', '.join(FACTORS)}")
+    elif not _OWN_FACTOR.fullmatch(name):
+        raise ValueError(
+            f"factors.{name} was given; a factor of your own has lower-case letters, digits and _, at most 40"
+        )
+
+
+def _check_for(task: str, name: str, value: FactorValue) -> None:
+    entry = entry_of(task)
+    if name in entry.without or (name in OF_SOME_TASKS and name not in entry.defaults):
+        raise ValueError(f"factors.{name} was given; task {task!r} has no such factor")
+    if name == "model" and entry.models and form_of(str(value), entry.models) is None:
+        raise ValueError(f"factors.model = {value!r} was given; task {task!r} has {', '.join(entry.models)}")
+    if name == "train_size" and value > entry.max_train_size:  # type: ignore[operator]  # an int by now
+        raise ValueError(
+            f"factors.train_size = {value} was given; task {task!r} has at most {entry.max_train_size} "
+            "training examples"
+        )
