@@ -1,4 +1,4 @@
-"""No verdict before its time: what an unfinished study can't say yet.
+"""Comparisons: which stand for two budgets, and no verdict before its time.
 
 A comparison is pending until every confirm run that it rests on has ended. The runs' number is fixed before the first
 one, and a verdict that is read while they come in would be one of several looks at growing data.
@@ -6,22 +6,47 @@ one, and a verdict that is read while they come in would be one of several looks
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import pandas as pd
 
+from dashboards.cells import short_budget
 from study.findings import Findings, MethodSummary
-from study.plan.selection import Selection
-from study.specs.methods import METHODS, epochs_factor_of_baseline
+from study.records import configuration_of
+from study.specs.methods import epochs_factor_of_baseline
 from study.stats import Effect
 from study.stats.effects import Verdict
 
 NOT_YET = cast(Verdict, "not yet")  # the report's own word: no finding ever holds it
 Comparison = tuple[str, str, str, str]  # (kind, cell, method, budget)
 _LISTS = ("helps", "helps_if_free", "hurts", "null")
-_CONFIGURATION = ["cell", "family", "epochs_factor", "learning_rate", "rho", "average_start"]
 _ABOUT_VERDICTS = ("verdict depends on budget", "verdict depends on delta")
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """An effect and the budgets it stands for, the primary one first."""
+
+    effect: Effect
+    budgets: tuple[str, ...]
+
+    @property
+    def budget_words(self) -> str:
+        """Say the budgets after "at equal": ``epochs``, or both where they coincide."""
+        return " and ".join(short_budget(budget) for budget in self.budgets)
+
+
+def distinct(effects: Iterable[Effect], primary_budget: str) -> tuple[Distinct, ...]:
+    """Merge effects of one cell and method whose gains and verdicts are equal; keeps their order otherwise."""
+    found: dict[tuple[object, ...], Distinct] = {}
+    for effect in sorted(effects, key=lambda effect: effect.budget != primary_budget):
+        key = (effect.cell, effect.method, effect.differences, effect.planned, effect.verdict)
+        if key in found:
+            found[key] = Distinct(found[key].effect, (*found[key].budgets, effect.budget))
+        else:
+            found[key] = Distinct(effect, (effect.budget,))
+    return tuple(found.values())
 
 
 def comparison_of(effect: Effect) -> Comparison:
@@ -40,21 +65,15 @@ def pending_in(findings: Findings, frame: pd.DataFrame) -> frozenset[Comparison]
         arms = [chosen.get((effect.cell, effect.method, 1.0))]
         if effect.kind == "tuned":
             arms.append(chosen.get((effect.cell, effect.baseline, _baseline_factor(findings, effect))))
-        return any(arm is None or ended[_configuration(arm)] < effect.planned for arm in arms)
+        return any(arm is None or ended[configuration_of(arm).id] < effect.planned for arm in arms)
 
     effects = (*findings.effects, *findings.averaging, *findings.descriptive)
     return frozenset(comparison_of(effect) for effect in effects if waits(effect))
 
 
-def _runs_by_configuration(frame: pd.DataFrame) -> Counter[tuple[object, ...]]:
+def _runs_by_configuration(frame: pd.DataFrame) -> Counter[str]:
     """Count the confirm runs that have ended, however, by configuration."""
-    confirm = frame[frame["stage"] == "confirm"].drop_duplicates("run_id")
-    return Counter(confirm[_CONFIGURATION].itertuples(index=False, name=None))
-
-
-def _configuration(chosen: Selection) -> tuple[object, ...]:
-    family = METHODS[chosen.method].family
-    return chosen.cell, family, chosen.epochs_factor, chosen.learning_rate, chosen.rho, chosen.average_start
+    return Counter(frame[frame["stage"] == "confirm"].drop_duplicates("run_id")["configuration"])
 
 
 def _baseline_factor(findings: Findings, effect: Effect) -> float:

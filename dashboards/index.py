@@ -5,7 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from dashboards import page, payload, prose, theme
+from dashboards import page, prose, theme
 from dashboards.studies import Line, comparable, line_of, study_folders
 from dashboards.tables.table import Column, Entry, Table, numeric, prose_column
 from study.files import write_atomically
@@ -44,7 +44,7 @@ def build_index(name: str, lines: Sequence[Line]) -> str:
         heading=_heading(lines),
         studies=study_table(lines),
         shared=list(shared["studies"]),  # type: ignore[call-overload]
-        data=Markup(payload.json_text(shared)),  # escaped for a script element
+        data=Markup(page.json_text(shared)),  # escaped for a script element
     )
 
 

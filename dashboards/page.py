@@ -1,13 +1,32 @@
-"""What the report and the index share: templates, one inline script named by its hash, and the style sheet."""
+"""What makes a page one file: templates, data that cannot break out, and a policy that forbids all but one script.
 
+plotly.js and the figures are gzipped, base64-encoded and inflated by the browser once. One inline script does that;
+the Content-Security-Policy names its hash, so that nothing else runs and nothing is ever requested.
+"""
+
+import base64
 import functools
-from collections.abc import Sequence
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
-from dashboards import payload, theme
+from dashboards import theme
+from dashboards.figures.kit.chart import Chart
 
+CONFIG: dict[str, object] = {
+    "displaylogo": False,
+    "displayModeBar": False,
+    "responsive": False,  # the page decides between its wide and its narrow arrangement itself
+    "scrollZoom": False,
+    "doubleClick": False,
+    "showTips": False,
+}
 _TO_THE_RIGHT = f"{', '.join(f'.r{i} tr > :nth-child({i})' for i in range(1, 41))} {{ text-align: right; }}"
 
 
@@ -20,14 +39,14 @@ def render(template: str, scripts: Sequence[str], styles: Sequence[str], **value
         styles: Names of the style sheets, joined likewise.
         **values: What the template asks for beside ``csp``, ``script`` and ``css``.
     """
-    script = "\n".join(payload.part(name) for name in scripts)
+    script = "\n".join(part(name) for name in scripts)
     return (
         _templates()
         .get_template(template)
         .render(
-            csp=payload.policy(script),
+            csp=policy(script),
             script=Markup(script),  # our own files
-            css=Markup("\n".join([*map(payload.part, styles), _TO_THE_RIGHT])),  # our own files
+            css=Markup("\n".join([*map(part, styles), _TO_THE_RIGHT])),  # our own files
             **values,
         )
         .lstrip()
@@ -37,7 +56,7 @@ def render(template: str, scripts: Sequence[str], styles: Sequence[str], **value
 @functools.cache
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(payload.part),
+        loader=jinja2.FunctionLoader(part),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -51,3 +70,52 @@ def _templates() -> jinja2.Environment:
 def csv_value(value: object) -> str:
     """Write a table entry's value for sorting and the CSV: numbers at ten significant digits."""
     return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def packed(text: str) -> str:
+    """Return a text gzipped, without a time stamp, and base64-encoded: figures take a sixth of their space so."""
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+@functools.cache
+def packed_plotly() -> str:
+    """Return plotly.js, packed."""
+    return packed(get_plotlyjs())
+
+
+@functools.cache
+def part(name: str) -> str:
+    """Return the text of one of the page's source files."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def policy(script: str) -> str:
+    """Return the Content-Security-Policy of a page whose only inline script is ``script``."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}' blob:; style-src 'unsafe-inline'; img-src data: blob:; "
+        "font-src data:; connect-src 'none'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def json_text(value: object) -> str:
+    """Return JSON that can stand in a script element: no ``<``, no ``&``, no NaN, keys in the order given."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def figures_json(charts: Iterable[Chart]) -> str:
+    """Return all figures, what they share, and the colours that the page swaps in the dark, as JSON."""
+    return json_text(
+        {
+            "config": CONFIG,
+            "dark": theme.DARK,
+            "template": theme.TEMPLATE.to_plotly_json(),
+            "charts": {
+                chart.id: {"data": chart.figure.data, "layout": chart.figure.layout, "narrow": chart.narrow}
+                for chart in charts
+            },
+        }
+    )

@@ -3,13 +3,12 @@
 Every function returns plain text; escaping is the page's business.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dashboards import theme
 from dashboards.cells import BUDGET_WORDS, Cell, where
 from dashboards.score import metric_words, score_of
 from study.findings import Findings, MethodSummary
-from study.stats import Effect
 
 
 def has_verdict(findings: Findings) -> bool:
@@ -146,92 +145,6 @@ def tally(summary: MethodSummary) -> tuple[str, str]:
     return f"helps in {len(summary.helps)} of {len(_tested(summary))}", rest
 
 
-def forest_heading(findings: Findings) -> str:
-    """State, for every method, the range of its gains under the primary budget."""
-    primary = [effect for effect in findings.effects if effect.budget == findings.primary_budget and effect.n]
-    clauses = []
-    for method in dict.fromkeys(effect.method for effect in primary):
-        means = [effect.mean for effect in primary if effect.method == method]
-        clauses.append(f"{method} {_range(means)}")
-    where_ = BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)
-    return f"Mean gains in points at {where_}: {listed(clauses)}" if clauses else "No gain has been measured yet"
-
-
-def _range(means: Sequence[float]) -> str:
-    low, high = theme.gain(min(means)), theme.gain(max(means))
-    return low if low == high else f"{low} to {high}"
-
-
-def slopes_heading(effects: Iterable[Effect]) -> str:
-    """State in how many comparisons averaging the weights of a run helps, hurts, or has no material effect."""
-    verdicts = [effect.verdict for effect in effects if effect.n]
-    undecided = sum(verdict not in ("helps", "hurts", "no material effect") for verdict in verdicts)
-    parts = [
-        (verdicts.count("no material effect"), "has no material effect in"),
-        (verdicts.count("hurts"), "hurts in"),
-        (undecided, "is undecided in"),
-    ]
-    clauses = [f"helps in {verdicts.count('helps')} of {things(len(verdicts), 'comparison')}"]
-    clauses += [f"{words} {number}" for number, words in parts if number]
-    return f"Within the same runs, averaging {listed(clauses)}"
-
-
-def decay_heading(gains: Mapping[str, Sequence[float]]) -> str:
-    """State the mean gain from averaging under every schedule (keys in words)."""
-    clauses = [f"{theme.gain(sum(values) / len(values))} points with a {words}" for words, values in gains.items()]
-    return f"Averaging gains, in the mean, {listed(clauses)}"
-
-
-def interaction_heading(means: Sequence[tuple[float, tuple[float, float]]]) -> str:
-    """State in how many problems the two gains overlap, add more, or just add up, by the 95 % interval."""
-    overlap = sum(ci[1] < 0 for _, ci in means)
-    more = sum(ci[0] > 0 for _, ci in means)
-    rest = len(means) - overlap - more
-    return (
-        f"Together, SAM and averaging give less than the sum of their gains in {overlap}, more in {more}, and no "
-        f"difference from the sum is shown in {rest} of {things(len(means), 'problem')}"
-    )
-
-
-def deltas_heading(changing: int, total: int, lowest: float, highest: float) -> str:
-    """State how many verdicts change along the strips of δ."""
-    return (
-        f"{changing} of {things(total, 'verdict')} change somewhere between δ = {theme.threshold(lowest)} and "
-        f"δ = {theme.threshold(highest)} points"
-    )
-
-
-def rho_heading(selected: Sequence[float]) -> str:
-    """State the range of the rho that validation selected for SAM."""
-    if not selected:
-        return "No rho has been selected yet"
-    low, high = theme.number(min(selected)), theme.number(max(selected))
-    span = f"is {low}" if low == high else f"runs from {low} to {high}"
-    return f"SAM's selected rho {span} over {things(len(selected), 'problem')}"
-
-
-def selections_heading(flagged: int, total: int) -> str:
-    """State how many selected configurations lie at an edge of the searched space."""
-    if not flagged:
-        return f"None of the {total} selected configurations lies at the edge of the searched space"
-    return f"{flagged} of {total} selected configurations lie at the edge of the searched space"
-
-
-def cost_heading(baseline: str, ahead: Mapping[str, tuple[int, int]]) -> str:
-    """State in how many problems each method has a higher mean than the baseline at the same cost."""
-    if not ahead:
-        return f"No method has been measured at a cost that {baseline} was measured at too"
-    clauses = [f"{method} in {won} of {total}" for method, (won, total) in ahead.items()]
-    return f"At equal cost, the mean is above that of {baseline}: {listed(clauses)}"
-
-
-def curves_heading(higher: int, total: int, sam: str, base: str, score: str) -> str:
-    """State in how many problems the sharpness-aware trajectory ends above the base one on validation."""
-    if not total:
-        return f"Validation {score} while training"
-    return f"At the last epoch, mean validation {score} is higher with {sam} than with {base} in {share(higher, total)}"
-
-
 def listed(parts: Sequence[str]) -> str:
     """Join with commas and a final "and"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
@@ -246,6 +159,12 @@ def seeds(counts: Iterable[int]) -> str:
     """Say how many: "n = 6", "n = 5 to 6"."""
     known = sorted(set(counts))
     return f"n = {known[0]}" if len(known) == 1 else f"n = {known[0]} to {known[-1]}"
+
+
+def span(values: Sequence[float], write: Callable[[float], str]) -> str:
+    """Say the range of some values: "0.05 to 0.2", or one where both ends are written alike."""
+    low, high = write(min(values)), write(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 def share(number: int, total: int) -> str:

@@ -10,24 +10,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from markupsafe import Markup
 
-from dashboards import page, payload, prose, theme, words
+from dashboards import page, prose, theme, words
 from dashboards.cells import BUDGET_WORDS, Cell, cells_of
 from dashboards.charts import charts_of
 from dashboards.comparisons import Comparison, pending_in, without_early_verdicts
-from dashboards.figures.kit.chart import Chart
+from dashboards.figures.kit.chart import Chart, Sources
 from dashboards.provenance import spec_toml
 from dashboards.score import metric_words, score_of
-from dashboards.tables import (
-    claims,
-    evidence,
-    literature,
-    losses,
-    moderators,
-    runs,
-    verdicts,
-)
-from dashboards.tables.limits import fitted, most
-from dashboards.tables.table import Table
+from dashboards.tables import claims, evidence, losses, moderators, runs, verdicts
+from dashboards.tables.table import Table, fitted, most
 from study.files import write_atomically
 from study.findings import Findings, MethodSummary
 from study.garbage import without_collector
@@ -84,7 +75,7 @@ def build_report(
 
     Args:
         findings: What the study found.
-        frame: The tidy frame of `study.records.frame_of`.
+        frame: The tidy frame of `study.store.frame.frame_of`.
         records: The runs; their probes are described.
         lines: Losses along lines between methods' weights.
         planes: Losses over planes through three methods' weights.
@@ -94,8 +85,7 @@ def build_report(
     pending = pending_in(findings, frame)
     findings = without_early_verdicts(findings, pending)
     cells = cells_of(findings, frame)
-    records, lines = tuple(records), tuple(lines)
-    charts = charts_of(findings, frame, cells, records, lines, planes)
+    charts = charts_of(Sources(findings, frame, cells, tuple(records), tuple(lines), tuple(planes)))
     return page.render(
         "template.html",
         ("page.js", "report.js"),
@@ -104,11 +94,11 @@ def build_report(
         sections=_sections(findings, charts),
         matrix=verdicts.matrix_of(findings, cells),
         charts=charts,
-        tables=_tables(findings, frame, cells) | {"literature": literature.literature_table(findings)},
-        headings=_headings(findings) | {"literature": literature.literature_heading(findings.literature)},
+        tables=_tables(findings, frame, cells) | {"literature": claims.literature_table(findings)},
+        headings=_headings(findings) | {"literature": claims.literature_heading(findings.literature)},
         readings={
             "hypotheses": claims.reading_of(findings),
-            "literature": literature.READING,
+            "literature": claims.LITERATURE_READING,
             "moderators": moderators.slope_reading(findings),
             "selections": evidence.selection_reading(score_of(findings)),
         },
@@ -120,8 +110,8 @@ def build_report(
         provenance=_provenance(findings, built),
         spec_text=spec_toml(findings.spec),
         reload_s=reload_s,
-        figures=Markup(payload.packed(payload.figures_json(charts.values()))),  # base64
-        plotly=Markup(payload.packed_plotly() if charts else ""),  # base64
+        figures=Markup(page.packed(page.figures_json(charts.values()))),  # base64
+        plotly=Markup(page.packed_plotly() if charts else ""),  # base64
     )
 
 
@@ -226,11 +216,11 @@ def _headings(findings: Findings) -> dict[str, str]:
     flagged = sum(bool(selection.at_edge) for selection in findings.selections)
     return {
         "hypotheses": claims.claims_sentence(findings),
-        "deltas": prose.deltas_heading(*evidence.delta_counts(findings)),
+        "deltas": evidence.deltas_heading(*evidence.delta_counts(findings)),
         "losses": losses.loss_heading(findings),
         "moderators": moderators.slope_heading(findings),
-        "interactions": prose.interaction_heading(known),
-        "selections": prose.selections_heading(flagged, len(findings.selections)),
+        "interactions": evidence.interaction_heading(known),
+        "selections": evidence.selections_heading(flagged, len(findings.selections)),
     }
 
 

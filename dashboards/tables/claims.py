@@ -1,10 +1,13 @@
-"""What was predicted, and whether this study agrees: one row per hypothesis, its estimate in a unit of its own."""
+"""What was predicted, and whether this study agrees: one row per hypothesis, its estimate in a unit of its own.
+
+The study's own hypotheses, written down before its first run, and beside them what others have published.
+"""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import BUDGET_WORDS
 from dashboards.tables.table import Column, Entry, Table, numeric, prose_column
 from dashboards.tables.verdicts import scale_of
@@ -53,6 +56,15 @@ EXPECTED = {
 }
 _WITHOUT_BUDGET = ("sharpness", "barrier", "averaging", "budget")  # they are measured at equal epochs, or at both
 OUTCOMES = ("reproduced", "contradicted", "inconclusive")
+AGREEMENT = {"reproduced": "agrees", "contradicted": "disagrees", "inconclusive": "undecided"}
+_AGREES = {"reproduced": "agrees with {}", "contradicted": "disagrees with {}", "inconclusive": "leaves {} undecided"}
+_PUBLISHED = {"claim": "Published", "outcome": "This study", "expected": "Published direction"}  # heads of columns
+LITERATURE_READING = (
+    "A row holds what others published and the same quantity measured here. Agrees: the 95 % interval lies on the "
+    "published side. Disagrees: it lies on the other, or its 90 % twin lies inside the shaded zone though a difference "
+    "was published. Gains are at equal epochs; Student-t intervals over the seeds or cells under n. Tasks and sizes "
+    "differ from the published ones, and nothing was predicted for this study: a description, not a test."
+)
 
 
 def claims_sentence(findings: Findings) -> str:
@@ -136,3 +148,28 @@ def reading_of(findings: Findings) -> str:
         "zone though a difference was claimed. Student-t intervals over the seeds or cells under n, these problems "
         f"taken as given; no correction between claims.{gains}"
     )
+
+
+def literature_table(findings: Findings) -> Table:
+    """Return one row a claim: what was published, its direction, and what this study says."""
+    table = claims_table(replace(findings, hypotheses=findings.literature))
+    place = next(i for i, column in enumerate(table.columns) if column.csv == "outcome")
+    return replace(
+        table,
+        id="literature",
+        caption="What was published elsewhere, and whether this study agrees.",
+        columns=tuple(replace(column, title=_PUBLISHED.get(column.csv, column.title)) for column in table.columns),
+        rows=tuple((*row[:place], _agreement(row[place]), *row[place + 1 :]) for row in table.rows),
+    )
+
+
+def _agreement(outcome: Entry) -> Entry:
+    return replace(outcome, text=AGREEMENT.get(outcome.text, outcome.text))
+
+
+def literature_heading(results: Iterable[HypothesisResult]) -> str:
+    """State how many published claims the study agrees with."""
+    outcomes: list[str] = [result.outcome for result in results]
+    counts = [(outcomes.count(outcome), words) for outcome, words in _AGREES.items()]
+    told = [words.format(number) for number, words in counts if number]
+    return f"Of {prose.things(len(outcomes), 'published claim')} that it can speak of, this study {prose.listed(told)}"

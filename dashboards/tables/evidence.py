@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell, short_budget
 from dashboards.score import Score
 from dashboards.tables.table import Column, Entry, Table, numeric
@@ -44,6 +44,14 @@ def delta_counts(findings: Findings) -> tuple[int, int, float, float]:
     deltas = [delta for strip in findings.delta_strips for delta, _ in strip.verdicts] or [findings.delta]
     total = len({(strip.cell, strip.method, strip.verdicts) for strip in findings.delta_strips})
     return len(_changing(findings)), total, min(deltas), max(deltas)
+
+
+def deltas_heading(changing: int, total: int, lowest: float, highest: float) -> str:
+    """State how many verdicts change along the strips of δ."""
+    return (
+        f"{changing} of {prose.things(total, 'verdict')} change somewhere between δ = {theme.threshold(lowest)} and "
+        f"δ = {theme.threshold(highest)} points"
+    )
 
 
 def _changing(findings: Findings) -> list[tuple[DeltaStrip, list[str]]]:
@@ -95,6 +103,17 @@ def interaction_table(
     )
 
 
+def interaction_heading(means: Sequence[tuple[float, tuple[float, float]]]) -> str:
+    """State in how many problems the two gains overlap, add more, or just add up, by the 95 % interval."""
+    overlap = sum(ci[1] < 0 for _, ci in means)
+    more = sum(ci[0] > 0 for _, ci in means)
+    rest = len(means) - overlap - more
+    return (
+        f"Together, SAM and averaging give less than the sum of their gains in {overlap}, more in {more}, and no "
+        f"difference from the sum is shown in {rest} of {prose.things(len(means), 'problem')}"
+    )
+
+
 def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell], score: Score) -> Table:
     """Return the frozen configurations, with a flag on every value at the edge of its range."""
     return Table(
@@ -127,6 +146,13 @@ def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell], 
         ),
         tuple(i for i, s in enumerate(selections) if i == 0 or selections[i - 1].cell != s.cell),
     )
+
+
+def selections_heading(flagged: int, total: int) -> str:
+    """State how many selected configurations lie at an edge of the searched space."""
+    if not flagged:
+        return f"None of the {total} selected configurations lies at the edge of the searched space"
+    return f"{flagged} of {total} selected configurations lie at the edge of the searched space"
 
 
 def selection_reading(score: Score) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from dashboards import theme
 from dashboards.cells import Cell
-from dashboards.effects import distinct
+from dashboards.comparisons import distinct
 from dashboards.score import score_of
 from dashboards.tables.table import Column, Entry, Table, numeric
 from study.findings import Findings

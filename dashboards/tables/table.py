@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+AMPLE = 32  # problems up to which a part of the page is whole; a page of 100 stays below 5 MB so
+MOST_ROWS = 400  # of the table of a chart
+MOST_RUN_ROWS = 100  # of a chart's table of single runs, which the table of all runs holds too
 MOST_MADE = 1000  # rows of a table about single runs: pages show fewer, and a study may have very many
+_LEAST_SHARE = 8  # at least an eighth of a part is shown
 CsvValue = str | float | int | bool | None
 
 
@@ -94,3 +98,21 @@ def capped(table: Table, limit: int, rest: str) -> Table:
     note = f"The first {limit:,} of {total:,} rows are shown; {rest}"
     groups = tuple(group for group in table.groups if group < limit)
     return replace(table, caption=f"{table.caption} {note}", rows=table.rows[:limit], groups=groups, note=note)
+
+
+def most(full: int, problems: int, ample: int = AMPLE) -> int:
+    """Return how many rows, markers or points of one part of the page are shown: the larger a study, the fewer of each.
+
+    The overview of verdicts is never cut; every other part says what is left out, and which file holds it all.
+
+    Args:
+        full: As many as up to ``ample`` problems.
+        problems: Of the study; beyond ``ample`` the parts of all together take as much room as they do at it.
+        ample: See ``problems``.
+    """
+    return max(full // _LEAST_SHARE, min(full, full * ample // max(1, problems)))
+
+
+def fitted(table: Table, problems: int, where: str, full: int = MOST_ROWS) -> Table:
+    """Return as much of a table as the page of a study with so many problems holds; ``where`` has all of it."""
+    return capped(table, most(full, problems), f"all of them are in {where}.")

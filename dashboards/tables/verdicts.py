@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dashboards import theme
 from dashboards.cells import BUDGET_WORDS, Cell
-from dashboards.effects import Distinct, distinct
+from dashboards.comparisons import Distinct, distinct
 from dashboards.score import score_of
 from dashboards.tables.table import Column, Entry, Span, Table, numeric
 from study.findings import Findings

@@ -1,7 +1,9 @@
-"""Where downloaded data are looked for, and whether they may be downloaded."""
+"""Where downloaded data are looked for, whether they may be downloaded, and what is said where they are nowhere."""
 
 import os
 from pathlib import Path
+
+from study.data.pool import TaskError
 
 DATA, DOWNLOAD = "WASAM_DATA", "WASAM_DOWNLOAD"  # environment variables; the flags --data and --download set them
 _OF_DEBIAN = Path("/usr/share/datasets")  # packages such as dataset-fashion-mnist
@@ -23,3 +25,11 @@ def data_folders(folder: Path | None = None) -> list[Path]:
 def may_download() -> bool:
     """Whether the user has asked for missing data to be downloaded."""
     return os.environ.get(DOWNLOAD, "") not in ("", "0")
+
+
+def missing(task: str, files: str, folder: Path | None, remedy: str) -> TaskError:
+    """Return the error for files that are nowhere: what was looked for, where, and how to get it ("or …")."""
+    return TaskError(
+        f"task {task!r} was given; its data ({files}) are in none of {', '.join(map(str, data_folders(folder)))}; "
+        f"put them there, name their folder with --data ({DATA}), or {remedy}"
+    )

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from study.data.folders import data_folders
-from study.data.image_sets import missing
+from study.data.folders import data_folders, missing
 from study.data.pool import Labels, Pool, TaskError
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from study.data.folders import DATA, DOWNLOAD, data_folders, may_download
+from study.data.folders import DOWNLOAD, data_folders, may_download, missing
 from study.data.pool import Labels, Pool, TaskError
 
 Bytes = npt.NDArray[np.uint8]
@@ -188,14 +188,6 @@ def find_images(name: str, folder: Path | None = None) -> Path:
         files = f"{image_set.folders[0]}/ with {', '.join(image_set.files)}".removeprefix("/ with ")
         raise missing(name, files, folder, f"download them with --download ({DOWNLOAD}=1){package}")
     return place
-
-
-def missing(task: str, files: str, folder: Path | None, remedy: str) -> TaskError:
-    """Return the error for files that are nowhere: what was looked for, where, and how to get it ("or …")."""
-    return TaskError(
-        f"task {task!r} was given; its data ({files}) are in none of {', '.join(map(str, data_folders(folder)))}; "
-        f"put them there, name their folder with --data ({DATA}), or {remedy}"
-    )
 
 
 def load_images(name: str, folder: Path | None = None) -> Images:

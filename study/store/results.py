@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from study import notebook
 from study.files import write_atomically
 from study.findings import Findings, find, write_findings
 from study.records import RunRecord
@@ -19,12 +18,14 @@ from study.store.record_files import read_lines
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from dashboards.notebook import Notebook
+
 
 @dataclass(frozen=True, repr=False)
 class Study:
     """A study as read from its folder.
 
-    ``frame`` is the tidy frame of `study.records.frame_of`, ``findings`` are computed from the records at reading.
+    ``frame`` is the tidy frame of `study.store.frame.frame_of`, ``findings`` are computed from the records at reading.
     ``figures`` and ``figure`` are the report's, for a notebook, where a study shows itself as its verdicts.
     """
 
@@ -37,7 +38,7 @@ class Study:
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the report's figures that this study has data for."""
-        return tuple(self._charts)
+        return tuple(self._notebook.figures)
 
     def figure(self, name: str) -> "Figure":
         """Return one of the report's figures.
@@ -45,22 +46,25 @@ class Study:
         Raises:
             ResultsError: no such figure, or no data for it.
         """
-        if name not in self._charts:
+        if name not in self.figures:
             raise ResultsError(
                 f"{name!r} was given as a figure; this study has {', '.join(self.figures) or 'none yet'}."
             )
-        return self._charts[name]
+        return self._notebook.figures[name]
 
     def __repr__(self) -> str:
         counts = self.findings.counts
         return f"<Study {self.spec.name!r}: {counts.ended:,} of {counts.planned:,} runs, {counts.failed:,} failed>"
 
     def _repr_html_(self) -> str:
-        return notebook.verdicts_html(self)
+        return self._notebook.verdicts_html
 
     @cached_property
-    def _charts(self) -> "dict[str, Figure]":
-        return notebook.figures_of(self)
+    def _notebook(self) -> "Notebook":
+        # Beside `study.run` the one place where `study` asks `dashboards` for something.
+        from dashboards.notebook import Notebook  # noqa: PLC0415  # reading is instant, plotly takes a second to import
+
+        return Notebook(self.folder, self.findings, self.frame, self.records)
 
 
 def load(folder: Path | str) -> Study:

@@ -6,12 +6,12 @@ from synthetic import synthetic_study
 
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
+from dashboards.figures.kit.chart import Sources
 from dashboards.figures.kit.confirmed import confirmed_runs
 from dashboards.figures.training import calibration, reliability
 from dashboards.report import build_report
 from study.findings import find
 from study.records import Reliability
-from study.specs.methods import METHODS
 from study.store.frame import frame_of
 
 
@@ -79,7 +79,7 @@ def test_bins_with_few_predictions_are_not_drawn() -> None:
 
 def test_calibration_is_that_of_the_frame(made) -> None:
     findings, frame, _, cells = made
-    runs = confirmed_runs(frame, findings.selections, {name: method.family for name, method in METHODS.items()})
+    runs = confirmed_runs(frame, findings.selections)
     data = calibration.calibrations_of(runs, cells)
     assert len(data) == 4 * 4
     for one in data:
@@ -93,7 +93,7 @@ def test_a_task_that_is_no_classification_has_no_calibration(made) -> None:
     findings, frame, records, cells = made
     bare = frame.assign(val_calibration_error=float("nan"), test_calibration_error=float("nan"))
     silent = [record.model_copy(update={"reliability": ()}) for record in records]
-    assert not {"reliability", "calibration-error"} & charts_of(findings, bare, cells, silent).keys()
+    assert not {"reliability", "calibration-error"} & charts_of(Sources(findings, bare, cells, silent)).keys()
     page = build_report(findings, bare, records=silent)
     assert 'href="#calibration"' not in page
     assert 'href="#calibration"' in build_report(findings, frame, records=records)

@@ -10,18 +10,17 @@ import pytest
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.charts import charts_of
-from dashboards.effects import distinct
+from dashboards.comparisons import distinct
 from dashboards.figures.kit import panels
+from dashboards.figures.kit.chart import Sources
 from dashboards.figures.kit.confirmed import confirmed_runs
 from dashboards.figures.training import cost, curves
 from dashboards.figures.tuning import rho
 from dashboards.figures.when import decay, forest, gain_map, slopes
 from dashboards.score import Score
-from study.specs.methods import METHODS
 from study.stats import RhoResponse
 
 ACCURACY = Score("accuracy", share=True)
-FAMILIES = {name: method.family for name, method in METHODS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def clean(make):
 
 @pytest.fixture(scope="module")
 def charts(study):
-    return charts_of(study.findings, study.frame, study.cells)
+    return charts_of(Sources(study.findings, study.frame, study.cells))
 
 
 def test_every_question_has_its_chart(charts) -> None:
@@ -116,7 +115,7 @@ def test_foot_keeps_runs_that_are_not_far_off() -> None:
 
 
 def test_cost_counts_gradients_and_marks_the_front(clean) -> None:
-    runs = confirmed_runs(clean.frame, clean.findings.selections, FAMILIES)
+    runs = confirmed_runs(clean.frame, clean.findings.selections)
     options = cost.options_of(runs, "SGD", clean.cells)
     assert {o.relative for o in options if (o.method, o.epochs_factor) == ("SGD", 1)} == {1.0}
     assert {round(o.relative, 6) for o in options if (o.method, o.epochs_factor) == ("SGD", 2)} == {2.0}
@@ -136,7 +135,7 @@ def test_markers_at_one_cost_do_not_hide_each_other() -> None:
 
 
 def test_curves_average_the_confirm_runs(clean) -> None:
-    runs = confirmed_runs(clean.frame, clean.findings.selections, FAMILIES)
+    runs = confirmed_runs(clean.frame, clean.findings.selections)
     data = curves.curves_of(runs, clean.cells)
     assert {curve.method for curve in data} == {"SGD", "SAM"}
     assert len(data) == 16
@@ -154,7 +153,7 @@ def test_curves_average_the_confirm_runs(clean) -> None:
 
 
 def test_averages_end_where_their_runs_do(clean) -> None:
-    runs = confirmed_runs(clean.frame, clean.findings.selections, FAMILIES)
+    runs = confirmed_runs(clean.frame, clean.findings.selections)
     averages = curves.averages_of(runs, clean.cells)
     assert {average.method for average in averages} == {"SWA", "WASAM"}
     assert len(averages) == 16
@@ -228,7 +227,7 @@ def test_the_diverging_colours_are_centred_at_zero(value: float) -> None:
 
 def test_curves_keep_at_most_300_points(clean, monkeypatch) -> None:
     monkeypatch.setattr(curves, "MOST_POINTS", 3)
-    runs = confirmed_runs(clean.frame, clean.findings.selections, FAMILIES)
+    runs = confirmed_runs(clean.frame, clean.findings.selections)
     thinned = curves.curves_of(runs, clean.cells)
     assert max(len(curve.epochs) for curve in thinned) <= 3
     last = clean.frame.loc[clean.frame["epochs_factor"] == 1].groupby("cell")["epoch"].max()

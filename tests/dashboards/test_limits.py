@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from dashboards import payload
+from dashboards import page
 from dashboards.figures.tuning import best_of, rho, transfer
 from dashboards.figures.why import lines
 from dashboards.score import Score
-from dashboards.tables.limits import AMPLE, fitted, most
-from dashboards.tables.table import Column, Entry, Table
+from dashboards.tables.table import AMPLE, Column, Entry, Table, fitted, most
 from study.stats import RhoResponse, estimate
 
 ACCURACY = Score("accuracy", share=True)
@@ -47,7 +46,7 @@ def test_the_map_of_transfers_shows_the_problems_that_lose_most() -> None:
     assert drawn.regret[0][1] == whole.regret[-transfer.MOST_DRAWN][1 - transfer.MOST_DRAWN]
     figure, _ = transfer.figure_of([drawn])
     assert len(figure.layout["shapes"]) == (transfer.MOST_DRAWN + 1) * transfer.MOST_DRAWN  # and the blind row
-    assert len(payload.packed(payload.json_text([figure.data, figure.layout]))) < 20_000
+    assert len(page.packed(page.json_text([figure.data, figure.layout]))) < 20_000
     table = transfer.table_of([whole], ACCURACY, 160)
     assert (len(table.rows), table.total) == (160, 100 * 99)
     assert {row[3].text for row in table.rows} == {"problem 99", "problem 98"}

@@ -5,7 +5,7 @@ from dataclasses import replace
 from synthetic import synthetic_study
 
 from dashboards.report import build_report
-from dashboards.tables.literature import literature_heading, literature_table
+from dashboards.tables.claims import literature_heading, literature_table
 from study.findings import find
 from study.store.frame import frame_of
 

@@ -7,6 +7,10 @@ import pytest
 
 from dashboards import prose
 from dashboards.cells import Cell
+from dashboards.figures.training import cost, curves
+from dashboards.figures.tuning import rho
+from dashboards.figures.when import decay, forest, slopes
+from dashboards.tables import evidence
 from study.findings import Caveat, Findings, MethodSummary, RunCounts
 from study.stats import Effect
 
@@ -155,15 +159,15 @@ def test_a_tile_holds_the_whole_tally() -> None:
 
 def test_forest_heading_gives_the_range_of_gains(findings) -> None:
     effects = (effect("a", "SWA", mean=0.01), effect("b", "SWA", mean=-0.002), effect("a", "SAM", mean=0.03))
-    assert prose.forest_heading(replace(findings, effects=effects)) == (
+    assert forest.heading_of(replace(findings, effects=effects)) == (
         "Mean gains in points at equal gradient evaluations: SWA −0.20 to +1.00 and SAM +3.00"
     )
-    assert prose.forest_heading(replace(findings, effects=())) == "No gain has been measured yet"
+    assert forest.heading_of(replace(findings, effects=())) == "No gain has been measured yet"
 
 
 def test_slopes_heading_counts_verdicts() -> None:
     verdicts = ("helps", "hurts", "no material effect", "inconclusive")
-    assert prose.slopes_heading([effect("a", "SWA", verdict) for verdict in verdicts]) == (
+    assert slopes.heading_of([effect("a", "SWA", verdict) for verdict in verdicts]) == (
         "Within the same runs, averaging helps in 1 of 4 comparisons, has no material effect in 1, hurts in 1 "
         "and is undecided in 1"
     )
@@ -171,26 +175,26 @@ def test_slopes_heading_counts_verdicts() -> None:
 
 def test_interaction_heading_follows_the_interval() -> None:
     found = [(-0.01, (-0.02, -0.005)), (0.01, (0.005, 0.02)), (0.0, (-0.01, 0.01)), (0.0, (math.nan, math.nan))]
-    assert prose.interaction_heading(found) == (
+    assert evidence.interaction_heading(found) == (
         "Together, SAM and averaging give less than the sum of their gains in 1, more in 1, and no difference "
         "from the sum is shown in 2 of 4 problems"
     )
 
 
 def test_the_other_headings_state_numbers() -> None:
-    assert prose.decay_heading({"decaying rate": [0.0, 0.01], "constant rate": [0.1]}) == (
+    assert decay.heading_of({"decaying rate": [0.0, 0.01], "constant rate": [0.1]}) == (
         "Averaging gains, in the mean, +0.50 points with a decaying rate and +10.00 points with a constant rate"
     )
-    assert prose.rho_heading([0.05, 0.2]) == "SAM's selected rho runs from 0.05 to 0.2 over 2 problems"
-    assert prose.rho_heading([0.05]) == "SAM's selected rho is 0.05 over 1 problem"
-    assert prose.rho_heading([]) == "No rho has been selected yet"
-    assert prose.selections_heading(0, 8).startswith("None of the 8")
-    assert prose.selections_heading(2, 8) == "2 of 8 selected configurations lie at the edge of the searched space"
-    assert prose.cost_heading("SGD", {"SAM": (3, 4)}) == "At equal cost, the mean is above that of SGD: SAM in 3 of 4"
-    assert "No method" in prose.cost_heading("SGD", {})
-    assert prose.curves_heading(3, 4, "SAM", "SGD", "accuracy").endswith(
+    assert rho.heading_of([0.05, 0.2]) == "SAM's selected rho runs from 0.05 to 0.2 over 2 problems"
+    assert rho.heading_of([0.05]) == "SAM's selected rho is 0.05 over 1 problem"
+    assert rho.heading_of([]) == "No rho has been selected yet"
+    assert evidence.selections_heading(0, 8).startswith("None of the 8")
+    assert evidence.selections_heading(2, 8) == "2 of 8 selected configurations lie at the edge of the searched space"
+    assert cost.heading_of("SGD", {"SAM": (3, 4)}) == "At equal cost, the mean is above that of SGD: SAM in 3 of 4"
+    assert "No method" in cost.heading_of("SGD", {})
+    assert curves.heading_of(3, 4, "SAM", "SGD", "accuracy").endswith(
         "higher with SAM than with SGD in 3 of 4 problems"
     )
-    assert prose.deltas_heading(1, 4, 0.00125, 0.02) == (
+    assert evidence.deltas_heading(1, 4, 0.00125, 0.02) == (
         "1 of 4 verdicts change somewhere between δ = 0.125 and δ = 2.00 points"
     )

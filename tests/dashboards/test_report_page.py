@@ -15,7 +15,7 @@ import pytest
 from markup import Page, assert_closed
 from synthetic import HOSTILE
 
-from dashboards import payload
+from dashboards.page import json_text
 from dashboards.provenance import spec_toml
 from dashboards.report import build_report
 from dashboards.score import Score
@@ -233,11 +233,11 @@ def test_every_run_is_in_the_table_once(study) -> None:
 
 
 def test_json_cannot_end_its_script() -> None:
-    text = payload.json_text({"a": "</script><!--\u2028&"})
+    text = json_text({"a": "</script><!--\u2028&"})
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text) == {"a": "</script><!--\u2028&"}
     with pytest.raises(ValueError, match="JSON"):
-        payload.json_text(float("nan"))
+        json_text(float("nan"))
 
 
 def test_the_printed_spec_runs_the_same_study(study) -> None:

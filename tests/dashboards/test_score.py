@@ -9,8 +9,8 @@ import pytest
 from markup import Page
 
 from dashboards.charts import charts_of
-from dashboards.figures.kit.chart import Chart
-from dashboards.figures.tuning.tried import start_words, tried_of
+from dashboards.figures.kit.chart import Chart, Sources
+from dashboards.figures.kit.tried import start_words, tried_of
 from dashboards.report import build_report
 from dashboards.score import Score, metric_words, score_of
 from dashboards.words import GLOSSARY, glossary_of
@@ -28,7 +28,7 @@ def regression(make):
 
 @pytest.fixture(scope="module")
 def charts(regression):
-    return charts_of(regression.findings, regression.frame, regression.cells)
+    return charts_of(Sources(regression.findings, regression.frame, regression.cells))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_a_regression_is_never_said_to_have_an_accuracy(charts, page) -> None:
 
 def test_a_study_of_several_metrics_speaks_of_scores(make) -> None:
     mixed = make(tasks=["digits", "diabetes"], factors=SCHEDULES, trials=3)
-    charts = charts_of(mixed.findings, mixed.frame, mixed.cells)
+    charts = charts_of(Sources(mixed.findings, mixed.frame, mixed.cells))
     assert "test score × 100" in words_of(charts["front"])
     assert "gain, points (score × 100)" in words_of(charts["forest"])
     terms = dict(glossary_of(score_of(mixed.findings), mixed.findings.score_names))
@@ -122,7 +122,7 @@ def test_a_study_of_several_metrics_speaks_of_scores(make) -> None:
 
 
 def test_a_classification_is_measured_by_its_accuracy(study) -> None:
-    charts = charts_of(study.findings, study.frame, study.cells)
+    charts = charts_of(Sources(study.findings, study.frame, study.cells))
     for id_, title in {
         "forest": "gain, percentage points",
         "gain-map": "the mean gain in points.",

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from dashboards import payload, theme, words
+from dashboards import theme, words
+from dashboards.page import part
 from study.specs.methods import METHODS
 
 WHITE, BLACK = "#FFFFFF", "#121212"
@@ -47,14 +48,14 @@ def test_every_method_of_the_table_has_a_style_and_a_sentence() -> None:
 
 
 def test_every_marker_and_icon_is_in_the_sprite_of_the_page() -> None:
-    sprite = payload.part("sprite.html")
+    sprite = part("sprite.html")
     icons = {*theme.VERDICT_ICONS.values(), *theme.STATUS_ICONS.values(), *theme.OUTCOME_ICONS.values()} - {""}
     wanted = {f"m-{style.symbol}" for style in theme.STYLE.values()} | {f"v-{icon}" for icon in icons}
     assert {name for name in wanted if f'id="{name}"' not in sprite} == set()
 
 
 def test_every_dash_is_drawn_in_the_legend() -> None:
-    css = payload.part("report.css")
+    css = part("report.css")
     assert {s.dash for s in theme.STYLE.values() if f".stroke.{s.dash} " not in css} == {"solid"}
 
 

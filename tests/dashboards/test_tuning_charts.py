@@ -9,17 +9,18 @@ from synthetic import HOSTILE, renamed, synthetic_study
 
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
+from dashboards.figures.kit.chart import Sources
+from dashboards.figures.kit.tried import LAST, runs_in, start_words, tried_of
 from dashboards.figures.tuning import (
     best_of,
     good_space,
     importance,
     optimism,
     parallel,
+    radii,
     rho_start,
     transfer,
 )
-from dashboards.figures.tuning.tried import LAST, runs_in, start_words, tried_of
-from dashboards.figures.why import radii
 from dashboards.score import Score
 from study.findings import find
 from study.stats import TuningCurve
@@ -151,7 +152,7 @@ def test_the_table_doubles_the_trials(trials: tuple[int, ...], kept: list[int]) 
 
 
 def test_the_caption_calls_qmc_approximate(made) -> None:
-    charts = charts_of(made.findings, made.frame, made.cells)
+    charts = charts_of(Sources(made.findings, made.frame, made.cells))
     for name in ("best-of-trials", "best-of-cost"):
         assert "Approximate" in charts[name].caption
         assert "QMC" in charts[name].caption
@@ -190,12 +191,12 @@ def test_optimism_is_that_of_the_findings(made) -> None:
 
 
 def test_importance_names_its_evaluator_and_hides_what_can_not_be_said(made, make) -> None:
-    chart = charts_of(made.findings, made.frame, made.cells)["importance"]
+    chart = charts_of(Sources(made.findings, made.frame, made.cells))["importance"]
     assert made.findings.importances[0].evaluator in chart.caption
     few = make(tasks=["digits"], factors={}, trials=3)
     assert importance.importances_of(few.findings) == ()
     assert importance.unknown_methods(few.findings) == ["SGD", "SWA", "SAM", "WASAM"]
-    assert "importance" not in charts_of(few.findings, few.frame, few.cells)
+    assert "importance" not in charts_of(Sources(few.findings, few.frame, few.cells))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_importance_names_its_evaluator_and_hides_what_can_not_be_said(made, mak
 )  # fmt: skip
 def test_odd_studies_have_sensible_charts_or_none(make, settings: dict) -> None:
     made = make(**{"trials": 2, "tasks": ["digits"], "factors": {"schedule": ["cosine", "constant"]}} | settings)
-    for chart in charts_of(made.findings, made.frame, made.cells).values():
+    for chart in charts_of(Sources(made.findings, made.frame, made.cells)).values():
         assert "nan" not in f"{chart.heading} {chart.reading} {chart.caption}".lower().split()
         assert "n = " in chart.caption
         assert chart.figure.data
@@ -218,7 +219,7 @@ def test_hostile_names_of_problems_stay_text() -> None:
     cells = {
         name: replace(cell, label=f"{HOSTILE} {i}") for i, (name, cell) in enumerate(cells_of(findings, frame).items())
     }
-    for chart in charts_of(findings, frame, cells, records).values():
+    for chart in charts_of(Sources(findings, frame, cells, records)).values():
         drawn = json.dumps([chart.figure.data, chart.figure.layout])
         assert "<script" not in drawn
         assert "<a " not in drawn

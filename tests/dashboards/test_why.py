@@ -9,6 +9,7 @@ from synthetic import synthetic_lines, synthetic_plane, synthetic_study
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
 from dashboards.figures.kit import dots
+from dashboards.figures.kit.chart import Sources
 from dashboards.figures.why import lines, plane, relation, sharpness
 from dashboards.report import build_report
 from study.findings import find
@@ -27,7 +28,7 @@ def probed():
 def test_plotly_accepts_every_property_of_every_figure(probed) -> None:
     findings, frame, records, measured = probed
     charts = charts_of(
-        findings, frame, cells_of(findings, frame), records, measured, [synthetic_plane(records[0].job.cell)]
+        Sources(findings, frame, cells_of(findings, frame), records, measured, [synthetic_plane(records[0].job.cell)])
     )
     assert {"sharpness", "relation", "lines", "plane"} <= charts.keys()
     for chart in charts.values():
@@ -70,7 +71,7 @@ def test_the_trace_stands_beside_the_eigenvalue_with_its_own_error(probed) -> No
     traced = [r.model_copy(update={"probes": (*r.probes, trace)}) for r in records if r.job.stage == "confirm"]
     assert sharpness.trace_error(traced) == pytest.approx(0.1)
     assert sharpness.trace_error(records) is None
-    chart = charts_of(findings, frame, cells_of(findings, frame), traced)["sharpness"]
+    chart = charts_of(Sources(findings, frame, cells_of(findings, frame), traced))["sharpness"]
     assert "±10\u202f%" in chart.caption
 
 
@@ -94,7 +95,7 @@ def test_a_relation_within_a_method_takes_six_problems(probed) -> None:
     findings, frame, records, _ = probed
     few = relation.relations_of(findings, records, cells_of(findings, frame))
     assert all(r.slope is None for r in few)
-    chart = charts_of(findings, frame, cells_of(findings, frame), records)["relation"]
+    chart = charts_of(Sources(findings, frame, cells_of(findings, frame), records))["relation"]
     assert "too few" in chart.heading
     assert "No relation within a method is shown for SWA, SAM and WASAM" in chart.caption
     ratios, rates = [0.5, 0.7, 0.4, 0.9, 0.6, 0.3, 0.8], [1.0, 2.0, 0.5, 1.5, 0.8, 1.2, 3.0]
@@ -123,7 +124,7 @@ def test_a_plane_tells_which_method_lies_nearest_to_its_lowest_test_loss(probed)
     assert [one.cell for one in data] == [cells[name].label for name in names[:2]]
     assert [one.nearest_to_lowest_test for one in data] == ["SWA", "SAM"]
     assert data[0].off_plane == pytest.approx(0.25)  # half of the points lie further than .5 away; the corners span 2
-    chart = charts_of(findings, frame, cells, planes=records)["plane"]
+    chart = charts_of(Sources(findings, frame, cells, planes=records))["plane"]
     assert chart.heading.endswith("lies nearest to SWA in 1 and SAM in 1 of 2 planes")
     assert "40\u202f% of their variance" in chart.caption
     assert len(chart.table.rows) == 2 * (4 * 3 + 3 + 2)
@@ -138,11 +139,11 @@ def test_planes_without_trajectories_or_with_losses_of_zero_are_drawn(probed) ->
     bare = synthetic_plane(
         next(iter(cells)), trajectories={}, off_plane={}, captured=None, train_losses=((0.0,) * 4,) * 3
     )
-    chart = charts_of(findings, frame, cells, planes=[bare])["plane"]
+    chart = charts_of(Sources(findings, frame, cells, planes=[bare]))["plane"]
     assert "variance" not in chart.caption
     assert {v for row in chart.figure.data[0]["z"] for v in row} == {0.0}
     elsewhere = synthetic_plane("another study's cell")
-    assert "plane" not in charts_of(findings, frame, cells, planes=[elsewhere])
+    assert "plane" not in charts_of(Sources(findings, frame, cells, planes=[elsewhere]))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_lines_are_grouped_with_their_barrier(probed) -> None:
 def test_why_is_there_with_data_and_absent_without(probed) -> None:
     findings, frame, records, measured = probed
     cells = cells_of(findings, frame)
-    assert {"sharpness", "lines"} <= set(charts_of(findings, frame, cells, records, measured))
+    assert {"sharpness", "lines"} <= set(charts_of(Sources(findings, frame, cells, records, measured)))
     page = build_report(findings, frame, records=records, lines=measured)
     assert 'id="why"' in page
     assert page == build_report(findings, frame, records=list(records), lines=list(measured))
@@ -181,7 +182,7 @@ def test_why_is_there_with_data_and_absent_without(probed) -> None:
     assert 'id="why"' not in bare
     assert 'href="#why"' not in bare
     for id_ in ("sharpness", "lines"):
-        chart = charts_of(findings, frame, cells, records, measured)[id_]
+        chart = charts_of(Sources(findings, frame, cells, records, measured))[id_]
         assert "n = 6" in chart.caption
         assert "interval" in chart.caption
         assert "Descriptive" in chart.caption

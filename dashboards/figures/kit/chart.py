@@ -1,11 +1,61 @@
-"""A chart as the page shows it: a figure with everything around it that makes it readable."""
+"""A chart as the page shows it, a figure with everything around it that makes it readable; and what it is made from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
+import pandas as pd
+
+from dashboards.cells import Cell
+from dashboards.figures.kit.confirmed import Confirmed, confirmed_runs
 from dashboards.figures.kit.panels import Arrangement
 from dashboards.figures.kit.traces import Figure
-from dashboards.tables.table import Table
+from dashboards.figures.kit.tried import Tried, tried_of
+from dashboards.score import Score, score_of
+from dashboards.tables.table import MOST_ROWS, Table, fitted
+from study.findings import Findings
+from study.records import LineRecord, PlaneRecord, RunRecord
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the charts of a study are made from; what several of them need is worked out once.
+
+    Attributes:
+        findings: What the study found.
+        frame: The tidy frame of `study.store.frame.frame_of`.
+        cells: The problems under the names that the page gives them.
+        records: The runs with their probes; the frame has no probes.
+        lines: Losses along lines between methods' weights.
+        planes: Losses over planes through three methods' weights.
+    """
+
+    findings: Findings
+    frame: pd.DataFrame
+    cells: Mapping[str, Cell]
+    records: tuple[RunRecord, ...] = ()
+    lines: tuple[LineRecord, ...] = ()
+    planes: tuple[PlaneRecord, ...] = ()
+
+    @cached_property
+    def score(self) -> Score:
+        """What the study's scores are called."""
+        return score_of(self.findings)
+
+    @cached_property
+    def confirmed(self) -> tuple[Confirmed, ...]:
+        """The confirm runs of every selection that has any."""
+        return confirmed_runs(self.frame, self.findings.selections)
+
+    @cached_property
+    def tried(self) -> Tried:
+        """The tune runs at equal epochs that were measured."""
+        return tried_of(self.frame)
+
+    def fitted(self, table: Table, where: str, full: int = MOST_ROWS) -> Table:
+        """Return as much of a table as the page of this study holds; ``where`` has all of it."""
+        return fitted(table, len(self.cells), where, full)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards import theme
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    Grid,
-    anchors,
-    axis,
-    lay_out,
-    marker,
-    whiskers,
-)
+from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchors, axis, lay_out, marker, whiskers
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -8,15 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dashboards import theme
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    Grid,
-    anchor,
-    anchors,
-    axis,
-    lay_out,
-)
+from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 
 _GAP = 0.03  # of a field, on each side

@@ -3,19 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
+from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.confirmed import Confirmed
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    anchors,
-    axis,
-    foot,
-    grid_of_cells,
-    lay_out,
-    window,
-)
+from dashboards.figures.kit.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out, window
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.score import Score
 from dashboards.tables.table import Column, Entry, Table, numeric
@@ -232,3 +224,41 @@ def ahead_of_baseline(options: tuple[Option, ...], baseline: str) -> dict[str, t
             won, total = tally.get(option.method, (0, 0))
             tally[option.method] = (won + (option.mean > equal[0].mean), total + 1)
     return tally
+
+
+def heading_of(baseline: str, ahead: Mapping[str, tuple[int, int]]) -> str:
+    """State in how many problems each method has a higher mean than the baseline at the same cost."""
+    if not ahead:
+        return f"No method has been measured at a cost that {baseline} was measured at too"
+    clauses = [f"{method} in {won} of {total}" for method, (won, total) in ahead.items()]
+    return f"At equal cost, the mean is above that of {baseline}: {prose.listed(clauses)}"
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    findings, score = sources.findings, sources.score
+    data = options_of(sources.confirmed, findings.baseline, sources.cells)
+    if not data:
+        return None
+    figure, narrow = figure_of(data, findings.baseline, score)
+    names = sorted(
+        {(option.method, option.epochs_factor, option.name) for option in data},
+        key=lambda name: (findings.methods.index(name[0]), name[1]),
+    )
+    return Chart(
+        id="front",
+        heading=heading_of(findings.baseline, ahead_of_baseline(data, findings.baseline)),
+        reading=(
+            f"Up is better, right is dearer. The line is what more epochs alone buy {findings.baseline}: a method "
+            "above it at its own cost is worth its compute."
+        ),
+        caption=(
+            f"Mean test {score.name} over {prose.seeds(len(option.scores) for option in data)} confirm seeds, each a "
+            "small tick; no interval is drawn here, as paired gains with theirs are in the forest plot. Cost counts "
+            "forward and backward passes of training; markers at the same cost stand side by side."
+        ),
+        keys=tuple(Key(name, method, "filled" if factor == 1 else "open") for method, factor, name in names),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data, score), "runs.parquet"),
+    )

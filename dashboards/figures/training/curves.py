@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
+from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.confirmed import Confirmed, standing_for
 from dashboards.figures.kit.panels import (
     Arrangement,
@@ -19,8 +20,7 @@ from dashboards.figures.kit.panels import (
 )
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.score import Score
-from dashboards.tables.limits import most
-from dashboards.tables.table import Column, Entry, Table, numeric
+from dashboards.tables.table import Column, Entry, Table, most, numeric
 from study.specs.methods import METHODS
 from study.stats import estimate
 
@@ -257,4 +257,53 @@ def table_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Sco
             )
             for average in averages
         ),
+    )
+
+
+def heading_of(higher: int, total: int, sam: str, base: str, score: str) -> str:
+    """State in how many problems the sharpness-aware trajectory ends above the base one on validation."""
+    if not total:
+        return f"Validation {score} while training"
+    where = prose.share(higher, total)
+    return f"At the last epoch, mean validation {score} is higher with {sam} than with {base} in {where}"
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    runs, cells, score = sources.confirmed, sources.cells, sources.score
+    data = curves_of(runs, cells)
+    if not data:
+        return None
+    averages = [a for a in averages_of(runs, cells) if any(curve.cell == a.cell for curve in data)]
+    figure, narrow = figure_of(data, averages, score)
+    methods = list(dict.fromkeys(curve.method for curve in data))
+    shade = (
+        " Shaded: the epochs that are averaged, from the start that tuning selected (dotted in the method's "
+        "colour); the markers right of the last epoch are the averages."
+        if averages
+        else ""
+    )
+    step = max(curve.drawn_every for curve in data)
+    by_method = {m: {c.cell: c.mean[-1] for c in data if c.method == m} for m in methods}
+    base, other = methods[0], methods[-1]
+    both = [cell for cell in by_method[base] if cell in by_method[other]] if other != base else []
+    higher = sum(by_method[other][cell] > by_method[base][cell] for cell in both)
+    return Chart(
+        id="curves",
+        heading=heading_of(higher, len(both), other, base, score.name),
+        reading=f"One line a trajectory, with its last weights; the band is the interval of the mean.{shade}",
+        caption=(
+            f"Mean over {prose.seeds(n for curve in data for n in curve.n)} confirm seeds with its 95 % Student-t "
+            f"interval, cut at the axis. A panel shows at most "
+            f"{SHOWN_BELOW_BEST * 100:.0f} points below its best."
+            f"{f' Every {step}th epoch that was kept is drawn.' if step > 1 else ''}"
+        ),
+        keys=(
+            *(Key(method, method, "both") for method in methods),
+            *(Key(f"{method}, at the end", method) for method in dict.fromkeys(a.method for a in averages)),
+            *([Key("epochs averaged", "", "band")] if any(a.start is not None for a in averages) else []),
+        ),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data, averages, score), "runs.parquet"),
     )

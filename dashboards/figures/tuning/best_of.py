@@ -5,21 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    anchors,
-    axis,
-    grid_of_cells,
-    lay_out,
-    shares_stay_shares,
-)
+from dashboards.figures.kit.chart import Chart, Key, Sources
+from dashboards.figures.kit.panels import Arrangement, Axes, anchors, axis, grid_of_cells, lay_out, shares_stay_shares
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.score import Score
-from dashboards.tables.limits import most
-from dashboards.tables.table import Column, Entry, Table, numeric
+from dashboards.tables.table import Column, Entry, Table, most, numeric
 from study.findings import Findings
 
 Against = Literal["trials", "cost"]
@@ -219,3 +211,54 @@ def doublings(trials: Sequence[int]) -> list[int]:
         if k >= 2 * trials[taken[-1]]:
             taken.append(i)
     return taken if taken[-1] == len(trials) - 1 else [*taken, len(trials) - 1]
+
+
+def chart_of(sources: Sources, against: Against) -> Chart | None:
+    """Return the chart of what further trials bring, over their number or their cost; None without data."""
+    findings, score = sources.findings, sources.score
+    data = curves_of(findings, sources.cells)
+    if against == "cost":
+        data = tuple(curve for curve in data if theme.known(curve.cost[-1]))
+    if not data or max(curve.trials[-1] for curve in data) < 2:
+        return None
+    figure, narrow = figure_of(data, against, score)
+    lead = leaders(data, against)
+    total = len({curve.cell for curve in data})
+    leading = [f"{name} in {number}" for name, number in sorted(lead.items(), key=lambda pair: -pair[1]) if number]
+    paid = {
+        "trials": "After the trials that all methods were granted",
+        "cost": "At the highest cost that every search has reached",
+    }
+    points, longest = most(MOST_POINTS, total, AMPLE), max(len(curve.trials) for curve in data)
+    left_out = f" Of up to {longest} k no more than {points} are drawn." if longest > points else ""
+    samplers = {curve.sampler for curve in findings.tuning_curves if curve.approximate}
+    approximate = (
+        f" Approximate: formula and band assume independent trials, and {' and '.join(sorted(samplers)).upper()} does "
+        "not draw independently."
+        if samplers
+        else ""
+    )
+    searches = dict.fromkeys((curve.name, curve.method, curve.epochs_factor) for curve in data)
+    return Chart(
+        id=f"best-of-{against}",
+        heading=(
+            f"{paid[against]}, the expected best is highest with {prose.listed(leading)} of "
+            f"{prose.things(total, 'problem')}"
+            if leading
+            else f"Expected best validation {score.name} of a search"
+        ),
+        reading=(
+            f"A line is the validation {score.name} that the best of k trials is expected to reach"
+            + (", over k." if against == "trials" else ", over what k trials cost in runs of the baseline.")
+            + " Where a line is flat, further trials buy nothing."
+        ),
+        caption=(
+            f"{prose.seeds(curve.trials[-1] for curve in data)} trials a search. Thin and dotted: simultaneous 95 % "
+            "confidence band (not an interval at one k), cut at the panel; with few trials it rules little out. "
+            f"Methods that are level lead together.{left_out}{approximate}"
+        ),
+        keys=tuple(Key(name, method, "both" if factor == 1 else "open") for name, method, factor in searches),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data, against, score), "findings.json"),
+    )

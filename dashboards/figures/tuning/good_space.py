@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.figures.kit import dots
+from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.panels import Arrangement
 from dashboards.figures.kit.traces import Figure
 from dashboards.score import Score
@@ -85,4 +86,29 @@ def table_of(shares: Sequence[GoodShare], score: Score) -> Table:
             )
             for s in shares
         ),
+    )
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    data = shares_of(sources.findings, sources.cells)
+    if not data:
+        return None
+    figure, narrow = figure_of(data)
+    clauses = [f"{100 * share:.0f}\u202f% with {method}" for method, share in means_of(data).items()]
+    return Chart(
+        id="good-space",
+        heading=f"Within δ of the best lie, in the mean over problems, {prose.listed(clauses)} of the trials",
+        reading=(
+            f"The further right, the less the settings matter: that share of the trials lies within δ = "
+            f"{theme.threshold(sources.findings.delta)} points of the search's best on validation."
+        ),
+        caption=(
+            f"{prose.seeds(share.trials for share in data)} trials a search, at equal epochs. No interval: the best is "
+            "one of the same trials, so the share is never 0."
+        ),
+        keys=tuple(Key(method, method) for method in dict.fromkeys(share.method for share in data)),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data, sources.score), "findings.json"),
     )

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.figures.kit import dots
+from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.panels import Arrangement
 from dashboards.figures.kit.traces import Figure
-from dashboards.tables.table import Column, Entry, Table, numeric
+from dashboards.tables.table import MOST_RUN_ROWS, Column, Entry, Table, numeric
 from study.findings import Findings
 from study.stats import Importance
 
@@ -82,4 +83,38 @@ def table_of(importances: Sequence[Importance]) -> Table:
             for i in importances
             for name, share in i.shares
         ),
+    )
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    data = importances_of(sources.findings)
+    if not data:
+        return None
+    figure, narrow = figure_of(data)
+    clauses = [f"{words_of(name)} for {method} ({share:.2f})" for method, (name, share) in deciding(data).items()]
+    predicted = prose.span([i.r2 for i in data], "{:.2f}".format)
+    unknown = unknown_methods(sources.findings)
+    left_out = f" Nothing can be said for {prose.listed(unknown)}." if unknown else ""
+    return Chart(
+        id="importance",
+        heading=(
+            f"How trials rank is decided most by {prose.listed(clauses)}"
+            if clauses
+            else "Each method has one hyper-parameter alone, which decides all that settings decide"
+        ),
+        reading=(
+            "A marker is the share of one hyper-parameter in how the trials of a method rank on validation; the shares "
+            "of a method sum to 1."
+        ),
+        caption=(
+            f"Evaluator: {data[0].evaluator}; other evaluators ask other questions. "
+            f"{prose.seeds(i.settings for i in data)} settings over "
+            f"{prose.things(max(i.cells for i in data), 'problem')}, one seed each; no interval. Shown only where the "
+            f"surface predicts settings that it has not seen (R² {predicted}).{left_out}"
+        ),
+        keys=tuple(Key(i.method, i.method) for i in data),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data), "runs.parquet", MOST_RUN_ROWS),
     )

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.figures.kit import dots
+from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.panels import Arrangement
 from dashboards.figures.kit.traces import Figure
 from dashboards.score import Score
@@ -92,4 +93,34 @@ def table_of(data: Sequence[Flattery], score: Score) -> Table:
             for f in data
             for cell, value in f.by_cell
         ),
+    )
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    data = flattery_of(sources.findings, sources.cells)
+    if not data:
+        return None
+    figure, narrow = figure_of(data, sources.score)
+    return Chart(
+        id="optimism",
+        heading=(
+            f"The tuned validation {sources.score.name} exceeds that on fresh seeds by "
+            f"{prose.span([f.mean for f in data], theme.gain)} points, in the mean over problems"
+        ),
+        reading=(
+            "Right of zero, picking the best trial has flattered: the same settings do worse on seeds that did not "
+            "pick them. That is why no verdict rests on the tune stage."
+        ),
+        caption=(
+            f"Mean over {prose.seeds(len(f.by_cell) for f in data)} problems, each a small tick, with its 95 % "
+            f"Student-t interval; the winner of {' or '.join(map(str, sorted({f.trials for f in data})))} trials."
+        ),
+        keys=(
+            *(Key(f.name, f.method, "filled" if f.epochs_factor == 1 else "open") for f in data),
+            Key("one problem", "", "tick"),
+        ),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data, sources.score), "findings.json"),
     )

@@ -12,24 +12,15 @@ from itertools import islice
 
 import pandas as pd
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    Grid,
-    anchor,
-    anchors,
-    axis,
-    foot,
-    lay_out,
-)
+from dashboards.figures.kit.chart import Chart, Key, Sources
+from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchor, anchors, axis, foot, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, scatter
-from dashboards.figures.tuning.tried import LAST, Run, runs_in, start_words
-from dashboards.figures.why.radii import Radii, radii_of
+from dashboards.figures.kit.tried import LAST, Run, runs_in, start_words
+from dashboards.figures.tuning.radii import Radii, radii_of
 from dashboards.score import Score
-from dashboards.tables.limits import most
-from dashboards.tables.table import MOST_MADE, Column, Entry, Table, numeric
+from dashboards.tables.table import MOST_MADE, MOST_RUN_ROWS, Column, Entry, Table, most, numeric
 from study.specs.methods import FAMILIES, last_of
 
 MOST_DRAWN = 150  # lines a panel, four points each; fewer in a study of many problems
@@ -79,7 +70,7 @@ class Bundle:
 
 
 def bundles_of(runs: pd.DataFrame, cells: Mapping[str, Cell]) -> tuple[Bundle, ...]:
-    """Return one bundle a problem. ``runs`` as in `dashboards.figures.tuning.tried.Tried`."""
+    """Return one bundle a problem. ``runs`` as in `dashboards.figures.kit.tried.Tried`."""
     groups = {str(cell): own for cell, own in runs.groupby("cell", observed=True) if cell in cells}
     found = []
     for name in cells:
@@ -226,4 +217,37 @@ def table_of(bundles: tuple[Bundle, ...], score: Score) -> Table:
             for bundle, run in islice(((bundle, run) for bundle in bundles for run in runs_in(bundle.runs)), MOST_MADE)
         ),
         total=sum(len(bundle.runs) for bundle in bundles),
+    )
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    score = sources.score
+    data = bundles_of(sources.tried.runs, sources.cells)
+    if not data:
+        return None
+    figure, narrow = figure_of(data, score)
+    clauses = [
+        f"{best} of {total} runs with {last_of(family)} steps" for family, (best, total) in best_families(data).items()
+    ]
+    step = max(bundle.drawn_every for bundle in data)
+    return Chart(
+        id="parallel",
+        heading=f"Among the best quarter of their problem's tune runs are {prose.listed(clauses)}",
+        reading=(
+            "One line a run, across its learning rate, rho, the weights that validation prefers and their score. "
+            "Strong lines are the best quarter: where they run together, the setting matters."
+        ),
+        caption=(
+            f"{prose.seeds(len(bundle.runs) for bundle in data)} runs a panel, one seed each, hence no interval. Rates "
+            "and radii on log axes over all that was tried; scores far below the others are drawn at the foot."
+            f"{f' Every {step}th run is drawn.' if step > 1 else ''}"
+        ),
+        keys=tuple(
+            Key(f"{last_of(family)} steps", last_of(family), "both")
+            for family in dict.fromkeys(family for bundle in data for family in bundle.runs["family"].unique())
+        ),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data, score), "runs.parquet", MOST_RUN_ROWS),
     )

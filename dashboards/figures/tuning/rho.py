@@ -1,27 +1,18 @@
 """How does the validation score respond to rho, and is the selected rho inside the searched range?"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    anchor,
-    anchors,
-    axis,
-    foot,
-    grid_of_cells,
-    lay_out,
-)
+from dashboards.figures.kit.chart import Chart, Key, Sources
+from dashboards.figures.kit.panels import Arrangement, Axes, anchor, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, scatter
-from dashboards.figures.why.radii import Radii, radii_of
+from dashboards.figures.tuning.radii import Radii, radii_of
 from dashboards.score import Score
-from dashboards.tables.limits import most
-from dashboards.tables.table import MOST_MADE, Column, Entry, Table, numeric
+from dashboards.tables.table import MOST_MADE, MOST_RUN_ROWS, Column, Entry, Table, most, numeric
 from study.findings import Findings
 
 BINS = 5
@@ -199,3 +190,47 @@ def table_of(responses: tuple[Response, ...], score: Score) -> Table:
         ),
         total=sum(len(response.rho) for response in responses),
     )
+
+
+def heading_of(selected: Sequence[float]) -> str:
+    """State the range of the rho that validation selected for SAM."""
+    if not selected:
+        return "No rho has been selected yet"
+    low, high = theme.number(min(selected)), theme.number(max(selected))
+    span = f"is {low}" if low == high else f"runs from {low} to {high}"
+    return f"SAM's selected rho {span} over {prose.things(len(selected), 'problem')}"
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    score = sources.score
+    data = responses_of(sources.findings, sources.cells)
+    if not data:
+        return None
+    figure, narrow = figure_of(data, score)
+    return Chart(
+        id="rho",
+        heading=heading_of([r.selected_rho for r in data if r.selected_rho is not None]),
+        reading=(
+            "Each marker is one tune run. Runs at the same rho differ by their learning rate, so the lines join "
+            f"the best run in each of {BINS} equal parts of the log range; open markers at the foot lie below."
+        ),
+        caption=(
+            f"{prose.seeds(len(response.rho) for response in data)} runs a panel, one seed each, hence no interval. "
+            f"Validation {score.name}, optimistic by selection.{_thinned(response.drawn_every for response in data)}"
+        ),
+        keys=(
+            Key("SAM, last weights", "SAM", "both"),
+            Key("WASAM, best average", "WASAM", "both"),
+            Key("best base run", "SGD", "line"),
+            Key("rho selected for SAM", "SAM", "guide"),
+        ),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data, score), "runs.parquet", MOST_RUN_ROWS),
+    )
+
+
+def _thinned(steps: Iterable[int]) -> str:
+    step = max(steps)
+    return f" Of many runs every {step}th is drawn; the lines rest on all." if step > 1 else ""

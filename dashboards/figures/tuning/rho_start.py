@@ -7,24 +7,16 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    anchors,
-    axis,
-    foot,
-    grid_of_cells,
-    lay_out,
-)
-from dashboards.figures.kit.rows import rows_of
+from dashboards.figures.kit.chart import Chart, Key, Sources
+from dashboards.figures.kit.confirmed import rows_of
+from dashboards.figures.kit.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, scatter
-from dashboards.figures.tuning.tried import LAST, start_words
-from dashboards.figures.why.radii import Radii, radii_of
+from dashboards.figures.kit.tried import LAST, start_words
+from dashboards.figures.tuning.radii import Radii, radii_of
 from dashboards.score import Score
-from dashboards.tables.limits import most
-from dashboards.tables.table import MOST_MADE, Column, Entry, Table, numeric
+from dashboards.tables.table import MOST_MADE, MOST_RUN_ROWS, Column, Entry, Table, most, numeric
 from study.plan.selection import Selection
 from study.specs.methods import FAMILIES, METHODS, last_of
 
@@ -63,7 +55,7 @@ class StartMap:
 def maps_of(weights: pd.DataFrame, selections: Iterable[Selection], cells: Mapping[str, Cell]) -> tuple[StartMap, ...]:
     """Return one map per problem and perturbed family whose runs were averaged from more than one start.
 
-    ``weights`` as in `dashboards.figures.tuning.tried.Tried`.
+    ``weights`` as in `dashboards.figures.kit.tried.Tried`.
     """
     perturbed = [name for name, family in FAMILIES.items() if family.rule]
     weights = weights[
@@ -190,4 +182,42 @@ def table_of(maps: tuple[StartMap, ...], score: Score) -> Table:
             )
         ),
         total=sum(len(one.points) for one in maps),
+    )
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    score = sources.score
+    data = maps_of(sources.tried.weights, sources.findings.selections, sources.cells)
+    if not data:
+        return None
+    figure, narrow = figure_of(data, score)
+    chosen = [one.chosen[1] for one in data if one.chosen is not None]
+    averaged = sum(start != LAST for start in chosen)
+    step = max(one.drawn_every for one in data)
+    return Chart(
+        id="rho-start",
+        heading=(
+            f"With perturbed steps, validation prefers an average to the last weights in {averaged} of "
+            f"{prose.things(len(chosen), 'selected pair')} of rho and start"
+            if chosen
+            else f"Validation {score.name} over rho and the start of averaging"
+        ),
+        reading=(
+            "One square is one set of weights of one tune run: rho across, the start of averaging up, the last weights "
+            "on top. The stronger its colour, the closer to the panel's best; the ring is the selected pair."
+        ),
+        caption=(
+            f"{prose.seeds(one.runs for one in data)} runs a panel, each averaged from several starts, not binned; one "
+            "seed each, hence no interval. Runs also differ by their learning rate. The colour fades out at three "
+            "times the distance from best to median, and 2 points, below the median."
+            f"{f' Every {step}th square is drawn.' if step > 1 else ''}"
+        ),
+        keys=(
+            Key("best of the panel", "", "field", theme.faded(theme.ACCENT, 1)),
+            Key("half-way to it", "", "field", theme.faded(theme.ACCENT, 0.25)),
+        ),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data, score), "runs.parquet", MOST_RUN_ROWS),
     )

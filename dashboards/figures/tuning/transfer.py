@@ -8,13 +8,14 @@ import statistics
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.figures.kit import fields
+from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.panels import Arrangement
 from dashboards.figures.kit.traces import Figure
 from dashboards.score import Score
-from dashboards.tables.table import Column, Entry, Table, numeric
+from dashboards.tables.table import MOST_ROWS, Column, Entry, Table, most, numeric
 from study.findings import Findings
 
 BLIND = "a blind quarter"
@@ -146,4 +147,44 @@ def table_of(transfers: Sequence[Transfer], score: Score, limit: int) -> Table:
             for t, i, j in pairs
         ),
         total=total,
+    )
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    findings, cells, score = sources.findings, sources.cells, sources.score
+    data = transfers_of(findings, cells)
+    if not data:
+        return None
+    drawn = drawn_of(data)
+    figure, narrow = figure_of(drawn)
+    problems, shown = (len({name for t in some for name in t.cells}) for some in (data, drawn))
+    left_out = (
+        f" Drawn are the {shown} of {problems} problems in which a rho from elsewhere costs most; all of them are in "
+        "findings.json."
+        if shown < problems
+        else ""
+    )
+    clauses = [
+        f"{theme.points(regret)} points with {t.method} (a blind choice {theme.points(chance)})"
+        for t, (regret, chance) in ((t, t.elsewhere) for t in data)
+    ]
+    trials = sorted({curve.trials[-1] for curve in findings.tuning_curves if curve.trials and curve.epochs_factor == 1})
+    return Chart(
+        id="rho-transfer",
+        heading=f"A rho tuned in another problem costs, in the mean, {prose.listed(clauses)}",
+        reading=(
+            "Row: the problem that rho was tuned in; column: the problem, by its number, that it is used in with the "
+            f"rest tuned anew. A field is the validation {score.name} lost, in points; near the last row it knew "
+            "nothing."
+        ),
+        caption=(
+            f"{prose.seeds(trials)} trials a problem; the quarter nearest in log rho stands for a rho, earlier trials "
+            "win ties. The last row: a quarter that is picked blindly. No interval: each field is one comparison on "
+            f"validation.{left_out}"
+        ),
+        keys=(Key("loss", "", "field", theme.sequential(1, 1, theme.LOSS)),),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data, score, most(MOST_ROWS, len(cells))), "findings.json"),
     )

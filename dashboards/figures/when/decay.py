@@ -1,18 +1,12 @@
 """Does averaging still pay when the learning rate decays? Last → averaged, under every schedule."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell, words_of
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    Grid,
-    anchors,
-    axis,
-    lay_out,
-)
+from dashboards.figures.kit.chart import Chart, Key, Sources
+from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchors, axis, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.score import Score
 from dashboards.tables.table import Column, Entry, Table, numeric
@@ -170,4 +164,43 @@ def table_of(decay: Decay, score: Score) -> Table:
             )
             for entry in decay.entries
         ),
+    )
+
+
+def heading_of(gains: Mapping[str, Sequence[float]]) -> str:
+    """State the mean gain from averaging under every schedule (keys in words)."""
+    clauses = [f"{theme.gain(sum(values) / len(values))} points with a {words}" for words, values in gains.items()]
+    return f"Averaging gains, in the mean, {prose.listed(clauses)}"
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    data = decay_of(sources.findings, sources.cells)
+    if not data.entries:
+        return None
+    figure, narrow = figure_of(data, sources.score)
+    gains: dict[str, list[float]] = {}
+    for entry in data.entries:
+        gains.setdefault(words_of("schedule", entry.schedule), []).append(entry.gain)
+    families = sorted({entry.family for entry in data.entries})
+    return Chart(
+        id="decay",
+        heading=heading_of(gains),
+        reading="From the open marker (last weights) to the filled one (their average); the number is the gain.",
+        caption=(
+            f"Means over {prose.seeds(entry.n for entry in data.entries)} seeds of the confirm stage; 95 % Student-t "
+            "intervals of the paired gain are in the hover text and the table. Every panel spans the same number of "
+            "points."
+        ),
+        keys=tuple(
+            key
+            for family in families
+            for key in (
+                Key(f"{last_of(family)}: last", last_of(family), "open"),
+                Key(f"{averaged_method(family)}: averaged", averaged_method(family)),
+            )
+        ),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data, sources.score), "runs.parquet"),
     )

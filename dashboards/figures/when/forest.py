@@ -3,20 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dashboards import theme
-from dashboards.cells import Cell
-from dashboards.effects import Distinct, distinct
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    Grid,
-    anchor,
-    anchors,
-    axis,
-    lay_out,
-    marker,
-    whiskers,
-)
+from dashboards import prose, theme
+from dashboards.cells import BUDGET_WORDS, Cell
+from dashboards.comparisons import Distinct, distinct
+from dashboards.figures.kit.chart import Chart, Key, Sources
+from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out, marker, whiskers
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.figures.when import pooled
 from dashboards.score import Score
@@ -272,4 +263,48 @@ def table_of(forest: Forest) -> Table:
             for mark in forest.marks
         )
         + tuple(pooled.row_of(summary) for summary in forest.summaries),
+    )
+
+
+def heading_of(findings: Findings) -> str:
+    """State, for every method, the range of its gains under the primary budget."""
+    primary = [effect for effect in findings.effects if effect.budget == findings.primary_budget and effect.n]
+    clauses = []
+    for method in dict.fromkeys(effect.method for effect in primary):
+        means = [effect.mean for effect in primary if effect.method == method]
+        clauses.append(f"{method} {prose.span(means, theme.gain)}")
+    budget = BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)
+    return f"Mean gains in points at {budget}: {prose.listed(clauses)}" if clauses else "No gain has been measured yet"
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    data = forest_of(sources.findings, sources.cells)
+    if not data.marks:
+        return None
+    figure, narrow = figure_of(data, sources.score)
+    primary = BUDGET_WORDS.get(data.primary_budget, data.primary_budget)
+    others = [
+        b for b in BUDGET_WORDS if any(data.primary_budget not in m.budgets and b in m.budgets for m in data.marks)
+    ]
+    reading = (
+        f"Right of zero the method beats tuned {data.baseline}; the grey band is ±δ, inside which no gain matters."
+    )
+    keys = [Key(primary, "", "filled")]
+    if others:
+        reading += " Where filled and open markers part, compute explains the difference."
+        keys.append(Key(prose.listed([BUDGET_WORDS[b] for b in others]), "", "open"))
+    return Chart(
+        id="forest",
+        heading=heading_of(sources.findings),
+        reading=reading,
+        caption=(
+            f"Mean paired gain with its 95 % Student-t interval, not adjusted for the number of comparisons; "
+            f"{prose.seeds(len(mark.gains) for mark in data.marks)} seeds, each a small tick."
+            f"{pooled.caption_of(data.summaries)}"
+        ),
+        keys=(*keys, Key("one seed", "", "tick"), Key("±δ, no material effect", "", "band")),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data), "runs.parquet"),
     )

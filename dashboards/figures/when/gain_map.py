@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards import theme
-from dashboards.cells import Cell, words_of
+from dashboards import prose, theme
+from dashboards.cells import BUDGET_WORDS, Cell, words_of
 from dashboards.figures.kit import fields
+from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.panels import Arrangement
 from dashboards.figures.kit.traces import Figure
 from dashboards.score import Score
@@ -153,4 +154,39 @@ def table_of(data: GainMap) -> Table:
             )
             for gain in data.gains
         ),
+    )
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    findings, score = sources.findings, sources.score
+    data = gain_map_of(findings, sources.cells)
+    if not data.gains:
+        return None
+    figure, narrow = figure_of(data, score)
+    clauses = [f"{above} of {total} with {method}" for method, (above, total) in above_zero(data).items()]
+    primary = BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)
+    across = (
+        f"{data.factor.replace('_', ' ')} across, all else down" if data.factor else "methods across, problems down"
+    )
+    return Chart(
+        id="gain-map",
+        heading=f"Problems where the 95 % interval of the gain lies above zero: {prose.listed(clauses)}",
+        reading=(
+            f"One field a problem, {across}; the mean gain in {score.points}. The stronger the colour, the "
+            "larger the gain or the loss; bold where the 95 % interval excludes zero."
+        ),
+        caption=(
+            f"Mean paired gain over tuned {findings.baseline} at {primary}, "
+            f"{prose.seeds(gain.n for gain in data.gains)} seeds a field. 95 % Student-t intervals, not adjusted for "
+            f"the number of comparisons, are in the table and under the pointer. The colours are centred at zero and "
+            f"end at ±{theme.points(data.most)} points, growing with the square root."
+        ),
+        keys=(
+            Key("gain", "", "field", theme.diverging(1, 1)),
+            Key("loss", "", "field", theme.diverging(-1, 1)),
+        ),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data), "runs.parquet"),
     )

@@ -1,24 +1,17 @@
 """What does averaging the weights do within a run? Last weights joined with averaged weights, seed by seed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    anchors,
-    axis,
-    foot,
-    grid_of_cells,
-    lay_out,
-    window,
-)
+from dashboards.figures.kit.chart import Chart, Key, Sources
+from dashboards.figures.kit.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out, window
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.score import Score
 from dashboards.tables.table import Column, Entry, Table, numeric
 from study.findings import Findings
+from study.stats import Effect
 
 _PAIR_WIDTH, _PAIR_STEP = 1.0, 1.9  # x positions: last at 0, averaged at 1, the next family from 1.9 on
 
@@ -168,4 +161,45 @@ def table_of(slopes: Slopes, score: Score) -> Table:
             for pair in slopes.pairs
             for seed, last, averaged in zip(pair.seeds, pair.last, pair.averaged, strict=True)
         ),
+    )
+
+
+def heading_of(effects: Iterable[Effect]) -> str:
+    """State in how many comparisons averaging the weights of a run helps, hurts, or has no material effect."""
+    verdicts = [effect.verdict for effect in effects if effect.n]
+    undecided = sum(verdict not in ("helps", "hurts", "no material effect") for verdict in verdicts)
+    parts = [
+        (verdicts.count("no material effect"), "has no material effect in"),
+        (verdicts.count("hurts"), "hurts in"),
+        (undecided, "is undecided in"),
+    ]
+    clauses = [f"helps in {verdicts.count('helps')} of {prose.things(len(verdicts), 'comparison')}"]
+    clauses += [f"{words} {number}" for number, words in parts if number]
+    return f"Within the same runs, averaging {prose.listed(clauses)}"
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    score = sources.score
+    data = slopes_of(sources.findings, sources.cells)
+    if not data.pairs:
+        return None
+    figure, narrow = figure_of(data, score)
+    methods = dict.fromkeys(name for pair in data.pairs for name in (pair.last_name, pair.averaged_name))
+    return Chart(
+        id="slopes",
+        heading=heading_of(sources.findings.averaging),
+        reading=(
+            "Each thin line is one run, from its last weights to its averaged ones. Every panel spans the same "
+            "number of points, so equal slopes are equal gains."
+        ),
+        caption=(
+            f"Thick line: mean over {prose.seeds(len(pair.seeds) for pair in data.pairs)} seeds; every run is drawn, "
+            "at the foot of its panel if it lies far below. 95 % Student-t intervals are in the hover text; the "
+            "heading counts verdicts, Holm-adjusted among these comparisons. Within-run: the mechanism, not the answer."
+        ),
+        keys=tuple(Key(name, name) for name in methods),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data, score), "runs.parquet"),
     )

@@ -5,16 +5,10 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    anchors,
-    axis,
-    grid_of_cells,
-    lay_out,
-)
+from dashboards.figures.kit.chart import Chart, Key, Sources
+from dashboards.figures.kit.panels import Arrangement, Axes, anchors, axis, grid_of_cells, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.tables.table import Column, Entry, Table, numeric
 from study.findings.quantities import barrier
@@ -179,3 +173,44 @@ def _barrier_words(found: Estimate) -> str:
     low, high = found.ci95
     mean = theme.number(found.mean)
     return f"{mean} [{theme.number(low)}, {theme.number(high)}]" if theme.known(low) else mean
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    ways = ways_of(sources.lines, sources.cells)
+    if not ways:
+        return None
+    drawn = drawn_of(ways)
+    figure, narrow = figure_of(drawn)
+    panels, shown = (len({(way.cell, way.start) for way in some}) for some in (ways, drawn))
+    left_out = (
+        f" The {shown} of {panels} panels with the highest barriers are drawn; all lines are in lines/."
+        if shown < panels
+        else ""
+    )
+    found = barriers(ways)
+    told = [
+        f"{prose.span(heights, theme.number)} nats from {start} to {end}" for (start, end), heights in found.items()
+    ]
+    highest = [f"{theme.number(max(heights))} nats on the way to {end}" for (_, end), heights in found.items()]
+    return Chart(
+        id="lines",
+        heading=f"The highest mean barrier in the training loss is {prose.listed(highest)}",
+        reading=(
+            "From the baseline's weights on the left to each method's on the right. A hump in a solid line is a "
+            "barrier: the two lie in different valleys."
+        ),
+        caption=(
+            f"Thick: mean over {prose.seeds(way.barrier.n for way in ways)} seeds; thin: every seed. Barrier, the "
+            f"highest rise above the straight line between the ends: {prose.listed(told)}; 95 % Student-t intervals "
+            f"are in the table. BatchNorm statistics are measured anew at every point.{left_out} Descriptive."
+        ),
+        keys=(
+            Key("training loss", "", "line"),
+            Key("test loss", "", "dashed"),
+            *(Key(end, end) for end in dict.fromkeys(w.end for w in ways)),
+        ),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(ways), "lines/"),
+    )

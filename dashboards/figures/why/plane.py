@@ -6,17 +6,10 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    Grid,
-    anchor,
-    anchors,
-    axis,
-    lay_out,
-)
+from dashboards.figures.kit.chart import Chart, Key, Sources
+from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, contour, scatter
 from dashboards.tables.table import Column, Entry, Table, numeric
 from study.records import PlaneRecord
@@ -214,3 +207,53 @@ def _weights(plane: Plane) -> Iterator[tuple[str, float, float, float | None, fl
     for method, points in plane.trajectories:
         for number, (x, y) in enumerate(points, 1):
             yield f"{method} on its way, {number}", x, y, None, None
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    data = planes_of(sources.planes, sources.cells)
+    if not data:
+        return None
+    figure, narrow = figure_of(data[:MOST_DRAWN])
+    left_out = (
+        f" The first {MOST_DRAWN} of {len(data)} planes are drawn; all of them are in planes/."
+        if len(data) > MOST_DRAWN
+        else ""
+    )
+    nearest = [one.nearest_to_lowest_test for one in data]
+    clauses = [f"{method} in {nearest.count(method)}" for method in dict.fromkeys(nearest)]
+    away = [one.off_plane for one in data if theme.known(one.off_plane)]
+    held = [one.captured for one in data if theme.known(one.captured)]
+    projected = (
+        f" Trajectories are projected: the plane holds {_percents(held)} of their variance, and half of their points "
+        f"lie further from it than {_percents(away)} of the longest distance between the markers; the loss drawn under "
+        "such a point is not its own."
+        if away and held
+        else ""
+    )
+    methods = dict.fromkeys(method for one in data for method, _, _ in one.corners)
+    return Chart(
+        id="plane",
+        heading=(
+            f"Of all points of the grid, the one with the lowest test loss lies nearest to {prose.listed(clauses)} of "
+            f"{prose.things(len(data), 'plane')}"
+        ),
+        reading=(
+            "The plane through the weights of three methods, its training loss left and its test loss right: the "
+            "stronger the grey, the higher the loss, on a log scale of each panel's own. Thin lines: how training went."
+        ),
+        caption=(
+            f"{prose.seeds([1])} seed a problem, the first, hence no interval; {len(data[0].x)} × {len(data[0].y)} "
+            "points, BatchNorm statistics measured anew at each. Axes are distances in weight space, on one scale "
+            f"unless one is more than twice as long.{projected}{left_out} Descriptive: a plane shows two of very many "
+            "directions."
+        ),
+        keys=tuple(Key(method, method) for method in methods),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data), "planes/"),
+    )
+
+
+def _percents(shares: Sequence[float]) -> str:
+    return f"{prose.span(shares, lambda share: f'{100 * share:.0f}')}\u202f%"

@@ -9,19 +9,12 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
+from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.confirmed import records_by_selection, standing_for
 from dashboards.figures.kit.dots import ticks
-from dashboards.figures.kit.panels import (
-    Arrangement,
-    Axes,
-    Grid,
-    anchor,
-    anchors,
-    axis,
-    lay_out,
-)
+from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.figures.why.sharpness import probed
 from dashboards.score import Score
@@ -191,4 +184,55 @@ def table_of(relations: Sequence[Relation]) -> Table:
             for relation in relations
             for point in relation.points
         ),
+    )
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    score = sources.score
+    data = relations_of(sources.findings, sources.records, sources.cells)
+    if not data:
+        return None
+    figure, narrow = figure_of(data, score)
+    adjusted = [(r.method, r.slope) for r in data if r.slope is not None]
+    without = [r.method for r in data if r.slope is None]
+    sure = [method for method, slope in adjusted if slope.ci95[0] > 0 or slope.ci95[1] < 0]
+    told = [
+        f"{method} {theme.gain(slope.slope)} [{theme.gain(slope.ci95[0])}, {theme.gain(slope.ci95[1])}]"
+        for method, slope in adjusted
+    ]
+    sentence = (
+        f" Gain in {score.points} per doubling of the eigenvalue: {prose.listed(told)}; HC3 with Student's t, 95 %, "
+        "unadjusted for the number of slopes."
+        if told
+        else ""
+    )
+    if without:
+        sentence += (
+            f" No relation within a method is shown for {prose.listed(without)}: adjusting for the learning rate takes "
+            f"at least {MIN_CELLS} problems."
+        )
+    points = [point for one in data for point in one.points]
+    problems = len({point.cell for point in points})
+    return Chart(
+        id="relation",
+        heading=(
+            f"Adjusted for the learning rate, the gain moves with the sharpness of the weights for "
+            f"{len(sure)} of {prose.things(len(adjusted), 'method')}, by the 95 % interval"
+            if adjusted
+            else f"Gain against sharpness in {prose.things(problems, 'problem')}: too few to relate them"
+        ),
+        reading=(
+            "One marker a problem. Left of the upright line the method's weights are flatter than the baseline's, "
+            "above the level one it gains. A slope between markers is no cause: problems differ in more than sharpness."
+        ),
+        caption=(
+            f"Sharpness from {prose.seeds(p.seeds[0] for p in points)} seeds, gain from the other "
+            f"{prose.seeds(p.seeds[1] for p in points)}: disjoint halves, so that no run is on both axes.{sentence} "
+            "Descriptive: no interval of a slope makes it a cause."
+        ),
+        keys=tuple(Key(one.method, one.method) for one in data),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data), "records/"),
     )

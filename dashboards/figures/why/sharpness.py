@@ -5,9 +5,10 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards import theme
+from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.figures.kit import dots
+from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.confirmed import records_by_selection, standing_for
 from dashboards.figures.kit.panels import Arrangement
 from dashboards.figures.kit.traces import Figure
@@ -139,4 +140,44 @@ def table_of(data: Sequence[Sharpness]) -> Table:
             )
             for s in data
         ),
+    )
+
+
+def heading_of(data: Sequence[Sharpness]) -> str:
+    """State how sharp the weights are against the baseline's, by the first measure that can tell."""
+    for measure, words in MEASURES.items():
+        found = against_baseline(data, measure)
+        if found:
+            clauses = [f"{theme.ratio(times)} with {method}" for method, (times, _) in found.items()]
+            name = words.removesuffix(", nats")
+            return f"The {name} is, in the mean and against its baseline's, {prose.listed(clauses)}"
+    return "Sharpness of the weights that the confirm runs end with"
+
+
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    data = sharpness_of(sources.records, sources.findings.selections, sources.cells)
+    if not data:
+        return None
+    figure, narrow = figure_of(data)
+    without = sum(not theme.known(s.mean) for s in data)
+    error = trace_error(sources.records)
+    trace = f" The trace of one run is an estimate, to ±{100 * error:.0f}\u202f% in the median." if error else ""
+    left_out = f" {prose.things(without, 'row')} with a value that is not above 0 get no mean." if without else ""
+    return Chart(
+        id="sharpness",
+        heading=heading_of(data),
+        reading=(
+            "Left is flatter, on a log axis. Rises are those of the training loss within a fixed distance of the "
+            "weights, the same for every method: the largest found, and the mean over random directions."
+        ),
+        caption=(
+            f"Geometric mean over {prose.seeds(len(s.values) for s in data)} confirm seeds, each a small tick, with "
+            f"its 95 % Student-t interval on the log scale, cut at the axis.{left_out}{trace} Descriptive: flatter "
+            "weights need not be better ones, and measures of sharpness can disagree."
+        ),
+        keys=(*(Key(m, m) for m in dict.fromkeys(s.method for s in data)), Key("one seed", "", "tick")),
+        figure=figure,
+        narrow=narrow,
+        table=sources.fitted(table_of(data), "records/"),
     )

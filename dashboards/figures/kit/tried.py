@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from dashboards.figures.kit.rows import rows_of
+from dashboards.figures.kit.confirmed import rows_of
 
 _COLUMNS = ["run_id", "cell", "family", "trial", "learning_rate", "rho", "weight_decay", "weights", "val_score"]
 LAST = 1.0  # the start that stands for "no averaging": the average over the final iterate alone
