@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 SPEC ?= quick
 
-.PHONY: study test lint bench faults soak browser fashion help
+.PHONY: study test test-fast test-all lint bench faults soak browser fashion help
 
 help:
 	@echo "make study [SPEC=quick]   install, run a study, print the path of its report"
-	@echo "make test                 install, lint, type-check, run all tests"
+	@echo "make test                 install, lint, type-check, run the tests: of long matrices one case of each row"
+	@echo "make test-fast            tests without Ray, browser and other processes: less than a minute"
+	@echo "make test-all             like make test, with whole matrices"
 	@echo "make lint                 ruff and mypy alone"
 	@echo "make bench                all benchmarks, with their tables at the end; make bench-core is one alone"
 	@echo "make faults               break a study in every way, resume it, print the table (half an hour)"
@@ -17,9 +19,18 @@ help:
 study: $(VENV)/.installed
 	$(BIN)/python -m study.run $(SPEC)
 
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
+
 test:
 	@$(MAKE) --no-print-directory --jobs=2 lint fashion
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
+	$(PYTEST) -m "not exhaustive"
+
+test-fast: $(VENV)/.installed-test
+	$(PYTEST) -m "not exhaustive and not ray and not browser and not slow"
+
+test-all:
+	@$(MAKE) --no-print-directory --jobs=2 lint fashion
+	$(PYTEST)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

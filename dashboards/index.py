@@ -28,9 +28,9 @@ def write_index(root: Path, path: Path | None = None) -> Path:
             f"{root} was given; neither it nor a folder in it holds a study; "
             "give a folder that `python -m study.run` has written, or one with such folders in it."
         )
-    path = path or root / "index.html"
-    write_atomically(path, build_index(root.resolve().name, [line_of(folder, root) for folder in folders]))
-    return path
+    chosen, text = path or root / "index.html", build_index(root.resolve().name, [line_of(f, root) for f in folders])
+    write_atomically(chosen, text, make_folder=path is not None)
+    return chosen
 
 
 def build_index(name: str, lines: Sequence[Line]) -> str:

@@ -131,7 +131,7 @@ def write_report(study: "Study", path: Path | None = None, *, reload_s: int = 0)
     The report has a date only where SOURCE_DATE_EPOCH gives one, so that rebuilds are identical. ``reload_s`` as in
     `build_report`.
     """
-    path = path or study.folder / "report.html"
+    chosen = path or study.folder / "report.html"
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     built = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else None
     text = build_report(
@@ -143,8 +143,8 @@ def write_report(study: "Study", path: Path | None = None, *, reload_s: int = 0)
         built=built,
         reload_s=reload_s,
     )
-    write_atomically(path, text)
-    return path
+    write_atomically(chosen, text, make_folder=path is not None)
+    return chosen
 
 
 def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame, pending: frozenset[Comparison]) -> Page:

@@ -11,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from study.files import write_atomically
+
 EXIT_DONE, EXIT_USAGE = 0, 2
 _EXAMPLES = """\
 examples:
@@ -94,8 +96,12 @@ def write_example(path: Path, kind: str) -> tuple[Path, Path]:
         "rate_note": chosen.rate_note,
     }
     text = Template((templates / "spec.toml").read_text(encoding="utf-8")).substitute(content)
-    path.write_text((templates / f"{kind}.py").read_text(encoding="utf-8"), encoding="utf-8")
-    spec.write_text(text, encoding="utf-8")
+    write_atomically(path, (templates / f"{kind}.py").read_text(encoding="utf-8"))
+    try:
+        write_atomically(spec, text)
+    except OSError:
+        path.unlink()  # both or none: what is there is not overwritten when the command is given again
+        raise
     return path, spec
 
 

@@ -164,7 +164,12 @@ def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: ar
             return _run_opened(console, held, agenda, folder, options)
     except KeyboardInterrupt as interruption:
         resume = f"python -m study.run --resume {shlex.quote(str(folder))}"
-        console.print(f"\ninterrupted; every finished run is kept. Resume with: {resume}", markup=False)
+        console.print(
+            f"\ninterrupted; every finished run is kept. Resume with: {resume}"
+            if (folder / "spec.toml").exists()
+            else "\ninterrupted before there was anything to keep: give the command again.",
+            markup=False,
+        )
         return _exit_code(interruption)
 
 

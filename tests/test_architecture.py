@@ -198,17 +198,20 @@ def modules_after(statement: str) -> set[str]:
     return {name.partition(".")[0] for name in names} | {name for name in names if name.startswith("study.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_imports_flow_one_way(rule: str) -> None:
     modules, forbidden = RULES[rule]
     assert not modules_after(f"import {', '.join(modules)}") & forbidden
 
 
+@pytest.mark.slow
 def test_listing_starts_nothing_heavy() -> None:
     loaded = modules_after("import study.run; study.run.main(['--list'])")
     assert not loaded & {"torch", "ray", "dashboards", "pandas", "scipy", "optuna", "sklearn"}
 
 
+@pytest.mark.slow
 def test_a_study_is_imported_at_once_and_read_without_plotly() -> None:
     ours = modules_after("import study; study.load")
     assert not ours & {"torch", "ray", "optuna", "plotly", "pandas", "numpy", "pydantic", "dashboards"}

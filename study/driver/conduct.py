@@ -14,13 +14,13 @@ from rich.console import Console
 from study.data import load_data
 from study.driver.opening import Say, warn
 from study.files import write_atomically
-from study.listeners.listener import Tally
+from study.listeners.listener import Careful, Tally
 from study.listeners.terminal import Display
 from study.listeners.views import Views
 from study.plan.agenda import Agenda
 from study.records import RunRecord
 from study.specs.spec import StudySpec
-from study.store.folder import ResultsError, set_aside_superseded
+from study.store.folder import ResultsError, check_still_there, set_aside_superseded
 from study.store.record_files import write_record
 
 if TYPE_CHECKING:
@@ -172,13 +172,15 @@ def train(
     tally, views = Tally(agenda), Views(folder, spec.search, agenda, warn, meanwhile)
 
     def take(record: RunRecord, weights: bytes) -> None:
+        check_still_there(folder)
         if weights:
-            write_atomically(folder / "weights" / f"{record.run_id}.safetensors", weights)
+            write_atomically(folder / "weights" / f"{record.run_id}.safetensors", weights, make_folder=True)
         write_record(folder, record)
         agenda.complete(record)
         tally.count(record)
 
     try:
+        check_still_there(folder)  # Ray would make it anew
         with Display(console, agenda, tally, slots.concurrent, quiet) as display:
             run_agenda(
                 agenda,
@@ -191,7 +193,12 @@ def train(
                 checkpoints=bool(wishes.storage) or not wishes.address,
                 keep_actors=not wishes.address,  # on a cluster of many, what is idle is somebody else's
                 take=take,
-                listeners=[display, Gauges(spec.name, tally), views, *trackers],
+                listeners=[
+                    Careful(display, "the display of progress", warn),
+                    Careful(Gauges(spec.name, tally), "the export of live numbers", warn),
+                    views,
+                    *trackers,
+                ],
                 hang_after_s=wishes.hang_after_s or HANG_AFTER_S,
             )
         views.settle()
@@ -231,6 +238,7 @@ def conclude(folder: Path) -> "Study":
     """Write the frame and the findings anew and return the study."""
     from study.store.results import load, write_views  # noqa: PLC0415  # pandas and SciPy take a second to import
 
+    check_still_there(folder)
     study = load(folder)
     write_views(study)
     return study

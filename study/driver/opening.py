@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from study import data
@@ -164,4 +164,5 @@ def _with_times(text: str, times: Mapping[str, float]) -> str:
 
 def warn(text: str) -> None:
     """Tell the user, whether they asked for quiet or not."""
-    print(text, file=sys.stderr)
+    with suppress(OSError):  # a log on a full disk, a terminal that is gone
+        print(text, file=sys.stderr)

@@ -72,7 +72,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument(
         "--hang-after", type=_positive_number, metavar="SECONDS",
-        help="kill and retry a run that has not reported for so long; default 1800, longer than any epoch",
+        help="kill and retry a run that neither reports nor uses the CPU for so long; default 1800; one that uses the "
+        "CPU, in a long epoch or in a loop without an end, has ten times as long until it reports",
     )  # fmt: skip
     made.add_argument("--wandb", metavar="PROJECT", help="log every run to Weights & Biases, too")
     made.add_argument("--mlflow", metavar="URI", help="log every run to MLflow, too: a server or sqlite:///FILE")

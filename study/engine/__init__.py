@@ -8,5 +8,6 @@ it aborts on trials that had finished, and it does not restore what our agenda k
 ``slots`` what a run gets · ``cluster`` joins or leaves Ray and watches it · ``start`` starts it on this machine ·
 ``settings`` changes what has no door · ``worker`` the actor that trains · ``allocator`` keeps its memory ·
 ``searcher`` hands out jobs and keeps actors for what comes · ``watch`` kills what hangs · ``recorder`` turns ends into
-records · ``gauges`` live numbers for Prometheus · ``pieces`` lines and planes · ``drive`` puts them together.
+records · ``losses`` what Ray says of lost workers · ``gauges`` live numbers for Prometheus · ``pieces`` lines and
+planes · ``drive`` puts them together.
 """

@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray._private import worker
 
+from study.engine.settings import replaced
 from study.engine.slots import EngineError
 from study.engine.start import QUIET, start_ray, url_of
 from study.specs.tasks import is_own_task
@@ -28,6 +29,9 @@ _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # its banner ignores verbose=0
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a user's task mean what they say
     "RAY_USAGE_STATS_ENABLED": "0",  # a cluster that we start tells nobody about itself
+    # In a Ray that we start a process is dead when it has ended, and not when it has been slow for a minute.
+    "RAY_worker_register_timeout_seconds": "3600",
+    "RAY_health_check_failure_threshold": "1000",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what later releases do; the device comes from the resources
 }
 _VITAL = ("raylet", "gcs_server")
@@ -76,6 +80,8 @@ def cluster(
     with ExitStack() as stack:
         take_back = stack.enter_context(_our_signals())
         stop_watching = stack.enter_context(_watched())
+        # It would print a page about each lost worker, of which we tell in a sentence.
+        stack.enter_context(replaced(worker, print_to_stdstream=lambda *_, **__: None))
         dashboard: Future[str] = Future()
         try:
             if address:

@@ -3,19 +3,33 @@
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.air._internal import usage
 from ray.air.execution._internal import actor_manager
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    ActorUnschedulableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RuntimeEnvSetupError,
+    WorkerCrashedError,
+)
+from ray.tune import TuneError
 from ray.tune.execution import tune_controller
 
+from study.engine.losses import error_line
 from study.engine.recorder import RETRIES, Recorder, Take
 from study.engine.searcher import AgendaSearcher, KeepsActors
 from study.engine.settings import replaced
-from study.engine.slots import Slots
+from study.engine.slots import EngineError, Slots
 from study.engine.watch import HangWatch
 from study.engine.worker import StudyRun
 from study.listeners.listener import Listener
@@ -24,6 +38,10 @@ from study.records import Job
 
 SLICE_S = 60.0  # a longer run reports and is saved this often; a shorter one is one step, without either
 HANG_AFTER_S = 1800.0
+_LOSSES = (  # of an actor, as Ray may put it; Tune knows the first, and any other would end all
+    RayActorError, OutOfMemoryError, OutOfDiskError, NodeDiedError, WorkerCrashedError, RuntimeEnvSetupError,
+    ActorUnschedulableError, ActorPlacementGroupRemoved, ObjectLostError,
+)  # fmt: skip
 
 
 def run_agenda(
@@ -57,14 +75,17 @@ def run_agenda(
         checkpoints: Save long runs at the end of every slice, so that a retry goes on from there.
         keep_actors: Keep those that have nothing to do for a moment, with the resources that they hold.
         slice_s: Seconds, > 0: a run reports after whole epochs of about this length.
-        hang_after_s: Seconds, > 0: without a report for so long, a run's worker is killed and the run retried.
+        hang_after_s: Seconds, > 0: a worker that neither reports nor uses the CPU for so long is killed, and its run
+            retried; one that uses the CPU has `watch.BUSY_FACTOR` times as long until its next report.
         trainable: The actor's class.
+
+    Raises:
+        EngineError: Ray or Tune gave up; one sentence says why.
     """
     if agenda.finished:
         return
-    # A worker that Ray kills, because memory is short, is a lost worker; Tune, not knowing this error, ends all.
     for module in (actor_manager, tune_controller):
-        vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
+        vars(module)["RayActorError"] = _LOSSES
     # Tune writes a page for each lost trial; the record and the display say it once, in a sentence.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     searcher = AgendaSearcher(agenda, slots)
@@ -92,9 +113,33 @@ def run_agenda(
             callbacks=[watch, Recorder(searcher, watch, take, listeners, spec_hash)],
         ),
     )
-    # To count our callbacks Tune would import every experiment tracker that is installed.
-    with replaced(usage, tag_callbacks=lambda callbacks: False):
-        tuner.fit()
+    with (
+        # To count our callbacks Tune would import every experiment tracker that is installed.
+        replaced(usage, tag_callbacks=lambda callbacks: False),
+        replaced(tune_controller.TuneController, checkpoint=_snapshot_if_there(storage)),
+    ):
+        try:
+            tuner.fit()
+        except Exception as error:
+            if agenda.finished:  # every run has its record: what Tune could not do at its own end is of no account
+                return
+            if isinstance(error, TuneError | RayError):
+                raise EngineError(
+                    f"Ray gave up: {error_line(str(error))}; every finished run is kept: give the command again, or "
+                    "--resume the folder."
+                ) from error
+            raise
+
+
+def _snapshot_if_there(storage: str) -> Callable[..., None]:
+    """Return Tune's own way to save its state, which would bring a storage back that has vanished, without that."""
+    snapshot = tune_controller.TuneController.checkpoint
+
+    def checkpoint(controller: tune_controller.TuneController, force: bool = False, wait: bool = False) -> None:
+        if "://" in storage or Path(storage).is_dir():
+            snapshot(controller, force=force, wait=wait)
+
+    return checkpoint
 
 
 def _trial_name(config: Mapping[str, Any]) -> str:

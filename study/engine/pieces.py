@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from study.engine.allocator import keep_freed_memory
+from study.engine.losses import loss_of
+from study.engine.slots import EngineError
 from study.files import write_atomically
 from study.training.landscape import Content, Piece, measure_piece, read_content
 
@@ -21,6 +24,9 @@ def measure_pieces(folder: Path, data: Mapping[str, Any], pieces: Iterable[Piece
         folder: The results folder, which the driver alone reads and writes.
         data: What `study.data.load_data` returned, by task.
         pieces: What `study.training.landscape.missing_pieces` found.
+
+    Raises:
+        EngineError: the process that measures a piece failed, or was lost again and again.
     """
     shared: dict[str, ray.ObjectRef[Any]] = {}
     waiting: dict[ray.ObjectRef[str], Path] = {}
@@ -39,7 +45,15 @@ def measure_pieces(folder: Path, data: Mapping[str, Any], pieces: Iterable[Piece
 
 def _write_next(waiting: dict["ray.ObjectRef[str]", Path]) -> None:
     (done, *_), _ = ray.wait(list(waiting), num_returns=1)
-    write_atomically(waiting.pop(done), ray.get(done))
+    path = waiting.pop(done)
+    try:
+        content = ray.get(done)
+    except RayError as error:
+        raise EngineError(
+            f"{path} can't be measured: {loss_of(str(error)).cause}; every finished run is kept: mend that and "
+            "give the command again."
+        ) from error
+    write_atomically(path, content, make_folder=True)
 
 
 def _on_one_thread(data: Any, piece: Piece, content: Content) -> str:

@@ -13,14 +13,15 @@ from typing import Any
 
 from ray import tune
 
+from study.engine.losses import Loss, explained, loss_of, out_of_memory
 from study.engine.searcher import AgendaSearcher, StaysInTheDriver
 from study.engine.watch import HangWatch
 from study.listeners.listener import Listener
 from study.records import Job, RunRecord
 
 RETRIES = 2  # a run whose worker is lost is tried again this often before it counts as failed
-# In the last line of the error: torch on a GPU, Python and NumPy, torch on the CPU, and Ray, which kills workers early.
-_SIGNS = ("OutOfMemoryError", "MemoryError", "DefaultCPUAllocator: can't allocate memory", "running low on memory")
+# A run for which memory is short, because of other programs, is tried again alone after each of these pauses.
+PAUSES_S = (5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0)
 
 Take = Callable[[RunRecord, bytes], None]
 
@@ -35,6 +36,7 @@ class Recorder(StaysInTheDriver, tune.Callback):
         self._listeners, self._spec_hash = listeners, spec_hash
         self._reported: dict[str, tuple[RunRecord, bytes]] = {}
         self._lost: Counter[str] = Counter()  # workers, by run
+        self._short: Counter[str] = Counter()  # times that a run was alone, and memory was short because of others
         self._broken: Exception | None = None
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -59,44 +61,72 @@ class Recorder(StaysInTheDriver, tune.Callback):
             self._reported[trial.trial_id] = record, base64.b64decode(result.pop("weights"))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        why = self._watch.why(trial.trial_id) or "its worker was lost"
-        job = self._searcher.under_way[trial.trial_id]
-        self._lost[job.run_id] += 1
-        self._tell_retried(job, why)
+        loss = self._loss(trial)
+        self._tell_retried(self._searcher.under_way[trial.trial_id], f"its worker was lost: {loss.cause}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         _discard_checkpoint(trial)
         self._end(trial, *self._reported.pop(trial.trial_id))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        why = self._watch.why(trial.trial_id) or _last_error(trial)
-        job = self._searcher.under_way[trial.trial_id]
-        self._lost[job.run_id] += 1
-        if self._lost[job.run_id] <= RETRIES:
-            # Tune gives a trial up at once if the actor that it was given had died while it was kept.
+        """Hand the job out once more, as a trial of its own, or give the run up."""
+        loss, job = self._loss(trial), self._searcher.under_way[trial.trial_id]
+        if loss.for_memory:
+            self._end_short_of_memory(trial, job, loss)
+        elif self._lost[job.run_id] <= RETRIES:
+            # Tune gives a trial up at once if the actor that it was given had died while it was kept, and counts
+            # losses that we don't.
             self._searcher.end(trial.trial_id)
             self._searcher.again(job)
-            self._tell_retried(job, why)
-            return
-        record = RunRecord(
-            run_id=job.run_id,
-            spec_hash=self._spec_hash,
-            job=job,
-            status="failed",
-            error=f"the worker was lost {RETRIES + 1} times: {why}",
-        )
-        self._end(trial, record, b"")
+            self._tell_retried(job, f"its worker was lost: {loss.cause}")
+        else:
+            error = f"the worker was lost {RETRIES + 1} times: {loss.cause}"
+            self._end(trial, self._failed(job, error), b"")
+
+    def _loss(self, trial: Any) -> Loss:
+        """Return how a trial's worker was lost, and count that unless memory was short: others may have used it."""
+        why = self._watch.why(trial.trial_id)
+        loss = Loss(why) if why else loss_of(_last_error(trial))
+        if not loss.for_memory:
+            self._lost[self._searcher.under_way[trial.trial_id].run_id] += 1
+        return loss
+
+    def _end_short_of_memory(self, trial: Any, job: Job, loss: Loss) -> None:
+        """Try a run alone; one that has been is given up if it needs too much, and waits while others use the memory.
+
+        Tune has tried it again at once, as often as any other.
+        """
+        alone, waited = self._searcher.ran_alone(trial.trial_id), self._short[job.run_id]
+        if alone and loss.main_user:
+            self._end(trial, explained(self._failed(job, f"its worker was lost: {loss.cause}")), b"")
+        elif alone and waited == len(PAUSES_S):
+            error = (
+                f"its worker was lost {waited + 1} times, with no other run beside it: {loss.cause}; other programs "
+                "use the memory: end them, and run it again with --retry-failed."
+            )
+            self._end(trial, self._failed(job, error), b"")
+        else:
+            pause_s = PAUSES_S[waited] if alone else 0.0
+            self._short[job.run_id] += alone
+            self._searcher.end(trial.trial_id)
+            self._searcher.again_alone(job, pause_s)
+            when = f"now with no other run beside it{f', in {pause_s:g} s' if pause_s else ''}"
+            self._tell_retried(job, f"its worker was lost: {loss.cause}; {when}")
+
+    def _failed(self, job: Job, error: str) -> RunRecord:
+        return RunRecord(run_id=job.run_id, spec_hash=self._spec_hash, job=job, status="failed", error=error)
 
     def _end(self, trial: Any, record: RunRecord, weights: bytes) -> None:
         """Pass a record on, or the job back. Tune would take an error here for the trial's: it waits for the step."""
         _forget(trial)
         alone = self._searcher.ran_alone(trial.trial_id)
         job = self._searcher.end(trial.trial_id)
-        if out_of_memory(record) and not alone:
-            self._searcher.again_alone(job)
-            self._tell_retried(job, "it was out of memory; now with no other run beside it")
-            return
-        record = explained(record) if out_of_memory(record) else record
+        if out_of_memory(record):
+            if not alone:
+                self._searcher.again_alone(job)
+                self._tell_retried(job, "it was out of memory; now with no other run beside it")
+                return
+            record = explained(record)
         try:
             self._take(record, weights)
             for listener in self._listeners:
@@ -110,14 +140,14 @@ class Recorder(StaysInTheDriver, tune.Callback):
 
 
 def _last_error(trial: Any) -> str:
-    """Return the text of the last failure, on one line, from the driver's own file.
+    """Return the text of the last failure, from the driver's own file.
 
     Tune's getters would unpickle the exception, which a user's own class may not survive, or ask the storage, to
     which the file has not been copied yet.
     """
     path = Path(trial.error_file or "")
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    return " ".join(text.rpartition("Failure # ")[2].split())[-3000:] or "its process died"
+    return text.rpartition("Failure # ")[2].partition("\n")[2]
 
 
 def _forget(trial: Any) -> None:
@@ -132,19 +162,3 @@ def _discard_checkpoint(trial: Any) -> None:
     if trial.checkpoint:
         with suppress(OSError):  # a storage that is gone keeps its files, and the study its record
             trial.checkpoint.filesystem.delete_dir(trial.checkpoint.path)
-
-
-def out_of_memory(record: RunRecord) -> bool:
-    """Whether a run failed because memory was short."""
-    last = (record.error or "").strip().splitlines()[-1:]
-    return record.status == "failed" and any(sign in line for line in last for sign in _SIGNS)
-
-
-def explained(record: RunRecord) -> RunRecord:
-    """Return the record of a run that was out of memory, alone too, with a last line that says what to do."""
-    batch = record.job.factors.get("batch_size", "?")
-    sentence = (
-        f"out of memory with batch_size = {batch}, with no other run beside it, too: "
-        "lower factors.batch_size, or choose a smaller model."
-    )
-    return record.model_copy(update={"error": f"{(record.error or '').rstrip()}\n{sentence}"})

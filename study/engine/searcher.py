@@ -3,7 +3,10 @@
 And what it asks of its scheduler: whether an actor may go that has nothing to do for a moment.
 """
 
+import math
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
@@ -27,18 +30,20 @@ class AgendaSearcher(StaysInTheDriver, Searcher):
     Args:
         agenda: What to run.
         slots: What each run gets.
+        clock: Seconds of a clock that never goes back.
 
     Attributes:
         under_way: The job of every trial that was handed out and has not ended.
     """
 
-    def __init__(self, agenda: Agenda, slots: Slots) -> None:
+    def __init__(self, agenda: Agenda, slots: Slots, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._agenda, self._slots = agenda, slots
+        self._agenda, self._slots, self._clock = agenda, slots, clock
         self._again: deque[Job] = deque()
         self._to_run_alone: deque[Job] = deque()
         self._alone: str | None = None  # the trial that has the cluster to itself
         self._went_alone = 0
+        self._alone_from = -math.inf  # on the clock
         self.under_way: dict[str, Job] = {}
 
     def suggest(  # type: ignore[override]  # FINISHED is a string
@@ -48,6 +53,8 @@ class AgendaSearcher(StaysInTheDriver, Searcher):
         if self.under_way and (self._alone or self._to_run_alone):
             return None
         if self._to_run_alone:
+            if self._clock() < self._alone_from:
+                return None
             job, self._alone = self._to_run_alone.popleft(), trial_id
             self._went_alone += 1
         elif self._again:
@@ -79,9 +86,15 @@ class AgendaSearcher(StaysInTheDriver, Searcher):
         """Hand a job out once more, next of all."""
         self._again.append(job)
 
-    def again_alone(self, job: Job) -> None:
-        """Hand a job out once more, as soon as nothing else is under way."""
+    def again_alone(self, job: Job, pause_s: float = 0.0) -> None:
+        """Hand a job out once more, as soon as nothing else is under way.
+
+        Args:
+            job: The job.
+            pause_s: Seconds, ≥ 0, in which nothing more is handed out.
+        """
         self._to_run_alone.append(job)
+        self._alone_from = self._clock() + pause_s
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing to do: `Recorder` completes the agenda with the record."""

@@ -23,7 +23,7 @@ QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 # What a worker imports before it is asked for anything; none of it may look for GPUs, which are assigned later.
 PRELOADED = ("study.engine.worker", "study.training.trial")
 _MOST_AHEAD = 16  # workers: each takes hundreds of MB, and seconds of a core, whether it gets a run or not
-_PATIENCE_S = 20.0
+_PATIENCE_S = 300.0  # a busy machine imports torch for a minute
 _HAVE_TIME = ("start_monitor", "start_log_monitor", "start_api_server")  # of Ray's node; the last is the dashboard
 _LONGEST_WITHOUT_S = 120.0  # a run
 
@@ -178,7 +178,10 @@ def _beside_runs(
 
 
 def _has_actor() -> bool:
-    """Tell whether a run has its actor; not where Ray has died, which is another's to notice."""
+    """Tell whether a run has its actor, or had it: short ones end between two looks.
+
+    Where Ray has died the answer is no; that is another's to notice.
+    """
     with suppress(Exception):
-        return bool(state.actors(actor_state_name="ALIVE"))
+        return any(actor["State"] in ("ALIVE", "DEAD") for actor in state.actors().values())
     return False

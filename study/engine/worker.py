@@ -13,6 +13,7 @@ from ray.train._internal.session import _TrainingResult
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from study.engine.allocator import keep_freed_memory
+from study.engine.losses import error_line
 from study.records import Job
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class StudyRun(tune.Trainable):
         try:
             with TemporaryDirectory() as folder:
                 return super().save(checkpoint_dir or folder)
-        except OSError as error:
-            why = error.strerror or error
+        except (OSError, RuntimeError) as error:  # the latter is Ray's where the storage has vanished
+            why = getattr(error, "strerror", None) or error_line(str(error))
             self._note = f"it can't be saved ({why}); it goes on, and would be set back if its worker were lost"
             if self._storage:
                 with suppress(OSError):  # the half that was written

@@ -4,6 +4,7 @@ With what they share: a running tally of how many runs ended how, and a run's na
 """
 
 from collections import Counter
+from collections.abc import Callable
 
 from study.plan.agenda import Agenda
 from study.plan.selection import best_measurement
@@ -30,6 +31,56 @@ class Listener:
 
     def close(self) -> None:
         """The study ended or was interrupted."""
+
+
+class Careful(Listener):
+    """Passes on to a listener until that fails: it may cost itself and one line, never the study.
+
+    Args:
+        listener: Whatever it raises ends here.
+        name: What it is, for the line.
+        warn: Told that line.
+    """
+
+    def __init__(self, listener: Listener, name: str, warn: Callable[[str], None]) -> None:
+        self._listener, self._name, self._warn = listener, name, warn
+        self._well = True
+
+    def started(self, job: Job) -> None:
+        self._pass_on(lambda: self._listener.started(job))
+
+    def retried(self, job: Job, why: str) -> None:
+        self._pass_on(lambda: self._listener.retried(job, why))
+
+    def noted(self, job: Job, what: str) -> None:
+        self._pass_on(lambda: self._listener.noted(job, what))
+
+    def finished(self, record: RunRecord) -> None:
+        self._pass_on(lambda: self._listener.finished(record))
+
+    def tick(self) -> None:
+        self._pass_on(self._listener.tick)
+
+    def close(self) -> None:
+        """Close the listener, also one that has failed."""
+        well, self._well = self._well, True
+        self._pass_on(self._listener.close, tell=well)
+        self._well &= well
+
+    def _pass_on(self, call: Callable[[], None], *, tell: bool = True) -> None:
+        if not self._well:
+            return
+        try:
+            call()
+        except Exception as error:  # any of theirs
+            self._well = False
+            if tell:
+                self._warn(f"{self._name} failed and is left alone from now on; the study goes on: {reason(error)}")
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's first line, or what kind it is where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class Tally:

@@ -11,20 +11,21 @@ waits for the disk: more of the driver's time than all else of a run together, a
 import json
 import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import optuna
 from optuna.distributions import distribution_to_json
-from sqlalchemy.exc import SQLAlchemyError
 
+from study.files import temporary_beside
+from study.listeners.listener import reason
 from study.plan.cells import Search
 from study.plan.optuna_trials import trial_of
 from study.plan.proposals import outcome_of
 from study.records import RunRecord
 from study.specs.spec import SearchSpace
 
-_WRITE_ERRORS = (OSError, sqlite3.Error, SQLAlchemyError, optuna.exceptions.StorageInternalError)
 _PATIENCE_S = 10.0  # a dashboard that reads holds a writer up for so long at most
 
 
@@ -35,7 +36,7 @@ class OptunaStore:
         path: The file; an old one is replaced, once the new one holds everything that is known.
         space: The study's search space.
         known: The records to start from, with their searches.
-        warn: Told, once, when the file can't be written; it is left alone from then on.
+        warn: Told, once, when the file can't be written, for whatever reason; it is left alone from then on.
     """
 
     def __init__(
@@ -46,21 +47,24 @@ class OptunaStore:
         self._database: sqlite3.Connection | None = None
         try:
             self._build(known)
-        except _WRITE_ERRORS as error:
+        except Exception as error:  # the disk's, SQLite's, Optuna's, or a value that it refuses
+            with suppress(OSError):
+                self._path.touch()  # one that is not there was removed on purpose, and is not made anew
             self._give_up(error)
 
     def _build(self, known: Iterable[tuple[RunRecord, Search]]) -> None:
-        building = self._path.with_name(f".{self._path.name}.building")
-        building.unlink(missing_ok=True)
-        optuna.storages.RDBStorage(f"sqlite:///{building.resolve()}").engine.dispose()  # makes the tables
-        self._database = _opened(building)
-        with self._database:
-            for record, search in known:
-                self._add(self._database, record, search)
-        self._database.close()
-        # A driver that was killed in a write has left its journal: SQLite would roll that back onto the new file.
-        self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
-        building.replace(self._path)
+        building = temporary_beside(self._path)
+        try:
+            optuna.storages.RDBStorage(f"sqlite:///{building.resolve()}").engine.dispose()  # makes the tables
+            with closing(_opened(building)) as database, database:
+                for record, search in known:
+                    self._add(database, record, search)
+            # A driver that was killed in a write has left its journal: SQLite would roll that back onto the new file.
+            _journal_of(self._path).unlink(missing_ok=True)
+            building.replace(self._path)
+        finally:
+            for left in (building, _journal_of(building)):
+                left.unlink(missing_ok=True)
         self._database = _opened(self._path)
 
     def add(self, record: RunRecord, search: Search) -> None:
@@ -69,7 +73,7 @@ class OptunaStore:
             try:
                 with self._database:
                     self._add(self._database, record, search)
-            except _WRITE_ERRORS as error:
+            except Exception as error:  # as above
                 self._give_up(error)
 
     def _add(self, database: sqlite3.Connection, record: RunRecord, search: Search) -> None:
@@ -81,15 +85,17 @@ class OptunaStore:
             self._study(database, search, method).add(database, trial)
 
     def _give_up(self, error: Exception) -> None:
-        reason = str(error).splitlines()[0]
-        self._warn(f"{self._path} can't be written ({reason}); the study goes on, and its next start makes it anew.")
+        self._warn(
+            f"{self._path} can't be written ({reason(error)}); the study goes on, and its next start makes it anew."
+        )
         self.close()
         self._database = None
 
     def close(self) -> None:
         """Let go of the file."""
         if self._database:
-            self._database.close()
+            with suppress(sqlite3.Error):
+                self._database.close()
 
     def _study(self, database: sqlite3.Connection, search: Search, method: str) -> "_Rows":
         name = f"{search.cell.name} | {method}" + (
@@ -144,6 +150,10 @@ class _Rows:
             " VALUES (?, ?, ?, 'FINITE')",
             [(added, step, value) for step, value in trial.intermediate_values.items()],
         )
+
+
+def _journal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-journal")
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -12,15 +12,16 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar, text
 
+from study.files import temporary_beside
 from study.listeners.listener import run_name, scalars
 from study.records import RunRecord
 
 
 class TensorBoardLog:
-    """Writes the event file of each run.
+    """Writes the event file of each run; one that can't be written raises, and leaves nothing behind.
 
     Args:
-        folder: One folder per run is made in it, named after it.
+        folder: One folder per run is made in it, named after it; made if need be, in one that is there.
         records: Written at once, if they are not there: an interrupted study did not get to them.
     """
 
@@ -33,18 +34,28 @@ class TensorBoardLog:
     def write(self, record: RunRecord) -> None:
         """Write the run's curves, its final metrics and its job; a folder that is there is whole."""
         home = self._home(record)
-        building = home.with_name(f".{home.name}")
-        building.mkdir(parents=True, exist_ok=True)
-        writer = RecordWriter(str(building / "events.out.tfevents.0.run"))
+        building = temporary_beside(home)
+        self._folder.mkdir(exist_ok=True)  # not the one above: results that have vanished must not come back half
+        try:
+            building.mkdir()
+            _write_events(str(building / "events.out.tfevents.0.run"), record)
+            shutil.rmtree(home, ignore_errors=True)  # of the same run, before it was retried
+            building.rename(home)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)  # what an error has left
+
+    def _home(self, record: RunRecord) -> Path:
+        return self._folder / run_name(record)
+
+
+def _write_events(path: str, record: RunRecord) -> None:
+    writer = RecordWriter(path)
+    try:
         writer.write(Event(file_version="brain.Event:2").SerializeToString())
         job = text("job", f"```\n{record.job.model_dump_json(indent=1)}\n```")
         writer.write(Event(summary=job).SerializeToString())
         for name, epoch, value in scalars(record):
             writer.write(Event(step=epoch, summary=scalar(name, value)).SerializeToString())
         writer.flush()
+    finally:
         writer.close()
-        shutil.rmtree(home, ignore_errors=True)  # of the same run, before it was retried
-        building.rename(home)
-
-    def _home(self, record: RunRecord) -> Path:
-        return self._folder / run_name(record)

@@ -3,6 +3,7 @@
 import math
 import time
 from collections import Counter
+from contextlib import suppress
 
 from rich.console import Console
 from rich.live import Live
@@ -55,11 +56,12 @@ class Display(Listener):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._drawing:
-            self._live.stop()
-        for reason, runs in self._errors.items():
-            if runs > 1:
-                self._console.print(f"{runs} runs failed with: {escape(reason)}", style="red")
+        with suppress(OSError):  # the terminal is gone, or the log's disk is full; the runs have their records
+            if self._drawing:
+                self._live.stop()
+            for reason, runs in self._errors.items():
+                if runs > 1:
+                    self._console.print(f"{runs} runs failed with: {escape(reason)}", style="red")
 
     def started(self, job: Job) -> None:
         """Show that work has begun."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study.listeners.listener import Listener, scalars
+from study.listeners.listener import Careful, Listener, reason, scalars
 from study.records import Job, RunRecord
 
 
@@ -50,10 +50,13 @@ class WandbTracker(Listener):
         except ImportError as error:
             raise _missing("--wandb", "wandb") from error
         self._wandb: Any = wandb
+        self._folder = folder
         self._settings = {"project": project, "group": study, "dir": str(folder)}
 
     def finished(self, record: RunRecord) -> None:
         """Log the run's curves and final metrics under its own id, so that a second time changes nothing."""
+        if not self._folder.is_dir():  # it would make the folder, and all above it
+            raise FileNotFoundError(f"{self._folder} has vanished")
         # Its own watch on the console, the machine and the source is off: the runs end before they are logged.
         settings = self._wandb.Settings(
             silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True
@@ -90,7 +93,7 @@ class MlflowTracker(Listener):
             self._experiment = known.experiment_id if known else self._client.create_experiment(study)
         except Exception as error:  # MLflow's, its database's or its server's
             raise TrackerError(
-                f"--mlflow {uri} was given; MLflow says: {(str(error).splitlines() or [type(error).__name__])[0]} "
+                f"--mlflow {uri} was given; MLflow says: {reason(error)} "
                 "A server's address or a database such as sqlite:///mlflow.db is needed."
             ) from error
 
@@ -104,27 +107,6 @@ class MlflowTracker(Listener):
             params=[self._entities.Param(name, str(value)) for name, value in _parameters(record.job).items()],
         )
         self._client.set_terminated(run_id, "FAILED" if record.status == "failed" else "FINISHED")
-
-
-class Careful(Listener):
-    """Passes on to a tracker until that fails: a server that is away is no reason to end a study."""
-
-    def __init__(self, tracker: Listener, name: str, warn: Callable[[str], None]) -> None:
-        self._tracker, self._name, self._warn = tracker, name, warn
-        self._well = True
-
-    def finished(self, record: RunRecord) -> None:
-        if not self._well:
-            return
-        try:
-            self._tracker.finished(record)
-        except Exception as error:  # any of theirs
-            self._well = False
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            self._warn(f"{self._name} failed and is left alone from now on; the study goes on: {reason}")
-
-    def close(self) -> None:
-        self._tracker.close()
 
 
 def _missing(flag: str, extra: str) -> TrackerError:

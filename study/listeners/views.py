@@ -6,15 +6,14 @@ records; the next start makes up for it.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from functools import partial
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
-from study.listeners.listener import Listener, run_name
+from study.listeners.listener import Listener, reason, run_name
 from study.plan.agenda import Agenda
 from study.plan.cells import Search
 from study.records import Job, RunRecord
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from study.listeners.optuna_store import OptunaStore
     from study.listeners.tensorboard import TensorBoardLog
 
+_DATABASE, _EVENTS = "optuna.db", "tensorboard"  # names in the results folder
 MOST_WAITING = 1000  # finished runs in memory; a disk that is slower than the study holds it up
 
 
@@ -34,18 +34,18 @@ def catch_up(folder: Path, space: SearchSpace, agenda: Agenda, warn: Callable[[s
         folder, space, agenda, warn: As for `Views`.
     """
     known = agenda.records_with_searches()
-    if _lacks_trials(folder / "optuna.db", sum(len(s.methods) for record, s in known if record.job.stage == "tune")):
+    if _lacks_trials(folder / _DATABASE, sum(len(s.methods) for record, s in known if record.job.stage == "tune")):
         from study.listeners.optuna_store import OptunaStore  # noqa: PLC0415  # Optuna takes a second to import
 
-        OptunaStore(folder / "optuna.db", space, known, warn).close()
-    events = folder / "tensorboard"
+        OptunaStore(folder / _DATABASE, space, known, warn).close()
+    events = folder / _EVENTS
     try:
         if events.is_dir() and {run_name(record) for record, _ in known} - {entry.name for entry in events.iterdir()}:
             from study.listeners.tensorboard import TensorBoardLog  # noqa: PLC0415  # with torch
 
             TensorBoardLog(events, agenda.records)
-    except OSError as error:
-        warn(f"{events} can't be written ({error}); it lacks runs, and the records have them all.")
+    except Exception as error:  # the disk's or TensorBoard's
+        warn(f"{events} can't be written ({reason(error)}); it lacks runs, and the records have them all.")
 
 
 def _lacks_trials(path: Path, expected: int) -> bool:
@@ -60,13 +60,13 @@ def _lacks_trials(path: Path, expected: int) -> bool:
 
 
 class Views(Listener):
-    """Writes each finished run into every view.
+    """Writes each finished run into every view; what goes wrong costs the view that it happens to, and one line.
 
     Args:
         folder: The results folder.
         space: The study's search space.
         agenda: Whose records to start from.
-        warn: Told, once, when ``optuna.db`` can't be written.
+        warn: Told, once each, when a view can't be written; it is left alone until the study's next start.
         then: Called in the thread when the views are open; what it raises is lost.
     """
 
@@ -78,7 +78,7 @@ class Views(Listener):
         self._thread = ThreadPoolExecutor(1, "views")
         self._room = BoundedSemaphore(MOST_WAITING)
         self._begun = False
-        self._error: Exception | None = None
+        self._broken: set[str] = set()  # views that are left alone
         self._later: Future[object] | None = None
         self._store: OptunaStore | None = None
         self._log: TensorBoardLog | None = None
@@ -91,17 +91,11 @@ class Views(Listener):
         """Have a run written."""
         self._begin()
         self._room.acquire()
-        self._do(partial(self._write, record, self._agenda.search_of(record)))
-
-    def tick(self) -> None:
-        """Raise what went wrong in the thread, where somebody hears it."""
-        if self._error:
-            raise self._error
+        self._thread.submit(self._write, record, self._agenda.search_of(record))
 
     def settle(self) -> None:
-        """Wait until everything is written, and raise what went wrong."""
+        """Wait until everything is written."""
         self._thread.shutdown()
-        self.tick()
 
     def close(self) -> None:
         """Let go of the files, when what was under way is written."""
@@ -114,27 +108,35 @@ class Views(Listener):
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            self._do(self._open)
+            self._thread.submit(self._open)
             self._later = self._thread.submit(self._then)
 
     def _open(self) -> None:
-        from study.listeners.optuna_store import OptunaStore  # noqa: PLC0415  # see above
-        from study.listeners.tensorboard import TensorBoardLog  # noqa: PLC0415  # see above
+        with self._may_fail(_DATABASE):
+            from study.listeners.optuna_store import OptunaStore  # noqa: PLC0415  # see above
 
-        self._store = OptunaStore(self._folder / "optuna.db", self._space, self._known, self._warn)
-        self._log = TensorBoardLog(self._folder / "tensorboard", [record for record, _ in self._known])
+            self._store = OptunaStore(self._folder / _DATABASE, self._space, self._known, self._warn)
+        with self._may_fail(_EVENTS):
+            from study.listeners.tensorboard import TensorBoardLog  # noqa: PLC0415  # see above
+
+            self._log = TensorBoardLog(self._folder / _EVENTS, [record for record, _ in self._known])
 
     def _write(self, record: RunRecord, search: Search) -> None:
         self._room.release()
-        if self._store and self._log:
-            self._store.add(record, search)
-            self._log.write(record)
+        if self._store and _DATABASE not in self._broken:
+            with self._may_fail(_DATABASE):
+                self._store.add(record, search)
+        if self._log and _EVENTS not in self._broken:
+            with self._may_fail(_EVENTS):
+                self._log.write(record)
 
-    def _do(self, work: Callable[[], object]) -> None:
-        self._thread.submit(self._done, work)
-
-    def _done(self, work: Callable[[], object]) -> None:
+    @contextmanager
+    def _may_fail(self, view: str) -> Iterator[None]:
         try:
-            work()
-        except Exception as error:  # the driver's, whatever it is: it ends the study
-            self._error = self._error or error
+            yield
+        except Exception as error:  # the disk's, or of what it needs
+            self._broken.add(view)
+            self._warn(
+                f"{self._folder / view} can't be written ({reason(error)}); the study goes on, and its next start "
+                "makes up for it."
+            )

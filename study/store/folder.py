@@ -7,7 +7,9 @@ Records that no longer count stand aside, never deleted: ``records/failed/`` (th
 ``records/superseded/`` (what they belonged to was not chosen again).
 """
 
+import errno
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +63,18 @@ def _renamed(record: RunRecord, cell: str) -> RunRecord:
     return record.model_copy(update={"job": record.job.model_copy(update={"cell": cell})})
 
 
+def check_still_there(folder: Path) -> None:
+    """Make sure that a study's folder has not been moved or deleted under its driver.
+
+    What Ray or a tracker may make of its name afterwards has no spec, and nobody could resume it.
+
+    Raises:
+        FileNotFoundError: it has.
+    """
+    if not (folder / "spec.toml").is_file():
+        raise FileNotFoundError(errno.ENOENT, "the results folder has vanished while its study ran", str(folder))
+
+
 def holds_files(folder: Path) -> bool:
     """Tell whether there is anything in a folder but what a driver that died at once leaves behind."""
     return folder.exists() and any(path.name != LOCK and not is_temporary(path) for path in folder.iterdir())
@@ -70,7 +84,10 @@ def sweep(folder: Path) -> None:
     """Delete what drivers that were killed in the middle of a write have left; under the folder's lock alone."""
     for path in (*folder.glob(".*"), *folder.glob("*/.*"), *folder.glob("records/*/.*")):
         if is_temporary(path):
-            path.unlink()
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def set_aside_failed(folder: Path, spec: StudySpec) -> int:

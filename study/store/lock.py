@@ -22,23 +22,31 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 def hold(folder: Path) -> Iterator[None]:
     """Keep every other driver out of a folder, which is made if need be, for the length of the block.
 
+    What was made is taken away again if nothing has come into it: a folder is there to be gone on with.
+
     Raises:
         ResultsError: another process holds it; the message says which one, on which machine.
         OSError: the folder can't be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     path = folder / LOCK
-    descriptor = _locked(path)
+    descriptor: int | None = None
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _locked(path)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
         # First the name, then the lock: who opened the file in between finds in `_locked` that it is gone.
+        if descriptor is not None:
+            with suppress(OSError):
+                if _is_file_at(path, descriptor):  # the folder may have been renamed meanwhile
+                    path.unlink()
+            os.close(descriptor)
         with suppress(OSError):
-            if _is_file_at(path, descriptor):  # the folder may have been renamed meanwhile
-                path.unlink()
-        os.close(descriptor)
+            for place in made:
+                place.rmdir()  # which takes an empty folder alone
 
 
 def _locked(path: Path) -> int:

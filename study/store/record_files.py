@@ -35,9 +35,9 @@ def record_path(folder: Path, run_id: str) -> Path:
 
 
 def write_record(folder: Path, record: RunRecord) -> Path:
-    """Write ``record`` to ``<folder>/records/<run_id>.json`` and return the path."""
+    """Write ``record`` to ``<folder>/records/<run_id>.json``, in a folder that is there, and return the path."""
     path = record_path(folder, record.run_id)
-    write_atomically(path, record.model_dump_json(indent=1))
+    write_atomically(path, record.model_dump_json(indent=1), make_folder=True)
     return path
 
 

@@ -66,6 +66,7 @@ def test_accuracies_are_compared_run_by_run() -> None:
     assert half == pytest.approx(12.7062 * 0.05, rel=1e-5)  # t of one degree; gaps 0.05 and -0.05
 
 
+@pytest.mark.slow
 def test_processes_that_leave_their_parent_are_counted() -> None:
     burn = "import time; time.sleep(1); [0 for _ in iter(time.process_time, 0) if time.process_time() > .5 and exit()]"
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}], start_new_session=True).wait()"

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from browsing import CHROMIUM, SWITCHES
+from browsing import CHROMIUM, PATIENCE_MS, SWITCHES
 from playwright.sync_api import Browser, sync_playwright
 
 
@@ -16,6 +16,6 @@ def browser() -> Iterator[Browser]:
             pytest.fail(reason)
         pytest.skip(reason)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES, timeout=PATIENCE_MS)
         yield browser
         browser.close()

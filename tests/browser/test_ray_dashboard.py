@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browsing import PATIENCE_MS
 from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.ray]
 TOKEN = "a-token-of-this-test-alone-0123456789"
-PATIENCE_MS = 60_000  # Ray collects what it shows every few seconds
 SPEC = """
 name = "watched"
 question = "Is it seen?"
@@ -63,7 +63,7 @@ def dashboard_url(tmp_path: Path) -> Iterator[str]:
             time.sleep(0.05)
     finally:
         driver.send_signal(signal.SIGINT)
-        output, _ = driver.communicate(timeout=120)
+        output, _ = driver.communicate(timeout=PATIENCE_MS / 1000)
     assert driver.returncode == 130, output
     assert "--resume results/watched" in output
     kept = [json.loads(path.read_text()) for path in tmp_path.glob("results/watched/records/*.json")]
@@ -73,10 +73,11 @@ def dashboard_url(tmp_path: Path) -> Iterator[str]:
 
 def test_the_dashboard_asks_for_the_token_and_names_our_actors(browser: Browser, dashboard_url: str) -> None:
     page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)  # Ray collects what it shows every few seconds
     page.goto(f"{dashboard_url}/#/actors")
-    page.get_by_text("Authentication Token Required").wait_for(timeout=PATIENCE_MS)
+    page.get_by_text("Authentication Token Required").wait_for()
     assert page.get_by_text("StudyRun").count() == 0
     page.get_by_role("dialog").locator("input").fill(TOKEN)
     page.get_by_role("dialog").get_by_role("button", name="Submit").click()
-    page.get_by_text("StudyRun").first.wait_for(timeout=PATIENCE_MS)
+    page.get_by_text("StudyRun").first.wait_for()
     page.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from browsing import open_page, sideways, wait_until
+from matrices import crossed
 from playwright.sync_api import Browser, Page
 from synthetic import synthetic_lines, synthetic_plane, synthetic_study
 
@@ -68,8 +69,7 @@ def opened(pages: Pages) -> Iterator[Page]:
     assert complaints == []
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@crossed(width=[390, 1280], scheme=["light", "dark"])
 def test_everything_is_drawn_without_a_complaint(pages: Pages, width: int, scheme: str) -> None:
     page, complaints = pages.at(width, scheme)
     assert page.locator(".plot.js-plotly-plot").count() == page.locator(".plot").count() > 0

@@ -12,9 +12,9 @@ from engine_room import Diary, faulty_job, run_jobs
 from study.records import RunRecord
 
 pytestmark = pytest.mark.ray
-HEALTHY, OUT_ONCE, OUT_ALWAYS, HUNG, DYING, LAST = range(6)
-FAULTS = ("none", "out of memory once", "out of memory always", "hang once", "die", "none")
-HANG_AFTER_S = 15  # longer than a worker takes to start on a busy machine
+HEALTHY, OUT_ONCE, OUT_ALWAYS, HUNG, TOILING, DYING, LAST = range(7)
+FAULTS = ("none", "out of memory once", "out of memory always", "hang once", "toil", "die", "none")
+HANG_AFTER_S = 4
 Ordeal = tuple[dict[int, RunRecord], Diary, Path]
 
 
@@ -27,7 +27,7 @@ def ordeal(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Ord
 
 def test_every_run_has_its_record(ordeal: Ordeal) -> None:
     ends = {seed: record.status for seed, record in ordeal[0].items()}
-    assert ends == dict.fromkeys((HEALTHY, OUT_ONCE, HUNG, LAST), "completed") | dict.fromkeys(
+    assert ends == dict.fromkeys((HEALTHY, OUT_ONCE, HUNG, TOILING, LAST), "completed") | dict.fromkeys(
         (OUT_ALWAYS, DYING), "failed"
     )
 
@@ -56,6 +56,12 @@ def test_what_hangs_is_killed_and_tried_again(ordeal: Ordeal) -> None:
     process = int((ordeal[2] / f"hang-{HUNG}").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+def test_what_is_slow_is_not_killed(ordeal: Ordeal) -> None:
+    """It toils for twice the limit, with a tenth of a core, and reports nothing meanwhile."""
+    assert TOILING not in [who for who, _ in ordeal[1].retries()]
+    assert float((ordeal[2] / f"toil-{TOILING}").read_text()) > 2 * HANG_AFTER_S
 
 
 def test_a_worker_that_always_dies_is_a_failed_run_and_no_failed_study(ordeal: Ordeal) -> None:

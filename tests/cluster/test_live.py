@@ -20,7 +20,7 @@ def exported(name: str) -> str:
 
     node = ray.nodes()[0]
     address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    with urllib.request.urlopen(address, timeout=5) as answer:
+    with urllib.request.urlopen(address, timeout=60) as answer:
         return "\n".join(line for line in answer.read().decode().splitlines() if line.startswith(f"{name}{{"))
 
 
@@ -36,7 +36,7 @@ def test_a_studys_numbers_are_on_rays_prometheus_endpoint(ray_cluster: object) -
         "ray_study_runs_planned": 12, "ray_study_runs_done": 5, "ray_study_runs_failed": 1,
         "ray_study_runs_diverged": 1, "ray_study_best_val_score": 0.75,
     }  # fmt: skip
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 600  # it takes seconds
     while not all(map(exported, wanted)) and time.monotonic() < deadline:
         time.sleep(0.5)
     for name, value in wanted.items():

@@ -131,6 +131,7 @@ def test_waiting_ends_when_the_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -
     assert waited == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_background_process_ends_with_the_block(begun, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
     real = subprocess.Popen

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,19 @@ def driver_dies(how: int | str, code: int) -> Strike:
 
     def strike(lab: Laboratory, folder: Path, moments: tuple[str, ...]) -> None:
         for moment in moments:
-            what = str(int(how) if isinstance(how, int) else how)
-            ended = lab.start(folder, FAULT_AT=MOMENTS[moment], FAULT_DO=what)
-            demand(ended.code == code, f"{moment}: exit code {code}, and not {ended.code}: {ended.errors[-800:]}")
-            if code > 0:
-                demand(f"--resume {folder}" in ended.output, f"{moment}: the user is told how to go on")
+            dies(lab, folder, str(int(how) if isinstance(how, int) else how), code, moment)
         go_on(lab, folder)
 
     return strike
+
+
+def dies(lab: Laboratory, folder: Path, how: str, code: int, *moments: str) -> None:
+    """End the driver once, at the last of the moments."""
+    ended = lab.start(folder, FAULT_AT=";".join(MOMENTS[moment] for moment in moments), FAULT_DO=how)
+    demand(ended.code == code, f"{moments}: exit code {code}, and not {ended.code}: {ended.errors[-800:]}")
+    if code > 0:
+        how_to = f"--resume {folder}" if (folder / "spec.toml").exists() else "give the command again"
+        demand(how_to in ended.output, f"{moments}: the user is told how to go on: {ended.output}")
 
 
 def driver_stops(*whats: str) -> Strike:
@@ -58,17 +63,23 @@ def driver_stops(*whats: str) -> Strike:
     def strike(lab: Laboratory, folder: Path, moments: tuple[str, ...]) -> None:
         for what in whats:
             for moment in moments:
-                ended = lab.start(folder, FAULT_AT=MOMENTS[moment], FAULT_DO=what)
-                demand(ended.code == 2, f"{moment}: the exit code is 2, and not {ended.code}: {ended.errors[-800:]}")
-                one_sentence(ended)
-                gone = Path(f"{folder}-gone")
-                if gone.exists():
-                    half = list(folder.glob("*"))
-                    demand(not folder.exists(), f"{moment}: a folder that has vanished does not come back half: {half}")
-                    gone.rename(folder)
+                stops(lab, folder, what, moment)
         go_on(lab, folder)
 
     return strike
+
+
+def stops(lab: Laboratory, folder: Path, what: str, moment: str, **how: Any) -> Ended:
+    """Take from the driver what it needs, once, and put it back."""
+    ended = lab.start(folder, FAULT_AT=MOMENTS[moment], FAULT_DO=what, **how)
+    demand(ended.code == 2, f"{moment}: the exit code is 2, and not {ended.code}: {ended.errors[-800:]}")
+    one_sentence(ended)
+    gone = Path(f"{folder}-gone")
+    if gone.exists():
+        half = list(folder.glob("*"))
+        demand(not folder.exists(), f"{moment}: a folder that has vanished does not come back half: {half}")
+        gone.rename(folder)
+    return ended
 
 
 def driver_goes_on(what: str, told: str = "") -> Strike:
@@ -87,13 +98,18 @@ def driver_goes_on(what: str, told: str = "") -> Strike:
 
 def second_driver(lab: Laboratory, folder: Path, moments: tuple[str, ...]) -> None:
     """Start the command once more while it runs."""
+    tried_twice(lab, folder, moments)
+    lab.check(folder)
+
+
+def tried_twice(lab: Laboratory, folder: Path, moments: tuple[str, ...]) -> None:
+    """Bring a study to its end, with another driver knocking at moments."""
     ended_well(lab.start(folder, FAULT_AT=";".join(MOMENTS[m] for m in moments), FAULT_DO="second driver"))
     told = [json.loads(line) for line in Path(f"{folder}-second").read_text().splitlines()]
     demand(len(told) == len(moments), f"it is tried at every moment, and not {len(told)} times")
     for code, first, said in told:
         names_it = f"process {first} on {os.uname().nodename}" in said
         demand(code == 2 and names_it, f"the second is refused and the first one named: {code} {said}")
-    lab.check(folder)
 
 
 def trial(fault: str, *flags: str, command: tuple[str, ...] = PRODUCT, told: str = "", **environment: str) -> Strike:
@@ -128,16 +144,16 @@ def trial_fails(fault: str) -> Strike:
 
 def trial_eats_memory(lab: Laboratory, folder: Path, moments: tuple[str, ...]) -> None:
     """Let Ray's monitor of memory kill a run that takes several GB."""
-    total, free = memory_gb()
-    if free < 11:
+    threshold = little_memory()
+    if not threshold:
         raise NotImplementedError("less than 11 GB of memory are free")
-    threshold = {"RAY_memory_usage_threshold": f"{(total - free + 5) / total:.3f}"}
-    try:
-        trial("eats", **threshold)(lab, folder, moments)
-    except FaultError as error:
-        if memory_gb()[1] < free - 2:  # Ray then kills whatever it starts
-            raise NotImplementedError("other programs have taken the memory meanwhile") from error
-        raise
+    trial("eats", **threshold)(lab, folder, moments)
+
+
+def little_memory() -> dict[str, str]:
+    """Return the environment in which Ray holds memory for short once 5 GB more are used; empty where there is less."""
+    total, free = memory_gb()
+    return {"RAY_memory_usage_threshold": f"{(total - free + 5) / total:.3f}"} if free >= 11 else {}
 
 
 def memory_gb() -> tuple[float, float]:
@@ -151,25 +167,41 @@ def diverges(fault: str, command: tuple[str, ...] = INLINE) -> Strike:
 
     def strike(lab: Laboratory, folder: Path, moments: tuple[str, ...]) -> None:
         ended_well(_with_faulty_trials(lab, folder, fault, moments, command=command))
-        stages = _stages(moments)
-        status = {record.status for record in read_records(folder).values() if record.job.stage in stages}
-        demand(status == {"diverged"}, f"all runs of {stages} diverged, and not {status}")
+        for stage in _stages(moments):
+            all_diverged(folder, stage)
 
     return strike
+
+
+def all_diverged(folder: Path, stage: str) -> None:
+    status = {record.status for record in read_records(folder).values() if record.job.stage == stage}
+    demand(status == {"diverged"}, f"all runs of {stage} diverged, and not {status}")
 
 
 def skips_steps(lab: Laboratory, folder: Path, moments: tuple[str, ...]) -> None:
     """Let a finite loss have gradients that are none: the optimizer leaves these steps out, and counts them."""
     ended_well(_with_faulty_trials(lab, folder, "nan-gradient", moments, command=INLINE))
+    for stage in _stages(moments):
+        all_skipped(folder, stage)
+
+
+def all_skipped(folder: Path, stage: str) -> None:
     for record in read_records(folder).values():
-        steps = 4 * record.job.epochs
-        demand(record.status == "completed", f"a run with its last finite weights is {record.status}")
-        demand(0 < record.skipped_steps < steps, f"{record.skipped_steps} of {steps} steps are left out")
+        if record.job.stage == stage:
+            steps = 4 * record.job.epochs
+            demand(record.status == "completed", f"a run with its last finite weights is {record.status}")
+            demand(0 < record.skipped_steps < steps, f"{record.skipped_steps} of {steps} steps are left out")
 
 
 def unwritable(lab: Laboratory, folder: Path, moments: tuple[str, ...]) -> None:
     """Go on in a folder that can't be written."""
     interrupted(lab, folder)
+    refused(lab, folder)
+    go_on(lab, folder, command=INLINE)
+
+
+def refused(lab: Laboratory, folder: Path) -> None:
+    """Start a study in a folder that can't be written for the while."""
     if os.getuid():
         folder.chmod(0o500)
     elif subprocess.run(["chattr", "+i", str(folder)], capture_output=True).returncode:
@@ -180,7 +212,6 @@ def unwritable(lab: Laboratory, folder: Path, moments: tuple[str, ...]) -> None:
         folder.chmod(0o700) if os.getuid() else subprocess.run(["chattr", "-i", str(folder)], check=True)
     demand(ended.code == 2, f"the exit code is 2, and not {ended.code}: {ended.errors[-800:]}")
     one_sentence(ended)
-    go_on(lab, folder, command=INLINE)
 
 
 def damaged_views(*names: str) -> Strike:
@@ -189,11 +220,16 @@ def damaged_views(*names: str) -> Strike:
     def strike(lab: Laboratory, folder: Path, moments: tuple[str, ...]) -> None:
         for _ in range(2):  # first of an unfinished study, then of the finished one
             interrupted(lab, folder)
-            for name in names:
-                (folder / name).write_bytes(b"SQLite format 3\0 and no more")
+            damage(folder, *names)
             go_on(lab, folder, command=INLINE)
 
     return strike
+
+
+def damage(folder: Path, *names: str) -> None:
+    """Put something else into files than they should hold."""
+    for name in names:
+        (folder / name).write_bytes(b"SQLite format 3\0 and no more")
 
 
 def damaged_file(pattern: str, *, mended: bool) -> Strike:
@@ -207,19 +243,26 @@ def damaged_file(pattern: str, *, mended: bool) -> Strike:
     def strike(lab: Laboratory, folder: Path, moments: tuple[str, ...]) -> None:
         interrupted(lab, folder)
         path = min(folder.glob(pattern))
-        whole, before = path.read_bytes(), {file: file.read_bytes() for file in folder.rglob("*.json")}
+        whole = path.read_bytes()
         for damaged in (whole[: len(whole) // 2], b"", bytes(len(whole))):
-            path.write_bytes(damaged)
-            ended = lab.start(folder)
-            demand(ended.code == 2 and path.name in ended.errors, f"{path.name} is named: {ended.errors}")
-            one_sentence(ended)
-        path.write_bytes(whole)
-        demand(before == {file: file.read_bytes() for file in folder.rglob("*.json")}, "nothing else has changed")
+            named(lab, path, damaged)
         if not mended:
             path.rename(f"{folder}-{path.name}")
         go_on(lab, folder, command=INLINE)
 
     return strike
+
+
+def named(lab: Laboratory, path: Path, damaged: bytes) -> None:
+    """Let a file in a results folder hold something else for a start."""
+    folder = next(parent for parent in path.parents if (parent / "spec.toml").exists())
+    whole, before = path.read_bytes(), {file: file.read_bytes() for file in folder.rglob("*.json")}
+    path.write_bytes(damaged)
+    ended = lab.start(folder)
+    demand(ended.code == 2 and path.name in ended.errors, f"{path.name} is named: {ended.errors}")
+    one_sentence(ended)
+    path.write_bytes(whole)
+    demand(before == {file: file.read_bytes() for file in folder.rglob("*.json")}, "nothing else has changed")
 
 
 def interrupted(lab: Laboratory, folder: Path) -> None:
@@ -245,11 +288,16 @@ def one_sentence(ended: Ended) -> None:
 def _with_faulty_trials(
     lab: Laboratory, folder: Path, fault: str, moments: Iterable[str], *flags: str, **how: Any
 ) -> Ended:
-    stages = _stages(moments)
-    ended = lab.start(folder, *flags, TRIAL_FAULT=fault, TRIAL_STAGES=" ".join(stages), **how)
-    missing = [f"{what} {s}" for what in fault.split() for s in stages if not Path(f"{folder}-{what}-{s}").exists()]
+    return with_faulty_trials(lab, folder, dict.fromkeys(_stages(moments), fault), *flags, **how)
+
+
+def with_faulty_trials(lab: Laboratory, folder: Path, faults: Mapping[str, str], *flags: str, **how: Any) -> Ended:
+    """Start a study with faults of its runs, divided by blanks, by stage; each must have happened at its end."""
+    each = [f"{what}:{stage}" for stage, whats in faults.items() for what in whats.split()]
+    ended = lab.start(folder, *flags, TRIAL_FAULT=" ".join(each), **how)
+    missing = [name for name in each if not Path(f"{folder}-{name.replace(':', '-')}").exists()]
     if missing:
-        raise FaultError(f"these faults did not happen: {missing}; {ended.code} {ended.errors[-800:]}")
+        raise FaultError(f"these faults did not happen: {missing}; {ended.code} {ended.errors[-800:]} {ended.output}")
     return ended
 
 

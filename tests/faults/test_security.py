@@ -44,6 +44,7 @@ def test_no_name_of_a_study_leads_out_of_its_folder(name: str) -> None:
         StudySpec.model_validate(content | {"name": name})
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_the_tree() -> None:
     """A coarse net: private keys and the tokens of common services, by their shapes."""
     shapes = re.compile(

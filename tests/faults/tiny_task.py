@@ -1,12 +1,13 @@
 """A task of one layer and forty points, and the ways in which a user's code can go wrong, in the stages given.
 
-``TRIAL_FAULT`` is what happens, in the stages ``TRIAL_STAGES``: once each, in the first run that comes to its tenth
-step, or, of what makes runs diverge, in every run. Files next to the results say that it has happened.
+``TRIAL_FAULT`` is what happens in which stage, as ``SIGKILL:tune hang:confirm``: once each, in the first run that comes
+to its tenth step, or, of what makes runs diverge, in every run. Files next to the results say that it has happened.
 """
 
 import contextlib
 import os
 import random
+import re
 import resource
 import signal
 import time
@@ -22,6 +23,7 @@ from torch.nn import functional
 from study.tasks import Task, classification
 
 AT_CALL = 10  # of the loss: in the third epoch, with SAM in the second; what is tried before a study calls it less
+HARDLY_ANY_KB = 2_000_000
 DEVICE_HOLDS = 1  # model, on a device that is but a list
 
 
@@ -32,8 +34,9 @@ def build(seed: int, factors: dict[str, object]) -> Task:
     parts = [(inputs[begin:end], targets[begin:end]) for begin, end in ((0, 40), (40, 60), (60, 80))]
     task = classification(nn.Linear(4, 2), parts[0], parts[1], lambda: parts[2], classes=2)
     stage = "tune" if seed == 0 else "confirm"  # seeds of the two stages differ: 0 in tune, from 1000 in confirm
-    whats = os.environ.get("TRIAL_FAULT", "").split()
-    if not whats or stage not in os.environ["TRIAL_STAGES"]:
+    faults = (fault.split(":") for fault in os.environ.get("TRIAL_FAULT", "").split())
+    whats = [what for what, when in faults if when == stage]
+    if not whats:
         return task
     if "leaks" in whats:
         _leak(stage)
@@ -99,9 +102,9 @@ def _seeds() -> None:
 
 
 def _eat() -> None:
-    """Take memory until somebody ends this."""
+    """Take memory until somebody ends this, or hardly any is left: how much others take meanwhile nobody knows."""
     eaten = []
-    for _ in range(55):
+    while int(re.findall(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[0]) > HARDLY_ANY_KB:
         eaten.append(b"x" * 200_000_000)
         time.sleep(0.1)
 

@@ -17,6 +17,7 @@ def rates() -> list[Rate]:
     return simulated(100, seed=0)
 
 
+@pytest.mark.slow
 def test_no_rate_is_off(rates: list[Rate]) -> None:
     assert [rate for rate in rates if rate.off] == []
     assert {rate.group for rate in rates} == {"false verdicts", "power", "coverage", "null factor", "hypotheses"}
@@ -29,6 +30,7 @@ def test_pooling_seeds_makes_chance_look_like_a_rule(rates: list[Rate]) -> None:
     assert by_name["slope by seed, cells taken as given"] > 0.5
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_rates() -> None:
     one, other, another = (simulated(5, seed) for seed in (1, 1, 2))
     assert repr(one) == repr(other) != repr(another)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from matrices import crossed
 
 from study.data import Pool, load_data
 from study.records import Job, RunRecord
@@ -102,9 +103,7 @@ def assert_same_end(first: Run, second: Run, one: Job) -> None:
     assert first.weights() == second.weights()
 
 
-@pytest.mark.parametrize("augmentation", [0.0, 0.7])
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
-@pytest.mark.parametrize("family", FAMILIES)
+@crossed(family=FAMILIES, schedule=["cosine", "constant"], augmentation=[0.7, 0.0])
 def test_a_run_interrupted_after_every_epoch_ends_with_the_same_bits(
     digits: Pool, family: str, schedule: str, augmentation: float
 ) -> None:
@@ -112,17 +111,18 @@ def test_a_run_interrupted_after_every_epoch_ends_with_the_same_bits(
     assert_same_end(undisturbed(one, digits), interrupted(one, digits), one)
 
 
-@pytest.mark.parametrize(
-    "factors",
-    [{"norm": "group"}, {"norm": "none"}, {"model": "mlp"}, {"precision": "bfloat16"}, {"label_smoothing": 0.1}],
-    ids=str,
-)
-@pytest.mark.parametrize("family", ["base", "sam"])
+@crossed(
+    factors=[
+        {"norm": "group"}, {"norm": "none"}, {"model": "mlp"}, {"precision": "bfloat16"}, {"label_smoothing": 0.1},
+    ],
+    family=["base", "sam"],
+)  # fmt: skip
 def test_whatever_the_network_and_the_loss(digits: Pool, family: str, factors: dict[str, Any]) -> None:
     one = job(family, factors=factors)
     assert_same_end(undisturbed(one, digits), interrupted(one, digits), one)
 
 
+@pytest.mark.slow
 @settings(
     deadline=None, max_examples=12, derandomize=True, phases=[Phase.explicit, Phase.generate],  # shrinking trains
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matrices import crossed
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 from study.data import load_data
@@ -76,8 +77,7 @@ def test_a_run_learns_something_and_repeats_itself(name: str, data: dict[str, An
     assert run(record.job, data[name], "cpu", "0").measurements == record.measurements
 
 
-@pytest.mark.parametrize("name", DOMAINS)
-@pytest.mark.parametrize("family", ["adamw-sam", "m-sam", "sam-on"])
+@crossed(name=DOMAINS, family=["adamw-sam", "m-sam", "sam-on"])
 def test_every_kind_of_perturbation_runs(name: str, family: str, data: dict[str, Any]) -> None:
     if family == "sam-on" and TASKS[name].models == ("mlp",):
         pytest.skip("the fully connected net has no normalization")

@@ -1,8 +1,11 @@
 """The engine's parts without Ray running: who is retried how, what is killed when, and what travels to workers."""
 
+import os
 import socket
 import subprocess
 import sys
+import traceback
+from concurrent.futures import Future
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +15,28 @@ import pytest
 import yaml
 from engine_room import Diary, Jobs, faulty_job
 
+from study.engine.losses import explained, loss_of, out_of_memory
 from study.engine.slots import EngineError, Slots
 from study.records import RunRecord
 
 DEPLOY = files("study.deploy")
+DIED = """The actor died unexpectedly before finishing this task.
+\tclass_name: StudyRun
+\tactor_id: 07db86338f9b8ba9664497cc01000000
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker \
+unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the process was killed \
+by the OOM killer due to high memory usage, (2) ray stop --force was called."""
+SHORT_OF_MEMORY = """2 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, \
+ID: 8258) was {used}GB used / 23.54GB limit (0.951)
+OOM kill reason: Memory usage 24030322432B exceeded threshold of 24012684697B (95.0% of 25276510208B limit)
+Ray killed 2 worker(s) based on the killing policy
+Considered workers: [
+Selected to kill: (Actor(f0ea): job ID=01, task name=StudyRun.__init__, pid=1, actual memory used=0.04GB, worker ID=1f)
+Selected to kill: (Actor(af30): job ID=01, task name=StudyRun.__init__, pid=2, actual memory used={own}GB, worker ID=24)
+]
+Top 10 memory users: PID\tMEM(GB)\tCOMMAND
+2\t{own}\tray::StudyRun.train
+"""
 pytestmark = pytest.mark.slow  # Ray takes seconds to import
 
 
@@ -39,15 +60,11 @@ def failed(error: str) -> RunRecord:
     ],
 )
 def test_out_of_memory_is_told_by_the_last_line(last_line: str, expected: bool) -> None:
-    from study.engine.recorder import out_of_memory  # noqa: PLC0415
-
     assert out_of_memory(failed(f"Traceback (most recent call last):\n  raise MemoryError\n{last_line}\n")) is expected
 
 
 def test_torchs_own_out_of_memory_is_known() -> None:
     import torch  # noqa: PLC0415
-
-    from study.engine.recorder import out_of_memory  # noqa: PLC0415
 
     with pytest.raises(RuntimeError, match="allocate") as caught:
         torch.empty(2**45)
@@ -55,8 +72,6 @@ def test_torchs_own_out_of_memory_is_known() -> None:
 
 
 def test_the_message_names_the_batch_size_and_keeps_the_traceback() -> None:
-    from study.engine.recorder import explained  # noqa: PLC0415
-
     error = explained(failed("Traceback\nMemoryError")).error or ""
     assert error.startswith("Traceback\nMemoryError\n")
     assert "batch_size = 32" in error.splitlines()[-1]
@@ -92,29 +107,106 @@ def test_the_search_is_finished_when_every_run_has_its_record() -> None:
     assert asked.suggest("b") == "FINISHED"
 
 
-def test_a_trial_is_killed_after_the_limit_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    from study.engine import watch as module  # noqa: PLC0415
+class Watched:
+    """Three trials under a watch with a limit of 8 s, on a clock that a test moves."""
 
-    now, killed = [0.0], []
-    monkeypatch.setattr(module.ray, "kill", killed.append)
-    watch = module.HangWatch(limit_s=10, clock=lambda: now[0])
-    trials = [SimpleNamespace(trial_id=name, temporary_state=SimpleNamespace(ray_actor=name)) for name in "abc"]
-    a, _, c = trials
-    for trial in trials:
-        watch.on_trial_start(0, trials, trial)
-    now[0] = 6
-    watch.on_trial_result(0, trials, a, result={})  # a sign of life
-    watch.on_trial_complete(0, trials, c)  # at its end
-    now[0] = 10
-    watch.on_step_end(0, trials)
-    assert killed == []
-    now[0] = 12
-    watch.on_step_end(0, trials)
-    watch.on_step_end(0, trials)
-    assert killed == ["b"]  # once, and b alone
-    assert watch.why("a") is None
-    assert "no sign of life for 10 s" in watch.why("b")
-    assert watch.why("b") is None
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from study.engine import watch as module  # noqa: PLC0415
+
+        self.now_s, self.killed, self.cpu = 0.0, [], dict.fromkeys("abc", 5.0)
+        self.looks: list[str] = []
+        monkeypatch.setattr(module.ray, "kill", self.killed.append)
+        self.watch = module.HangWatch(8, clock=lambda: self.now_s, cpu_seconds_of=self.cpu_seconds_of)
+        self.trials = [
+            SimpleNamespace(trial_id=name, temporary_state=SimpleNamespace(ray_actor=name)) for name in self.cpu
+        ]
+        for trial in self.trials:
+            self.watch.on_trial_start(0, self.trials, trial)
+
+    def cpu_seconds_of(self, actor: str) -> Future[float]:
+        self.looks.append(actor)
+        answer: Future[float] = Future()
+        if self.cpu[actor] >= 0:
+            answer.set_result(self.cpu[actor])
+        return answer
+
+    def wait(self, seconds: float, share: float = 0.0, every_s: float = 0.25) -> None:
+        """Let time pass in which trial a uses a share of a core; all use a little, as Ray's threads do."""
+        for _ in range(round(seconds / every_s)):
+            self.now_s += every_s
+            self.cpu = {name: cpu and cpu + 0.002 * every_s for name, cpu in self.cpu.items()}
+            self.cpu["a"] += share * every_s
+            self.watch.on_step_end(0, self.trials)
+
+
+def test_a_trial_that_does_nothing_is_killed_after_the_limit_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Watched(monkeypatch)
+    a, _, c = room.trials
+    room.wait(6)
+    room.watch.on_trial_result(0, room.trials, a, result={})  # a sign of life
+    room.watch.on_trial_complete(0, room.trials, c)  # at its end
+    room.wait(2)
+    assert room.killed == []
+    room.wait(2)
+    assert room.killed == ["b"]  # once, and b alone
+    assert room.watch.why("a") is None
+    assert "no sign of life for 8 s" in room.watch.why("b")
+    assert room.watch.why("b") is None
+
+
+def test_a_trial_that_is_slow_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fiftieth of a core is what Ray's worker, which is nice, gets where two others want it, too."""
+    room = Watched(monkeypatch)
+    room.wait(79, share=0.02)
+    assert room.killed == ["b", "c"]
+    room.wait(10)  # it stops in the middle
+    assert room.killed == ["b", "c", "a"]
+
+
+def test_a_trial_that_is_busy_without_end_is_killed_much_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Watched(monkeypatch)
+    room.wait(79.5, share=1.0)
+    assert "a" not in room.killed
+    room.wait(1, share=1.0)
+    assert "a" in room.killed
+    assert "it was busy for 80 s without a report (10 × --hang-after)" in room.watch.why("a")
+
+
+def test_a_trial_whose_cpu_time_nobody_tells_has_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Watched(monkeypatch)
+    room.cpu["a"] = -1000.0
+    room.wait(79.5)
+    assert room.killed == ["b", "c"]
+    assert room.looks.count("a") == 1  # the answer is waited for
+    room.wait(1)
+    assert room.killed == ["b", "c", "a"]
+
+
+def test_a_driver_that_stood_still_kills_nobody_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its disk was slow, or it was stopped: the reports of that time wait to be heard, one in each step."""
+    room = Watched(monkeypatch)
+    room.wait(1000, every_s=1000)
+    for trial in room.trials:
+        room.watch.on_trial_result(0, room.trials, trial, result={})
+    room.wait(8)
+    assert room.killed == []
+
+
+def test_cpu_time_is_that_of_all_that_a_process_has_started() -> None:
+    from study.engine.watch import cpu_seconds  # noqa: PLC0415
+
+    burn = "import time; [0 for _ in iter(time.process_time, 0) if time.process_time() > .3 and exit()]"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}]); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", child], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()  # its child has ended
+        assert cpu_seconds(process.pid) >= 0.2  # it is counted in ticks
+        process.communicate(b"\n")
+    before = cpu_seconds(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", burn.replace("exit()", "input()")], stdin=subprocess.PIPE) as process:
+        while cpu_seconds(os.getpid()) < before + 0.2:  # while it lives
+            assert process.poll() is None
+        process.communicate(b"\n")
 
 
 def test_where_ray_itself_has_died_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,6 +350,148 @@ def test_a_run_whose_kept_actor_had_died_is_handed_out_again() -> None:
     assert len(diary.retries()) == RETRIES + 1
 
 
+def lost_trial(folder: Path, name: str, text: str) -> Any:
+    """Return a trial of Tune's whose worker was lost, with what Ray said of it in the driver's file."""
+    (folder / name).write_text(f"Failure # 1 (occurred at 2026-11-23_10-00-00)\n{text}\n")
+    return SimpleNamespace(
+        trial_id=name, error_file=str(folder / name),
+        run_metadata=SimpleNamespace(metric_analysis={}, metric_n_steps={}),
+    )  # fmt: skip
+
+
+class Losses:
+    """A recorder, a run, and the trials in which Ray ends its worker again and again.
+
+    A trial is lost three times, as Tune tries it again twice.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from study.engine import searcher as module  # noqa: PLC0415
+        from study.engine.recorder import Recorder  # noqa: PLC0415
+        from study.engine.watch import HangWatch  # noqa: PLC0415
+
+        self.now, self.folder, self.diary = 0.0, folder, Diary()
+        self.taken: list[RunRecord] = []
+        [self.job] = [faulty_job(Path("marks"), 0)]
+        self.asked = module.AgendaSearcher(Jobs([self.job]), Slots(1, 0, 2), clock=lambda: self.now)  # type: ignore[arg-type]
+        take = lambda record, _: self.taken.append(record)  # noqa: E731
+        self.recorder = Recorder(self.asked, HangWatch(1e9), take, [self.diary], "0")
+
+    def lose(self, name: str, text: str) -> dict[str, Any]:
+        """Lose one trial for good, and return its configuration."""
+        config = self.asked.suggest(name)
+        assert isinstance(config, dict)
+        trial = lost_trial(self.folder, name, text)
+        for _ in range(2):
+            self.recorder.on_trial_recover(0, [], trial)
+        self.recorder.on_trial_error(0, [], trial)
+        return config
+
+
+def test_memory_that_others_use_is_waited_for_and_no_fault_of_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from study.engine.recorder import PAUSES_S  # noqa: PLC0415
+
+    losses = Losses(tmp_path, monkeypatch)
+    text = SHORT_OF_MEMORY.format(used="22.38", own="0.41")
+    assert losses.lose("beside others", text)["alone"] == 0
+    for number, pause_s in enumerate(PAUSES_S):
+        assert losses.lose(f"alone {number}", text)["alone"] == number + 1
+        assert losses.asked.suggest("too soon") is None
+        losses.now += pause_s
+    assert not losses.taken
+    assert losses.lose("the last time", text)["alone"]
+    [record] = losses.taken
+    assert record.error == (
+        f"its worker was lost {len(PAUSES_S) + 1} times, with no other run beside it: the memory of its node was short "
+        "(22.4 of 23.5 GB in use, 0.4 GB by it); other programs use the memory: end them, and run it again with "
+        "--retry-failed."
+    )
+    assert all("\n" not in why and "22.4 of 23.5 GB" in why for _, why in losses.diary.retries())
+
+
+def test_losses_for_memory_leave_a_run_its_own_three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = Losses(tmp_path, monkeypatch)
+    losses.lose("beside others", SHORT_OF_MEMORY.format(used="22.38", own="0.41"))
+    assert losses.lose("killed", DIED)["alone"]
+    [record] = losses.taken
+    assert record.error == "the worker was lost 3 times: its process died"
+
+
+@pytest.mark.parametrize("text", ["22.38 of which 14.02", "in words of another version"])
+def test_a_run_that_alone_uses_most_of_the_memory_fails_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    used, _, own = text.partition(" of which ")
+    said = SHORT_OF_MEMORY.format(used=used, own=own) if own else "The worker died: the node running low on memory."
+    losses = Losses(tmp_path, monkeypatch)
+    losses.lose("beside others", said)
+    assert not losses.taken
+    losses.lose("alone", said)
+    [record] = losses.taken
+    cause, what_to_do = (record.error or "").splitlines()
+    assert cause.startswith("its worker was lost: the memory of its node was short")
+    assert "batch_size = 32" in what_to_do
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("DIED", "its process died"),
+        ("", "it died"),
+        (
+            "The actor died because of an error raised in its creation task, \x1b[36mray::StudyRun.__init__()\x1b[39m "
+            "(pid=16554, ip=192.0.2.2)\n           ^^^^^^^^\n"
+            "  File \"worker.py\", line 11, in setup\n    import torch\n           ^^^^^\n"
+            "ModuleNotFoundError: No module named 'torch'",
+            "it could not start: ModuleNotFoundError: No module named 'torch'",
+        ),
+        (
+            "The actor died because of an error raised in its creation task, ray::StudyRun.__init__()\n"
+            "RuntimeError: The actor with name StudyRun failed to import on the worker. This may be because:\n\n"
+            "Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\n    import b\n"
+            "ImportError: cannot import name 'b'\nand a line more",
+            "it could not start: ImportError: cannot import name 'b'",
+        ),
+        (
+            "\x1b[36mray::StudyRun.train()\x1b[39m\n  File \"a.py\", line 1, in f\n    g()\nValueError: no",
+            "it failed: ValueError: no",
+        ),
+        ("The actor died because its node has died. Node Id: 12", "its node died"),
+        ("\tclass_name: StudyRun\nThe actor is dead because it was killed by `ray.kill`.", "it was killed"),
+        ("words that nobody knows", "words that nobody knows"),
+    ],
+)  # fmt: skip
+def test_what_ray_says_of_a_lost_worker_becomes_a_sentence(text: str, cause: str) -> None:
+    loss = loss_of(DIED if text == "DIED" else text)
+    assert (loss.cause, loss.for_memory) == (cause, False)
+
+
+def test_rays_own_error_of_a_worker_that_could_not_start_is_read() -> None:
+    from ray.exceptions import ActorDiedError, RayTaskError  # noqa: PLC0415
+
+    try:
+        import no_such_module  # type: ignore[import-not-found]  # noqa: F401, PLC0415
+    except ImportError as error:
+        raised = RayTaskError("StudyRun.__init__", "".join(traceback.format_exception(error)), error)
+    said = str(ActorDiedError(raised))
+    assert "Traceback" in said or "File" in said
+    assert loss_of(said).cause == "it could not start: ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_tune_saves_nothing_of_its_own_where_the_storage_has_vanished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from study.engine import drive  # noqa: PLC0415
+
+    saved: list[object] = []
+    monkeypatch.setattr(drive.tune_controller.TuneController, "checkpoint", lambda self, **how: saved.append(self))
+    for storage in (str(tmp_path), "s3://bucket", str(tmp_path / "gone")):
+        drive._snapshot_if_there(storage)(storage)
+    assert saved == [str(tmp_path), "s3://bucket"]
+
+
 def test_what_workers_import_ahead_does_not_look_for_gpus() -> None:
     """A worker's GPUs are known when it gets a run: asking CUDA before that would fix those that it sees."""
     from study.engine.start import PRELOADED  # noqa: PLC0415
@@ -310,7 +544,7 @@ def test_the_slurm_script_is_valid_bash_and_starts_the_study(tmp_path: Path) -> 
     }  # fmt: skip
     done = subprocess.run(
         ["bash", str(DEPLOY / "slurm.sh"), "my.toml", "--out", "/shared/my study"],
-        env=environment, capture_output=True, text=True, timeout=60,
+        env=environment, capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     calls = called.read_text()

@@ -646,6 +646,7 @@ def test_every_findings_file_satisfies_the_schema(settings: dict[str, Any], tmp_
         jsonschema.validate(written, findings_schema())
 
 
+@pytest.mark.slow
 def test_a_large_study_is_read_at_once() -> None:
     """Some 1,500 runs take half a second on an idle core; the limit leaves room for a busy one."""
     study = synthetic_study(trials=15, confirm_seeds=10, factors={"label_noise": [0, 0.1, 0.2, 0.3], **SCHEDULES})

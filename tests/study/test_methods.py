@@ -67,6 +67,7 @@ def test_every_method_has_a_family_and_an_unperturbed_baseline() -> None:
         assert FAMILIES[baseline.family].base == FAMILIES[method.family].base, name
 
 
+@pytest.mark.slow
 def test_families_of_one_base_agree_without_perturbation(digits: Pool) -> None:
     jobs = {family: first_job(spec_of(*METHODS), family) for family in FAMILIES}
     base = jobs["base"]
@@ -76,6 +77,7 @@ def test_families_of_one_base_agree_without_perturbation(digits: Pool) -> None:
             assert run(same, digits, "cpu", "0").measurements == run(base, digits, "cpu", "0").measurements, family
 
 
+@pytest.mark.slow
 def test_perturbed_families_differ_from_each_other(digits: Pool) -> None:
     spec = spec_of(*METHODS)
     losses = {family: run(first_job(spec, family), digits, "cpu", "0").measurements[-1].val_loss for family in FAMILIES}

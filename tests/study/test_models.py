@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from matrices import crossed
 from torch import nn
 
 from study.models import MODELS, build_model
@@ -72,8 +73,7 @@ def test_wide_resnets_add_up(depth: int, widening: int) -> None:
 SMALL = ("conv", "mlp", "resnet18", "resnet20", "wrn-10-1", "pyramidnet-8-10", "torchvision/squeezenet1_1")
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+@crossed(name=SMALL, shape=[(1, 28, 28), (3, 32, 32)])
 def test_a_network_takes_small_images_and_gives_every_weight_a_gradient(name: str, shape: tuple[int, ...]) -> None:
     model = build_model(FACTORS_OF | {"model": name}, shape, 10, 0)
     outputs = model(torch.randn(4, *shape, generator=torch.manual_seed(0)))
@@ -82,6 +82,7 @@ def test_a_network_takes_small_images_and_gives_every_weight_a_gradient(name: st
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "mlp"])
 def test_channels_last_changes_the_layout_and_not_the_result(name: str) -> None:
     model = build_model(FACTORS_OF | {"model": name}, (3, 32, 32), 10, 0).double()  # ReLU's kinks magnify rounding

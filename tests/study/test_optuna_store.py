@@ -108,6 +108,7 @@ def test_a_file_that_cannot_be_written_is_said_once(tmp_path: Path, study: tuple
     store.close()
 
 
+@pytest.mark.slow
 def test_what_a_killed_driver_was_writing_does_not_reach_the_new_file(
     tmp_path: Path, study: tuple[StudySpec, list[RunRecord]]
 ) -> None:

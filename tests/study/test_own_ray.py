@@ -30,7 +30,7 @@ class Workers(Listener):
 
 def answer(url):
     try:
-        return urllib.request.urlopen(url, timeout=10).status
+        return urllib.request.urlopen(url, timeout=60).status
     except urllib.error.HTTPError as error:
         return error.code
 
@@ -56,13 +56,14 @@ home = Path(sys.argv[1])
 with cluster(None) as joined:
     ahead = set(state.workers())
     records = run_jobs([faulty_job(home, seed) for seed in range(5)], home / "ray", diary=Workers())
-    url = joined.dashboard_url.result(60)
-    addresses = set()
-    for _ in range(12):  # Ray's agents come up one after the other, and the dashboard stays
+    url = joined.dashboard_url.result(600)
+    addresses, quiet, left, fewest = set(), 0, 600, 5 if sys.platform == "linux" else 0
+    while (quiet < 10 or len(addresses) < fewest) and left:  # Ray's agents come up one after the other
         time.sleep(1)
-        if sys.platform == "linux":
-            ours = sockets()
-            addresses |= {address for address, socket in listening() if socket in ours}
+        ours = sockets() if sys.platform == "linux" else set()
+        seen = {address for address, socket in listening() if socket in ours} if ours else set()
+        quiet, left = (0 if seen - addresses else quiet + 1), left - 1
+        addresses |= seen
     print(json.dumps({
         "ahead": sorted(ahead), "used": sorted(Workers.seen), "ends": [one.status for one in records.values()],
         "addresses": sorted(addresses), "url": url, "auth_mode": os.environ.get("RAY_AUTH_MODE"), "answer": answer(url),

@@ -345,6 +345,7 @@ def test_nothing_is_overwritten(taken: str, tmp_path: Path, capsys: pytest.Captu
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(taken, "mine")]
 
 
+@pytest.mark.slow
 def test_an_example_waits_for_nothing_but_the_command_line(tmp_path: Path) -> None:
     """Its module is found in the folder that the command is given in, and its preflight passes there."""
 

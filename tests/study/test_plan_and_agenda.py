@@ -122,6 +122,7 @@ def test_timing_and_slots_do_not_change_what_is_run(sampler: str) -> None:
         assert ids(drain(Agenda(small(sampler)), slots=4, rng=random.Random(seed))) == reference
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     sampler=st.sampled_from(["qmc", "tpe"]),

@@ -72,6 +72,7 @@ def confirmed(agenda: Agenda) -> list[RunRecord]:
     return [record for record in agenda.records if record.job.stage == "confirm"]
 
 
+@pytest.mark.slow
 def test_every_probe_is_measured_for_the_weights_that_stand_for_a_method(finished: tuple[Path, Agenda]) -> None:
     for record in confirmed(finished[1]):
         assert record.error is None
@@ -104,6 +105,7 @@ def test_tune_runs_are_not_probed(finished: tuple[Path, Agenda]) -> None:
     assert not any(record.probes for record in finished[1].records if record.job.stage == "tune")
 
 
+@pytest.mark.slow
 def test_kept_weights_are_those_that_were_measured(finished: tuple[Path, Agenda], digits: Pool) -> None:
     folder, agenda = finished
     record = next(r for r in confirmed(agenda) if r.job.family == "sam")

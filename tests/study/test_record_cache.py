@@ -115,6 +115,7 @@ def test_a_damaged_cache_is_none(folder: Path, damage: bytes) -> None:
     assert read_records(folder) == expected
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_a_cache_is_believed(folder: Path) -> None:
     expected, whole, rng = truth(folder), (folder / CACHE).read_bytes(), random.Random(0)
     for _ in range(60):

@@ -5,6 +5,7 @@ import random
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ import pytest
 from synthetic import synthetic_study, write_results
 
 from study.driver.opening import opened
-from study.files import write_atomically
+from study.files import temporary_beside, write_atomically
 from study.findings import find
 from study.plan.agenda import Agenda
 from study.records import METRICS, RECORD_VERSION, Configuration, Job, RunRecord, configuration_of
@@ -83,6 +84,40 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_write_makes_no_folder_unless_told_and_never_the_one_above(tmp_path: Path) -> None:
+    for path, make_folder in ((tmp_path / "gone" / "file", False), (tmp_path / "gone" / "inner" / "file", True)):
+        with pytest.raises(FileNotFoundError):
+            write_atomically(path, "new", make_folder=make_folder)
+    assert not list(tmp_path.iterdir())
+    write_atomically(tmp_path / "inner" / "file", "new", make_folder=True)
+    assert (tmp_path / "inner" / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_folder_that_was_made_and_stays_empty_is_taken_away_with_those_above(tmp_path: Path, used: bool) -> None:
+    folder = tmp_path / "results" / "study"
+    with suppress(ResultsError), hold(folder):
+        if used:
+            (folder / "spec.toml").touch()
+        raise ResultsError
+    assert folder.exists() == folder.parent.exists() == used
+    with hold(tmp_path):
+        pass
+    assert tmp_path.exists()
+
+
+def test_what_killed_drivers_were_building_is_swept_away(tmp_path: Path) -> None:
+    kept = [tmp_path / name for name in ("optuna.db", ".lock", "spec.toml")]
+    for path in (*kept, *(temporary_beside(path) for path in kept), tmp_path / f"{temporary_beside(kept[0])}-journal"):
+        path.touch()
+    for folder in (tmp_path / "tensorboard" / "a run", temporary_beside(tmp_path / "tensorboard" / "a run")):
+        folder.mkdir(parents=True)
+        (folder / "events").touch()
+    sweep(tmp_path)
+    assert {*tmp_path.iterdir()} == {*kept, tmp_path / "tensorboard"}
+    assert [path.name for path in (tmp_path / "tensorboard").iterdir()] == ["a run"]
+
+
 def test_a_run_id_follows_every_field_of_the_job(study: tuple[StudySpec, list[RunRecord]]) -> None:
     jobs = (record.job for record in study[1])
     job = next(job for job in jobs if (job.stage, job.family, job.epochs_factor) == ("tune", "base", 1))
@@ -138,6 +173,7 @@ def test_an_empty_study_has_an_empty_frame_with_all_fixed_columns() -> None:
     assert set(METRICS) <= set(frame_of([]).columns)
 
 
+@pytest.mark.slow
 def test_a_study_reads_the_same_whatever_order_its_runs_ended_in(
     tmp_path: Path, study: tuple[StudySpec, list[RunRecord]]
 ) -> None:
@@ -242,6 +278,7 @@ with hold(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_the_second_driver_of_a_folder_is_refused_and_a_dead_one_is_no_obstacle(tmp_path: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", IN_ANOTHER_PROCESS, str(tmp_path)],

@@ -163,6 +163,7 @@ def test_threads_fill_what_runs_leave_idle(cpus: int, runs: int, most: int | Non
     assert len(asked) == bool(why) == (min(runs, most or runs) < cpus)
 
 
+@pytest.mark.slow
 def test_a_step_is_timed_on_every_number_of_threads() -> None:
     before = torch.get_num_threads()
     found = step_times_by_threads(load_spec("smoke")[0], [1, 2])

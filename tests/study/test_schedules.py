@@ -81,7 +81,7 @@ def test_rates_lie_between_nothing_and_the_peak(name: str, warmup: float) -> Non
 
 def test_every_schedule_is_in_what_a_spec_may_say_and_warm_up_is_optional() -> None:
     for name in SCHEDULES:
-        FACTORS["schedule"].check("schedule", name, "digits")
+        FACTORS["schedule"].check("schedule", name)
         assert f'"{name}"' in FACTORS["schedule"].allowed
     assert "warmup" not in default_factors("digits")
     assert factor_of(default_factors("digits"), "warmup") == 0.0

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matrices import repeated
 from scipy.stats import binomtest
 from synthetic import planned_runs, synthetic_study
 
@@ -45,6 +46,7 @@ def test_a_null_family_decides_no_more_often_than_alpha() -> None:
     assert false > 0  # a test that never rejects would pass too
 
 
+@pytest.mark.slow
 def test_a_method_that_is_the_baseline_under_another_name_decides_no_more_often_than_alpha() -> None:
     studies = 100
     false = sum(decided(small_study(seed, {}, TINY).effects) for seed in range(studies))
@@ -57,7 +59,7 @@ def test_a_planted_point_helps() -> None:
     assert verdicts.count("helps") >= 0.97 * len(verdicts)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@repeated("seed", range(5))
 def test_a_planted_point_helps_through_the_whole_pipeline(seed: int) -> None:
     found = small_study(seed, {"SAM": 0.01, "WASAM": 0.01}, 0.005)
     assert {e.method: e.verdict for e in found.effects if e.method != "SWA"} == {"SAM": "helps", "WASAM": "helps"}

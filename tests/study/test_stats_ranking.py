@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from autorank import autorank
+from matrices import repeated
 from numpy.testing import assert_allclose
 from statsmodels.stats.multitest import multipletests
 
@@ -29,7 +30,7 @@ def judged(table: pd.DataFrame, delta: float = DELTA) -> tuple[Effect, ...]:
     return judge([effect(method) for method in METHODS], delta, ALPHA)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@repeated("seed", range(5))
 @pytest.mark.parametrize("scale", [0.0, 0.3, 1.0])
 def test_pairwise_tests_and_verdicts_are_autoranks_under_holm(seed: int, scale: float) -> None:
     table = scores({"SGD": 0.0, "SWA": 0.002 * scale, "SAM": 0.006 * scale, "WASAM": -0.004 * scale}, seed)
@@ -45,7 +46,7 @@ def test_pairwise_tests_and_verdicts_are_autoranks_under_holm(seed: int, scale: 
     assert [effect.mean > 0 for effect in effects] == better
 
 
-@pytest.mark.parametrize("seed", range(5))
+@repeated("seed", range(5))
 def test_methods_that_differ_clearly_stand_in_autoranks_order(seed: int) -> None:
     table = scores({"SGD": 0.0, "SWA": 0.02, "SAM": 0.05, "WASAM": 0.08}, seed)
     ranked = autorank(table, ALPHA)

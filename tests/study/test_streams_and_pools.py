@@ -159,6 +159,7 @@ def test_noise_moves_an_exact_share_to_other_classes(share: float, seed: int) ->
     np.testing.assert_array_equal(noisy.val_labels, clean.val_labels)
 
 
+@pytest.mark.slow
 def test_signals_match_the_published_generator() -> None:
     """Class means agree point by point, and neighbours learnt on ours classify theirs as well as their own do."""
     data = pytest.importorskip("mnist1d.data")

@@ -8,9 +8,9 @@ from synthetic import synthetic_study
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from study.listeners.listener import Listener, Tally, scalars
+from study.listeners.listener import Careful, Listener, Tally, scalars
 from study.listeners.tensorboard import TensorBoardLog
-from study.listeners.trackers import Careful, TrackerError, open_trackers
+from study.listeners.trackers import TrackerError, open_trackers
 from study.plan.agenda import Agenda
 from study.records import METRICS, RunRecord
 from study.specs.spec import StudySpec
@@ -67,6 +67,7 @@ def test_tensorboard_holds_every_run_also_those_of_an_interrupted_study(
     assert file.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # MLflow asks SQLAlchemy for what that has deprecated
 def test_mlflow_gets_parameters_curves_and_status(
     study: tuple[StudySpec, tuple[RunRecord, ...]], tmp_path: Path
@@ -89,6 +90,7 @@ def test_mlflow_gets_parameters_curves_and_status(
             assert (epoch, value) in [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
 
 
+@pytest.mark.slow
 def test_weights_and_biases_gets_every_run_offline(
     study: tuple[StudySpec, tuple[RunRecord, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,17 +123,60 @@ def test_a_tracker_that_fails_is_left_alone_and_the_study_goes_on(
     study: tuple[StudySpec, tuple[RunRecord, ...]],
 ) -> None:
     class Away(Listener):
-        asked = 0
+        asked, closed = 0, False
 
         def finished(self, record: RunRecord) -> None:
             self.asked += 1
             raise ConnectionError("the server is away\nand more")
 
+        def close(self) -> None:
+            self.closed = True
+
     said: list[str] = []
-    careful = Careful(Away(), "MLflow", said.append)
+    away = Away()
+    careful = Careful(away, "MLflow", said.append)
     for record in study[1][:3]:
         careful.finished(record)
+    careful.close()
     assert said == ["MLflow failed and is left alone from now on; the study goes on: the server is away"]
+    assert away.asked == 1
+    assert away.closed
+
+
+def test_whatever_a_listener_is_told_its_error_stays_with_it(study: tuple[StudySpec, tuple[RunRecord, ...]]) -> None:
+    class Broken(Listener):
+        def _fail(self, *_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        started = retried = noted = finished = tick = close = _fail
+
+    record, said = study[1][0], list[str]()
+    for call in (
+        lambda listener: listener.started(record.job),
+        lambda listener: listener.retried(record.job, "why"),
+        lambda listener: listener.noted(record.job, "what"),
+        lambda listener: listener.finished(record),
+        lambda listener: listener.tick(),
+        lambda listener: listener.close(),
+    ):
+        careful = Careful(Broken(), "it", said.append)
+        call(careful)
+        careful.close()  # what has failed may fail at its end, too, and that is said once
+    assert len(said) == 6
+
+
+def test_weights_and_biases_does_not_bring_a_vanished_folder_back(
+    study: tuple[StudySpec, tuple[RunRecord, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    said: list[str] = []
+    [tracker] = open_trackers("my study", tmp_path / "gone", "project", None, warn=said.append)
+    tracker.finished(study[1][0])
+    tracker.close()
+    assert not list(tmp_path.iterdir())
+    assert len(said) == 1
+    assert "gone has vanished" in said[0]
 
 
 def test_the_tally_is_that_of_the_records(study: tuple[StudySpec, tuple[RunRecord, ...]]) -> None:

@@ -1,5 +1,6 @@
-"""Views of the records are written in a thread: nothing before the first run, everything by the end, errors aloud."""
+"""Views of the records are written in a thread: nothing before the first run, everything by the end."""
 
+import resource
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -94,22 +95,66 @@ def test_a_slow_disk_holds_the_study_up_rather_than_filling_memory(
     assert written(tmp_path) == (trials_of(agenda), len(records))
 
 
-def test_what_goes_wrong_in_the_thread_ends_the_study(tmp_path: Path, study: Study) -> None:
+@pytest.mark.parametrize(("broken", "whole"), [("tensorboard", "optuna.db"), ("optuna.db", "tensorboard")])
+def test_what_goes_wrong_costs_one_view_and_one_line(tmp_path: Path, study: Study, broken: str, whole: str) -> None:
     spec, records = study
-    (tmp_path / "tensorboard").write_text("no folder")
+    if broken == "tensorboard":
+        (tmp_path / broken).write_text("no folder")
+    else:
+        (tmp_path / broken).mkdir()
+        (tmp_path / broken / "no file").touch()
+    said: list[str] = []
     agenda = Agenda(spec)
-    kept = views_of(tmp_path, spec, agenda)
-    job = agenda.next_job()
-    assert job
-    kept.started(job)
-    record = next(record for record in records if record.run_id == job.run_id)
-    agenda.complete(record)
-    kept.finished(record)
-    with pytest.raises(OSError, match="tensorboard"):
-        kept.settle()
-    with pytest.raises(OSError, match="tensorboard"):
-        kept.tick()
+    kept = Views(tmp_path, spec.search, agenda, said.append, lambda: None)
+    run_all(agenda, records, kept)
+    kept.settle()
     kept.close()
+    assert agenda.finished
+    assert len(said) == 1
+    assert f"{broken} can't be written" in said[0]
+    assert {path.name for path in tmp_path.iterdir()} == {broken, whole}
+    shutil.rmtree(tmp_path / broken) if broken == "optuna.db" else (tmp_path / broken).unlink()
+    kept = views_of(tmp_path, spec, agenda)
+    kept.started(records[0].job)
+    kept.close()
+    assert written(tmp_path) == (trials_of(agenda), len(records))
+
+
+def test_a_study_that_is_finished_on_a_full_disk_gets_its_database_later(tmp_path: Path, study: Study) -> None:
+    """Nothing half is left, and what was never made is told from what its user has removed."""
+    spec, records = study
+    agenda, said = Agenda(spec, records), list[str]()
+    space = resource.getrlimit(resource.RLIMIT_FSIZE)
+    kept = Views(tmp_path, spec.search, agenda, said.append, lambda: None)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, space[1]))
+    try:
+        kept.started(records[0].job)
+        kept.settle()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, space)
+    kept.close()
+    assert len(said) == 2
+    assert {path.name: len(list(path.glob("*"))) for path in tmp_path.iterdir()} == {"optuna.db": 0, "tensorboard": 0}
+    catch_up(tmp_path, spec.search, agenda, pytest.fail)
+    assert written(tmp_path) == (trials_of(agenda), len(records))
+
+
+def test_a_folder_that_has_vanished_does_not_come_back(tmp_path: Path, study: Study) -> None:
+    spec, records = study
+    folder = tmp_path / "results" / "gone"
+    folder.mkdir(parents=True)
+    said: list[str] = []
+    agenda = Agenda(spec, [record for record in records if record.job.stage == "tune"][:3])
+    for vanishes in (lambda: None, lambda: shutil.rmtree(folder.parent)):
+        vanishes()
+        kept = Views(folder, spec.search, agenda, said.append, lambda: None)
+        kept.started(records[0].job)
+        kept.settle()
+        kept.close()
+    assert [line.partition(" can't be written")[0] for line in said] == [
+        str(folder / "optuna.db"), str(folder / "tensorboard")
+    ]  # fmt: skip
+    assert not folder.parent.exists()
 
 
 def test_a_finished_study_catches_up_with_its_records(tmp_path: Path, study: Study) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matrices import crossed
 from PIL import Image
 from scipy.io import savemat
 from torch.nn import functional
@@ -238,8 +239,7 @@ def test_a_network_sees_standardized_images_in_training_and_evaluation() -> None
     assert not [name for name in task.model.state_dict() if name.startswith(("scale", "shift"))]
 
 
-@pytest.mark.parametrize("transforms", ["none", "crop-flip", "cutout"])
-@pytest.mark.parametrize("strength", [0.0, 0.5])
+@crossed(transforms=["none", "crop-flip", "cutout"], strength=[0.0, 0.5])
 def test_runs_on_images_learn_and_repeat_themselves(transforms: str, strength: float) -> None:
     asked = job(factors=factors(transforms=transforms, augmentation=strength), family="sam", rho=0.05)
     first, again = (run(asked, synthetic(), "cpu", "0") for _ in range(2))
@@ -288,6 +288,7 @@ def write_pictures(folder: Path, parts: dict[str, int], side: tuple[int, int] = 
                 Image.fromarray(pixels).save(folder / part / name / f"{index}.png")
 
 
+@pytest.mark.slow
 def test_images_of_a_folder_train_and_validate(tmp_path: Path) -> None:
     write_pictures(tmp_path / "image-folder", {"train": 30, "test": 5})
     cell = default_factors("image-folder") | {
@@ -344,6 +345,7 @@ def fashion() -> Images:
     return data
 
 
+@pytest.mark.slow
 @needs_fashion
 def test_real_fashion_is_what_its_table_says(fashion: Images) -> None:
     pool = fashion.pool

@@ -154,6 +154,7 @@ def test_a_layer_used_twice_gets_the_moments_of_both_uses():
     assert layer.running_var.item() == pytest.approx(26.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["torch.compile", "module.compile"])
 def test_compiled_models_are_recalibrated_too(how):
     torch.manual_seed(0)

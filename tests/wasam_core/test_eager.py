@@ -15,28 +15,32 @@ import sys, torch
 from wasam_core import WASAM
 from wasam_core.bare_torch import Eager
 
-class {name}(Eager, torch.optim.{name}):
+class SGD(Eager, torch.optim.SGD):
     pass
 
-model = torch.nn.Linear(3, 2)
-optimizer = WASAM(model.named_parameters(), {name}, rho=0.1, model=model, lr=0.01)
-x = torch.ones(4, 3)
+class AdamW(Eager, torch.optim.AdamW):
+    pass
 
-def closure():
-    loss = model(x).square().mean()
-    loss.backward()
-    return loss
+for base in (SGD, AdamW):
+    model = torch.nn.Linear(3, 2)
+    optimizer = WASAM(model.named_parameters(), base, rho=0.1, model=model, lr=0.01)
+    x = torch.ones(4, 3)
 
-first = float(optimizer.step(closure))
-assert float(optimizer.step(closure)) < first
-optimizer.zero_grad()
+    def closure():
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss
+
+    first = float(optimizer.step(closure))
+    assert float(optimizer.step(closure)) < first
+    optimizer.zero_grad()
 sys.exit("torch._dynamo" in sys.modules)
 """
 
 
-@pytest.mark.parametrize("name", ["SGD", "AdamW"])
-def test_training_imports_nothing_of_torch_compile(name: str) -> None:
-    assert subprocess.run([sys.executable, "-c", TRAIN.format(name=name)], check=False).returncode == 0
+@pytest.mark.slow
+def test_training_imports_nothing_of_torch_compile() -> None:
+    assert subprocess.run([sys.executable, "-c", TRAIN], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

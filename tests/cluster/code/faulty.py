@@ -29,6 +29,8 @@ def build(seed: int, factors: Mapping[str, object]) -> Task:
     if fault == "hang once" and _first(marks / f"hang-{seed}"):
         (marks / f"hang-{seed}").write_text(str(os.getpid()))
         time.sleep(600)
+    if fault == "toil":
+        _toil(marks / f"toil-{seed}")
     if fault == "meet":  # two runs wait for each other, so they are sure to run side by side
         (marks / f"here-{seed}").touch()
         while len(list(marks.glob("here-*"))) < 2:
@@ -52,6 +54,16 @@ def build(seed: int, factors: Mapping[str, object]) -> Task:
         return functional.cross_entropy(outputs, labels)
 
     return replace(task, training_loss=loss)
+
+
+def _toil(mark: Path) -> None:
+    """Use a tenth of a core, as a worker may get on a busy machine, for a while, and note for how long."""
+    began, spent = time.monotonic(), time.process_time()
+    while (so_far := time.monotonic() - began) < 9:
+        while time.process_time() - spent < so_far / 10:
+            pass
+        time.sleep(0.1)
+    mark.write_text(str(so_far))
 
 
 def _first(mark: Path) -> bool:

@@ -1,8 +1,9 @@
 """Python runs this at its start, if its folder is on the path: it lets a fault happen to the driver at chosen writes.
 
 ``FAULT_AT`` holds moments, divided by semicolons, in their order: ``/records/ 3`` is the write of a record when three
-are there already; its content is written then, and its name is still temporary. ``FAULT_DO`` is what happens at each,
-and a file beside the results says that it has happened. The product knows nothing of it.
+are there already; its content is written then, and its name is still temporary. ``FAULT_DO`` is what happens then: one
+thing at each of them, divided likewise, or one and the same. A file beside the results says that it has happened. The
+product knows nothing of it.
 """
 
 import json
@@ -25,7 +26,7 @@ def _watched_fsync(descriptor: int) -> None:
         del _moments[0]
         with Path(f"{folder}-struck").open("a") as file:
             file.write(f"{part} {number}\n")
-        _do(os.environ["FAULT_DO"], folder)
+        _do(_whats.pop(0) if len(_whats) > 1 else _whats[0], folder)
 
 
 def _do(what: str, folder: Path) -> None:
@@ -68,6 +69,6 @@ def _children() -> list[tuple[int, str]]:
 
 
 if os.environ.get("FAULT_AT") and "FAULT_DRIVER" not in os.environ:
-    _DRIVER, _moments = os.getpid(), os.environ["FAULT_AT"].split(";")
+    _DRIVER, _moments, _whats = os.getpid(), os.environ["FAULT_AT"].split(";"), os.environ["FAULT_DO"].split(";")
     os.environ["FAULT_DRIVER"] = str(_DRIVER)  # Ray's processes inherit it and are left alone
     os.fsync = _watched_fsync
