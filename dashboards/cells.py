@@ -7,11 +7,8 @@ import pandas as pd
 
 from study.findings import Findings
 from study.records import FactorValue
-from study.specs.budgets import BUDGETS
 
 _FIRST_FACTOR_AFTER, _LAST_FACTOR_BEFORE = "search", "weights"  # where the frame keeps its factor columns
-BUDGET_WORDS: dict[str, str] = {budget: words.name for budget, words in BUDGETS.items()}
-_SHORT_WORDS: dict[str, str] = {budget: words.short for budget, words in BUDGETS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +67,6 @@ def labelled(found: Mapping[str, tuple[str, dict[str, FactorValue]]]) -> dict[st
 
 def _label(task: str, factors: Mapping[str, FactorValue]) -> str:
     return ", ".join([task, *(words_of(name, value) for name, value in factors.items())])
-
-
-def short_budget(budget: str) -> str:
-    """Return what follows "at equal", short enough for a table: ``epochs``, ``gradients``."""
-    return _SHORT_WORDS.get(budget, budget)
 
 
 def words_of(factor: str, value: FactorValue) -> str:

@@ -46,9 +46,9 @@
     return high;
   }
 
-  // ---- one comparison: paired where the seeds are the same, Welch where they are not
-  function difference([seedsA, gainsA], [seedsB, gainsB]) {
-    const paired = seedsA.join() === seedsB.join();
+  // ---- one comparison: paired where replicates (or seeds) are the same, Welch where they are not
+  function difference([unitsA, gainsA], [unitsB, gainsB]) {
+    const paired = unitsA.join() === unitsB.join();
     const middle = mean(gainsB) - mean(gainsA);
     let error, freedom;
     if (paired) {

@@ -11,7 +11,7 @@ from dashboards.tables.table import Column, Entry, Table, numeric, prose_column
 from study.files import write_atomically
 from study.store.folder import ResultsError
 
-_VERDICTS = ("helps", "hurts", "no material effect", "inconclusive", "insufficient data", "not yet")
+_VERDICTS = ("helps", "hurts", "no material effect", "inconclusive", "insufficient data")
 
 _SHORT = {"no material effect": "None", "inconclusive": "Open", "insufficient data": "Too few"}
 
@@ -86,10 +86,14 @@ def _row(line: Line, verdicts: Sequence[str]) -> tuple[Entry, ...]:
     return (
         study,
         Entry(f"{line.claims}. {line.answer}" if line.claims else line.answer),
-        Entry("finished", icon="check") if line.finished else Entry("unfinished", icon="clock"),
+        Entry("finished", icon="check", note=line.mark) if line.finished else Entry("unfinished", icon="clock"),
         Entry(", ".join(line.methods)),
-        *(Entry(str(counted.get(verdict, 0)), counted.get(verdict, 0)) for verdict in verdicts),
+        *(_counted(counted.get(verdict, 0), line) for verdict in verdicts),
         Entry(f"{line.ended:,}" if line.finished else f"{line.ended:,} of {line.planned:,}", line.ended),
         Entry(f"{line.failed:,}", line.failed),
         Entry(theme.large(line.gradient_evaluations), line.gradient_evaluations),
     )
+
+
+def _counted(number: int, line: Line) -> Entry:
+    return Entry(str(number), number) if line.finished else Entry("–", "")

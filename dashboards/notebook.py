@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from dashboards import prose, theme
 from dashboards.cells import Cell, cells_of
 from dashboards.charts import charts_of
-from dashboards.comparisons import pending_in, without_early_verdicts
+from dashboards.comparisons import without_early_verdicts
 from dashboards.figures.kit.chart import Sources
 from dashboards.tables import verdicts
 from study.findings import Findings
@@ -62,7 +62,7 @@ class Notebook:
 
     @cached_property
     def _shown(self) -> Findings:
-        return without_early_verdicts(self.findings, pending_in(self.findings, self.frame))
+        return without_early_verdicts(self.findings)
 
     @cached_property
     def _cells(self) -> dict[str, Cell]:

@@ -6,14 +6,43 @@ Every function returns plain text; escaping is the page's business.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dashboards import theme
-from dashboards.cells import BUDGET_WORDS, Cell, where
+from dashboards.cells import Cell, where
+from dashboards.contenders import budget_name, runs_of_a_unit, unit_of, unit_words
 from dashboards.score import metric_words, score_of
 from study.findings import Findings, MethodSummary
+from study.stats import Effect
+
+_OF_DESIGN = ("protocol 1", "one tuning", "few replicates", "extended after looking")
+
+
+def deltas(findings: Findings) -> str:
+    """Say δ with its unit, task by task where tasks differ: "δ = 0.50 points"."""
+    points = score_of(findings).points
+    if len(set(findings.deltas.values())) < 2:
+        chosen = next(iter(findings.deltas.values()), findings.delta)
+        return f"δ = {theme.threshold(chosen)} {points}"
+    told = [f"{theme.threshold(delta)} in {task}" for task, delta in findings.deltas.items()]
+    return f"δ ({listed(told)}; {points})"
 
 
 def has_verdict(findings: Findings) -> bool:
     """Tell whether the study is finished and any comparison has enough data for a verdict."""
     return findings.counts.finished and any(e.verdict != "insufficient data" for e in findings.effects)
+
+
+def marks(findings: Findings) -> list[tuple[str, str]]:
+    """Return what a reader must know of the study's design before its answer, each under a short name."""
+    return [(caveat.kind.capitalize(), caveat.detail) for caveat in findings.caveats if caveat.kind in _OF_DESIGN]
+
+
+def scope(findings: Findings) -> str:
+    """Say what the verdicts speak of, task by task where tasks differ; "" for a study without a cell."""
+    by_scope: dict[str, list[str]] = {}
+    for task, about in findings.scopes.items():
+        by_scope.setdefault(about, []).append(task)
+    if len(by_scope) == 1:
+        return f"Verdicts speak of {next(iter(by_scope))}."
+    return " ".join(f"Verdicts on {listed(tasks)} speak of {about}." for about, tasks in by_scope.items())
 
 
 def answer(findings: Findings, cells: Mapping[str, Cell]) -> str:
@@ -26,12 +55,11 @@ def answer(findings: Findings, cells: Mapping[str, Cell]) -> str:
     clauses = [_clause(methods, "help", names, problems, cells) for names, methods in helping]
     if idle:
         clauses.append(_clause(idle, "help", (), problems, cells))
-    at = "" if len(_budgets(findings)) == 1 else f"at {BUDGET_WORDS[findings.primary_budget]} "
-    clauses += [f"{at}{_clause(methods, 'hurt', names, problems, cells)}" for names, methods in hurting]
+    clauses += [_clause(methods, "hurt", names, problems, cells) for names, methods in hurting]
     if helping and not hurting:
         clauses.append("no method hurts in any")
     null = "" if helping or hurting else f" ({_null_clause(findings)})"
-    return f"{_budget_clause(findings)}, {'; '.join(clauses)}{null}."
+    return f"At {budget_name(findings, findings.primary_budget)}, {'; '.join(clauses)}{null}."
 
 
 def _grouped(summaries: Iterable[MethodSummary], place: str) -> list[tuple[tuple[str, ...], list[str]]]:
@@ -73,16 +101,6 @@ def _tested(summary: MethodSummary) -> tuple[str, ...]:
     return (*summary.helps, *summary.helps_if_free, *summary.hurts, *summary.null, *summary.undecided)
 
 
-def _budget_clause(findings: Findings) -> str:
-    """Name every budget of the study, because "helps" without a qualifier needs them all."""
-    alike = " alike" if len(_budgets(findings)) > 1 else ""
-    return f"At {listed([BUDGET_WORDS[budget] for budget in _budgets(findings)])}{alike}"
-
-
-def _budgets(findings: Findings) -> list[str]:
-    return list(dict.fromkeys(effect.budget for effect in findings.effects))
-
-
 def no_verdict(findings: Findings) -> str:
     """Say that there is no verdict yet, and why."""
     counts = findings.counts
@@ -95,24 +113,37 @@ def no_verdict(findings: Findings) -> str:
         return f"No verdict yet: {done:,} of {counts.planned:,} planned runs are done."
     most = max((effect.n for effect in findings.effects), default=0)
     return (
-        f"No verdict: no comparison has enough complete pairs of runs (the most is {most}; a verdict needs five, "
-        "and at most a fifth of the planned pairs missing)."
+        f"No verdict: no comparison has enough data (the most is {things(most, f'complete {unit_of(findings)}')}; "
+        f"insufficient is: {findings.verdict_rules['insufficient data']})."
     )
 
 
 def qualification(findings: Findings) -> list[str]:
     """Say in the first paragraph what a reader must know before quoting the answer."""
     sentences = []
-    seeds = sorted({effect.n for effect in findings.effects})
-    if seeds and seeds[-1]:
-        span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    units = sorted({effect.n for effect in findings.effects})
+    if units and units[-1]:
+        span = f"{units[0]}" if len(units) == 1 else f"{units[0]} to {units[-1]}"
+        runs = runs_of_a_unit(findings)
+        each = f", each tuned anew and confirmed on {things(runs, 'fresh seed')}" if unit_of(findings) != "seed" else ""
         sentences.append(
-            f"A gain is {metric_words(findings)} of the tuned method minus that of tuned {findings.baseline}, on "
-            f"{span} fresh paired seeds; “helps” needs a mean gain of at least δ = "
-            f"{theme.threshold(findings.delta)} {score_of(findings).points}."
+            f"A gain is {metric_words(findings)} of the tuned method minus that of {_held_against(findings)}, over "
+            f"{span} paired {unit_words(findings)}{each}; “helps” needs a mean gain of at least {deltas(findings)}."
         )
+        sentences.append(scope(findings))
     if not has_verdict(findings):
         return sentences
+    unsure = sum(e.verdict in ("helps", "hurts") and not e.clear for e in _primary(findings))
+    if unsure:
+        sentences.append(
+            f"Of {unsure} of these verdicts the size is uncertain; gains that were selected for being large run high."
+        )
+    off = sum(effect.off > 0 for effect in _primary(findings))
+    if off:
+        sentences.append(
+            f"In {things(off, 'comparison')} tuning switched the method off in some {unit_words(findings)}; these "
+            "count."
+        )
     free = [s for s in findings.summaries if s.helps_if_free]
     if free:
         clause = listed([f"{s.method} helps in {len(s.helps_if_free)} more" for s in free])
@@ -131,6 +162,16 @@ def qualification(findings: Findings) -> list[str]:
     if lost:
         sentences.append(f"Of {theme.count(counts.planned)} runs {listed(lost)}.")
     return sentences
+
+
+def _held_against(findings: Findings) -> str:
+    if findings.protocol == 1:
+        return f"tuned {findings.baseline} with its last weights"
+    return f"the strongest {findings.baseline} that the same budget contains"
+
+
+def _primary(findings: Findings) -> list[Effect]:
+    return [effect for effect in findings.effects if effect.budget == findings.primary_budget]
 
 
 def tally(summary: MethodSummary) -> tuple[str, str]:
@@ -155,7 +196,7 @@ def things(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def seeds(counts: Iterable[int]) -> str:
+def numbers(counts: Iterable[int]) -> str:
     """Say how many: "n = 6", "n = 5 to 6"."""
     known = sorted(set(counts))
     return f"n = {known[0]}" if len(known) == 1 else f"n = {known[0]} to {known[-1]}"

@@ -11,9 +11,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from dashboards import page, prose, theme, words
-from dashboards.cells import BUDGET_WORDS, Cell, cells_of
+from dashboards.cells import Cell, cells_of
 from dashboards.charts import charts_of
-from dashboards.comparisons import Comparison, pending_in, without_early_verdicts
+from dashboards.comparisons import without_early_verdicts
+from dashboards.contenders import budget_name, unit_words
 from dashboards.figures.kit.chart import Chart, Sources
 from dashboards.provenance import spec_toml
 from dashboards.score import metric_words, score_of
@@ -55,6 +56,9 @@ class Page:
     answer: str
     decided: bool
     unfinished: str
+    marks: Sequence[tuple[str, str]]
+    budget: str
+    units: str
     qualification: Sequence[str]
     facts: Sequence[tuple[str, str]]
     tiles: Mapping[str, tuple[str, str, str, str]]
@@ -82,15 +86,14 @@ def build_report(
         built: Printed as the date of the report; None prints no date.
         reload_s: Seconds after which an undisturbed page loads itself anew; 0 for one that is not written again.
     """
-    pending = pending_in(findings, frame)
-    findings = without_early_verdicts(findings, pending)
+    findings = without_early_verdicts(findings)
     cells = cells_of(findings, frame)
     charts = charts_of(Sources(findings, frame, cells, tuple(records), tuple(lines), tuple(planes)))
     return page.render(
         "template.html",
         ("page.js", "report.js"),
         ("report.css",),
-        page=_page(findings, cells, frame, pending),
+        page=_page(findings, cells, frame),
         sections=_sections(findings, charts),
         matrix=verdicts.matrix_of(findings, cells),
         charts=charts,
@@ -101,11 +104,12 @@ def build_report(
             "literature": claims.LITERATURE_READING,
             "moderators": moderators.slope_reading(findings),
             "selections": evidence.selection_reading(score_of(findings)),
+            "interactions": evidence.interaction_reading(findings),
         },
         rules=moderators.rule_sentences(findings),
         caveats=_caveats(findings, cells),
         methods=[(name, words.method_in_words(name)) for name in findings.methods],
-        verdict_words=words.VERDICTS_IN_WORDS,
+        verdict_words=[(name, f"{rule}.") for name, rule in findings.verdict_rules.items()],
         glossary=words.glossary_of(score_of(findings), findings.score_names),
         provenance=_provenance(findings, built),
         spec_text=spec_toml(findings.spec),
@@ -147,49 +151,51 @@ def write_report(study: "Study", path: Path | None = None, *, reload_s: int = 0)
     return chosen
 
 
-def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame, pending: frozenset[Comparison]) -> Page:
+def _page(findings: Findings, cells: Mapping[str, Cell], frame: pd.DataFrame) -> Page:
     return Page(
         title=findings.question,
         study=findings.study,
         claims=claims.claims_sentence(findings),
         answer=prose.answer(findings, cells),
         decided=prose.has_verdict(findings),
-        unfinished=_unfinished(findings, pending),
+        unfinished=_unfinished(findings),
+        marks=prose.marks(findings),
+        budget=budget_name(findings, findings.primary_budget),
+        units=unit_words(findings),
         qualification=prose.qualification(findings),
         facts=[
             ("problems", f"{len(cells)}"),
             ("methods", f"{len(findings.methods)}"),
             ("runs", f"{frame['run_id'].nunique():,}"),
             ("metric", metric_words(findings)),
-            ("primary budget", BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)),
-            ("δ", f"{theme.threshold(findings.delta)} points"),
+            (unit_words(findings), f"{max((effect.planned for effect in findings.effects), default=0)}"),
+            ("primary budget", budget_name(findings, findings.primary_budget)),
+            ("δ", prose.deltas(findings).removeprefix("δ").removeprefix(" = ").strip(" ()")),
             ("α", f"{findings.alpha:g}"),
             ("spec hash", findings.spec_hash[:10]),
         ],
-        tiles={summary.method: _tile(summary, pending) for summary in findings.summaries},
+        tiles={summary.method: _tile(findings, summary) for summary in findings.summaries},
     )
 
 
-def _unfinished(findings: Findings, pending: frozenset[Comparison]) -> str:
+def _unfinished(findings: Findings) -> str:
     """Say how far an unfinished study is, and what that means for its verdicts; "" for a finished one."""
     counts = findings.counts
     if counts.finished:
         return ""
-    total = len(findings.effects)
-    complete = total - sum(kind == "tuned" for kind, *_ in pending)
+    complete = min((effect.n for effect in findings.effects), default=0)
+    planned = max((effect.planned for effect in findings.effects), default=0)
+    units = f" {complete} of {planned} {unit_words(findings)} are complete in every comparison." if planned else ""
     return (
-        f"So far {counts.ended:,} of {counts.planned:,} planned runs are done. A comparison gets its verdict when all "
-        f"of its confirm runs have ended ({complete} of {prose.things(total, 'comparison')}); until then it says “not "
-        "yet”. A verdict that stands can still weaken, as p values are corrected for all comparisons that are in."
+        f"So far {counts.ended:,} of {counts.planned:,} planned runs are done.{units} There are estimates and no "
+        "verdict until the last one is: their number was fixed before the first run, and whoever judges data as they "
+        "grow, and stops when they please, finds something where there is nothing."
     )
 
 
-def _tile(summary: MethodSummary, pending: frozenset[Comparison]) -> tuple[str, str, str, str]:
+def _tile(findings: Findings, summary: MethodSummary) -> tuple[str, str, str, str]:
     """Return a method's verdicts in short, the rest of them, its mean gain and its cost."""
-    waiting = len({cell for kind, cell, method, _ in pending if (kind, method) == ("tuned", summary.method)})
-    helps, rest = prose.tally(summary)
-    if waiting:
-        helps, rest = "not yet", f"waits for {prose.things(waiting, 'problem')}"
+    helps, rest = prose.tally(summary) if findings.counts.finished else ("not yet", "")
     return helps, rest, theme.gain(summary.mean_gain), theme.ratio(summary.cost_ratio)
 
 
@@ -199,14 +205,18 @@ def _tables(findings: Findings, frame: pd.DataFrame, cells: Mapping[str, Cell]) 
     def of_findings(table: Table) -> Table:
         return fitted(table, len(cells), "findings.json")
 
+    selections = evidence.selection_table(findings.selections, cells, score)
     return {
         "hypotheses": claims.claims_table(findings),
         "verdicts": fitted(verdicts.verdict_table(findings, cells), len(cells), "findings.json", verdicts.MOST_ROWS),
+        "baselines": of_findings(verdicts.baseline_table(findings, cells)),
+        "direct": of_findings(verdicts.direct_table(findings, cells)),
+        "factor-interactions": of_findings(evidence.factor_interaction_table(findings, cells)),
         "deltas": of_findings(evidence.delta_table(findings, cells)),
         "losses": of_findings(losses.loss_table(findings, cells)),
         "moderators": moderators.slope_table(findings),
-        "interactions": of_findings(evidence.interaction_table(findings.interactions, findings.delta, cells, score)),
-        "selections": of_findings(evidence.selection_table(findings.selections, cells, score)),
+        "interactions": of_findings(evidence.interaction_table(findings, cells, score)),
+        "selections": fitted(selections, len(cells), "findings.json", evidence.MOST_SELECTIONS),
         "runs": runs.run_table(frame, cells, score, most(runs.MOST_ROWS, len(cells))),
     }
 
@@ -216,6 +226,9 @@ def _headings(findings: Findings) -> dict[str, str]:
     flagged = sum(bool(selection.at_edge) for selection in findings.selections)
     return {
         "hypotheses": claims.claims_sentence(findings),
+        "baselines": verdicts.baseline_heading(findings),
+        "direct": verdicts.direct_heading(findings),
+        "factor-interactions": evidence.factor_interaction_heading(findings),
         "deltas": evidence.deltas_heading(*evidence.delta_counts(findings)),
         "losses": losses.loss_heading(findings),
         "moderators": moderators.slope_heading(findings),
@@ -238,6 +251,7 @@ def _provenance(findings: Findings, built: datetime | None) -> list[tuple[str, s
     counts = asdict(findings.counts)
     rows = [
         ("Study", findings.study),
+        ("Protocol", f"{findings.protocol}"),
         ("Spec hash (SHA-256)", findings.spec_hash),
         ("Runs", ", ".join(f"{number:,} {name}" for name, number in counts.items())),
         ("Devices", ", ".join(findings.devices) or "–"),

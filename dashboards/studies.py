@@ -9,25 +9,31 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dashboards import prose
-from dashboards.cells import BUDGET_WORDS, cells_of, labelled
-from dashboards.comparisons import comparison_of, pending_in, without_early_verdicts
+from dashboards.cells import cells_of, labelled
+from dashboards.comparisons import without_early_verdicts
+from dashboards.contenders import budget_name, unit_of
 from dashboards.provenance import without_home
 from dashboards.tables import claims
 from study.findings import Findings
 from study.records import FactorValue
+from study.stats import Effect
 from study.store.results import Study, load
 
 DEPTH = 2  # results/quick, and results/claims/01-label-noise
 _DECIMALS = 6  # of embedded gains: a ten-thousandth of a point
 
-Key = tuple[str, str, str, str]  # (problem: task and all factors as JSON, method, baseline, budget)
+Key = tuple[str, str, str, str]  # (problem: task and all factors as JSON, method, its baselines, budget in words)
 
 
 @dataclass(frozen=True, slots=True)
 class Gains:
-    """The gains of one comparison of one study, by seed, as fractions."""
+    """The gains of one comparison of one study, by unit, as fractions.
 
-    seeds: tuple[int, ...]
+    Units of the same name in two studies share all of their seeds: ``0/3/7`` is replicate 7 of a study with seed 0
+    and three confirm seeds, a seed of one tuning goes by itself.
+    """
+
+    units: tuple[str, ...]
     values: tuple[float, ...]
 
 
@@ -39,8 +45,9 @@ class Line:
         name: Its folder, relative to the index.
         href: Its report, relative to the index; "" where there is none.
         error: Why it can't be read; then nothing of what follows is known.
-        verdicts: How often each verdict was given, under the primary budget.
-        gains: What can be held against another study: complete comparisons only.
+        mark: What limits its verdicts from the start, such as "protocol 1"; "" if nothing does.
+        verdicts: How often each verdict was given, under the primary budget; none before it is finished.
+        gains: What can be held against another study: those of finished ones.
         problems: Task and factors of every problem, by the name that stands in the keys of ``gains``.
     """
 
@@ -50,6 +57,7 @@ class Line:
     question: str = ""
     answer: str = ""
     claims: str = ""
+    mark: str = ""
     ended: int = 0
     planned: int = 0
     failed: int = 0
@@ -93,18 +101,18 @@ def line_of(folder: Path, root: Path) -> Line:
 
 
 def _line(study: Study, name: str, href: str) -> Line:
-    pending = pending_in(study.findings, study.frame)
-    findings = without_early_verdicts(study.findings, pending)
+    findings = without_early_verdicts(study.findings)
     contents = {record.job.cell: (record.job.task, record.job.factors) for record in study.records}
     names = {cell: f"{task} {json.dumps(factors, sort_keys=True)}" for cell, (task, factors) in contents.items()}
     counts = findings.counts
-    complete = [effect for effect in findings.effects if effect.n > 1 and comparison_of(effect) not in pending]
+    complete = [effect for effect in findings.effects if effect.n > 1 and counts.finished]
     return Line(
         name=name,
         href=href,
         question=findings.question,
         answer=prose.answer(findings, cells_of(findings, study.frame)),
         claims=claims.claims_sentence(findings),
+        mark=", ".join(kind for kind, _ in prose.marks(findings)).lower(),
         ended=counts.ended,
         planned=counts.planned,
         failed=counts.failed,
@@ -113,8 +121,8 @@ def _line(study: Study, name: str, href: str) -> Line:
         gradient_evaluations=sum(record.gradient_evaluations for record in study.records),
         gains=tuple(
             (
-                (names[effect.cell], effect.method, effect.baseline, effect.budget),
-                Gains(effect.seeds, tuple(round(gain, _DECIMALS) for gain in effect.differences)),
+                (names[effect.cell], effect.method, _held_against(effect), budget_name(findings, effect.budget)),
+                Gains(_units(findings, effect), tuple(round(gain, _DECIMALS) for gain in effect.differences)),
             )
             for effect in complete
         ),
@@ -122,7 +130,21 @@ def _line(study: Study, name: str, href: str) -> Line:
     )
 
 
+def _held_against(effect: Effect) -> str:
+    names = [one.baseline for one in effect.against]
+    return names[0] if len(names) == 1 else f"the strongest of {', '.join(names)}"
+
+
+def _units(findings: Findings, effect: Effect) -> tuple[str, ...]:
+    """Name the units so that equal names share their seeds; a replicate's derive from the study's seed."""
+    if unit_of(findings) == "seed":
+        return tuple(map(str, effect.units))
+    return tuple(f"{findings.spec.get('seed')}/{findings.spec.get('confirms')}/{unit}" for unit in effect.units)
+
+
 def _verdicts(findings: Findings) -> tuple[tuple[str, int], ...]:
+    if not findings.counts.finished:
+        return ()
     primary = (effect for effect in findings.effects if effect.budget == findings.primary_budget)
     return tuple(Counter(effect.verdict for effect in primary).items())
 
@@ -130,7 +152,7 @@ def _verdicts(findings: Findings) -> tuple[tuple[str, int], ...]:
 def comparable(lines: Iterable[Line]) -> dict[str, object]:
     """Return, as plain data, the comparisons that at least two studies have in common.
 
-    ``keys`` holds problem, method, baseline and budget in words, ``studies`` the seeds and gains of each study by the
+    ``keys`` holds problem, method, baseline and budget in words, ``studies`` the units and gains of each study by the
     key's position.
     """
     lines = list(lines)
@@ -139,10 +161,10 @@ def comparable(lines: Iterable[Line]) -> dict[str, object]:
     labels = labelled({name: problems[name] for name in dict.fromkeys(key[0] for key in shared)})
     position = {key: index for index, key in enumerate(shared)}
     return {
-        "keys": [[labels[p].label, method, base, BUDGET_WORDS.get(b, b)] for p, method, base, b in shared],
+        "keys": [[labels[p].label, method, base, budget] for p, method, base, budget in shared],
         "studies": {
             line.name: {
-                str(position[key]): [list(gains.seeds), list(gains.values)]
+                str(position[key]): [list(gains.units), list(gains.values)]
                 for key, gains in line.gains
                 if key in position
             }

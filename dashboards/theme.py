@@ -109,8 +109,9 @@ TEMPLATE = go.layout.Template(
 
 
 def style_of(method: str) -> Style:
-    """Return the method's style; a method the table does not know is grey with a star."""
-    return STYLE.get(method, _UNKNOWN_STYLE)
+    """Return the method's style, also under a baseline's role (``SGD best``); an unknown one is grey with a star."""
+    known = STYLE.get(method) or STYLE.get(method.removesuffix(" last").removesuffix(" best"))
+    return known or _UNKNOWN_STYLE
 
 
 def faded(color: str, opacity: float) -> str:

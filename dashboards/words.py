@@ -6,8 +6,9 @@ from dashboards.score import Score
 
 METHODS_IN_WORDS: dict[str, str] = {
     "SGD": (
-        "Stochastic gradient descent with momentum, and the weights it ends with. The baseline: gains are measured "
-        "against it, tuned with the same number of trials."
+        "Stochastic gradient descent with momentum, without averaging. The baseline, in several forms that are each "
+        "tuned on their own: with its last weights or with the epoch that validation prefers, at the problem's epochs "
+        "and at as many as the budget buys. Gains are measured against the strongest of them."
     ),
     "SWA": (
         "Stochastic weight averaging: the same training, but the network that is used is the mean of the weights "
@@ -31,23 +32,13 @@ METHODS_IN_WORDS: dict[str, str] = {
     "m-SAM+SWA": "Train with m-SAM, use the average of the later weights.",
     "late SAM": "Plain training for four fifths of the steps, SAM for the last fifth: a fifth more gradients.",
     "late SAM+SWA": "Train as late SAM does, use the average of the later weights.",
-    "AdamW": "Adam with decoupled weight decay, and the weights it ends with; the baseline of the methods built on it.",
+    "AdamW": "Adam with decoupled weight decay, without averaging; the baseline, in the same forms, of the methods "
+    "built on it.",
     "AdamW+SWA": "Train with AdamW, use the average of the later weights.",
     "AdamW+EMA": "Train with AdamW, read the weights through an exponential moving average.",
     "AdamW+SAM": "SAM around AdamW: the gradient uphill is handed to AdamW's step. Two gradients a step.",
     "AdamW+WASAM": "SAM around AdamW, and the average of the later weights. Two gradients a step.",
 }
-
-VERDICTS_IN_WORDS: tuple[tuple[str, str], ...] = (
-    (
-        "helps",
-        "The mean gain is at least δ, its 95 % interval excludes zero, and p stays below α after Holm's correction.",
-    ),
-    ("hurts", "The same in the other direction."),
-    ("no material effect", "The 90 % interval lies inside ±δ: if there is an effect, it is too small to matter."),
-    ("inconclusive", "None of these: the measurements allow a material effect and none at all."),
-    ("insufficient data", "Fewer than five complete pairs, or more than a fifth of the planned pairs missing."),
-)
 
 _PERCENTAGE_POINT = "Percentage point: 80.0 % to 80.5 % is a gain of 0.50 points."
 _HUNDREDTH = (
@@ -64,37 +55,56 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("Cell, problem", "One setting: a task with its factors fixed (label noise, schedule, training size …)."),
     ("Confidence", "The probability that a classifier gives to the class it predicts."),
     (
-        "Confidence interval, 95 % CI",
-        "Student-t interval of the mean gain over paired seeds; not adjusted for the number of comparisons.",
+        "Baseline, the strongest",
+        "Every baseline that the budget contains is held against the method; the row is about the one with the "
+        "smallest mean gain over it, and helps only if all of them are beaten.",
     ),
-    ("Confirm", "The second stage: frozen settings, trained on fresh seeds, the test set read once."),
+    ("Best", "The epoch of a run whose weights validation prefers, chosen anew in every run."),
+    ("Budget", "A ceiling on what a method and its baselines may spend, tuning included."),
+    ("Chosen from", "Sets of weights of one run that validation chose from: epochs that were kept, and averages."),
+    ("Clear", "The whole 95 % interval lies beyond δ; otherwise the size of the effect is uncertain."),
+    (
+        "Confidence interval, 95 % CI",
+        "Student-t interval of the mean gain over replicates (or the seeds of one tuning); not adjusted for the number "
+        "of comparisons.",
+    ),
+    ("Confirm", "The second stage: what tuning picked, trained on fresh seeds, the test part read once."),
     ("δ, delta", "The smallest gain that matters, fixed before the first run. Gains inside ±δ count as none."),
     ("Diverged", "A run whose loss stopped being finite. It counts, at the {score} of guessing."),
-    ("Equal epochs", "Every method trains for as many epochs as the baseline; two gradients a step cost nothing."),
-    (
-        "Equal gradient evaluations",
-        "The baseline trains for twice the epochs when its rival takes two gradients a step, tuned anew for it.",
-    ),
+    ("Equal epochs", "Everybody trains for the problem's epochs; two gradients a step cost nothing."),
     ("Family", "The trajectory that is trained: base (plain gradient) or sam (sharpness-aware gradient)."),
-    ("Gain", "{Score} of the method minus {score} of the baseline on the same seed; positive is better."),
+    ("Gain", "{Score} of the method minus {score} of the baseline, run by run on the same seeds; positive is better."),
     ("Gradient evaluation", "One forward and backward pass of one training example: the unit of cost."),
     (
         "Hessian eigenvalue, trace",
         "Curvature of the training loss at the weights: in the steepest direction, and summed over all directions.",
     ),
-    ("Holm's correction", "Makes the p values stricter, as many comparisons are made at once."),
+    (
+        "Holm's correction",
+        "Makes the p values stricter, as a method is judged in all problems at once: its family under one budget.",
+    ),
     ("Last weights", "The weights as the final step leaves them."),
     (
         "Minimum detectable effect",
-        "The smallest true gain that this comparison would have found in 80 % of repetitions.",
+        "The smallest true gain that this comparison would have found in 80 % of repetitions, at its family's level.",
     ),
-    ("n", "Complete pairs: seeds on which both the method and its baseline finished."),
+    ("n", "Complete replicates (or seeds of one tuning): those in which method and baselines have all of their runs."),
     ("Negative log-likelihood, NLL", "The test loss of a classifier in nats: it punishes being wrong and confident."),
     ("Optimism", "How much the best of many trials beats the same settings on fresh seeds: picking flatters."),
     ("Point", "{point}"),
     ("Regret", "What a choice costs: the best validation {score} of the trials minus that of the choice."),
+    (
+        "Replicate",
+        "One honest run of the whole procedure, with seeds of its own for everything: tuning, confirming and, where "
+        "the data allow, the test part. The unit of every interval.",
+    ),
     ("rho", "How far SAM moves uphill before it takes the gradient. 0 makes it the plain step."),
+    ("sd, of tuning, of seeds", "How much gains vary over replicates, and what of that the two explain."),
     ("Score", "What methods are compared by; higher is better: {tasks}."),
+    (
+        "Switched off",
+        "Tuning chose what the baseline is, so that the gain over it is exactly 0; such replicates count.",
+    ),
     ("Tune", "The first stage: the same number of trials for every method, picked on validation data."),
     ("Within-run", "Averaged against last weights of the same training runs: shows the mechanism, not the verdict."),
 )

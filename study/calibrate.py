@@ -5,11 +5,12 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from study.driver.options import whole_number
 from study.simulations import Rate, calibrate
 
 _EXAMPLES = """\
 example:
-  python -m study.calibrate                  1,000 studies a row: half a minute
+  python -m study.calibrate                  1,000 studies a row: a minute
   python -m study.calibrate --studies 10000  rates to half a percent
 
 exit codes: 0 every rate is as it should be; 1 a rate is off; 2 bad usage
@@ -21,9 +22,15 @@ def table(rates: Sequence[Rate]) -> str:
     rows = [("", "", "observed", "95 % interval", "should be", "")]
     for rate in rates:
         low, high = rate.interval
-        should = f"{rate.relation} {rate.expected:.1%}" if rate.relation else "–"
         rows.append(
-            (rate.group, rate.name, f"{rate.rate:.1%}", f"{low:.1%} to {high:.1%}", should, "OFF" if rate.off else "")
+            (
+                rate.group,
+                rate.name,
+                f"{rate.rate:.1%}",
+                f"{low:.1%} to {high:.1%}",
+                rate.should,
+                "OFF" if rate.off else "",
+            )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     align = [str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.ljust]
@@ -41,9 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--studies", type=_count, default=1000, metavar="N", help="studies a row; default 1000")
+    parser.add_argument("--studies", type=whole_number, default=1000, metavar="N", help="studies a row; default 1000")
     parser.add_argument(
-        "--seed", type=partial(_count, least=0), default=0, metavar="S", help="root of all random numbers; default 0"
+        "--seed",
+        type=partial(whole_number, least=0),
+        default=0,
+        metavar="S",
+        help="root of all random numbers; default 0",
     )
     options = parser.parse_args(arguments)
     rates = calibrate(options.studies, options.seed)
@@ -52,16 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for rate in off:
         print(
             f"error: {rate.group}, {rate.name}: {rate.rate:.2%} of {rate.of} was observed; "
-            f"it should be {rate.relation} {rate.expected:.2%}, and chance does not explain that.",
+            f"it should be {rate.should}, and chance does not explain that.",
             file=sys.stderr,
         )
     return 1 if off else 0
-
-
-def _count(text: str, least: int = 1) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} was given; a whole number from {least} is needed")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-RECORD_VERSION: Final[Literal[2]] = 2  # of `RunRecord.schema_version`
+RECORD_VERSION: Final[Literal[3]] = 3  # of `RunRecord.schema_version`
 METRICS = (
     "train_loss", "train_score", "val_loss", "val_score", "test_loss", "test_score",
     "val_calibration_error", "test_calibration_error",
@@ -21,13 +21,20 @@ METRICS = (
 FactorValue = bool | int | float | str
 
 
+def kind_of(weights: str) -> str:
+    """Return the kind of a set of weights: ``swa`` for ``swa@0.75``; ``last`` and ``best`` are their own kinds."""
+    return weights.partition("@")[0]
+
+
 class Configuration(NamedTuple):
     """What identifies a training but its seed: where, how and how long. Fields as in `Job`; the cell holds the factors.
 
-    A configuration that validation picked and the runs that confirm it have it in common.
+    A configuration that validation picked and the runs that confirm it have it in common. What one replicate has picked
+    is another configuration than the same numbers in another: the two are tested on other examples.
     """
 
     cell: str
+    replicate: int
     family: str
     epochs_factor: float
     learning_rate: float
@@ -66,8 +73,9 @@ def _equally_long(record: _AnyFrozen, *names: str) -> _AnyFrozen:
     return record
 
 
-_ADDED_LATER = ("probe_evaluations", "weight_decay", "rungs", "stop_below")  # fields of `Job`
-_NOT_IN_ID = {"cell", "measured"}  # a label that can change when a study grows, and how much is looked at
+# Fields of `Job` that it did not have from the beginning.
+_ADDED_LATER = ("probe_evaluations", "weight_decay", "rungs", "stop_below", "replicate", "test_seed")
+_NOT_IN_ID = {"cell", "reads"}  # a label that can change when a study grows, and how much is looked at
 
 
 class Job(_Frozen):
@@ -75,6 +83,8 @@ class Job(_Frozen):
 
     Attributes:
         stage: ``tune`` (measured on validation, never sees test) or ``confirm`` (fresh seed, test, once).
+        replicate: Number of the repetition of the whole procedure that it belongs to, from 1.
+        test_seed: Root of the stream that the replicate's test part is drawn from; see `study.plan.replicates`.
         cell: The cell's readable name, unique within a study.
         task: Name in the task table.
         factors: Every factor of the cell, resolved, by name.
@@ -87,14 +97,15 @@ class Job(_Frozen):
         average_starts: The fixed grid of starts that are averaged beside it.
         ema_decays: Decays per step of exponential moving averages, in [0, 1); empty unless a method reads them.
         lawa_windows: Epochs in the windows of latest-weights averages; empty unless a method reads them.
-        probed: Weights whose sharpness is measured at the end, and that are kept for lines between runs.
-        measured: Averages that are measured beside the last weights: in ``confirm`` those that validation
-            picked, so that nothing else is ever seen on test. None: all.
+        probed: Kinds of weights whose sharpness is measured at the end, and that are kept for lines between runs: of
+            each that one which validation prefers. (Jobs of older records name the weights themselves.)
+        reads: Kinds of weights that somebody may read: of ``last``, ``best``, ``swa``, ``ema`` and ``lawa``. All of
+            these kinds are measured on validation; in ``confirm`` the preferred one of each kind alone is tested.
         probe_evaluations: Gradient evaluations that probing one of them may take at most; 0: as many as it wants.
         weight_decay: ≥ 0, where it is searched; None: the cell's factor holds.
         rungs: Epochs before the last at which all weights are measured on validation, where a pruner is asked for.
-        stop_below: Triples (rung, kind of weights, validation score): the run is pruned at a rung where the best of
-            every kind that is named for it, the last weights counted in, is below the score; see `study.plan.halving`.
+        stop_below: Triples (rung, kinds of weights such as ``last+swa``, validation score): the run is pruned at a rung
+            where, of all kinds that are named for it, the best is below the score; see `study.plan.halving`.
         seed: Root of every named random stream of the run.
         trial: Position of the proposal in its search, from 0; None in ``confirm``.
         search: Which search proposed it (a family when trajectories are shared, a method otherwise); "" in
@@ -114,7 +125,9 @@ class Job(_Frozen):
     ema_decays: tuple[float, ...] = ()
     lawa_windows: tuple[int, ...] = ()
     probed: tuple[str, ...] = ()
-    measured: tuple[str, ...] | None = None
+    reads: tuple[str, ...] = ("last",)
+    replicate: int = Field(default=1, ge=1)
+    test_seed: int = Field(default=0, ge=0)
     seed: int = Field(ge=0)
     trial: int | None = None
     search: str = ""
@@ -137,18 +150,18 @@ class Job(_Frozen):
         return tuple(dict.fromkeys((*self.average_starts, self.average_start)))
 
     @property
-    def measured_averages(self) -> tuple[str, ...]:
+    def averages(self) -> tuple[str, ...]:
         """Names of the averages that it measures: SWA by start, then EMA, then LAWA."""
         names = (
             *(f"swa@{start!r}" for start in self.starts),
             *(f"ema@{decay!r}" for decay in self.ema_decays),
             *(f"lawa@{window}" for window in self.lawa_windows),
         )
-        return names if self.measured is None else tuple(name for name in names if name in self.measured)
+        return tuple(name for name in names if kind_of(name) in self.reads)
 
     def measures(self, other: "Job") -> bool:
         """Return whether this job, of the same run, measures whatever another does."""
-        return self.measured is None or (other.measured is not None and {*other.measured} <= {*self.measured})
+        return {*other.reads} <= {*self.reads}
 
     @property
     def searched_factors(self) -> dict[str, FactorValue]:
@@ -157,13 +170,20 @@ class Job(_Frozen):
 
     @property
     def epochs(self) -> int:
-        """Epochs that this run trains: the cell's, times ``epochs_factor``."""
-        return round(int(self.factors["epochs"]) * self.epochs_factor)
+        """Epochs that this run trains: the cell's, times ``epochs_factor``, and no more than that: it is a ceiling.
+
+        Protocol 1, whose runs have no ``test_seed``, rounded to the nearest.
+        """
+        stretched = int(self.factors["epochs"]) * self.epochs_factor
+        return int(stretched + 1e-9) if self.test_seed else round(stretched)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class Measurement:
     """The metrics of one set of weights at the end of one epoch of one run.
+
+    ``weights`` are ``last``, ``best`` or an average such as ``swa@0.75``; ``weights_epoch`` is the epoch that ``best``
+    weights are from, None for all others. They are known as the best at the end, so ``epoch`` is the run's last.
 
     A study has far more of them than of anything else; as a model each would take three times the memory.
 
@@ -176,6 +196,7 @@ class Measurement:
 
     weights: str
     epoch: int = Field(ge=1)
+    weights_epoch: int | None = Field(default=None, ge=1)
     train_loss: float | None = None
     train_score: float | None = None
     val_loss: float | None = None
@@ -223,6 +244,7 @@ class LineRecord(_Frozen):
     """
 
     cell: str
+    replicate: int = 1
     seed: int
     start: str
     end: str
@@ -242,7 +264,7 @@ class PlaneRecord(_Frozen):
     Coordinates are distances in weight space; the origin is the first corner.
 
     Attributes:
-        cell, seed: Whose weights they are.
+        cell, replicate, seed: Whose weights they are.
         corners: Method, x and y of the baseline, of a perturbed method and of an average.
         x, y: Coordinates of the grid, ascending.
         train_losses, test_losses: One row a y, one value an x, in units of the task's loss.
@@ -252,6 +274,7 @@ class PlaneRecord(_Frozen):
     """
 
     cell: str
+    replicate: int = 1
     seed: int
     corners: tuple[tuple[str, float, float], ...] = Field(min_length=3, max_length=3)
     x: tuple[float, ...]
@@ -280,12 +303,22 @@ class RunRecord(_Frozen):
     Gradient evaluations count forward+backward passes in examples; forward evaluations count forward-only
     examples (BatchNorm passes and metrics). What the probes cost is billed apart, a forward as a third of a gradient
     evaluation. Seconds are wall-clock on a shared machine: stored, never compared.
+
+    ``replicate`` is the job's, ``method`` the one that reads its trajectory's last weights. ``metric`` is what the task
+    calls its score, in ``unit`` ("" for a plain number); where ``higher_is_better`` is false, scores are its negatives.
+    ``task_source`` is a hash of a user's own task's source; "" of the built-in ones and of older records.
     """
 
-    schema_version: Literal[2] = RECORD_VERSION
+    schema_version: Literal[3] = RECORD_VERSION
     run_id: str
     spec_hash: str
     job: Job
+    replicate: int = 1
+    method: str = ""
+    metric: str = ""
+    unit: str = ""
+    higher_is_better: bool = True
+    task_source: str = ""
     status: Literal["completed", "diverged", "failed", "pruned"]
     error: str | None = None
     measurements: tuple[Measurement, ...] = ()

@@ -37,6 +37,7 @@ from study.driver.options import parser
 from study.listeners.terminal import format_duration
 from study.plan.agenda import Agenda
 from study.plan.cells import cells, sizes
+from study.plan.replicates import replicate_of
 from study.specs.spec import (
     SUITE,
     SpecError,
@@ -45,6 +46,7 @@ from study.specs.spec import (
     json_schema,
     load_spec,
     parse_spec,
+    with_seed,
 )
 from study.store.folder import ResultsError, frozen_spec
 from study.store.record_files import RecordError
@@ -73,8 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.spec == SUITE:
             return _run_claims(console, options)
         spec, text, folder = _what_to_run(options)
+        _check_replicates(spec, options.replicates)
         if options.dry_run:
-            return _dry_run(console, spec, folder)
+            return _dry_run(console, spec, folder, options)
         return _run(console, spec, text, folder, options)
     except (SpecError, ResultsError, RecordError) as error:
         return _usage_error(str(error))
@@ -86,10 +89,14 @@ def _what_to_run(options: argparse.Namespace) -> tuple[StudySpec, str, Path]:
     """Return the spec, its text and the results folder that the command line means."""
     if options.resume is None:
         spec, text = load_spec(options.spec or "quick")
-        return spec, text, options.out or Path("results") / spec.name
-    if options.spec or options.out or options.fresh:
+        if options.seed is not None:
+            text = with_seed(text, options.seed)
+            spec = parse_spec(text, f"{options.spec or 'quick'} with --seed {options.seed}")
+        own = f"-seed-{spec.seed}" if spec.seed else ""
+        return spec, text, options.out or Path("results") / f"{spec.name}{own}"
+    if options.spec or options.out or options.fresh or options.seed is not None:
         raise ResultsError(
-            "--resume was given together with a spec, --out or --fresh; "
+            "--resume was given together with a spec, --out, --seed or --fresh; "
             "the folder of --resume holds its own spec, so give --resume alone."
         )
     frozen = frozen_spec(options.resume)
@@ -99,6 +106,14 @@ def _what_to_run(options: argparse.Namespace) -> tuple[StudySpec, str, Path]:
             "give a folder that `python -m study.run` has written."
         )
     return frozen, (options.resume / "spec.toml").read_text(encoding="utf-8"), options.resume
+
+
+def _check_replicates(spec: StudySpec, numbers: Sequence[int] | None) -> None:
+    if numbers and numbers[-1] > spec.replicates:
+        raise SpecError(
+            f"--replicates up to {numbers[-1]} was given; the spec plans {spec.replicates}: their number is fixed "
+            "before the first run, so raise replicates in the spec, and the study is marked as extended."
+        )
 
 
 def _list(console: Console) -> int:
@@ -117,49 +132,66 @@ def _range(least: int, most: int) -> str:
     return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
-def _dry_run(console: Console, spec: StudySpec, folder: Path) -> int:
+def _dry_run(console: Console, spec: StudySpec, folder: Path, options: argparse.Namespace) -> int:
     """Print what would run; nothing is started and nothing is written."""
     from study.training.estimate import estimated_seconds  # noqa: PLC0415  # needs torch, which takes seconds to import
 
-    if has_own_tasks(spec) and has_runs_left(spec, folder):
-        try_own_tasks(spec)
-    planned = sizes(spec)
+    notes = try_own_tasks(spec) if has_own_tasks(spec) and has_runs_left(spec, folder) else ()
+    replicates = [replicate_of(spec, number) for number in options.replicates or range(1, spec.replicates + 1)]
+    planned = sizes(spec, replicates)
     console.print(f"study {spec.name} (spec hash {spec.hash[:12]}) into {escape(str(folder))}")
-    for cell in cells(spec):
-        console.print(f"cell {escape(cell.name)}", style="bold")
-        for size in planned:
-            if size.search.cell.name == cell.name:
-                longer = f", {size.search.epochs_factor:g}x epochs" if size.search.epochs_factor > 1 else ""
-                console.print(
-                    f"  {size.stage:8} {size.search.name}{longer} (serves {', '.join(size.search.methods)}): "
-                    f"{_range(*size.runs)} runs, {_range(*size.gradient_evaluations)} gradient evaluations"
-                )
+    console.print(
+        f"{len(replicates)} of {spec.replicates} replicates, each with {spec.confirms} confirm seeds a pick; "
+        f"{len(cells(spec))} cells"
+    )
     for stage in ("tune", "confirm"):
         runs = [sum(size.runs[end] for size in planned if size.stage == stage) for end in (0, 1)]
         console.print(f"{stage}: {_range(*runs)} runs")
     evaluations = [sum(size.gradient_evaluations[end] for size in planned) for end in (0, 1)]
-    slots = os.cpu_count() or 1
     console.print(f"gradient evaluations: {_range(*evaluations)}")
+    slots = os.cpu_count() or 1
     try:
-        low, high = estimated_seconds(spec, slots)
+        low, high = estimated_seconds(spec, slots, replicates)
     except SpecError as error:  # the data of a task are not here: they may be where the study will run
         console.print(f"estimated time: unknown, because {error}", markup=False)
-        return EXIT_DONE
-    console.print(
-        f"estimated time: {format_duration(low)} to {format_duration(high)} "
-        f"({slots} runs side by side on CPUs, from training steps timed just now; Ray's start not counted)"
-    )
+    else:
+        console.print(
+            f"estimated time: {format_duration(low)} to {format_duration(high)} "
+            f"({slots} runs side by side on CPUs, from training steps timed just now; Ray's start not counted)"
+        )
+    from study.driver.design import detectable, warnings_of  # noqa: PLC0415  # SciPy, which --list does without
+
+    console.print(detectable(spec, folder, options.sd), markup=False)
+    for text in (*warnings_of(spec), *notes):
+        console.print(f"note: {text}", markup=False)
+    for cell in cells(spec):
+        console.print(f"cell {escape(cell.name)}, each replicate", style="bold")
+        for size in planned:
+            if size.search.cell.name == cell.name and size.search.replicate == replicates[0]:
+                longer = f", {size.search.epochs_factor:g}x epochs" if size.search.epochs_factor > 1 else ""
+                serves = ", ".join(dict.fromkeys(one.role for one in size.search.contenders))
+                console.print(
+                    f"  {size.stage:8} {size.search.name}{longer} (serves {serves}): "
+                    f"{_range(*size.runs)} runs, {_range(*size.gradient_evaluations)} gradient evaluations"
+                )
     return EXIT_DONE
 
 
 def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: argparse.Namespace) -> int:
     """Run a study to its report, or tell how to go on with it."""
-    if has_runs_left(spec, folder, fresh=options.fresh):
+    if has_runs_left(spec, folder, fresh=options.fresh, replicates=options.replicates):
         find_data(spec)
-        try_own_tasks(spec)
+        for note in try_own_tasks(spec):
+            console.print(f"note: {note}", markup=False)
     try:
         with opened(
-            spec, text, folder, fresh=options.fresh, retry_failed=options.retry_failed, say=_speaker(console, options)
+            spec,
+            text,
+            folder,
+            fresh=options.fresh,
+            retry_failed=options.retry_failed,
+            replicates=options.replicates,
+            say=_speaker(console, options),
         ) as (held, agenda):
             return _run_opened(console, held, agenda, folder, options)
     except KeyboardInterrupt as interruption:
@@ -177,6 +209,10 @@ def _run_opened(console: Console, spec: StudySpec, agenda: Agenda, folder: Path,
     say = _speaker(console, options)
     if is_complete(folder, agenda):
         return _concluded(folder, options, say)
+    from study.driver.design import warnings_of  # noqa: PLC0415  # as in `_dry_run`
+
+    for text in warnings_of(spec):
+        say(f"note: {text}")
     size = spec, agenda.planned[0]
     with engine(_wishes(options), say, agenda.tasks, size) as session:
         with _watching(folder, options):
@@ -202,12 +238,11 @@ def _import_what_follows(*, lines: bool, report: bool) -> None:
 
 def _concluded(folder: Path, options: argparse.Namespace, say: Say) -> int:
     """Conclude from the records, tell the user and write the report."""
-    from study.driver.summary import averaging_table, format_table, verdict_table  # noqa: PLC0415  # needs pandas
+    from study.driver.summary import closing  # noqa: PLC0415  # needs pandas
 
     study = conclude(folder)
     findings = study.findings
-    say(f"\nLast against averaged test score, same runs:\n{format_table(averaging_table(findings))}")
-    say(f"\nVerdicts, tuned against tuned {findings.baseline}:\n{format_table(verdict_table(findings))}\n")
+    say(f"\n{closing(findings)}\n")
     if findings.counts.failed:
         print(
             f"{findings.counts.failed} runs failed; their messages stand in {folder / 'records'}, and "

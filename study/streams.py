@@ -32,6 +32,17 @@ def stream(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng(_sequence(seed, name))
 
 
+def derived_seed(seed: int, name: str, kind: int = 0) -> int:
+    """Return a root seed that belongs to one purpose of a study, below 2^48; those of two kinds never meet.
+
+    Args:
+        seed: The study's.
+        name: The purpose.
+        kind: 0 or 1: the seed's last bit.
+    """
+    return (int(_sequence(seed, name).generate_state(1, np.uint64)[0]) >> 17) * 2 + kind
+
+
 def torch_seed(seed: int, name: str) -> int:
     """Return a 63-bit seed for ``torch.manual_seed`` that belongs to one purpose."""
     return int(_sequence(seed, name).generate_state(1, np.uint64)[0] >> np.uint64(1))

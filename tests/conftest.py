@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+import torch  # noqa: F401  # it may start a process when it is imported first, whichever test that is in
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling

@@ -23,7 +23,7 @@ from study.store.frame import frame_of
 
 def many_runs(runs: int) -> tuple[Findings, pd.DataFrame]:
     """Return the findings and the frame of a study of at least ``runs`` runs, with every weight at its last epoch."""
-    spec, records = synthetic_study(trials=8, confirm_seeds=6, failed=0.01, diverged=0.01)
+    spec, records = synthetic_study(trials=8, replicates=6, failed=0.01, diverged=0.01)
     findings, frame = find(spec, records, len(records)), frame_of(records)
     tune = frame[(frame["stage"] == "tune") & frame["final"]]
     times = -(-(runs - len(records)) // tune["run_id"].nunique())

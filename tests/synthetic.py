@@ -17,8 +17,9 @@ import numpy as np
 from study.plan.agenda import Agenda
 from study.plan.cells import gradient_evaluations
 from study.plan.halving import stopped
+from study.plan.selection import preferred_at
 from study.records import METRICS, Job, LineRecord, Measurement, PlaneRecord, Probe, Reliability, RunRecord
-from study.specs.methods import METHODS
+from study.specs.methods import METHODS, last_of
 from study.specs.spec import StudySpec
 from study.specs.tasks import TASKS
 from study.store.folder import freeze_spec
@@ -33,7 +34,8 @@ def synthetic_study(
     tasks: Sequence[str] = ("digits", "mnist1d"),
     factors: Mapping[str, Any] | None = None,
     trials: int = 8,
-    confirm_seeds: int = 6,
+    replicates: int = 6,
+    confirms: int = 1,
     sampler: str = "qmc",
     failed: float = 0.0,
     diverged: float = 0.0,
@@ -42,6 +44,7 @@ def synthetic_study(
     gains: Mapping[str, float] | None = None,
     noise: float = 0.002,
     seed: int = 0,
+    study_seed: int = 0,
     **settings: Any,
 ) -> tuple[StudySpec, list[RunRecord]]:
     """Make a study: by default 2 tasks × label noise {0, 0.3} × schedule {cosine, constant} = 8 cells.
@@ -49,7 +52,7 @@ def synthetic_study(
     Args:
         tasks: Names in the task table; each is crossed with ``factors``.
         factors: Values by factor name; label noise × schedule unless given. ``{}`` makes one cell a task.
-        trials, confirm_seeds, sampler: As in the spec.
+        trials, replicates, confirms, sampler: As in the spec.
         failed: Chance in [0, 1] of a run to fail. At 1 no configuration is ever selected, so that the study
             ends with its tune stage; see `failed_run` and `diverged_run` for spoiling records by hand.
         diverged: Chance in [0, 1] of a run that didn't fail to diverge.
@@ -60,7 +63,9 @@ def synthetic_study(
             baseline, the same in every cell (0 for those that are missing).
         noise: Standard deviation of a run's accuracy around what its seed shares, a fraction.
         seed: Root of the synthetic noise.
-        **settings: Other keys of the spec, such as ``methods``, ``budgets``, ``primary_budget``, ``delta``.
+        study_seed: The spec's own ``seed``.
+        **settings: Other keys of the spec, such as ``methods``, ``budgets``, ``primary_budget``, ``delta``;
+            ``confirm_seeds`` makes a study of protocol 1, as it would be read from its folder.
 
     Returns:
         The spec, and its records in the order of their run ids (as `study.records.read_records` gives them).
@@ -69,11 +74,13 @@ def synthetic_study(
     data = {
         "name": "synthetic",
         "question": HOSTILE if hostile else "When do sharpness-aware steps and averaging help?",
-        "confirm_seeds": confirm_seeds,
+        "replicates": replicates,
+        "confirms": confirms,
+        "seed": study_seed,
         "search": {"sampler": sampler, "trials": trials},
         "problems": [{"task": task, "factors": crossed} for task in tasks],
     }
-    spec = StudySpec.model_validate(data | settings)
+    spec = StudySpec.model_validate(data | settings, context={"frozen": "confirm_seeds" in settings})
     trainer = _Trainer(spec, np.random.default_rng(seed), noise, gains, failed, diverged, hostile)
     agenda = Agenda(spec)
     done = 0
@@ -81,6 +88,12 @@ def synthetic_study(
         agenda.complete(trainer.record(job))
         done += 1
     return spec, sorted(agenda.records, key=lambda record: record.run_id)
+
+
+def repeated_study(seed: int, **settings: Any) -> tuple[StudySpec, list[RunRecord]]:
+    """Make one of several small studies of one question; ``seed`` is the study's own and that of its noise."""
+    small: dict[str, Any] = {"tasks": ("digits",), "factors": {"label_noise": [0.0, 0.3]}, "trials": 2, "gains": {}}
+    return synthetic_study(**(small | settings), seed=seed, study_seed=seed)
 
 
 def planned_runs(spec: StudySpec, records: Iterable[RunRecord]) -> int:
@@ -127,16 +140,17 @@ def synthetic_lines(
     records: Iterable[RunRecord], barriers: Mapping[tuple[str, str], float], noise: float = 0.01
 ) -> list[LineRecord]:
     """Make the lines between pairs of methods, one per cell × confirm seed, with barriers of given heights (nats)."""
-    confirmed = sorted({(r.job.cell, r.job.seed) for r in records if r.job.stage == "confirm"})
+    confirmed = sorted({(r.job.cell, r.job.replicate, r.job.seed) for r in records if r.job.stage == "confirm"})
     rng, alphas = np.random.default_rng(0), tuple(k / 10 for k in range(11))
     lines = []
-    for cell, seed in confirmed:
+    for cell, replicate, seed in confirmed:
         for (start, end), height in barriers.items():
             peak = abs(height + noise * rng.normal())
             losses = tuple(0.2 + 0.1 * a + 4 * peak * a * (1 - a) for a in alphas)
             lines.append(
                 LineRecord(
                     cell=cell,
+                    replicate=replicate,
                     seed=seed,
                     start=start,
                     end=end,
@@ -219,18 +233,23 @@ class _Trainer:
 
     def _completed(self, job: Job) -> RunRecord:
         shared = 2 * self.noise * np.random.default_rng([job.seed, len(job.cell)]).normal()
-        starts = sorted({*job.average_starts, job.average_start})
         epochs = sorted({max(1, round(job.epochs * share)) for share in (0.1, 0.25, 0.5, 0.75, 0.9, 1)} | {*job.rungs})
         measurements = []
         for epoch in epochs:
-            averages = [f"swa@{start:g}" for start in starts if start < epoch / job.epochs]
-            averages += [*(f"ema@{d:g}" for d in job.ema_decays), *(f"lawa@{w}" for w in job.lawa_windows)]
-            measurements += [self._measure(job, name, epoch, shared) for name in ("last", *averages)]
+            started = [name for name in job.averages if _start_of(name) < epoch / job.epochs]
+            measurements += [self._measure(job, name, epoch, shared) for name in ("last", *started)]
+            if "best" in job.reads and epoch in (*job.rungs, job.epochs):
+                measurements.append(self._best(job, epoch, shared, measurements))
+        if self.spec.protocol > 1:  # protocol 1 tested whatever tuning had picked
+            measurements = _tested(job, measurements)
         gradients = gradient_evaluations(job)
         return RunRecord(
             run_id=job.run_id,
             spec_hash=self.spec.hash,
             job=job,
+            replicate=job.replicate,
+            method=last_of(job.family),
+            metric=TASKS[job.task].metric if job.task in TASKS else "score",
             status="completed",
             measurements=tuple(measurements),
             probes=_probes(job, tuple(m.weights for m in measurements if m.epoch == job.epochs)),
@@ -243,6 +262,13 @@ class _Trainer:
             device=HOSTILE if self.hostile else "cpu",
             versions={"torch": HOSTILE if self.hostile else "2.9.0", "numpy": "2.4.6"},
         )
+
+    def _best(self, job: Job, epoch: int, shared: float, measured: Sequence[Measurement]) -> Measurement:
+        """Return the epoch that validation prefers of those so far, the later of two that are level."""
+        best = max((m for m in measured if m.weights == "last"), key=lambda m: (m.val_score or 0.0, m.epoch))
+        tested = best if best.epoch == epoch else self._measure(job, "last", epoch, shared)
+        kept = {name: getattr(best, name) for name in ("val_score", "val_loss", "val_calibration_error")}
+        return replace(tested, weights="best", epoch=epoch, weights_epoch=best.epoch, **kept)
 
     def _measure(self, job: Job, weights: str, epoch: int, shared: float) -> Measurement:
         progress = epoch / job.epochs
@@ -264,6 +290,18 @@ class _Trainer:
         return Measurement(weights=weights, epoch=epoch, **measured)
 
 
+def _start_of(name: str) -> float:
+    kind, _, setting = name.partition("@")
+    return float(setting) if kind == "swa" else 0.0
+
+
+def _tested(job: Job, measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Return the measurements of which test has seen what validation prefers of each kind, and nothing else."""
+    preferred = {m.weights for m in preferred_at(measurements, job.epochs).by_kind.values()}
+    unseen = dict.fromkeys(name for name in METRICS if not name.startswith("val_"))
+    return [m if m.weights in preferred or m.epoch < job.epochs else replace(m, **unseen) for m in measurements]
+
+
 def _accuracy(job: Job, weights: str) -> float:
     """Return the expected accuracy: the cell decides which learning rate, rho and average start are best."""
     wrong_labels, constant = float(job.factors.get("label_noise", 0.0)) / 0.3, job.factors["schedule"] == "constant"
@@ -277,7 +315,7 @@ def _accuracy(job: Job, weights: str) -> float:
     if job.rho > 0:
         flat = math.exp(-(math.log10(job.rho / (0.08 + 0.2 * wrong_labels)) ** 2) / 0.2)
         value += (0.002 + 0.12 * wrong_labels + 0.004 * constant) * flat
-    if weights != "last":
+    if weights not in ("last", "best"):
         height = 0.012 + 0.1 * wrong_labels if constant else 0.03 * wrong_labels
         kind, _, setting = weights.partition("@")
         start = float(setting) if kind == "swa" else 0.6
@@ -313,6 +351,6 @@ def _reliability(measured: Measurement) -> Reliability:
 
 def _planted(job: Job, weights: str, gains: Mapping[str, float]) -> float:
     """Return 0.8 plus the gain of the method that this family and these weights stand for."""
-    kind = weights.partition("@")[0]
+    kind = "last" if weights == "best" else weights.partition("@")[0]
     method = next(name for name, m in METHODS.items() if (m.family, m.weights) == (job.family, kind))
     return 0.8 + gains.get(method, 0.0)

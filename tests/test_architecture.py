@@ -26,7 +26,7 @@ FLOORS: tuple[set[str], ...] = (
     {"study.store", "study.training", "study.templates"},
     {"study.engine", "study.simulations"},
     {"study.driver"},
-    {"study", "study.run", "study.calibrate", "study.new", "study.deploy"},
+    {"study", "study.run", "study.calibrate", "study.replicate", "study.new", "study.deploy"},
     {"dashboards"},
 )
 UPWARD = {  # whose import points up, and why

@@ -2,14 +2,21 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas as pd
 import pytest
 
+from study.plan.replicates import replicate_of
+from study.plan.selection import preferred_of
+from study.records import RunRecord
+from study.specs.contenders import trials_at
 from study.store.results import Study, load
 
 pytestmark = pytest.mark.ray
@@ -43,17 +50,31 @@ def test_every_run_has_one_record_and_one_status(smoke: Study) -> None:
 
 
 def test_the_test_set_is_measured_in_confirm_alone(smoke: Study) -> None:
+    """And there for the weights of each kind that the run's own validation prefers, and no others."""
     tune = smoke.frame[smoke.frame["stage"] == "tune"]
     assert tune[["test_loss", "test_score"]].isna().all(axis=None)
-    final = smoke.frame[(smoke.frame["stage"] == "confirm") & smoke.frame["final"]]
-    assert final[["train_loss", "val_score", "test_loss", "test_score"]].notna().all(axis=None)
+    for record in smoke.records:
+        if record.job.stage == "confirm":
+            at_end = [m for m in record.measurements if m.epoch == record.job.epochs]
+            tested = {m.weights for m in at_end if m.test_score is not None}
+            assert tested == {m.weights for m in preferred_of(record).by_kind.values()}
+            assert all(None not in (m.train_loss, m.test_loss) for m in at_end if m.weights in tested)
 
 
-def test_one_run_answers_for_every_start(smoke: Study) -> None:
+def test_one_run_answers_for_every_start_and_the_best_epoch(smoke: Study) -> None:
     tune = smoke.frame[smoke.frame["final"] & (smoke.frame["stage"] == "tune")]
     for _, rows in tune.groupby("run_id"):
         starts = {f"swa@{start:g}" for start in (*smoke.spec.average_starts, rows["average_start"].iloc[0])}
-        assert set(rows["weights"]) == {"last"} | starts
+        assert set(rows["weights"]) == {"last", "best"} | starts
+
+
+def test_every_replicate_has_seeds_and_a_test_part_of_its_own(smoke: Study) -> None:
+    for number in range(1, smoke.spec.replicates + 1):
+        planned = replicate_of(smoke.spec, number)
+        jobs = [record.job for record in smoke.records if record.replicate == number]
+        assert {job.test_seed for job in jobs} == {planned.test}
+        assert {job.seed for job in jobs if job.stage == "tune"} == {planned.tune}
+        assert {job.seed for job in jobs if job.stage == "confirm"} == {*planned.confirm}
 
 
 def test_costs_are_those_of_the_plan(smoke: Study) -> None:
@@ -71,13 +92,18 @@ def test_the_parquet_file_is_the_frame(smoke: Study) -> None:
 def test_every_method_has_its_optuna_study(smoke: Study) -> None:
     storage = f"sqlite:///{smoke.folder / 'optuna.db'}"
     summaries = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(storage)}
+    trials = {"": smoke.spec.search.trials, " 2x epochs": trials_at(smoke.spec, 2.0)}
+    served = {"": ("SGD last", "SGD best", "SWA", "SAM", "WASAM"), " 2x epochs": ("SGD last", "SGD best", "SWA")}
     assert summaries == {
-        **{f"digits | {method}": smoke.spec.search.trials for method in smoke.spec.methods},
-        "digits | SGD 2x epochs": smoke.spec.search.trials,
+        f"digits | {role}{longer} | replicate {number}": trials[longer]
+        for longer, roles in served.items()
+        for role in roles
+        for number in range(1, smoke.spec.replicates + 1)
     }
 
 
-def test_two_seeds_give_no_verdict(smoke: Study) -> None:
+def test_two_replicates_give_no_verdict(smoke: Study) -> None:
+    assert {effect.unit for effect in smoke.findings.effects} == {"replicate"}
     assert {effect.verdict for effect in smoke.findings.effects} == {"insufficient data"}
 
 
@@ -87,6 +113,32 @@ def test_the_report_stands_alone(smoke: Study) -> None:
     assert str(smoke.folder) not in report
     words = re.sub(r"[A-Za-z0-9+/=]{100,}", "", report)  # the packed plotly.js holds any short name by chance
     assert not re.search(rf"\b{re.escape(os.uname().nodename)}\b", words)
+
+
+def test_a_study_that_was_killed_in_its_second_replicate_ends_with_the_same_bits(smoke: Study, folder: Path) -> None:
+    """The same records but for seconds, and the same findings."""
+    out = folder / "killed"
+    driver = subprocess.Popen([*COMMAND, "smoke", "--out", str(out), "--quiet"], cwd=folder, start_new_session=True)
+    first = sum(record.replicate == 1 for record in smoke.records)
+    while len(list(out.glob("records/*.json"))) <= first:
+        assert driver.poll() is None
+        time.sleep(0.05)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    left = len(list(out.glob("records/*.json")))
+    assert first < left < len(smoke.records)
+    done = run_study("--resume", out, cwd=folder)
+    assert done.returncode == 0, done.stderr + done.stdout
+    again = load(out)
+    assert {record.run_id: measured(record) for record in again.records} == {
+        record.run_id: measured(record) for record in smoke.records
+    }
+    assert (out / "findings.json").read_text() == (smoke.folder / "findings.json").read_text()
+
+
+def measured(record: RunRecord) -> dict[str, Any]:
+    """All of a record but the seconds."""
+    return record.model_dump(exclude={"train_s", "evaluate_s", "wall_s"})
 
 
 def test_a_finished_study_trains_nothing(smoke: Study, folder: Path) -> None:
@@ -109,9 +161,7 @@ def test_the_report_is_rebuilt_from_records_alone_and_byte_by_byte(smoke: Study,
 
 def test_another_spec_is_refused_and_fresh_renames(smoke: Study, folder: Path) -> None:
     other = folder / "other.toml"
-    other.write_text(
-        (smoke.folder / "spec.toml").read_text().replace("confirm_seeds = 2", "confirm_seeds = 2\ndelta = 0.1")
-    )
+    other.write_text((smoke.folder / "spec.toml").read_text().replace("replicates = 2", "replicates = 2\ndelta = 0.1"))
     refused = run_study(other, cwd=folder)
     assert refused.returncode == 2
     assert "--out" in refused.stderr

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from dashboards import prose, theme
-from dashboards.cells import BUDGET_WORDS
+from dashboards.contenders import budget_name
 from dashboards.tables.table import Column, Entry, Table, numeric, prose_column
 from dashboards.tables.verdicts import scale_of
 from study.findings import Findings, HypothesisResult
@@ -62,8 +62,8 @@ _PUBLISHED = {"claim": "Published", "outcome": "This study", "expected": "Publis
 LITERATURE_READING = (
     "A row holds what others published and the same quantity measured here. Agrees: the 95 % interval lies on the "
     "published side. Disagrees: it lies on the other, or its 90 % twin lies inside the shaded zone though a difference "
-    "was published. Gains are at equal epochs; Student-t intervals over the seeds or cells under n. Tasks and sizes "
-    "differ from the published ones, and nothing was predicted for this study: a description, not a test."
+    "was published. Gains are at equal epochs; Student-t intervals over the replicates, seeds or cells under n. Tasks "
+    "and sizes differ from the published ones, and nothing was predicted for this study: a description, not a test."
 )
 
 
@@ -140,13 +140,13 @@ def _unit_words(result: HypothesisResult, unit: Unit) -> str:
 def reading_of(findings: Findings) -> str:
     """Say how the table is read, with the budgets that its gains are taken under."""
     budgets = dict.fromkeys(r.budget for r in findings.hypotheses if r.kind not in _WITHOUT_BUDGET)
-    gains = f" Gains are at {' or '.join(BUDGET_WORDS.get(b, b) for b in budgets)}." if budgets else ""
+    gains = f" Gains are at {' or '.join(budget_name(findings, b) for b in budgets)}." if budgets else ""
     return (
         "Every claim was written down, with its sign, before the first run. A bar, each on a scale of its own, is the "
         "95 % interval; the upright line is no difference, the shaded zone what counts as none. Reproduced: the "
         "interval lies where the claim says. Contradicted: it lies on the other side, or its 90 % twin lies inside the "
-        "zone though a difference was claimed. Student-t intervals over the seeds or cells under n, these problems "
-        f"taken as given; no correction between claims.{gains}"
+        "zone though a difference was claimed. Student-t intervals over the replicates, seeds or cells under n, these "
+        f"problems taken as given; no correction between claims.{gains}"
     )
 
 

@@ -3,35 +3,37 @@
 from collections.abc import Mapping, Sequence
 
 from dashboards import prose, theme
-from dashboards.cells import Cell, short_budget
+from dashboards.cells import Cell, words_of
+from dashboards.contenders import budget_name, delta_of, label_of, short_budgets, unit_of
 from dashboards.score import Score
 from dashboards.tables.table import Column, Entry, Table, numeric
-from dashboards.tables.verdicts import scale_of
+from dashboards.tables.verdicts import most_delta, scale_of
 from study.findings import DeltaStrip, Findings
 from study.plan.selection import Selection
-from study.stats import Interaction
+from study.records import FactorValue
+
+MOST_SELECTIONS = 200  # one a replicate and contender of every problem
 
 
 def delta_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
     """Return the verdicts at other δ, of the effects whose verdict changes along the strip."""
     methods, order = list(findings.methods), list(cells)
     strips = sorted(_changing(findings), key=lambda item: (order.index(item[0].cell), methods.index(item[0].method)))
-    deltas = sorted({delta for strip, _ in strips for delta, _ in strip.verdicts})
     return Table(
         "deltas",
-        f"Verdicts at other regions of practical equivalence; the study's is δ = {theme.threshold(findings.delta)}.",
+        f"Verdicts at other regions of practical equivalence; the study's is {prose.deltas(findings)}.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),
-            Column("At equal …", "budget"),
-            *(Column(_delta_title(delta, findings.delta), f"delta_{delta:g}") for delta in deltas),
+            Column("Budget", "budget"),
+            *(Column(*heads) for heads in _delta_heads(findings, [strip for strip, _ in strips])),
         ),
         tuple(
             (
                 Entry(cells[strip.cell].label),
                 Entry(strip.method, method=strip.method),
-                Entry("either" if len(budgets) > 1 else short_budget(budgets[0]), "+".join(budgets)),
-                *(_strip_entry(dict(strip.verdicts).get(delta)) for delta in deltas),
+                Entry(short_budgets(findings, budgets), "+".join(budgets)),
+                *(Entry(verdict, icon=theme.VERDICT_ICONS[verdict]) for _, verdict in strip.verdicts),
             )
             for strip, budgets in strips
         ),
@@ -63,21 +65,27 @@ def _changing(findings: Findings) -> list[tuple[DeltaStrip, list[str]]]:
     return list(found.values())
 
 
-def _delta_title(delta: float, own: float) -> str:
-    return f"δ = {theme.threshold(delta)}" + (" (the study's)" if delta == own else "")
+def _delta_heads(findings: Findings, strips: Sequence[DeltaStrip]) -> list[tuple[str, str]]:
+    """Return the heads of the columns: δ itself, or its multiples where the strips are about several."""
+    tried = {tuple(delta for delta, _ in strip.verdicts) for strip in strips}
+    if len(tried) > 1:
+        middle = next(iter(tried))
+        own = middle[len(middle) // 2]
+        return [(f"{delta / own:g} × δ", f"delta_times_{delta / own:g}") for delta in middle]
+    own = next(iter(findings.deltas.values()), findings.delta)
+    if len(set(findings.deltas.values())) > 1:  # one of several problems' alone
+        own = next((t[len(t) // 2] for t in tried), own)
+    return [
+        (f"δ = {theme.threshold(delta)}" + (" (the study's)" if delta == own else ""), f"delta_{delta:g}")
+        for delta in next(iter(tried), ())
+    ]
 
 
-def _strip_entry(verdict: str | None) -> Entry:
-    return Entry("–") if verdict is None else Entry(verdict, icon=theme.VERDICT_ICONS[verdict])
-
-
-def interaction_table(
-    interactions: Sequence[Interaction], delta: float, cells: Mapping[str, Cell], score: Score
-) -> Table:
-    """Return (WASAM − SAM) − (SWA − SGD) by cell, with the four means that it is made of."""
-    known = [i for i in interactions if i.n]
+def interaction_table(findings: Findings, cells: Mapping[str, Cell], score: Score) -> Table:
+    """Return (WASAM − SAM) − (SWA − SGD) by cell, at equal epochs, with the four means that it is made of."""
+    known = [i for i in findings.interactions if i.n]
     methods = list(dict.fromkeys(name for i in known for name, _ in i.means))
-    scale = scale_of(((i.mean, i.ci95) for i in known), delta)
+    scale = scale_of(((i.mean, i.ci95) for i in known), most_delta(findings))
     return Table(
         "interactions",
         f"Mean test {score.name} of the four methods, and what is left of both gains when they are combined.",
@@ -103,6 +111,16 @@ def interaction_table(
     )
 
 
+def interaction_reading(findings: Findings) -> str:
+    """Say how the table of interactions is read."""
+    one = "seed" if unit_of(findings) == "seed" else "replicate"
+    return (
+        f"(WASAM − SAM) − (SWA − SGD) in points, per {one}, at equal epochs, each method with the weights that "
+        "validation prefers in every run: below zero the two gains overlap, above zero they strengthen each other. 95 "
+        "% Student-t interval, unadjusted."
+    )
+
+
 def interaction_heading(means: Sequence[tuple[float, tuple[float, float]]]) -> str:
     """State in how many problems the two gains overlap, add more, or just add up, by the 95 % interval."""
     overlap = sum(ci[1] < 0 for _, ci in means)
@@ -114,18 +132,71 @@ def interaction_heading(means: Sequence[tuple[float, tuple[float, float]]]) -> s
     )
 
 
+def factor_interaction_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
+    """Return how two factors change a method's gain together beyond what each does alone, one row a pair and method."""
+    known = [found for found in findings.factor_interactions if found.n]
+    scale = scale_of(((found.mean, found.ci95) for found in known), most_delta(findings))
+    tasks = {cell.task for cell in cells.values()}
+    return Table(
+        "factor-interactions",
+        "What two factors do to a gain together, beyond each alone, at "
+        f"{budget_name(findings, findings.primary_budget)}.",
+        (
+            Column("Factors", "factors"),
+            Column("Method", "method"),
+            Column("From → to", "levels"),
+            numeric("Interaction [95 % CI]", "interaction"),
+            Column("Interval", ""),
+            numeric("p", "p"),
+            numeric("n", "n"),
+        ),
+        tuple(
+            (
+                Entry(" × ".join(f.factors).replace("_", " ") + (f", {f.task}" if len(tasks) > 1 else "")),
+                Entry(f.method, method=f.method),
+                Entry("; ".join(_levels(name, pair) for name, pair in zip(f.factors, f.levels, strict=True))),
+                Entry(theme.gain_within(f.mean, f.ci95), f.mean),
+                Entry("", span=scale.span(f.mean, f.ci95, f.method, delta_of(findings, f.task))),
+                Entry(theme.p_value(f.p), f.p if theme.known(f.p) else None),
+                Entry(str(f.n), f.n),
+            )
+            for f in known
+        ),
+    )
+
+
+def _levels(name: str, levels: Sequence[FactorValue]) -> str:
+    return " → ".join(words_of(name, level) for level in levels)
+
+
+def factor_interaction_heading(findings: Findings) -> str:
+    """State in how many cases two factors change a gain together by more than each alone, by the 95 % interval."""
+    known = [found for found in findings.factor_interactions if found.n]
+    sure = sum(found.ci95[0] > 0 or found.ci95[1] < 0 for found in known)
+    return (
+        f"Two factors change a gain together by more, or less, than each alone in {sure} of "
+        f"{prose.things(len(known), 'case')}, by the 95 % interval"
+    )
+
+
 def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell], score: Score) -> Table:
-    """Return the frozen configurations, with a flag on every value at the edge of its range."""
+    """Return the frozen configurations of every replicate, with a flag on every value at the edge of its range."""
+    order = list(cells)
+    selections = sorted(
+        selections, key=lambda s: (order.index(s.cell) if s.cell in cells else len(order), label_of(s), s.replicate)
+    )
     return Table(
         "selections",
-        "Configurations that validation picked and the confirm stage re-trained.",
+        "Configurations that validation picked in each replicate and the confirm stage re-trained.",
         (
             Column("Problem", "problem"),
-            Column("Method", "method"),
+            Column("Contender", "contender"),
+            numeric("Replicate", "replicate"),
             numeric("Epochs", "epochs_factor"),
             numeric("Learning rate", "learning_rate"),
             numeric("rho", "rho"),
-            Column("Weights", "weights"),
+            Column("Weights when tuned", "weights"),
+            numeric("Chosen from", "candidates"),
             numeric(score.head("Validation"), "val_score"),
             numeric("Trials", "trials"),
             Column("At an edge", "at_edge"),
@@ -133,11 +204,13 @@ def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell], 
         tuple(
             (
                 Entry(cells[s.cell].label if s.cell in cells else s.cell),
-                Entry(s.method, method=s.method),
+                Entry(label_of(s), method=s.method),
+                Entry(str(s.replicate), s.replicate),
                 Entry(f"{s.epochs_factor:g}×", s.epochs_factor),
                 Entry(theme.number(s.learning_rate), s.learning_rate),
                 Entry(theme.number(s.rho), s.rho),
-                Entry(weights_in_words(s.weights), s.weights),
+                Entry(weights_in_words(s.weights, s.weights_epoch), s.weights),
+                Entry(str(s.candidates), s.candidates),
                 Entry(score.text(s.val_score), s.val_score),
                 Entry(str(s.trials), s.trials),
                 Entry(", ".join(s.at_edge).replace("_", " ") or "no", icon=theme.EDGE_ICON if s.at_edge else ""),
@@ -159,13 +232,16 @@ def selection_reading(score: Score) -> str:
     """Say how the table of selections is read."""
     return (
         "A value in the outer 5 % of its range suggests that the best setting may lie outside it. Validation "
-        f"{score.name} is the best of all trials, so it flatters every method alike."
+        f"{score.name} is the best of all trials, so it flatters every method alike. What is carried over is the "
+        "configuration and its length; the weights are chosen anew in every confirm run."
     )
 
 
-def weights_in_words(weights: str) -> str:
-    """Say a set of weights: ``swa@0.75`` is "average from 75 %"."""
+def weights_in_words(weights: str, epoch: int | None = None) -> str:
+    """Say a set of weights: ``swa@0.75`` is "average from 75 %", ``best`` of epoch 12 is "best, epoch 12"."""
     kind, _, start = weights.partition("@")
+    if kind == "best" and epoch is not None:
+        return f"best, epoch {epoch}"
     if kind != "swa":
         return weights
     try:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.comparisons import distinct
+from dashboards.contenders import short_budgets
 from dashboards.score import score_of
 from dashboards.tables.table import Column, Entry, Table, numeric
 from study.findings import Findings
@@ -30,7 +31,7 @@ def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
             (
                 Entry(cells[loss.cell].label),
                 Entry(loss.method, method=loss.method),
-                Entry("either" if len(one.budgets) > 1 else one.budget_words, "+".join(one.budgets)),
+                Entry(short_budgets(findings, one.budgets), "+".join(one.budgets)),
                 Entry(_nats(loss.mean, loss.ci95), loss.mean),
                 *([_points(calibration.get((loss.cell, loss.method, loss.budget)))] if calibration else []),
                 _points(twin),
@@ -39,11 +40,11 @@ def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
         )
     return Table(
         "losses",
-        f"Gains in test loss and in calibration beside those in {score.name}.",
+        f"Gains in test loss and in calibration beside those in {score.name}, each over its own strongest baseline.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),
-            Column("At equal …", "budget"),
+            Column("Budget", "budget"),
             numeric("Loss gain, nats [95 % CI]", "loss_gain"),
             *([numeric("Calibration gain, points [95 % CI]", "calibration_gain")] if calibration else []),
             numeric(f"{score.title} gain, points [95 % CI]", "score_gain"),

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dashboards import prose, theme
-from dashboards.cells import BUDGET_WORDS
+from dashboards.contenders import budget_name
 from dashboards.tables.table import Column, Entry, Table, numeric
-from dashboards.tables.verdicts import scale_of
+from dashboards.tables.verdicts import most_delta, scale_of
 from study.findings import Findings
 from study.stats import Effect, Moderator, ModeratorRule
 from study.stats.moderators import MIN_CELLS_FOR_RULE
@@ -58,7 +58,7 @@ def _span(moderator: Moderator, effects: Sequence[Effect]) -> float:
     if moderator.kind == "factor":
         values = [dict(effect.factors).get(moderator.factor) for effect in effects]
     elif moderator.factor == "baseline score":
-        # As the study measures it: on the seeds that the gain leaves out.
+        # As the study measures it: in the replicates (or seeds) that the gain leaves out.
         halves = [effect.baseline_values[::2] for effect in effects if effect.baseline_values]
         values = [sum(half) / len(half) for half in halves]
     else:
@@ -70,7 +70,7 @@ def _span(moderator: Moderator, effects: Sequence[Effect]) -> float:
 def slope_table(findings: Findings) -> Table:
     """Return one row a method and factor."""
     slopes = slopes_of(findings)
-    scale = scale_of(((s.across, s.across95) for s in slopes if theme.known(s.across)), findings.delta)
+    scale = scale_of(((s.across, s.across95) for s in slopes if theme.known(s.across)), most_delta(findings))
     return Table(
         "moderators",
         "How the gain moves with what differs between problems; the problem is the unit.",
@@ -121,11 +121,11 @@ def slope_heading(findings: Findings) -> str:
 def slope_reading(findings: Findings) -> str:
     """Say how the table is read."""
     return (
-        f"Gains at {BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)}, one mean a problem. Above "
+        f"Gains at {budget_name(findings, findings.primary_budget)}, one mean a problem. Above "
         "zero the method gains more where the factor is higher (or at the named level rather than the first). "
         "Intervals are HC3 with Student's t, unadjusted for the number of slopes; bars share one scale and show the "
         "change from the lowest to the highest value. What was measured on the baseline comes from other "
-        "seeds than the gain."
+        "replicates (or seeds) than the gain. Slopes need five tasks."
     )
 
 

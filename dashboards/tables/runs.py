@@ -12,12 +12,12 @@ from dashboards.score import Score
 from dashboards.tables.evidence import weights_in_words
 from dashboards.tables.table import Column, Entry, Table, numeric
 
-MOST_ROWS = 1000
+MOST_ROWS = 600
 _RANKED = {
     "status": pd.CategoricalDtype(["failed", "diverged", "pruned", "completed"], ordered=True),
     "stage": pd.CategoricalDtype(["confirm", "tune"], ordered=True),
 }
-_ORDER = ["status", "stage", "cell", "family", "epochs_factor", "trial", "seed", "run_id"]
+_ORDER = ["status", "stage", "cell", "replicate", "family", "epochs_factor", "trial", "seed", "run_id"]
 _LONGEST_ERROR = 160
 
 
@@ -27,26 +27,27 @@ def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], score: Score, limi
     shown = frame.loc[last.sort_values(_ORDER).index[:limit]]
     table = Table(
         "runs",
-        f"One row a run; {score.name} at its last epoch.",
+        f"One row a run; {score.name} at its last epoch, of its last weights and of those that validation prefers.",
         (
             Column("Run", "run_id"),
             Column("Status", "status"),
             Column("Stage", "stage"),
             Column("Problem", "problem"),
+            numeric("Replicate", "replicate"),
             Column("Family", "family"),
             numeric("Epochs", "epochs_factor"),
             numeric("Learning rate", "learning_rate"),
             numeric("rho", "rho"),
             numeric("Seed", "seed"),
             numeric(score.head("Val., last"), "val_score_last"),
-            numeric(score.head("Val., best average"), "val_score_averaged"),
-            Column("Average", "average"),
+            numeric(score.head("Val., preferred"), "val_score_preferred"),
+            Column("Preferred weights", "preferred"),
             numeric(score.head("Test, last"), "test_score_last"),
-            numeric(score.head("Test, average"), "test_score_averaged"),
+            numeric(score.head("Test, preferred"), "test_score_preferred"),
             numeric("Gradients", "gradient_evaluations"),
             Column("Message", "error"),
         ),
-        tuple(_rows(shown, _best_averages(frame, shown["run_id"]), cells, score)),
+        tuple(_rows(shown, _preferred(frame, shown["run_id"]), cells, score)),
     )
     if len(last) > limit:
         note = f"{limit:,} of {len(last):,} runs are shown, troubled ones first; all of them are in runs.parquet."
@@ -54,43 +55,51 @@ def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], score: Score, limi
     return table
 
 
-def _best_averages(frame: pd.DataFrame, run_ids: pd.Series) -> dict[str, dict[str, object]]:
-    """Return each run's average with the best validation score at its last epoch; ties go to the first name."""
-    averages = frame[
-        (frame["weights"] != "last") & frame["final"] & frame["val_score"].notna() & frame["run_id"].isin(run_ids)
-    ].sort_values(["val_score", "weights"], ascending=[False, True])
-    best = averages.drop_duplicates("run_id")[["run_id", "weights", "val_score", "test_score"]]
+def _preferred(frame: pd.DataFrame, run_ids: pd.Series) -> dict[str, dict[str, object]]:
+    """Return what validation prefers of each run at its end, as `study.plan.selection.preferred_of_two` does."""
+    ends = frame[frame["final"] & frame["val_score"].notna() & frame["run_id"].isin(run_ids)]
+    ends = ends.assign(stands=ends["weights_epoch"].fillna(ends["epoch"]), averaged=ends["weights"] != "last")
+    ends = ends.sort_values(
+        ["val_score", "stands", "val_loss", "averaged", "weights"], ascending=[False, False, True, True, True]
+    )
+    best = ends.drop_duplicates("run_id")[["run_id", "weights", "weights_epoch", "val_score", "test_score"]]
     return {str(row["run_id"]): row for row in best.to_dict("records")}  # type: ignore[misc]
 
 
 def _rows(
-    shown: pd.DataFrame, averages: Mapping[str, Mapping[str, object]], cells: Mapping[str, Cell], score: Score
+    shown: pd.DataFrame, preferred: Mapping[str, Mapping[str, object]], cells: Mapping[str, Cell], score: Score
 ) -> list[tuple[Entry, ...]]:
     rows: list[tuple[Entry, ...]] = []
     for run in shown.to_dict("records"):
         run_id, status = str(run["run_id"]), str(run["status"])
-        average = averages.get(run_id, {})
+        best = preferred.get(run_id, {})
         rows.append(
             (
                 Entry(run_id[:8], run_id),
                 Entry(status, icon=theme.STATUS_ICONS[status]),
                 Entry(str(run["stage"])),
                 Entry(cells[run["cell"]].label),
+                Entry(str(run["replicate"]), int(run["replicate"])),
                 Entry(str(run["family"])),
                 Entry(f"{run['epochs_factor']:g}×", float(run["epochs_factor"])),
                 Entry(theme.number(run["learning_rate"]), run["learning_rate"]),
                 Entry(theme.number(run["rho"]), run["rho"]),
                 Entry(str(run["seed"]), int(run["seed"])),
                 _entry(run["val_score"], score),
-                _entry(average.get("val_score"), score),
-                Entry(weights_in_words(str(average["weights"])) if average else "–", str(average.get("weights", ""))),
+                _entry(best.get("val_score"), score),
+                Entry(_weights(best), str(best.get("weights", ""))),
                 _entry(run["test_score"], score),
-                _entry(average.get("test_score"), score),
+                _entry(best.get("test_score"), score),
                 Entry(theme.large(run["gradient_evaluations"]), int(run["gradient_evaluations"])),
                 _message(run["error"]),
             )
         )
     return rows
+
+
+def _weights(best: Mapping[str, object]) -> str:
+    epoch = best.get("weights_epoch")
+    return weights_in_words(str(best["weights"]), epoch if isinstance(epoch, int) else None) if best else "–"
 
 
 def _entry(value: object, score: Score) -> Entry:

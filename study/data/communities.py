@@ -5,11 +5,11 @@ Differs from: the published graphs are larger (up to 190 nodes in six communitie
 matrix and needs no library; the probabilities of an edge are the paper's.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from study.data.pool import Floats, Labels
+from study.data.pool import Floats, Labels, check_unsealed
 from study.streams import stream
 
 NODES, COMMUNITIES = 40, 4
@@ -27,24 +27,29 @@ class Graphs:
         edges: ``(n, nodes, nodes)``: symmetric, 0 or 1, no loops.
         labels: ``(n, nodes)``: each node's community, from 0.
         validation_size: How many graphs every split sets aside for validation.
+        test_size: How many graphs a test part has.
     """
 
     known: Floats
     edges: Floats
     labels: Labels
     validation_size: int
-    _test: tuple[Inputs, Labels] = field(repr=False)
+    test_size: int
 
-    def open_test(self) -> tuple[Inputs, Labels]:
-        """Return the test inputs and labels; a task calls it in the confirm stage alone."""
-        return self._test
+    def open_test(self, stage: str, test_seed: int) -> tuple[Inputs, Labels]:
+        """Return the test inputs and labels of a replicate, which are drawn for it.
+
+        Raises:
+            SealedTestError: in any stage but ``confirm``.
+        """
+        check_unsealed(stage)
+        known, edges, labels = draw_graphs(self.test_size, stream(test_seed, "communities test part"))
+        return (known, edges), labels
 
 
 def make_graphs(development: int = 1000, test: int = 500, validation: int = 200) -> Graphs:
-    """Make the graphs; development and test come from one draw."""
-    known, edges, labels = draw_graphs(development + test, stream(7, "communities"))
-    unseen = (known[development:], edges[development:]), labels[development:]
-    return Graphs(known[:development], edges[:development], labels[:development], validation, unseen)
+    """Make the graphs of the development part; every replicate's test part is drawn anew."""
+    return Graphs(*draw_graphs(development, stream(7, "communities")), validation, test)
 
 
 def draw_graphs(count: int, rng: np.random.Generator) -> tuple[Floats, Floats, Labels]:

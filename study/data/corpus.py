@@ -1,18 +1,19 @@
 """Text that every Python ships, the help topics of `pydoc`, as characters to predict.
 
 The text differs between releases of Python, so the task names its hash, which goes into every record. Of every ten
-stretches of the text eight are the training part, one is the validation and one the test part, by position alone, so
-that no character is in two of them and each part has something of every topic.
+stretches of the text eight are the training part, one is the validation and one the test part, which ones the replicate
+draws for every ten anew, so that no character is in two of them and each part has something of every topic.
 """
 
 import hashlib
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from study.data.pool import TaskError
+from study.data.pool import TaskError, check_unsealed
+from study.streams import stream
 
 Windows = npt.NDArray[np.int64]
 
@@ -20,24 +21,42 @@ ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 VOCABULARY = len(ALPHABET) + 1  # the last id stands for every character that is not in the alphabet
 POSITIONS = 32
 _STRETCH = 2048  # characters
-_VALIDATION_SIZE, _TEST_SIZE = 300, 600
+_VALIDATION, _TEST = 300, 600  # windows at most
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """Windows of a text, ``(n, POSITIONS + 1)`` character ids each; windows don't overlap.
 
-    ``origin`` says what text it was.
+    ``stretches`` holds them by stretch, in the order of the text; ``origin`` says what text it was.
     """
 
-    train: Windows
-    val: Windows
+    stretches: tuple[Windows, ...]
     origin: str
-    _test: Windows = field(repr=False)
 
-    def open_test(self) -> tuple[Windows, Windows]:
-        """Return the test inputs and targets; a task calls it in the confirm stage alone."""
-        return shifted(self._test)
+    def development(self, test_seed: int) -> tuple[Windows, Windows]:
+        """Return the training and the validation windows of a replicate."""
+        _, val, train = self._parts(test_seed)
+        return train, _spread(val, _VALIDATION)
+
+    def open_test(self, stage: str, test_seed: int) -> tuple[Windows, Windows]:
+        """Return the test inputs and targets of a replicate.
+
+        Raises:
+            SealedTestError: in any stage but ``confirm``.
+        """
+        check_unsealed(stage)
+        return shifted(_spread(self._parts(test_seed)[0], _TEST))
+
+    def _parts(self, test_seed: int) -> tuple[Windows, Windows, Windows]:
+        """Return the windows of the test, the validation and the training part of a replicate."""
+        count, rng = len(self.stretches), stream(test_seed, "characters test part")
+        places = np.concatenate([rng.permutation(10) for _ in range(0, count, 10)])[:count].clip(max=2)
+        test, val, train = (
+            np.concatenate([one for one, place in zip(self.stretches, places, strict=True) if place == part])
+            for part in range(3)
+        )
+        return test, val, train
 
 
 def load_corpus() -> Corpus:
@@ -57,18 +76,12 @@ def load_corpus() -> Corpus:
 
 
 def cut(text: str) -> Corpus:
-    """Cut a text into the windows of its three parts."""
+    """Cut a text into stretches, and these into windows."""
     ids = {character: index for index, character in enumerate(ALPHABET)}
     codes = np.array([ids.get(character, VOCABULARY - 1) for character in text], np.int64)
-    windows = [_windows(codes[begin : begin + _STRETCH]) for begin in range(0, len(codes), _STRETCH)]
-    train, val, test = (
-        np.concatenate([part for index, part in enumerate(windows) if index % 10 in places], axis=0)
-        for places in (range(8), (8,), (9,))
-    )
+    stretches = tuple(_windows(codes[begin : begin + _STRETCH]) for begin in range(0, len(codes), _STRETCH))
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return Corpus(
-        train, _spread(val, _VALIDATION_SIZE), f"sha256 {digest}, {len(text):,} characters", _spread(test, _TEST_SIZE)
-    )
+    return Corpus(stretches, f"sha256 {digest}, {len(text):,} characters")
 
 
 def _windows(codes: npt.NDArray[np.int64]) -> Windows:

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from study.data.pool import Pool
-from study.streams import stream
 
 _TEST_SIZE = 397  # leaves 1,400: 1,000 to train on and 400 to validate on
 
 
 def load_digits_pool() -> Pool:
-    """Load the 1,797 8×8 digits as ``(n, 1, 8, 8)``; a fixed draw of 397 is the test part.
+    """Load the 1,797 8×8 digits as ``(n, 1, 8, 8)``; every replicate splits 397 off as its test part.
 
     Source: Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998, through scikit-learn.
     """
@@ -24,12 +23,4 @@ def load_digits_pool() -> Pool:
     pixels, classes = rows[:, :-1], rows[:, -1]
     inputs = ((pixels - pixels.mean()) / pixels.std()).astype(np.float32).reshape(-1, 1, 8, 8)
     labels = classes.astype(np.int64)
-    order = stream(0, "digits test part").permutation(len(labels))
-    test, development = order[:_TEST_SIZE], order[_TEST_SIZE:]
-    return Pool(
-        inputs=inputs[development],
-        labels=labels[development],
-        validation_size=400,
-        classes=10,
-        _test=(inputs[test], labels[test]),
-    )
+    return Pool(inputs, labels, validation_size=400, classes=10, test_size=_TEST_SIZE)

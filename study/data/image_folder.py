@@ -55,7 +55,7 @@ def list_folder(task: str, folder: Path | None = None) -> Listing:
                 f"task 'image-folder' was given; the parts in {place} have different classes "
                 f"({', '.join(sorted({*classes} ^ {*others}))}); each class needs a folder in every part"
             )
-    pool = Pool(train, labels, 0 if val else round(len(labels) / 10), len(classes), test[:2])
+    pool = Pool(train, labels, 0 if val else round(len(labels) / 10), len(classes), _official=test[:2])
     return Listing(pool, val[0][:2] if val else None)
 
 

@@ -206,7 +206,7 @@ def load_images(name: str, folder: Path | None = None) -> Images:
         raise TaskError(
             f"task {name!r} was given; its data in {place} can't be read ({error}); remove them and get them anew"
         ) from error
-    return Images(Pool(images, labels, round(len(labels) / 10), image_set.classes, test), image_set.look)
+    return Images(Pool(images, labels, round(len(labels) / 10), image_set.classes, _official=test), image_set.look)
 
 
 def _place(image_set: ImageSet, folder: Path | None) -> Path | None:

@@ -6,6 +6,9 @@ matplotlib and a download by default. The templates, transformations and their c
 random numbers are drawn in another order, so single signals differ and their distribution does not.
 """
 
+import functools
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
@@ -34,24 +37,33 @@ _TEMPLATES = np.array(
 
 
 def make_mnist1d_pool(development: int = 5000, test: int = 4000) -> Pool:
-    """Make the pool as ``(n, 1, 40)`` float32 signals; development and test come from one draw.
+    """Make the pool as ``(n, 1, 40)`` float32 signals; every replicate's test part is drawn anew.
 
     Args:
         development: Examples for training and validation (1,000 of them validate).
         test: Examples of the sealed test part; the paper has 1,000, more make the test accuracy less noisy.
     """
-    signals, labels = make_signals(development + test, stream(42, "mnist1d"))
+    signals, labels = make_signals(development, stream(42, "mnist1d"))
+    mean, deviation = float(signals.mean()), float(signals.std())
     return Pool(
-        inputs=signals[:development, None, :],
-        labels=labels[:development],
+        inputs=((signals - mean) / deviation).astype(np.float32)[:, None, :],
+        labels=labels,
         validation_size=1000,
         classes=len(_TEMPLATES),
-        _test=(signals[development:, None, :], labels[development:]),
+        _draw=partial(_unseen, test, mean, deviation),
     )
 
 
-def make_signals(count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Make ``count`` signals ``(count, 40)``, standardized as a whole, and their classes, in random order."""
+@functools.lru_cache(maxsize=2)  # a replicate's runs follow each other, and a draw takes as long as a short training
+def _unseen(
+    count: int, mean: float, deviation: float, test_seed: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    signals, labels = make_signals(count, stream(test_seed, "mnist1d test part"))
+    return ((signals - mean) / deviation).astype(np.float32)[:, None, :], labels
+
+
+def make_signals(count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Make ``count`` signals ``(count, 40)`` and their classes, in random order."""
     from scipy.ndimage import gaussian_filter1d  # noqa: PLC0415  # a tenth of a worker's start; workers make no signals
 
     templates = _standardized_templates()
@@ -64,8 +76,7 @@ def make_signals(count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.f
     background = gaussian_filter1d(_CORRELATED_NOISE * rng.standard_normal(moved.shape), 2, axis=1)
     noisy = np.where(moved != 0, moved, background) + _WHITE_NOISE * rng.standard_normal(moved.shape)
     sheared = noisy - _SHEAR * (rng.random((count, 1)) - 0.5) * np.linspace(-0.5, 0.5, _PADDED_POINTS)
-    signals = np.stack([_resample(row, _POINTS) for row in sheared])
-    return ((signals - signals.mean()) / signals.std()).astype(np.float32), labels
+    return np.stack([_resample(row, _POINTS) for row in sheared]), labels
 
 
 def _standardized_templates() -> npt.NDArray[np.float64]:

@@ -1,5 +1,6 @@
-"""Arrays of a classification: the development pool and the sealed test part; and what goes wrong with them."""
+"""Arrays of a classification and its sealed test part, which belongs to the replicate; what goes wrong with them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from study.specs.spec import SpecError
+from study.streams import stream
 
 Inputs = npt.NDArray[Any]  # floats of signals and tables, bytes of images, paths of files
 Floats = npt.NDArray[np.float32]
@@ -38,25 +40,59 @@ def check_unsealed(stage: str) -> None:
 class Pool:
     """Arrays of one task.
 
+    Its test part is an official one that stays as it is, is drawn anew for every replicate, or is a part of ``inputs``
+    that every replicate splits off anew.
+
     Attributes:
         inputs: ``(n, channels, *shape)``, standardized; bytes of images; or ``(n,)`` paths.
         labels: ``(n,)``, classes from 0.
         validation_size: How many development examples every split sets aside for validation; see `draw_split` for how
             many of them are used.
         classes: Number of classes.
+        test_size: How many of the examples a replicate splits off as its test part; 0 if that does not come from them.
+        columns: The inputs are rows of a table, ``(n, columns)``, as they were measured: they are standardized with
+            the mean and deviation of the development part, so that nothing of test enters them.
     """
 
     inputs: Inputs
     labels: Labels
     validation_size: int
     classes: int
-    _test: tuple[Inputs, Labels] = field(repr=False)
+    test_size: int = 0
+    columns: bool = False
+    _official: tuple[Inputs, Labels] | None = field(default=None, repr=False)
+    _draw: Callable[[int], tuple[Inputs, Labels]] | None = field(default=None, repr=False)
 
-    def open_test(self, stage: str) -> tuple[Inputs, Labels]:
-        """Return the test inputs and labels; in the confirm stage alone.
+    def development(self, test_seed: int) -> npt.NDArray[np.int64]:
+        """Return the places of the examples that a replicate may train on or validate with."""
+        return split_off(len(self.labels), self.test_size, test_seed)[1]
+
+    def open_test(self, stage: str, test_seed: int) -> tuple[Inputs, Labels]:
+        """Return the test inputs and labels of a replicate; in the confirm stage alone.
+
+        Args:
+            stage: ``confirm``.
+            test_seed: Root of the replicate's test stream.
 
         Raises:
             SealedTestError: in any other stage.
         """
         check_unsealed(stage)
-        return self._test
+        if self._official is not None:
+            return self._official
+        if self._draw is not None:
+            return self._draw(test_seed)
+        unseen, _ = split_off(len(self.labels), self.test_size, test_seed)
+        return self.inputs[unseen], self.labels[unseen]
+
+
+def split_off(count: int, test_size: int, test_seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the places of a replicate's test part among ``count`` examples, and those of all others."""
+    order = stream(test_seed, "test part").permutation(count) if test_size else np.arange(count)
+    return order[:test_size], order[test_size:]
+
+
+def standardized(known: Floats, inputs: Floats) -> Floats:
+    """Return inputs in units of the deviation of ``known`` from its mean, column by column."""
+    scaled: Floats = ((inputs - known.mean(axis=0)) / known.std(axis=0)).astype(np.float32)
+    return scaled

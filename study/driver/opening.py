@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,7 +29,14 @@ Say = Callable[[str], None]
 
 @contextmanager
 def opened(
-    spec: StudySpec, text: str, folder: Path, *, fresh: bool, retry_failed: bool = False, say: Say
+    spec: StudySpec,
+    text: str,
+    folder: Path,
+    *,
+    fresh: bool,
+    retry_failed: bool = False,
+    replicates: Sequence[int] | None = None,
+    say: Say,
 ) -> Iterator[tuple[StudySpec, Agenda]]:
     """Open a folder as `open_folder` does, and keep every other driver out of it for the length of the block.
 
@@ -37,6 +44,7 @@ def opened(
         spec, text, folder, say: As for `open_folder`.
         fresh: Rename what is there and start anew.
         retry_failed: Run again what has failed; the old records stand aside.
+        replicates: Run these alone; None: all that the spec plans.
 
     Raises:
         ResultsError: the folder holds something else, or another driver works on it.
@@ -49,22 +57,44 @@ def opened(
         held = frozen_spec(folder)
         if retry_failed and held:
             say(f"{set_aside_failed(folder, held)} failed runs are done again; their records stand in records/failed.")
-        spec, agenda = open_folder(spec, text, folder, say=say)
+        spec, agenda = open_folder(spec, text, folder, replicates=replicates, say=say)
         set_aside_superseded(folder, spec, agenda)
         if agenda.finished:
             catch_up(folder, spec.search, agenda, warn)
         yield spec, agenda
 
 
-def has_runs_left(spec: StudySpec, folder: Path, *, fresh: bool = False) -> bool:
+def has_runs_left(
+    spec: StudySpec, folder: Path, *, fresh: bool = False, replicates: Sequence[int] | None = None
+) -> bool:
     """Tell whether a study would train anything in a folder, from the records there; nothing is written.
 
     Args:
         spec: The study. folder: Its results folder, which need not be there.
         fresh: What the folder holds will be set aside.
+        replicates: As for `opened`.
+
+    Raises:
+        ResultsError: the folder holds a study of an older protocol.
     """
-    held = None if fresh else frozen_spec(folder)
-    return held is None or held.hash != spec.hash or not Agenda(held, records_of(folder, held)).finished
+    held = None if fresh else _held(folder)
+    return held is None or held.hash != spec.hash or not Agenda(held, records_of(folder, held), replicates).finished
+
+
+def _held(folder: Path) -> StudySpec | None:
+    """Return the spec that a folder was started with; None if there is none.
+
+    Raises:
+        ResultsError: it is of an older protocol: such a study is read, and not continued.
+    """
+    held = frozen_spec(folder)
+    if held and held.protocol == 1:
+        raise ResultsError(
+            f"{folder} holds a study of protocol 1, which has no replicates and is not continued: read it with "
+            f"`python -m dashboards {folder}`, and ask its question anew with replicates and confirms in the spec and "
+            "another --out."
+        )
+    return held
 
 
 def find_data(spec: StudySpec) -> None:
@@ -82,39 +112,42 @@ def has_own_tasks(spec: StudySpec) -> bool:
     return any(is_own_task(problem.task) for problem in spec.problems)
 
 
-def try_own_tasks(spec: StudySpec) -> None:
-    """Try the user's own tasks of a study, before anything is written or started.
+def try_own_tasks(spec: StudySpec) -> tuple[str, ...]:
+    """Try the user's own tasks of a study, before anything is written or started; return what they should know.
 
     Raises:
         ResultsError: a task can't be studied; where the user's code raised, its traceback has been printed.
     """
     if not has_own_tasks(spec):
-        return
+        return ()
     from study.training.preflight import PreflightError, preflight  # noqa: PLC0415  # needs torch
 
     try:
-        preflight(spec)
+        return preflight(spec)
     except PreflightError as error:
         print(error.trace, end="", file=sys.stderr)
         raise ResultsError(str(error)) from error
 
 
-def open_folder(spec: StudySpec, text: str, folder: Path, *, say: Say) -> tuple[StudySpec, Agenda]:
+def open_folder(
+    spec: StudySpec, text: str, folder: Path, *, replicates: Sequence[int] | None = None, say: Say
+) -> tuple[StudySpec, Agenda]:
     """Make a folder the home of a study, or find the study in it; return the spec that holds there and what is left.
 
     Args:
         spec: What to run. text: Its TOML, which is frozen into a new folder.
         folder: The results folder.
+        replicates: Run these alone; None: all that the spec plans.
         say: Told what was found.
 
     Raises:
         ResultsError: the folder holds something else.
     """
-    held = frozen_spec(folder)
+    held = _held(folder)
     if held is None:
-        return _started(spec, text, folder)
+        return _started(spec, text, folder, replicates)
     spec = _continued(spec, held, text, folder, say)
-    agenda = Agenda(spec, records_of(folder, spec))
+    agenda = Agenda(spec, records_of(folder, spec), replicates)
     say(
         f"{folder} is finished: nothing to train."
         if agenda.finished
@@ -129,7 +162,7 @@ def _rename(folder: Path, say: Say) -> None:
     say(f"the old study was moved to {renamed}")
 
 
-def _started(spec: StudySpec, text: str, folder: Path) -> tuple[StudySpec, Agenda]:
+def _started(spec: StudySpec, text: str, folder: Path, replicates: Sequence[int] | None) -> tuple[StudySpec, Agenda]:
     if holds_files(folder):
         raise ResultsError(f"{folder} holds files but no study; give an empty or new folder with --out, or --fresh.")
     if "T" in spec.budgets and not spec.reference_times:
@@ -137,7 +170,7 @@ def _started(spec: StudySpec, text: str, folder: Path) -> tuple[StudySpec, Agend
 
         spec = spec.model_copy(update={"reference_times": reference_times(spec)})
     freeze_spec(folder, spec, _with_times(text, spec.reference_times))
-    return spec, Agenda(spec)
+    return spec, Agenda(spec, replicates=replicates)
 
 
 def _continued(spec: StudySpec, held: StudySpec, text: str, folder: Path, say: Say) -> StudySpec:
@@ -146,7 +179,8 @@ def _continued(spec: StudySpec, held: StudySpec, text: str, folder: Path, say: S
     if not extends(spec, held):
         raise ResultsError(
             f"{folder} holds another study (spec hash {held.hash[:12]}, this one has {spec.hash[:12]}), and more than "
-            "trials, seeds or problems was changed; choose another folder with --out, or --fresh to rename the old one."
+            "trials, replicates, confirms or problems was changed; choose another folder with --out, or --fresh to "
+            "rename the old one."
         )
     say(f"{folder} holds a smaller version of this study: all that it measured is kept.")
     grown = spec.model_copy(update={"reference_times": held.reference_times})

@@ -13,8 +13,10 @@ examples:
   python -m study.run --resume results/quick   go on where an interrupted study stopped
   python -m study.run --resume results/quick --retry-failed
                                                and run again what has failed
+  python -m study.run quick --seed 1           the same study once more, independently: see study.replicate
+  python -m study.run quick --replicates 4-7   a part of it, here; put the records together later
   python -m study.run quick --fresh            start again; the old folder is renamed, not deleted
-  python -m study.run claims                   twelve published claims, one small study each, and their outcomes
+  python -m study.run claims                   thirteen published claims, one small study each, and their outcomes
   python -m study.run my_study.toml --address auto --gpus-per-trial 0.5
                                                on the Ray cluster of this machine, two runs a GPU
   python -m study.run my_study.toml --address auto --storage s3://bucket/study
@@ -47,6 +49,21 @@ def parser() -> argparse.ArgumentParser:
         help=f"folder of downloaded data; default ${DATA}, then ~/.cache/wasam-study, then Debian's dataset packages",
     )  # fmt: skip
     made.add_argument("--download", action="store_true", help="download data that are missing into that folder")
+    made.add_argument(
+        "--seed", type=_seed, metavar="N",
+        help="root of all random numbers, in place of the spec's; each makes an independent study with a folder of its "
+        "own",
+    )  # fmt: skip
+    made.add_argument(
+        "--replicates", type=_numbers, metavar="A-B",
+        help="run these replicates of the planned ones alone, such as 4-7; records of the same spec from elsewhere "
+        "that are put into DIR/records count as its own",
+    )  # fmt: skip
+    made.add_argument(
+        "--sd", type=_positive_number, metavar="X",
+        help="of --dry-run: standard deviation of a replicate's gain, in the metric's unit, to say what gain the "
+        "replicates detect; default: as measured in the folder, or .006",
+    )  # fmt: skip
     made.add_argument("--list", action="store_true", help="list the built-in studies")
     made.add_argument("--schema", action="store_true", help="print the JSON schema of a spec, for editors")
     made.add_argument(
@@ -62,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument(
         "--scale", type=_positive_number, default=1.0, metavar="X",
-        help="of the suite \"claims\": multiply trials and seeds, for bigger machines; default 1",
+        help="of the suite \"claims\": multiply trials and replicates, for bigger machines; default 1",
     )  # fmt: skip
     made.add_argument("--max-concurrent", type=_positive_int, metavar="N", help="at most N runs side by side")
     made.add_argument(
@@ -90,10 +107,35 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} was given; a whole number from 0 to below 2^32 is needed")
+    return int(text)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    first, dash, last = text.partition("-")
+    last = last if dash else first
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= 1000):
+        raise argparse.ArgumentTypeError(f"{text!r} was given; numbers of replicates such as 4-7, from 1, are needed")
+    return tuple(range(int(first), int(last) + 1))
+
+
 def _folder(text: str) -> Path:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"{text!r} was given; the path of a folder is needed")
     return Path(text)
+
+
+def whole_number(text: str, least: int = 1) -> int:
+    """Read a whole number from a command line.
+
+    Raises:
+        argparse.ArgumentTypeError: what is given is none, or too small.
+    """
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} was given; a whole number from {least} is needed")
+    return int(text)
 
 
 def _positive_int(text: str) -> int:

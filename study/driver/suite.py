@@ -31,7 +31,7 @@ def claim_specs(scale: float = 1.0) -> dict[str, tuple[StudySpec, str]]:
     """Return the specs of all claims with their texts, by name.
 
     Args:
-        scale: Multiplies trials and confirm seeds (rounded, at least 1) for bigger machines; part of the spec's hash.
+        scale: Multiplies trials and replicates (rounded, at least 1) for bigger machines; part of the spec's hash.
     """
     texts = {name.removeprefix(f"{SUITE}/"): text for name, text in builtin_specs().items() if name.startswith(SUITE)}
     return {name: _scaled(parse_spec(text, name), text, scale) for name, text in texts.items()}
@@ -39,7 +39,7 @@ def claim_specs(scale: float = 1.0) -> dict[str, tuple[StudySpec, str]]:
 
 def _scaled(spec: StudySpec, text: str, scale: float) -> tuple[StudySpec, str]:
     """Return the spec with scaled numbers, in its text too, since the text is what a folder freezes."""
-    for key, value in (("trials", spec.search.trials), ("confirm_seeds", spec.confirm_seeds)):
+    for key, value in (("trials", spec.search.trials), ("replicates", spec.replicates)):
         text = text.replace(f"{key} = {value}", f"{key} = {max(1, round(value * scale))}")
     return parse_spec(text, spec.name), text
 

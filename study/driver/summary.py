@@ -1,50 +1,141 @@
-"""The end of a study on the terminal: averaged against final score, and the verdicts, as pandas tables."""
+"""The end of a study on the terminal: what it can say, in tables of at most 80 columns where the names allow it."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from study.findings import Findings
+from study.specs.budgets import Budget, named
+from study.stats import Effect
+
+_WIDTH = 80
+_OF_DESIGN = ("protocol 1", "one tuning", "few replicates", "extended after looking")
+_CORRECTED, _UNBEATEN = "*", "°"
+_NOTES = {
+    _CORRECTED: "the interval excludes 0, and the p value after correction does not reject",
+    _UNBEATEN: "the interval excludes 0, and another baseline is not beaten",
+}
+Row = tuple[str, tuple[str, ...]]  # of a cell
 
 
-def averaging_table(findings: Findings) -> pd.DataFrame:
-    """Return last against averaged test score of the same confirm runs, one row per cell × family.
+def closing(findings: Findings) -> str:
+    """Return what a study says at its end: its verdicts, or how far it is; a running study has no verdict."""
+    counts = findings.counts
+    if not counts.finished:
+        return (
+            f"{counts.ended:,} of {counts.planned:,} planned runs are done. There is no verdict before the last one: "
+            "their number was fixed before the first."
+        )
+    parts = [
+        verdict_text(findings),
+        f"Averaged against last weights of the same runs, the mechanism:\n{averaging_text(findings)}",
+    ]
+    return "\n\n".join(parts)
 
-    Columns: cell, trajectory, last, averaged, gain and its 95 % interval (fractions), n.
-    """
-    return pd.DataFrame(
-        [
-            {
-                "cell": effect.cell,
-                "average of": effect.baseline,
-                "last": _mean(effect.baseline_values),
-                "averaged": _mean(effect.method_values),
-                "gain": effect.mean,
-                "95% interval": _interval(effect.ci95),
-                "n": effect.n,
-            }
-            for effect in findings.averaging
-        ]
+
+def verdict_text(findings: Findings) -> str:
+    """Return the verdicts, cell by cell, under what has to be known to read them."""
+    rows = [(effect.cell, _verdict_row(effect, findings.alpha)) for effect in _of_metric(findings)]
+    heads = ("method", "at", "verdict", "gain", "95 % interval", "Holm p", "over", "n", "off")
+    marks = [f"{mark} {note}" for mark, note in _NOTES.items() if any(cells[2].endswith(mark) for _, cells in rows)]
+    return "\n".join([*_preface(findings), "", _grouped(heads, rows), *marks])
+
+
+def _preface(findings: Findings) -> list[str]:
+    unit, planned = next(((e.unit, e.planned) for e in findings.effects), ("replicate", 0))
+    units = {"replicate": "replicates", "seed": "seeds of one tuning"}[unit]
+    deltas = dict.fromkeys(f"{delta:g}" for delta in findings.deltas.values()) or [f"{findings.delta:g}"]
+    if len(deltas) > 1:
+        deltas = [f"{delta:g} in {task}" for task, delta in findings.deltas.items()]
+    given = findings.spec.get("gradient_ceiling")
+    ceiling = float(given) if findings.protocol > 1 and isinstance(given, int | float) else None
+    budgets: list[Budget] = list(dict.fromkeys(effect.budget for effect in findings.effects))
+    scopes: dict[str, list[str]] = {}
+    for task, scope in findings.scopes.items():
+        scopes.setdefault(scope, []).append(task)
+    sentences = [
+        *(f"{caveat.kind.upper()}: {caveat.detail}" for caveat in findings.caveats if caveat.kind in _OF_DESIGN),
+        f"Verdicts over {planned} {units}: tuned against the strongest tuned baseline of the budget, which is named; "
+        f"δ = {', '.join(deltas)}, α = {findings.alpha:g} for each method.",
+        "; ".join(f"{budget}: {named(budget, ceiling).name}" for budget in budgets) + ".",
+        *(f"{', '.join(tasks)}: a verdict speaks of {scope}." for scope, tasks in scopes.items()),
+    ]
+    return [line for sentence in sentences for line in textwrap.wrap(sentence, _WIDTH)]
+
+
+def _of_metric(findings: Findings) -> list[Effect]:
+    """Return the effects by cell and method, the primary budget first."""
+    cells = list(dict.fromkeys(effect.cell for effect in findings.effects))
+    return sorted(
+        (effect for effect in findings.effects if effect.metric == findings.metric),
+        key=lambda e: (cells.index(e.cell), findings.methods.index(e.method), e.budget != findings.primary_budget),
     )
 
 
-def verdict_table(findings: Findings) -> pd.DataFrame:
-    """Return the verdicts, one row per method × cell × budget; gains and intervals are fractions."""
-    return pd.DataFrame(
-        [
-            {
-                "method": effect.method,
-                "cell": effect.cell,
-                "budget": effect.budget,
-                "verdict": effect.verdict,
-                "gain": effect.mean,
-                "95% interval": _interval(effect.ci95),
-                "detectable": effect.minimum_detectable,
-                "n": effect.n,
-                "cost": effect.cost_ratio,
-            }
-            for effect in findings.effects
-            if effect.metric == findings.metric
-        ]
+def _verdict_row(effect: Effect, alpha: float) -> tuple[str, ...]:
+    return (
+        effect.method,
+        effect.budget,
+        verdict_words(effect, alpha),
+        _signed(effect.mean),
+        "–" if effect.always_off else _interval(effect.ci95),
+        _p(effect.p_holm),
+        effect.baseline.replace(", ", " ").replace(" epochs", ""),
+        f"{effect.n}" if effect.n >= effect.planned else f"{effect.n}/{effect.planned}",
+        f"{effect.off}" if effect.off else "–",
     )
+
+
+def verdict_words(effect: Effect, alpha: float) -> str:
+    """Return a verdict, short, with a mark where its interval excludes 0 and it is none."""
+    if effect.verdict in ("helps", "hurts"):
+        return f"{effect.verdict}, {'clear' if effect.clear else 'size unsure'}"
+    if effect.verdict == "no material effect" and effect.always_off:
+        return "no effect, all off"
+    low, high = effect.ci95
+    undecided = effect.verdict == "inconclusive" and (low > 0 or high < 0)
+    if undecided and effect.p_holm is not None and effect.p_holm >= alpha:
+        return effect.verdict + (_UNBEATEN if effect.p >= alpha and effect.mean > 0 else _CORRECTED)
+    return effect.verdict
+
+
+def averaging_text(findings: Findings) -> str:
+    """Return last against averaged test score of the same confirm runs, cell by cell; scores are fractions."""
+    rows = [
+        (
+            effect.cell,
+            (
+                effect.baseline,
+                _plain(effect.baseline_values),
+                _plain(effect.method_values),
+                _signed(effect.mean),
+                _interval(effect.ci95),
+                f"{effect.n}",
+            ),
+        )
+        for effect in findings.averaging
+    ]
+    return _grouped(("average of", "last", "averaged", "gain", "95 % interval", "n"), rows)
+
+
+def _grouped(heads: Sequence[str], rows: Iterable[Row]) -> str:
+    """Return rows under a line that names their cell, in columns that are as wide as they need to be."""
+    rows = list(rows)
+    if not rows:
+        return "(nothing measured yet)"
+    widths = [max(len(text) for text in column) for column in zip(heads, *(cells for _, cells in rows), strict=True)]
+    lines, before = [_line(heads, widths)], ""
+    for cell, cells in rows:
+        if cell != before:
+            lines.append(cell)
+        lines.append(_line(cells, widths))
+        before = cell
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return " ".join([" ", *(f"{text:<{width}}" for text, width in zip(cells, widths, strict=True))]).rstrip()
 
 
 def format_table(table: pd.DataFrame) -> str:
@@ -54,10 +145,20 @@ def format_table(table: pd.DataFrame) -> str:
     return table.to_string(index=False, na_rep="–", float_format=lambda value: f"{value:.4f}")
 
 
-def _mean(values: tuple[float, ...]) -> float:
-    return sum(values) / len(values) if values else float("nan")
+def _plain(values: Sequence[float]) -> str:
+    return f"{sum(values) / len(values):.4f}" if values else "–"
+
+
+def _signed(value: float) -> str:
+    return "–" if value != value else f"{value:+.4f}"
 
 
 def _interval(ends: tuple[float, float]) -> str:
     low, high = ends
-    return "–" if low != low else f"[{low:+.4f}, {high:+.4f}]"
+    return "–" if low != low else f"[{low:+.4f},{high:+.4f}]"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "<.001" if value < 0.001 else f"{value:.3f}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from study.findings.combinations import design_row
 from study.findings.evidence import Evidence
+from study.specs.contenders import baselines
 from study.specs.spec import StudySpec
 from study.stats import (
     Effect,
@@ -20,23 +21,34 @@ from study.stats import (
 from study.stats.effects import insufficient
 
 SHARPNESS = "top_eigenvalue"
+LEAST_TASKS = 5  # cells of one data set are not problems
 
 
 def syntheses_of(spec: StudySpec, effects: Sequence[Effect]) -> tuple[Synthesis, ...]:
-    """Return one synthesis per method and budget, over the cells with at least two pairs."""
-    return tuple(
-        synthesize(method, budget, [e.mean for e in group], [e.sd**2 / e.n for e in group], spec.delta)
-        for method, budget, group in _groups(spec, [effect for effect in effects if effect.n >= 2])
-    )
+    """Return one synthesis per method and budget, over the tasks: the mean of a task's cells with at least two units.
+
+    Cells of one task are no sample of problems, so a task counts once, however many cells it has.
+    """
+    found = []
+    for method, budget, group in _groups(spec, [effect for effect in effects if effect.n >= 2]):
+        tasks: dict[str, list[Effect]] = {}
+        for effect in group:
+            tasks.setdefault(effect.task, []).append(effect)
+        gains = [statistics.fmean(e.mean for e in cells) for cells in tasks.values()]
+        variances = [sum(e.sd**2 / e.n for e in cells) / len(cells) ** 2 for cells in tasks.values()]
+        found.append(synthesize(method, budget, gains, variances, spec.delta))
+    return tuple(found)
 
 
 def moderators_of(evidence: Evidence, effects: Sequence[Effect]) -> tuple[Moderator, ...]:
     """Return the moderators of every method and budget: the factors, then what was measured on the baseline.
 
-    Cells without enough pairs for a verdict are left out.
+    Cells without enough units for a verdict are left out; there is none before five tasks.
     """
     found: list[Moderator] = []
     for method, budget, group in _groups(evidence.spec, _sufficient(effects)):
+        if _few_tasks(group):
+            continue
         found += moderators(method, budget, [design_row(effect) for effect in group], [e.mean for e in group])
         found += _measured(evidence, method, budget, group)
     return tuple(found)
@@ -47,8 +59,12 @@ def rules_of(spec: StudySpec, effects: Sequence[Effect]) -> tuple[ModeratorRule,
     return tuple(
         moderator_rule(method, budget, [design_row(effect) for effect in group], [effect.mean for effect in group])
         for method, budget, group in _groups(spec, _sufficient(effects))
-        if budget == spec.primary_budget
+        if budget == spec.primary_budget and not _few_tasks(group)
     )
+
+
+def _few_tasks(group: Sequence[Effect]) -> bool:
+    return len({effect.task for effect in group}) < LEAST_TASKS
 
 
 def _sufficient(effects: Sequence[Effect]) -> list[Effect]:
@@ -69,7 +85,7 @@ def _groups(spec: StudySpec, effects: Sequence[Effect]) -> list[tuple[str, str, 
 
 
 def _measured(evidence: Evidence, method: str, budget: str, group: Sequence[Effect]) -> list[Moderator]:
-    """Hold the gain on every second seed against what the baseline measured on the seeds between them."""
+    """Hold the gain on every second unit against what the baseline measured on the units between them."""
     gains = [statistics.fmean(effect.differences[1::2]) for effect in group]
     found = [
         measured_moderator(
@@ -84,7 +100,8 @@ def _measured(evidence: Evidence, method: str, budget: str, group: Sequence[Effe
 
 
 def _log_sharpness(evidence: Evidence, effect: Effect) -> float | None:
-    """Return the mean log curvature of the baseline at equal epochs, over the seeds that the gain leaves out."""
-    probed = evidence.arm(effect.cell, effect.baseline).probed(SHARPNESS)
-    values = [math.log(probed[seed]) for seed in effect.seeds[::2] if probed.get(seed, 0) > 0]
+    """Return the mean log curvature of the baseline at equal epochs, over the units that the gain leaves out."""
+    base = baselines(evidence.spec, effect.method, "E")[0]
+    probed = evidence.of(effect.cell, base).probed(SHARPNESS)
+    values = [math.log(probed[unit]) for unit in effect.units[::2] if probed.get(unit, 0) > 0]
     return statistics.fmean(values) if values else None

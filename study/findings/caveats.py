@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from study.findings.content import Caveat, DeltaStrip, RunCounts
-from study.findings.evidence import Arm, Evidence
-from study.plan.cells import epochs_factors
-from study.specs.budgets import BUDGETS, Budget
-from study.specs.methods import METHODS
+from study.findings.evidence import Evidence, Tried
+from study.plan.cells import search_name
+from study.specs.budgets import Budget, named
+from study.specs.spec import StudySpec
 from study.specs.tasks import entry_of
 from study.stats import Effect
+from study.stats.effects import FEW_REPLICATES, MIN_UNITS
 
 _CONSEQUENCES = {
     "failed": "failed and measured nothing",
@@ -19,18 +20,56 @@ _CONSEQUENCES = {
 
 
 def caveats_of(
-    evidence: Evidence, counts: RunCounts, effects: Sequence[Effect], strips: Iterable[DeltaStrip]
+    evidence: Evidence,
+    counts: RunCounts,
+    effects: Sequence[Effect],
+    strips: Iterable[DeltaStrip],
+    extended_from: int = 0,
 ) -> list[Caveat]:
-    """Return every caveat of a study: about the runs, then about the verdicts, then about the search."""
+    """Return every caveat of a study: about its design and its runs, then about the verdicts, then about the search."""
     primary = [strip for strip in strips if strip.budget == evidence.spec.primary_budget]
     return [
+        *_design(evidence.spec, extended_from),
         *_unfinished(counts),
         *_mixed_scores(evidence),
         *(caveat for status in _CONSEQUENCES for caveat in _ended_badly(status, evidence)),
-        *_depending_on_budget(effects),
+        *_depending_on_budget(evidence.spec, effects),
         *(found for strip in primary for found in _depending_on_delta(strip)),
-        *(found for arm in evidence.arms.values() for found in _at_edge(evidence, arm)),
+        # A method that picks the same under two budgets is told once.
+        *dict.fromkeys(
+            found for (cell, _), tried in evidence.tried.items() for found in _at_edge(evidence, cell, tried)
+        ),
     ]
+
+
+def _design(spec: StudySpec, extended_from: int) -> Iterable[Caveat]:
+    """Say what the design keeps a verdict from saying."""
+    if spec.protocol == 1:
+        detail = (
+            "The study was made under protocol 1: one tuning decided, the baseline had to keep its last weights at one "
+            "length, and the intervals are over seeds alone, so they are too narrow; run the question again."
+        )
+        yield Caveat("protocol 1", "", "", detail)
+    elif spec.one_tuning:
+        detail = (
+            "There is one tuning: verdicts and intervals are for the hyper-parameters that one search picked, and "
+            "another search may pick others."
+        )
+        yield Caveat("one tuning", "", "", detail)
+    elif spec.replicates < FEW_REPLICATES:
+        consequence = (
+            "intervals are wide and lean on the gains being normal"
+            if spec.replicates >= MIN_UNITS
+            else f"there are estimates and no verdict, which needs {MIN_UNITS}"
+        )
+        yield Caveat("few replicates", "", "", f"There are {spec.replicates} replicates: {consequence}.")
+    if extended_from:
+        detail = (
+            f"The study was extended after its first {extended_from} replicates could be looked at; looking again "
+            "and again finds something where there is nothing, so its verdicts are a description. More certainty comes "
+            "from a new study with another seed."
+        )
+        yield Caveat("extended after looking", "", "", detail)
 
 
 def _unfinished(counts: RunCounts) -> Iterable[Caveat]:
@@ -57,10 +96,19 @@ def _ended_badly(status: str, evidence: Evidence) -> Iterable[Caveat]:
     """Yield one caveat per method that had runs of this status; methods that share runs share their count."""
     for method in evidence.spec.methods:
         tuning, confirming = Counter[str](), Counter[str]()
-        for cell in evidence.cells:
-            for factor in epochs_factors(evidence.spec, method):
-                tuning.update(evidence.search(cell.name, method, factor).statuses)
-                confirming.update(evidence.arm(cell.name, method, factor).statuses())
+        searched: set[tuple[int, str, str, float]] = set()
+        ended: dict[str, str] = {}
+        for (cell, one), tried in evidence.tried.items():
+            if one.method == method:
+                searched |= {
+                    (number, cell, search_name(evidence.spec, one), length)
+                    for number in evidence.replicates
+                    for length in one.lengths
+                }
+                ended |= {found.run.run_id: found.run.status for _, found in tried.by_unit}
+        for key in searched & evidence.tuned.keys():
+            tuning.update(evidence.tuned[key].statuses)
+        confirming.update(ended.values())
         stages = (("confirm", confirming), ("tuning", tuning))
         shares = [
             f"{runs[status]} of {runs.total()} {stage} runs ({runs[status] / runs.total():.1%})"
@@ -72,7 +120,7 @@ def _ended_badly(status: str, evidence: Evidence) -> Iterable[Caveat]:
             yield Caveat(f"{status} runs", "", method, detail)
 
 
-def _depending_on_budget(effects: Iterable[Effect]) -> Iterable[Caveat]:
+def _depending_on_budget(spec: StudySpec, effects: Iterable[Effect]) -> Iterable[Caveat]:
     """Compare budgets where they differ and both have enough data."""
     by_budget: dict[tuple[str, str], dict[Budget, str]] = {}
     for effect in effects:
@@ -80,7 +128,8 @@ def _depending_on_budget(effects: Iterable[Effect]) -> Iterable[Caveat]:
             by_budget.setdefault((effect.cell, effect.method), {})[effect.budget] = effect.verdict
     for (cell, method), verdicts in by_budget.items():
         if len(set(verdicts.values())) > 1:
-            words = ", and ".join(f"{found} at {BUDGETS[budget].name}" for budget, found in verdicts.items())
+            ceiling = None if spec.protocol == 1 else spec.gradient_ceiling
+            words = ", and ".join(f"{found} at {named(budget, ceiling).name}" for budget, found in verdicts.items())
             detail = f"The verdict on {method} in {cell} is: {words}."
             yield Caveat("verdict depends on budget", cell, method, detail)
 
@@ -96,16 +145,16 @@ def _depending_on_delta(strip: DeltaStrip) -> Iterable[Caveat]:
         yield Caveat("verdict depends on delta", strip.cell, strip.method, detail)
 
 
-def _at_edge(evidence: Evidence, arm: Arm) -> Iterable[Caveat]:
-    chosen = arm.selection
-    if chosen is None:
-        return
-    for name in chosen.at_edge:
-        searched = evidence.spec.search.range_of(name, METHODS[chosen.method].family)
-        longer = f" at {chosen.epochs_factor:g} times the epochs" if chosen.epochs_factor > 1 else ""
+def _at_edge(evidence: Evidence, cell: str, tried: Tried) -> Iterable[Caveat]:
+    """Say how often a value was picked at the edge of its range, where that happened in half of the replicates."""
+    picked = list(tried.selections.values())
+    for name, times in Counter(name for chosen in picked for name in chosen.at_edge).items():
+        if 2 * times < len(picked):
+            continue
+        searched = evidence.spec.search.range_of(name, tried.contender.family)
+        often = f"in {times} of {len(picked)} replicates " if len(picked) > 1 else ""
         detail = (
-            f"Validation picked {name} = {getattr(chosen, name):.3g} for {chosen.method} in {chosen.cell}"
-            f"{longer}, at the edge of the searched range from {searched.low:g} to {searched.high:g}; "
-            "a better value may lie outside."
+            f"Validation picked {name} for {tried.contender.name} in {cell} {often}at the edge of the searched range "
+            f"from {searched.low:g} to {searched.high:g}; a better value may lie outside."
         )
-        yield Caveat("edge of the search space", chosen.cell, chosen.method, detail)
+        yield Caveat("edge of the search space", cell, tried.contender.method, detail)

@@ -1,21 +1,22 @@
-"""Combinations: cells put together seed by seed, averaged or weighed into a slope or a contrast."""
+"""Combinations: cells put together replicate by replicate, averaged or weighed into a slope or a contrast."""
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from study.findings.evidence import Cell
-from study.findings.quantities import BySeed, Combination, Combine, Material, Measured, Quantity
+from study.findings.quantities import ByUnit, Combination, Combine, Material, Measured, Quantity
 from study.records import FactorValue
 from study.specs.spec import Hypothesis, StudySpec
 from study.stats import Effect, columns, estimate, isolated
 from study.stats.effects import DECIMALS, insufficient
 from study.stats.moderators import adjusted_slopes
 
-MIN_DESCRIPTIVE_SEEDS = 3  # probes and lines are dear and their effects large: fewer seeds than a verdict needs
+MIN_DESCRIPTIVE_UNITS = 3  # probes and lines are dear and their effects large: fewer units than a verdict needs
 
 
-def over_seeds(
+def over_units(
     values: Quantity,
     combine: Combine,
     hypothesis: Hypothesis,
@@ -23,26 +24,28 @@ def over_seeds(
     *,
     descriptive: bool = False,
 ) -> Measured:
-    """Combine the cells seed by seed, over the seeds that every cell has, and estimate the mean over seeds."""
+    """Combine the cells unit by unit, over the units that every cell has, and estimate the mean over units."""
+    evidence = material.evidence
     combination = combine(hypothesis, material)
     by_cell = {cell: values(hypothesis, material, cell) for cell in combination.weights}
-    seeds = sorted(set.intersection(*(set(found) for found in by_cell.values()))) if by_cell else []
+    units = sorted(set.intersection(*(set(found) for found in by_cell.values()))) if by_cell else []
     found = estimate(
         [
-            round(math.fsum(combination.weights[cell] * numbers[seed] for cell, numbers in by_cell.items()), DECIMALS)
-            for seed in seeds
+            round(math.fsum(combination.weights[cell] * numbers[unit] for cell, numbers in by_cell.items()), DECIMALS)
+            for unit in units
         ]
     )
     check = _check(hypothesis, material, by_cell) if hypothesis.kind == "slope" and by_cell else ""
-    missing = combination.note or _too_few(len(seeds), material.evidence.spec.confirm_seeds, descriptive)
-    return Measured(found, "seeds", tuple(by_cell), combination.span, missing, check)
+    called: Literal["replicates", "seeds"] = "seeds" if evidence.spec.one_tuning else "replicates"
+    missing = combination.note or _too_few(len(units), evidence.planned_units, called, descriptive)
+    return Measured(found, called, tuple(by_cell), combination.span, missing, check)
 
 
-def _too_few(seeds: int, planned: int, descriptive: bool) -> str:
-    if descriptive and seeds < MIN_DESCRIPTIVE_SEEDS:
-        return f"{seeds} complete seeds; {MIN_DESCRIPTIVE_SEEDS} are needed."
-    if not descriptive and insufficient(seeds, planned):
-        return f"{seeds} of {planned} seeds are complete in all cells: too few."
+def _too_few(units: int, planned: int, called: str, descriptive: bool) -> str:
+    if descriptive and units < MIN_DESCRIPTIVE_UNITS:
+        return f"{units} complete {called}; {MIN_DESCRIPTIVE_UNITS} are needed."
+    if not descriptive and insufficient(units, planned):
+        return f"{units} of {planned} {called} are complete in all cells: too few."
     return ""
 
 
@@ -86,7 +89,7 @@ def _weighed(factor: str, cells: Sequence[Cell], target: Sequence[float]) -> Com
         confounded = "" if len(set(target)) < 2 else ", apart from the other factors that differ between cells"
         return Combination({}, note=f"{factor} does not vary{confounded}.")
     weights = left / float(left @ left)
-    # Cells without weight say nothing about the factor, so their gaps must not cost any seeds.
+    # Cells without weight say nothing about the factor, so their gaps must not cost any units.
     entering = {
         cell.name: float(weight)
         for cell, weight in zip(cells, weights, strict=True)
@@ -100,7 +103,7 @@ def design_row(cell: Cell | Effect) -> dict[str, FactorValue]:
     return {"task": cell.task, **dict(cell.factors)}
 
 
-def _check(hypothesis: Hypothesis, material: Material, by_cell: Mapping[str, BySeed]) -> str:
+def _check(hypothesis: Hypothesis, material: Material, by_cell: Mapping[str, ByUnit]) -> str:
     """Say what the slope is with cells as the unit: HC3 on cell means, adjusted as the estimate is."""
     cells = [cell for cell in material.evidence.cells if by_cell.get(cell.name)]
     if not cells:

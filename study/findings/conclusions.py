@@ -1,5 +1,6 @@
 """Conclusions: from the records of a study, finished or not, to its `Findings`."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,35 +9,48 @@ from dataclasses import replace
 from study.findings.across import moderators_of, rules_of, syntheses_of
 from study.findings.caveats import caveats_of
 from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
-from study.findings.evidence import Arm, Cell, Evidence, TunedRun, gather, mean_known, planned_runs, ratio
+from study.findings.evidence import Cell, Evidence, TunedRun, gather, mean_known, planned_runs
 from study.findings.hypotheses import evaluate, literature_of
 from study.findings.tuning import importances_of, optimism_of, rho_transfers_of, tuning_curves_of
 from study.garbage import without_collector
 from study.records import LineRecord, RunRecord
-from study.specs.methods import METHODS, epochs_factor_of_baseline, is_baseline, last_of, relative_passes
-from study.specs.spec import Budget, StudySpec
-from study.specs.tasks import entry_of
+from study.specs.budgets import Budget
+from study.specs.contenders import Contender, at_equal_epochs, baselines, contender, others_of
+from study.specs.methods import METHODS, is_baseline, last_of, relative_passes
+from study.specs.spec import StudySpec
+from study.specs.tasks import TEST_PARTS, entry_of
 from study.stats import (
+    RULES,
+    Arm,
     Contrast,
     DecayByAveraging,
     Effect,
+    FactorInteraction,
     Interaction,
     RhoResponse,
     compare,
+    estimate,
     interaction,
     judge,
     verdict,
 )
+from study.stats.effects import DECIMALS, Unit
 
 PRIMARY_METRIC = "test_score"
 CORNERS = ("SGD", "SWA", "SAM", "WASAM")  # of the 2×2 whose interaction is reported
+DIRECT = (("SAM", "SWA"), ("WASAM", "SAM"), ("WASAM", "SWA"))  # methods that are held against each other
 LOSS, CALIBRATION_ERROR = "test_loss", "test_calibration_error"
 DELTA_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 @without_collector()
 def find(
-    spec: StudySpec, records: Iterable[RunRecord], planned: int | None = None, lines: Iterable[LineRecord] = ()
+    spec: StudySpec,
+    records: Iterable[RunRecord],
+    planned: int | None = None,
+    lines: Iterable[LineRecord] = (),
+    *,
+    extended_from: int = 0,
 ) -> Findings:
     """Return what a study found. Pure: equal records, in whatever order, give equal findings.
 
@@ -45,6 +59,7 @@ def find(
         records: What is measured so far, all of this spec. Cells without a record do not appear.
         planned: Runs that the plan holds; None counts them.
         lines: Losses along lines between methods' weights, as far as measured.
+        extended_from: Replicates that the study had before it was extended; 0 if it was not.
 
     Raises:
         FindingsError: records of a cell that the spec does not hold.
@@ -55,28 +70,35 @@ def find(
     effects = _all_tuned_effects(evidence)
     averaging = _averaging_effects(evidence)
     strips = tuple(_strip(effect, spec) for effect in effects)
+    tasks = dict.fromkeys(cell.task for cell in evidence.cells)
     return Findings(
         version=FINDINGS_VERSION,
         study=spec.name,
         question=spec.question,
         spec=spec.model_dump(mode="json"),
         spec_hash=spec.hash,
+        protocol=spec.protocol,
+        verdict_rules={str(name): rule for name, rule in RULES.items()},
+        scopes={task: TEST_PARTS["official" if spec.protocol == 1 else entry_of(task).test] for task in tasks},
         delta=spec.delta,
+        deltas={task: spec.delta_of(task) for task in tasks},
         alpha=spec.alpha,
         primary_budget=spec.primary_budget,
         metric=PRIMARY_METRIC,
         methods=spec.methods,
         baseline=next(filter(is_baseline, spec.methods)),
         counts=counts,
-        summaries=tuple(_summary(spec, method, effects) for method in _others(spec)),
+        summaries=tuple(_summary(evidence, method, effects) for method in others_of(spec)),
         effects=effects,
+        direct=_direct_effects(evidence),
         averaging=averaging,
+        factor_interactions=_factor_interactions(evidence, effects),
         interactions=_interactions(evidence),
         decay_by_averaging=_decay_by_averaging(averaging),
         rho_responses=_rho_responses(evidence),
-        selections=tuple(arm.selection for arm in evidence.arms.values() if arm.selection),
+        selections=tuple(chosen for tried in evidence.tried.values() for chosen in tried.selections.values()),
         delta_strips=strips,
-        caveats=tuple(caveats_of(evidence, counts, effects, strips)),
+        caveats=tuple(caveats_of(evidence, counts, effects, strips, extended_from)),
         versions=_versions(records),
         devices=tuple(sorted({record.device for record in records} - {""})),
         descriptive=tuple(_descriptive_effects(evidence)),
@@ -89,12 +111,8 @@ def find(
         importances=importances_of(evidence),
         optimism=optimism_of(evidence),
         literature=literature_of(evidence, effects, averaging, lines) if counts.finished else (),
-        score_names={cell.task: entry_of(cell.task).metric for cell in evidence.cells},
+        score_names={task: entry_of(task).metric for task in tasks},
     )
-
-
-def _others(spec: StudySpec) -> list[str]:
-    return [method for method in spec.methods if not is_baseline(method)]
 
 
 def _counts(records: Iterable[RunRecord], planned: int) -> RunCounts:
@@ -109,50 +127,70 @@ def _versions(records: Iterable[RunRecord]) -> dict[str, str]:
 
 
 def _all_tuned_effects(evidence: Evidence) -> tuple[Effect, ...]:
-    """Return the judged effects under every budget of the study.
+    """Return the judged effects under every budget of the study, cell by cell within a budget.
 
-    A method that costs what its baseline costs is compared with the same runs under several budgets. That is one
-    comparison: it is judged once, in the primary family, or the same numbers could have two verdicts.
+    A comparison that is the same under two budgets is judged once, in the primary family, or the same numbers could
+    have two verdicts.
     """
     spec = evidence.spec
-    judged = {budget: _tuned_effects(evidence, budget) for budget in spec.budgets}
-
-    def factor(effect: Effect) -> float:
-        return epochs_factor_of_baseline(effect.method, effect.budget, spec.reference_times)
-
-    return tuple(
-        replace(primary, budget=budget) if factor(effect) == factor(primary) else effect
+    judged = {
+        (method, budget): dict(zip(_names(evidence), _tuned_effects(evidence, method, budget), strict=True))
         for budget in spec.budgets
-        for effect, primary in zip(judged[budget], judged[spec.primary_budget], strict=True)
-    )
+        for method in others_of(spec)
+    }
+    found = []
+    for budget in spec.budgets:
+        for cell in _names(evidence):
+            for method in others_of(spec):
+                alike = _sides(spec, method, budget) == _sides(spec, method, spec.primary_budget)
+                family = judged[method, spec.primary_budget if alike else budget]
+                found.append(replace(family[cell], budget=budget))
+    return tuple(found)
 
 
-def _tuned_effects(evidence: Evidence, budget: Budget) -> tuple[Effect, ...]:
-    """Return one judged effect per cell × method under one budget: the primary family of that budget."""
+def _names(evidence: Evidence) -> list[str]:
+    return [cell.name for cell in evidence.cells]
+
+
+def _sides(spec: StudySpec, method: str, budget: Budget) -> tuple[Contender, tuple[Contender, ...]]:
+    return contender(spec, method, budget), baselines(spec, method, budget)
+
+
+def _tuned_effects(evidence: Evidence, method: str, budget: Budget) -> tuple[Effect, ...]:
+    """Return one judged effect per cell of one method under one budget: a Holm family."""
     spec = evidence.spec
-    family = [
-        _tuned_effect(evidence, cell, method, budget, PRIMARY_METRIC)
-        for cell in evidence.cells
-        for method in _others(spec)
-    ]
-    return judge(family, spec.delta, spec.alpha)
+    family = [_tuned_effect(evidence, cell, method, budget, PRIMARY_METRIC) for cell in evidence.cells]
+    return judge(family, {cell.task: spec.delta_of(cell.task) for cell in evidence.cells}, spec.alpha)
 
 
 def _tuned_effect(evidence: Evidence, cell: Cell, method: str, budget: Budget, metric: str) -> Effect:
-    arm = evidence.arm(cell.name, method)
-    baseline = METHODS[method].baseline
-    held_against = evidence.arm(
-        cell.name, baseline, epochs_factor_of_baseline(method, budget, evidence.spec.reference_times)
-    )
+    ours, against = _sides(evidence.spec, method, budget)
+    tried, held_against = evidence.of(cell.name, ours), [evidence.of(cell.name, one) for one in against]
+    off = set[int]().union(*(tried.switched_off(one, metric) for one in held_against))
     return compare(
-        Contrast(cell.name, cell.task, cell.factors, "tuned", method, baseline, budget, metric),
-        arm.selected(metric),
-        held_against.selected(metric),
-        planned=evidence.spec.confirm_seeds,
+        Contrast(cell.name, cell.task, cell.factors, "tuned", method, budget, metric),
+        tried.arm(metric),
+        [one.arm(metric) for one in held_against],
+        planned=evidence.planned_units,
+        confirms=evidence.seeds_a_unit,
+        unit=_unit(evidence),
         alpha=evidence.spec.alpha,
-        diverged=(arm.statuses()["diverged"], held_against.statuses()["diverged"]),
-        cost_ratio=ratio(arm, held_against),
+        off=len(off),
+        candidates=max((chosen.candidates for chosen in tried.selections.values()), default=0),
+        test_share=_test_share(evidence, cell),
     )
+
+
+def _test_share(evidence: Evidence, cell: Cell) -> float:
+    """Return the test examples of a replicate in those that it trains on, where replicates split the same data."""
+    entry = entry_of(cell.task)
+    if entry.test != "split" or evidence.spec.protocol == 1:
+        return 0.0
+    return entry.test_size / cell.train_size
+
+
+def _unit(evidence: Evidence) -> Unit:
+    return "seed" if evidence.spec.one_tuning else "replicate"
 
 
 def _descriptive_effects(evidence: Evidence) -> Iterable[Effect]:
@@ -160,48 +198,73 @@ def _descriptive_effects(evidence: Evidence) -> Iterable[Effect]:
     for metric in (LOSS, CALIBRATION_ERROR):
         for budget in evidence.spec.budgets:
             for cell in evidence.cells:
-                for method in _others(evidence.spec):
+                for method in others_of(evidence.spec):
                     effect = _tuned_effect(evidence, cell, method, budget, metric)
                     if effect.n or metric == LOSS:
                         yield effect
+
+
+def _direct_effects(evidence: Evidence) -> tuple[Effect, ...]:
+    """Return methods against each other under the primary budget, each pair a Holm family: a description."""
+    spec = evidence.spec
+    return tuple(
+        effect
+        for method, other in DIRECT
+        if {method, other} <= {*spec.methods}
+        for effect in judge(
+            [
+                compare(
+                    Contrast(cell.name, cell.task, cell.factors, "direct", method, spec.primary_budget, PRIMARY_METRIC),
+                    evidence.of(cell.name, contender(spec, method, spec.primary_budget)).arm(PRIMARY_METRIC),
+                    [evidence.of(cell.name, contender(spec, other, spec.primary_budget)).arm(PRIMARY_METRIC)],
+                    planned=evidence.planned_units,
+                    confirms=evidence.seeds_a_unit,
+                    unit=_unit(evidence),
+                    alpha=spec.alpha,
+                )
+                for cell in evidence.cells
+            ],
+            {cell.task: spec.delta_of(cell.task) for cell in evidence.cells},
+            spec.alpha,
+        )
+    )
 
 
 def _averaging_effects(evidence: Evidence) -> tuple[Effect, ...]:
     """Return averaged − last within the runs of each averaging method; their own Holm family."""
     spec = evidence.spec
     averaging = [name for name in spec.methods if METHODS[name].weights != "last"]
-    family = [
-        _averaging_effect(evidence, cell, method, evidence.arm(cell.name, method))
-        for cell in evidence.cells
-        for method in averaging
-    ]
-    return judge(family, spec.delta, spec.alpha)
+    family = [_averaging_effect(evidence, cell, method) for cell in evidence.cells for method in averaging]
+    return judge(family, {cell.task: spec.delta_of(cell.task) for cell in evidence.cells}, spec.alpha)
 
 
-def _averaging_effect(evidence: Evidence, cell: Cell, method: str, arm: Arm) -> Effect:
-    last = last_of(METHODS[method].family)
-    chosen = arm.selection
-    average = chosen.average if chosen else None
-    diverged = arm.statuses()["diverged"]
+def _averaging_effect(evidence: Evidence, cell: Cell, method: str) -> Effect:
+    one = contender(evidence.spec, method, "E")
+    tried = evidence.of(cell.name, one)
+    averaged, last = (
+        Arm(name, tried.scores_of(PRIMARY_METRIC, kind), 0, tried.statuses()["diverged"], tried.gradient_evaluations())
+        for name, kind in ((method, METHODS[method].weights), (last_of(one.family), "last"))
+    )
     return compare(
-        Contrast(cell.name, cell.task, cell.factors, "within-run", method, last, "E", PRIMARY_METRIC),
-        arm.values(PRIMARY_METRIC, average) if average else {},
-        arm.values(PRIMARY_METRIC, "last"),
-        planned=evidence.spec.confirm_seeds,
+        Contrast(cell.name, cell.task, cell.factors, "within-run", method, "E", PRIMARY_METRIC),
+        averaged,
+        [last],
+        planned=evidence.planned_units,
+        confirms=evidence.seeds_a_unit,
+        unit=_unit(evidence),
         alpha=evidence.spec.alpha,
-        diverged=(diverged, diverged),
-        cost_ratio=ratio(arm, arm),
     )
 
 
 def _strip(effect: Effect, spec: StudySpec) -> DeltaStrip:
-    deltas = [multiple * spec.delta for multiple in DELTA_MULTIPLES]
+    deltas = [multiple * spec.delta_of(effect.task) for multiple in DELTA_MULTIPLES]
     verdicts = tuple((delta, verdict(effect, delta, spec.alpha)) for delta in deltas)
     return DeltaStrip(effect.cell, effect.method, effect.budget, verdicts)
 
 
-def _summary(spec: StudySpec, method: str, effects: Sequence[Effect]) -> MethodSummary:
+def _summary(evidence: Evidence, method: str, effects: Sequence[Effect]) -> MethodSummary:
     """Sort the cells of one method, each into the first list that applies."""
+    spec = evidence.spec
     verdicts: dict[str, dict[str, str]] = {}
     for effect in effects:
         if effect.method == method:
@@ -211,24 +274,32 @@ def _summary(spec: StudySpec, method: str, effects: Sequence[Effect]) -> MethodS
     for cell, by_budget in verdicts.items():
         cells[_place(spec, method, by_budget)].append(cell)
     primary = [e for e in effects if e.method == method and e.budget == spec.primary_budget]
-    epochs_factor = epochs_factor_of_baseline(method, spec.primary_budget, spec.reference_times)
     return MethodSummary(
         method=method,
         mean_gain=mean_known(effect.mean for effect in primary),
-        cost_ratio=mean_known(effect.cost_ratio * epochs_factor for effect in primary),
+        cost_ratio=mean_known(_cost_ratio(evidence, cell, method) for cell in _names(evidence)),
         **{place: tuple(names) for place, names in cells.items()},
     )
+
+
+def _cost_ratio(evidence: Evidence, cell: str, method: str) -> float:
+    """Return the gradient evaluations of a run ÷ those of the baseline at the cell's epochs; NaN without runs."""
+    spec = evidence.spec
+    ours = evidence.of(cell, contender(spec, method, spec.primary_budget)).gradient_evaluations()
+    base = next((evidence.of(cell, one) for one in baselines(spec, method, "E")), None)
+    theirs = base.gradient_evaluations() if base else math.nan
+    return ours / theirs if theirs > 0 else math.nan
 
 
 def _place(spec: StudySpec, method: str, verdicts: Mapping[str, str]) -> str:
     """Return the list that a cell belongs to, from its verdicts by budget."""
     primary = verdicts[spec.primary_budget]
-    coincide = relative_passes(method) == 1
-    if set(verdicts.values()) == {"helps"} and (coincide or "G" in verdicts):
+    paid = spec.primary_budget != "E" or relative_passes(method) == 1
+    if primary == "helps" and paid:
         return "helps"
     if primary == "hurts":
         return "hurts"
-    if verdicts.get("E") == "helps" and not coincide:
+    if verdicts.get("E") == "helps":
         return "helps_if_free"
     return "null" if primary == "no material effect" else "undecided"
 
@@ -237,12 +308,54 @@ def _interactions(evidence: Evidence) -> tuple[Interaction, ...]:
     if not set(CORNERS) <= set(evidence.spec.methods):
         return ()
     return tuple(
-        interaction(
-            cell.name,
-            {method: evidence.arm(cell.name, method).selected(PRIMARY_METRIC) for method in CORNERS},
-        )
+        interaction(cell.name, {method: _unit_means(evidence, cell.name, method) for method in CORNERS})
         for cell in evidence.cells
     )
+
+
+def _unit_means(evidence: Evidence, cell: str, method: str) -> dict[int, float]:
+    """Return the mean score by unit at equal epochs, of the weights that validation preferred in each run."""
+    return evidence.means(evidence.of(cell, at_equal_epochs(evidence.spec, method)).scores(PRIMARY_METRIC))
+
+
+def _factor_interactions(evidence: Evidence, effects: Sequence[Effect]) -> tuple[FactorInteraction, ...]:
+    """Return the interaction of every two factors of two levels each that a task's cells cross, method by method."""
+    found = []
+    primary = [effect for effect in effects if effect.budget == evidence.spec.primary_budget]
+    for task in dict.fromkeys(effect.task for effect in primary):
+        for method in others_of(evidence.spec):
+            group = [effect for effect in primary if (effect.task, effect.method) == (task, method)]
+            levels: dict[str, list[bool | int | float | str]] = {}
+            for effect in group:
+                for name, value in effect.factors:
+                    if value not in levels.setdefault(name, []):
+                        levels[name].append(value)
+            pairs = itertools.combinations([name for name, values in levels.items() if len(values) == 2], 2)
+            found += [_factor_interaction(task, method, pair, levels, group) for pair in pairs if len(levels) == 2]
+    return tuple(found)
+
+
+def _factor_interaction(
+    task: str,
+    method: str,
+    pair: tuple[str, str],
+    levels: Mapping[str, Sequence[bool | int | float | str]],
+    group: Iterable[Effect],
+) -> FactorInteraction:
+    gains = {
+        tuple(dict(effect.factors)[name] for name in pair): dict(zip(effect.units, effect.differences, strict=True))
+        for effect in group
+    }
+    signs = {
+        (levels[pair[0]][i], levels[pair[1]][j]): 1 if i == j else -1 for i, j in itertools.product((0, 1), repeat=2)
+    }
+    by_cell = [(sign, gains.get(key, {})) for key, sign in signs.items()]
+    units = sorted(set.intersection(*(set(own) for _, own in by_cell)))
+    result = estimate([round(math.fsum(sign * own[unit] for sign, own in by_cell), DECIMALS) for unit in units])
+    return FactorInteraction(
+        task, method, pair, (tuple(levels[pair[0]]), tuple(levels[pair[1]])), result.n, result.mean, result.ci95,
+        result.p,
+    )  # fmt: skip
 
 
 def _decay_by_averaging(averaging: Iterable[Effect]) -> tuple[DecayByAveraging, ...]:
@@ -268,24 +381,27 @@ def _rho_responses(evidence: Evidence) -> tuple[RhoResponse, ...]:
 
 
 def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> RhoResponse:
-    searches = [evidence.search(cell, method) for method in perturbing]
+    spec = evidence.spec
+    asked = [contender(spec, method, spec.primary_budget) for method in perturbing]
+    searches = [evidence.search(number, cell, one, 1.0) for number in evidence.replicates for one in asked]
     tuned = {one.number: one for search in searches for one in search.runs}
     points = sorted(point for one in tuned.values() for point in _rho_point(one))
-    base, sam = evidence.arm(cell, METHODS["SAM"].baseline).selection, evidence.arm(cell, "SAM").selection
+    base = evidence.of(cell, at_equal_epochs(spec, METHODS["SAM"].baseline)).selections
+    sam = evidence.of(cell, contender(spec, "SAM", spec.primary_budget)).selections
     return RhoResponse(
         cell=cell,
         rho=tuple(rho for rho, _, _, _ in points),
         learning_rate=tuple(rate for _, rate, _, _ in points),
         last=tuple(last for _, _, last, _ in points),
         averaged=tuple(averaged for _, _, _, averaged in points),
-        base_best=base.val_score if base else math.nan,
-        selected_rho=sam.rho if sam else None,
+        base_best=mean_known(chosen.val_score for chosen in base.values()),
+        selected_rho=tuple(chosen.rho for chosen in sam.values()),
     )
 
 
 def _rho_point(tuned: TunedRun) -> Iterable[tuple[float, float, float, float]]:
     """Yield (rho, learning rate, last, averaged) of a run that was trained to its end."""
-    last, average = tuned.bests.last, tuned.bests.averages.get(METHODS["WASAM"].weights)
+    last, average = (tuned.preferred.by_kind.get(kind) for kind in ("last", METHODS["WASAM"].weights))
     if tuned.run.status != "pruned" and last is not None and last.val_score is not None:
         averaged = math.nan if average is None or average.val_score is None else average.val_score
         yield tuned.tried.rho, tuned.tried.learning_rate, last.val_score, averaged

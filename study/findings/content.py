@@ -12,6 +12,7 @@ from study.plan.selection import Selection
 from study.stats import (
     DecayByAveraging,
     Effect,
+    FactorInteraction,
     Importance,
     Interaction,
     Moderator,
@@ -24,7 +25,7 @@ from study.stats import (
 )
 from study.stats.estimates import Number
 
-FINDINGS_VERSION = 2  # 2: scores for accuracies, pruned runs, calibration errors among the descriptive effects
+FINDINGS_VERSION = 3  # 2: scores for accuracies; 3: replicates, several baselines, weights by kind
 Outcome = Literal["reproduced", "contradicted", "inconclusive"]
 
 
@@ -55,16 +56,16 @@ class RunCounts:
 
 @dataclass(frozen=True, slots=True)
 class MethodSummary:
-    """One method over all cells, under both budgets: where it helped, by the closed list.
+    """One method over all cells: where it helped, by the closed list.
 
     Every cell stands in exactly one of the five lists, the first that applies.
 
     Attributes:
         method: Name of the method.
-        helps: Cells where it helps under every budget of the study, one of which grants equal gradient
-            evaluations: a method that costs more is not said to help on the strength of equal epochs alone.
+        helps: Cells where it helps under the primary budget; if that is equal epochs, only where it costs no more than
+            its baseline: a dearer method is not said to help on the strength of equal epochs alone.
         hurts: Cells where it hurts under the primary budget.
-        helps_if_free: Cells where it helps at equal epochs only, not at equal gradient evaluations.
+        helps_if_free: Cells where it helps at equal epochs, and not under a primary budget that counts its cost.
         null: Cells with no material effect under the primary budget.
         undecided: The other cells (inconclusive or insufficient data).
         mean_gain: Mean over cells of the mean gain under the primary budget; NaN without cells.
@@ -81,13 +82,20 @@ class MethodSummary:
     cost_ratio: Number
 
 
+CAVEATS = (
+    "protocol 1", "one tuning", "few replicates", "extended after looking", "unfinished study",
+    "scores of several kinds", "failed runs", "diverged runs", "pruned runs", "verdict depends on budget",
+    "verdict depends on delta",
+    "edge of the search space",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Caveat:
     """Something that could change the conclusion.
 
-    ``kind`` is one of: ``failed runs``, ``diverged runs``, ``pruned runs``, ``edge of the search space``, ``verdict
-    depends on delta``, ``verdict depends on budget``, ``scores of several kinds``, ``unfinished study``. ``cell`` and
-    ``method`` are "" where it concerns the whole study; ``detail`` is a plain, complete sentence without markup.
+    ``kind`` is one of `CAVEATS`. ``cell`` and ``method`` are "" where it concerns the whole study; ``detail`` is a
+    plain, complete sentence without markup.
     """
 
     kind: str
@@ -137,7 +145,7 @@ class HypothesisResult:
     ci90: tuple[Number, Number]
     margin: Number
     n: int
-    unit: Literal["seeds", "cells", "pairs"]
+    unit: Literal["replicates", "seeds", "cells"]
     cells: int
     outcome: Outcome
     gradient_evaluations: int
@@ -149,14 +157,18 @@ class Findings:
     """All that a study found. Field by field the content of ``findings.json``; fractions, never points.
 
     ``spec`` is the study's specification as plain data, ``spec_hash`` its hash, ``versions`` the packages
-    that measured, ``devices`` the devices. ``effects`` are tuned against tuned, one per cell × method ×
-    budget, one Holm family a budget; ``averaging`` the within-run ones, one per cell × family (averaged −
-    last, in the confirm stage), a Holm family of their own; ``descriptive`` the twins of ``effects`` on the
+    that measured, ``devices`` the devices. ``protocol`` is 2, or 1 for a study that was made before there were
+    replicates. ``verdict_rules`` say what each verdict means, ``scopes`` by task what it speaks of. ``effects`` are
+    tuned against tuned, one per cell × method × budget, one Holm family per method and budget; ``direct`` hold methods
+    against each other under the primary budget, one Holm family a pair, as a description; ``averaging`` are the
+    within-run ones, one per cell × family (averaged − last, in the confirm stage), a Holm family of their own;
+    ``factor_interactions`` say whether two factors change a gain by more than each alone. ``descriptive`` are the twins
+    of ``effects`` on the
     test loss (for classification in nats) and, where it is measured (classifications, runs that did not diverge), on
     the calibration error (ECE): lower is better, a gain is positive, and no verdict is drawn from them.
 
     ``metric`` is the column that verdicts are about, ``score_names`` what it is called, by task: a score is whatever
-    metric the task has, with the sign that makes higher better.
+    metric the task has, with the sign that makes higher better. ``deltas`` are δ by task, in that metric's unit.
 
     ``hypotheses`` are the spec's, in its order; ``literature`` holds the published claims that a finished study without
     any of its own can speak of. ``syntheses`` (one per method × budget) and ``moderators`` look across
@@ -170,7 +182,11 @@ class Findings:
     question: str
     spec: dict[str, object]
     spec_hash: str
+    protocol: int
+    verdict_rules: dict[str, str]
+    scopes: dict[str, str]
     delta: float
+    deltas: dict[str, float]
     alpha: float
     primary_budget: str
     metric: str
@@ -179,7 +195,9 @@ class Findings:
     counts: RunCounts
     summaries: tuple[MethodSummary, ...]
     effects: tuple[Effect, ...]
+    direct: tuple[Effect, ...]
     averaging: tuple[Effect, ...]
+    factor_interactions: tuple[FactorInteraction, ...]
     interactions: tuple[Interaction, ...]
     decay_by_averaging: tuple[DecayByAveraging, ...]
     rho_responses: tuple[RhoResponse, ...]

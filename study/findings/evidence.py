@@ -1,24 +1,28 @@
-"""Evidence: what the tune stage chose for each method, and what the confirm stage measured of that choice.
+"""Evidence: what the tune stage chose for each contender, and what the confirm stage measured of that choice.
 
 The tune stage gives configurations and validation numbers, never a test number; the confirm stage gives test
-numbers and chooses nothing. Records are read as they are: the tidy frame holds every epoch of every run, of
-which conclusions need the last one only.
+numbers, and chooses in every run, on that run's own validation, which weights it stands by. Records are read as they
+are: the tidy frame holds every epoch of every run, of which conclusions need the last one only.
 """
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from study.findings.content import FindingsError
-from study.plan.cells import Proposal, confirm_jobs, epochs_factors, searches
-from study.plan.selection import Bests, Selection, bests_at, choose
+from study.plan.cells import Proposal, confirm_runs, search_name, searches
+from study.plan.replicates import Replicate
+from study.plan.selection import Preferred, Selection, choose, preferred_of
 from study.records import Configuration, FactorValue, Measurement, RunRecord, configuration_of
-from study.specs.methods import METHODS
+from study.specs.contenders import Contender, contenders, trials_at
 from study.specs.spec import StudySpec, cell_factors
+from study.stats import Arm
+from study.stats.effects import Scores
 
-Key = tuple[str, str, float]  # (cell, method or search, epochs_factor)
+TuneKey = tuple[int, str, str, float]  # (replicate, cell, search, epochs_factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,55 +32,121 @@ class Cell:
     name: str
     task: str
     factors: tuple[tuple[str, FactorValue], ...]
+    train_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """What the confirm stage measured of one selected configuration; empty while nothing is selected.
+class Confirmed(NamedTuple):
+    """One confirm run, with what validation prefers of its weights."""
 
-    ``finals`` holds the measurements at the last epoch by seed and weights; failed runs have none.
+    run: RunRecord
+    preferred: Preferred
+
+    @property
+    def seed(self) -> int:
+        return self.run.job.seed
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the confirm stage measured of one contender in one cell, replicate by replicate.
+
+    Attributes:
+        contender: Whose.
+        selections: What validation picked, by replicate; those that are not tuned yet are missing.
+        runs: The confirm runs of that pick, by replicate.
+        one_tuning: There is one replicate, and the units of an interval are its seeds.
+        carried: The weights that protocol 1 carried over from tuning to every run; "": each run chooses its own.
     """
 
-    selection: Selection | None
-    runs: Sequence[RunRecord]
-    finals: Mapping[int, Mapping[str, Measurement]]
+    contender: Contender
+    selections: Mapping[int, Selection]
+    runs: Mapping[int, Sequence[Confirmed]]
+    one_tuning: bool
+    carried: str = ""
 
-    def selected(self, metric: str) -> dict[int, float]:
-        """Return a final metric of the selected weights by seed."""
-        return self.values(metric, self.selection.weights) if self.selection else {}
+    def scores(self, metric: str) -> Scores:
+        """Return a final metric of the weights that every run stands by, by unit and seed."""
+        return self._scores(metric, self.standing)
 
-    def values(self, metric: str, weights: str) -> dict[int, float]:
-        """Return a final metric of some weights by seed."""
-        found = {
-            seed: getattr(by_weights[weights], metric)
-            for seed, by_weights in self.finals.items()
-            if weights in by_weights
-        }
-        return {seed: value for seed, value in found.items() if value is not None}
+    def standing(self, one: Confirmed) -> Measurement | None:
+        """Return the weights that a run stands by: what its own validation prefers of all that it may use."""
+        if self.carried:
+            named = (m for m in one.run.measurements if (m.weights, m.epoch) == (self.carried, one.run.last_epoch))
+            return next(named, None)
+        return one.preferred.of(self.contender.reads)
+
+    def scores_of(self, metric: str, kind: str) -> Scores:
+        """Return a final metric of the best weights of one kind, by unit and seed."""
+        return self._scores(metric, lambda one: one.preferred.by_kind.get(kind))
+
+    def _scores(self, metric: str, weights: Callable[[Confirmed], Measurement | None]) -> Scores:
+        found: dict[int, dict[int, float]] = {}
+        for unit, one in self.by_unit:
+            measured = weights(one)
+            value = getattr(measured, metric) if measured else None
+            if value is not None:
+                found.setdefault(unit, {})[one.seed] = value
+        return found
+
+    @cached_property
+    def by_unit(self) -> list[tuple[int, Confirmed]]:
+        """Every confirm run with its unit: its replicate, or its seed where there is one tuning."""
+        return [
+            (one.seed if self.one_tuning else replicate, one) for replicate, some in self.runs.items() for one in some
+        ]
 
     def probed(self, name: str) -> dict[int, float]:
-        """Return a probe by seed, of the weights that stand for the method: its average, if it averages."""
-        weights = (self.selection.average or "last") if self.selection else ""
-        return {
-            run.job.seed: probe.value
-            for run in self.runs
-            for probe in run.probes
-            if (probe.weights, probe.name) == (weights, name)
-        }
+        """Return a probe by unit, of the weights that stand for the method: its average, if it averages."""
+        kind = self.contender.average or "last"
+        found: dict[int, list[float]] = {}
+        for unit, one in self.by_unit:
+            standing = one.preferred.by_kind.get(kind)
+            for probe in one.run.probes:
+                if standing and (probe.weights, probe.name) == (standing.weights, name):
+                    found.setdefault(unit, []).append(probe.value)
+        return {unit: statistics.fmean(values) for unit, values in found.items()}
 
     def statuses(self) -> Counter[str]:
         """Count its runs by status."""
-        return Counter(run.status for run in self.runs)
+        return Counter(one.run.status for _, one in self.by_unit)
 
     def gradient_evaluations(self) -> float:
         """Return the mean gradient evaluations of its completed runs (others stop early); NaN without any."""
-        return mean_known(run.gradient_evaluations for run in self.runs if run.status == "completed")
+        return mean_known(one.run.gradient_evaluations for _, one in self.by_unit if one.run.status == "completed")
+
+    def arm(self, metric: str, name: str = "") -> Arm:
+        """Return it as one side of a comparison."""
+        ended = self.statuses()
+        runs = sum(ended.values()) - ended["failed"]
+        return Arm(
+            name or self.contender.name, self.scores(metric), runs, ended["diverged"], self.gradient_evaluations()
+        )
+
+    def switched_off(self, baseline: "Tried", metric: str) -> set[int]:
+        """Return the units in which it is a baseline: the same pick and length, no perturbation, and equal scores.
+
+        A radius of 0 at another learning rate is a pick of its own.
+        """
+        ours, theirs = self.scores(metric), baseline.scores(metric)
+        same = {
+            replicate
+            for replicate, chosen in self.selections.items()
+            if (other := baseline.selections.get(replicate)) and _trains_like(chosen, other)
+        }
+        units = {unit for unit, one in self.by_unit if one.run.job.replicate in same}
+        return {unit for unit in units if unit in ours and ours[unit] == theirs.get(unit)}
+
+
+def _trains_like(chosen: Selection, baseline: Selection) -> bool:
+    return chosen.rho == 0 and (chosen.epochs_factor, chosen.learning_rate, chosen.weight_decay) == (
+        baseline.epochs_factor, baseline.learning_rate, baseline.weight_decay,
+    )  # fmt: skip
 
 
 class TunedRun(NamedTuple):
     """One tune run, and what is asked of it again and again: read off the record once, in the order of the records.
 
-    With 100,000 runs most time goes into waiting for memory, and records lie there in their own order. ``bests`` is
+    With 100,000 runs most time goes into waiting for memory, and records lie there in their own order. ``preferred`` is
     what validation prefers at the run's last epoch; ``number`` is its place among all records.
     """
 
@@ -84,7 +154,7 @@ class TunedRun(NamedTuple):
     number: int
     run: RunRecord
     tried: Proposal
-    bests: Bests
+    preferred: Preferred
     cost: int
 
 
@@ -98,7 +168,7 @@ class Tuned:
 
 
 class Trial(NamedTuple):
-    """One tried configuration as one method reads it: its run, what validation prefers of its weights, that score."""
+    """One tried configuration as one contender reads it: its run, what validation prefers of it, and that score."""
 
     tuned: TunedRun
     best: Measurement
@@ -111,47 +181,68 @@ class Evidence:
 
     Attributes:
         cells: In the order of the spec.
-        tuned: What was tuned, by (cell, search, epochs_factor).
-        arms: By (cell, method, epochs_factor); only where something is selected.
-        trials: By the same keys, in the order of their positions. Diverged ones stand at chance level, pruned ones at
-            what they had reached when they were stopped; failed ones are left out.
+        replicates: Numbers of those that have a record.
+        tuned: What was tuned, by replicate, cell, search and length.
+        tried: By cell and contender: every contender of every cell, whether something is selected yet or not.
     """
 
     spec: StudySpec
     cells: tuple[Cell, ...]
-    tuned: dict[Key, Tuned]
-    arms: dict[Key, Arm]
-    trials: dict[Key, list[Trial]]
+    replicates: tuple[int, ...]
+    tuned: dict[TuneKey, Tuned]
+    tried: dict[tuple[str, Contender], Tried]
 
-    def arm(self, cell: str, method: str, epochs_factor: float = 1) -> Arm:
-        """Return the arm of a method, an empty one where nothing is selected yet."""
-        return self.arms.get((cell, method, epochs_factor), Arm(None, (), {}))
+    def of(self, cell: str, one: Contender) -> Tried:
+        """Return what was measured of a contender in a cell."""
+        return self.tried.get((cell, one)) or Tried(one, {}, {}, self.spec.one_tuning)
 
-    def search(self, cell: str, method: str, epochs_factor: float = 1) -> Tuned:
-        """Return the search that serves a method, an empty one where nothing is tuned yet."""
-        return self.tuned.get((cell, search_of(self.spec, method), epochs_factor), _NOTHING_TUNED)
+    def search(self, replicate: int, cell: str, one: Contender, length: float) -> Tuned:
+        """Return a search that serves a contender, an empty one where nothing is tuned yet."""
+        return self.tuned.get((replicate, cell, search_name(self.spec, one), length), _NOTHING_TUNED)
+
+    def trials(self, replicate: int, cell: str, one: Contender, length: float) -> list[Trial]:
+        """Return what a contender reads of a search, in the order of its trials.
+
+        Diverged ones stand at chance level, pruned ones at what they had reached; failed ones are left out.
+        """
+        bests = ((run, run.preferred.of(one.reads)) for run in self.search(replicate, cell, one, length).runs)
+        return [Trial(run, best, best.val_score) for run, best in bests if best and best.val_score is not None]
+
+    def means(self, scores: Scores) -> dict[int, float]:
+        """Return the mean of a metric by unit, over the units that have all of their seeds."""
+        whole = self.seeds_a_unit
+        return {unit: statistics.fmean(found.values()) for unit, found in scores.items() if len(found) >= whole}
+
+    @property
+    def planned_units(self) -> int:
+        """Units of an interval that the plan wants."""
+        return self.spec.confirms if self.spec.one_tuning else self.spec.replicates
+
+    @property
+    def seeds_a_unit(self) -> int:
+        """Confirm seeds of a unit."""
+        return 1 if self.spec.one_tuning else self.spec.confirms
 
 
 def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
     """Sort the records of a study, finished or not, into evidence."""
     cells, tuned = _cells(spec, records), _tuned(records)
-    confirmed: dict[Configuration, list[RunRecord]] = {}
+    confirmed: dict[Configuration, list[Confirmed]] = {}
     for record in records:
         if record.job.stage == "confirm":
-            confirmed.setdefault(configuration_of(record.job), []).append(record)
-    arms, trials = {}, {}
+            confirmed.setdefault(configuration_of(record.job), []).append(Confirmed(record, preferred_of(record)))
+    numbers = tuple(sorted({record.job.replicate for record in records}))
+    evidence = Evidence(spec, cells, numbers, tuned, {})
     for cell in cells:
-        for method in spec.methods:
-            for factor in epochs_factors(spec, method):
-                search = tuned.get((cell.name, search_of(spec, method), factor), _NOTHING_TUNED)
-                tried = _trials(method, search)
-                trials[cell.name, method, factor] = tried
-                finished, pruned = len(search.runs) >= spec.search.trials, bool(search.statuses["pruned"])
-                chosen = _frozen(spec, method, tried, pruned=pruned) if finished else None
-                if chosen is not None:
-                    runs = confirmed.get(configuration_of(chosen), [])
-                    arms[cell.name, method, factor] = Arm(chosen, runs, _finals(runs))
-    return Evidence(spec, cells, tuned, arms, trials)
+        for one in contenders(spec):
+            selections = {number: chosen for number in numbers if (chosen := _frozen(evidence, number, cell.name, one))}
+            runs = {
+                number: sorted(confirmed.get(configuration_of(chosen), ()), key=lambda found: found.seed)
+                for number, chosen in selections.items()
+            }
+            carried = next((chosen.weights for chosen in selections.values() if spec.protocol == 1), "")
+            evidence.tried[cell.name, one] = Tried(one, selections, runs, spec.one_tuning, carried)
+    return evidence
 
 
 def planned_runs(evidence: Evidence) -> int:
@@ -160,43 +251,47 @@ def planned_runs(evidence: Evidence) -> int:
     Read off the records alone, without asking a sampler anything, so that reading a study needs no Optuna.
     """
     spec, total = evidence.spec, 0
-    for search in searches(spec):
-        key = search.cell.name, search.name, search.epochs_factor
-        total += spec.search.trials
-        if len(evidence.tuned.get(key, _NOTHING_TUNED).runs) < spec.search.trials:
-            total += spec.confirm_seeds * len(search.methods)
+    planned = [_nameless(spec, number) for number in range(1, spec.replicates + 1)]
+    for search in searches(spec, planned):
+        number, cell = search.replicate.number, search.cell.name
+        total += search.trials
+        over = all(
+            len(evidence.search(number, cell, one, length).runs) >= trials_at(spec, length)
+            for one in search.contenders
+            for length in one.lengths
+        )
+        if not over:
+            total += confirm_runs(search)[1]
         else:
-            arms = [evidence.arm(search.cell.name, method, search.epochs_factor) for method in search.methods]
-            total += len(confirm_jobs(spec, search, [arm.selection for arm in arms if arm.selection]))
+            picked = {
+                configuration_of(chosen)
+                for one in search.contenders
+                if (chosen := evidence.of(cell, one).selections.get(number))
+                and chosen.epochs_factor == search.epochs_factor
+            }
+            total += spec.confirms * len(picked)
     return total
 
 
-def _trials(method: str, search: Tuned) -> list[Trial]:
-    kind = METHODS[method].weights
-    bests = ((one, one.bests.of_kind(kind)) for one in search.runs)
-    return [Trial(one, best, best.val_score) for one, best in bests if best and best.val_score is not None]
+def _nameless(spec: StudySpec, number: int) -> Replicate:
+    """Return a replicate of which nothing but its number and its size is asked."""
+    return Replicate(number, 0, 0, 0, (0,) * spec.confirms)
 
 
-def search_of(spec: StudySpec, method: str) -> str:
-    """Return the name of the search that serves a method: its family's when trajectories are shared."""
-    return METHODS[method].family if spec.search.sampler == "qmc" else method
-
-
-def _finals(runs: Iterable[RunRecord]) -> dict[int, dict[str, Measurement]]:
-    """Return the measurements at the runs' last epochs by seed and weights."""
-    return {
-        run.job.seed: {m.weights: m for m in run.measurements if m.epoch == epochs}
-        for run in runs
-        for epochs in [run.job.epochs]
-    }
-
-
-def _frozen(spec: StudySpec, method: str, tried: Sequence[Trial], *, pruned: bool) -> Selection | None:
-    """Return what validation froze of a search that has all of its trials."""
-    ended = [trial for trial in tried if trial.tuned.run.status != "pruned"] if pruned else tried
+def _frozen(evidence: Evidence, number: int, cell: str, one: Contender) -> Selection | None:
+    """Return what validation froze for a contender, once all of its searches have all of their trials."""
+    spec = evidence.spec
+    compared, ended = 0, []
+    for length in one.lengths:
+        search = evidence.search(number, cell, one, length)
+        if len(search.runs) < trials_at(spec, length):
+            return None
+        tried = evidence.trials(number, cell, one, length)
+        compared += len(tried)
+        ended += [trial for trial in tried if trial.tuned.run.status != "pruned"]
     top = max((trial.value for trial in ended), default=0.0)
     level = [(trial.tuned.run, trial.best) for trial in ended if trial.value == top]
-    return choose(method, level, len(tried), spec.search)
+    return choose(one, level, compared, spec.search)
 
 
 def _cells(spec: StudySpec, records: Iterable[RunRecord]) -> tuple[Cell, ...]:
@@ -215,7 +310,12 @@ def _cells(spec: StudySpec, records: Iterable[RunRecord]) -> tuple[Cell, ...]:
                 "give the records of one study and its own spec."
             )
     return tuple(
-        Cell(name, job.task, tuple((factor, job.factors[factor]) for factor in varied if factor in job.factors))
+        Cell(
+            name,
+            job.task,
+            tuple((factor, job.factors[factor]) for factor in varied if factor in job.factors),
+            int(job.factors["train_size"]),
+        )
         for name, job in sorted(jobs.items(), key=lambda item: settings.index((item[1].task, item[1].factors)))
     )
 
@@ -229,19 +329,18 @@ def _varied_factors(settings: Iterable[tuple[str, dict[str, FactorValue]]]) -> l
     return list(dict.fromkeys(name for (name, _), found in values.items() if len(found) > 1))
 
 
-def _tuned(records: Iterable[RunRecord]) -> dict[Key, Tuned]:
-    groups: dict[Key, list[TunedRun]] = {}
-    statuses: dict[Key, list[str]] = {}
-    epochs: dict[Key, int] = {}
+def _tuned(records: Iterable[RunRecord]) -> dict[TuneKey, Tuned]:
+    groups: dict[TuneKey, list[TunedRun]] = {}
+    statuses: dict[TuneKey, list[str]] = {}
     for number, run in enumerate(records):
         job = run.job
         if job.stage == "tune":
-            key = job.cell, job.search, job.epochs_factor
-            if key not in epochs:  # the same for all of a search
-                groups[key], statuses[key], epochs[key] = [], [], job.epochs
-            bests = bests_at(run.measurements, run.last_epoch if run.status == "pruned" else epochs[key])
+            key = job.replicate, job.cell, job.search, job.epochs_factor
+            if key not in groups:
+                groups[key], statuses[key] = [], []
             tried = Proposal(job.learning_rate, job.rho, job.average_start, job.weight_decay)
-            groups[key].append(TunedRun(job.trial or 0, number, run, tried, bests, run.gradient_evaluations))
+            preferred = preferred_of(run) if run.measurements else Preferred({})
+            groups[key].append(TunedRun(job.trial or 0, number, run, tried, preferred, run.gradient_evaluations))
             statuses[key].append(run.status)
     return {
         key: Tuned(sorted(runs), Counter(statuses[key]), sum(one.cost for one in runs)) for key, runs in groups.items()
@@ -249,12 +348,6 @@ def _tuned(records: Iterable[RunRecord]) -> dict[Key, Tuned]:
 
 
 _NOTHING_TUNED = Tuned((), Counter(), 0)
-
-
-def ratio(numerator: Arm, denominator: Arm) -> float:
-    """Return the gradient evaluations of one arm ÷ those of another, per completed run; NaN without."""
-    base = denominator.gradient_evaluations()
-    return numerator.gradient_evaluations() / base if base > 0 else float("nan")
 
 
 def mean_known(values: Iterable[float]) -> float:

@@ -1,10 +1,10 @@
 """Hypotheses: what a claim that was named before the first run came to, by rules that were fixed with it.
 
-**What is averaged.** Every kind gives one number per seed and cell. They are first combined over cells (averaged,
-or weighted into a slope or a contrast) seed by seed, and the Student-t interval is taken over seeds. Seed i draws the
-same named streams in every cell, so its numbers in two cells may move together; combined first, they need not be
-independent, only the seeds must be, and they are. Pooling seeds × cells as if all were independent would give an
-interval that is too narrow whenever they do move together.
+**What is averaged.** Every kind gives one number per replicate and cell. They are first combined over cells (averaged,
+or weighted into a slope or a contrast) replicate by replicate, and the Student-t interval is taken over replicates.
+Replicate i draws the same named streams in every cell, so its numbers in two cells may move together; combined first,
+they need not be independent, only the replicates must be, and they are. Pooling replicates × cells as if all were
+independent would give an interval that is too narrow whenever they do move together.
 
 **What it speaks of.** The cells are taken as given: the interval is about these cells, not about new problems; the
 prediction interval of `study.stats.Synthesis` is. For slopes the note adds HC3 on cell means, in which the cell is
@@ -30,18 +30,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
-from study.findings.combinations import contrast_over_cells, mean_over_cells, over_seeds, slope_over_cells
+from study.findings.combinations import contrast_over_cells, mean_over_cells, over_units, slope_over_cells
 from study.findings.content import HypothesisResult, Outcome
-from study.findings.evidence import Evidence, search_of
+from study.findings.evidence import Evidence, TuneKey
 from study.findings.quantities import (
     Material,
     Measured,
     against_better,
     against_worse,
-    barrier_by_seed,
+    barrier_by_unit,
     budget_gap,
-    difference_by_seed,
-    gain_by_seed,
+    checkpoint_gap,
+    difference_by_unit,
+    gain_by_unit,
     log_sharpness_ratio,
     minimizers,
     named,
@@ -49,8 +50,11 @@ from study.findings.quantities import (
     within_run_gain,
 )
 from study.plan.cells import cells as planned_cells
+from study.plan.cells import search_name
 from study.records import LineRecord
-from study.specs.methods import METHODS, epochs_factor_of_baseline
+from study.specs.budgets import Budget
+from study.specs.contenders import at_equal_epochs, baselines, contender
+from study.specs.methods import is_baseline
 from study.specs.spec import SUITE, Hypothesis, StudySpec, builtin_specs, parse_spec
 from study.stats import Effect, Estimate
 
@@ -147,35 +151,39 @@ def _unmeasured(evidence: Evidence) -> str:
 
 def _cost(hypothesis: Hypothesis, evidence: Evidence, cells: Iterable[str]) -> int:
     """Add up the gradient evaluations of all runs, tuning included, of the methods that a hypothesis is about."""
-    budgets = ("E", "G") if hypothesis.kind == "budget" else (hypothesis.budget,)
+    spec = evidence.spec
+    budgets: tuple[Budget, ...] = ("E", "G") if hypothesis.kind == "budget" else (hypothesis.budget,)
     methods = {hypothesis.method, named(hypothesis, hypothesis.other or hypothesis.method)}
     if hypothesis.kind in ("worse", "better"):
         methods |= set(parts(hypothesis.method))
-    arms = {(name, 1.0) for name in methods}
+    asked = {at_equal_epochs(spec, name) for name in methods}
     for name in methods if hypothesis.kind not in ("sharpness", "barrier") else ():
-        arms |= {
-            (METHODS[name].baseline, epochs_factor_of_baseline(name, budget, evidence.spec.reference_times))
-            for budget in budgets
+        for budget in budgets if not is_baseline(name) else ():
+            asked |= {contender(spec, name, budget), *baselines(spec, name, budget)}
+    runs: dict[str, int] = {}
+    searched: set[TuneKey] = set()
+    for cell, one in ((cell, one) for cell in cells for one in asked):
+        runs |= {found.run.run_id: found.run.gradient_evaluations for _, found in evidence.of(cell, one).by_unit}
+        searched |= {
+            (number, cell, search_name(spec, one), length) for number in evidence.replicates for length in one.lengths
         }
-    asked = [(cell, name, factor) for cell in cells for name, factor in arms]
-    searches = {(cell, search_of(evidence.spec, name), factor) for cell, name, factor in asked}
-    confirmed = {run.run_id: run.gradient_evaluations for key in asked for run in evidence.arm(*key).runs}
-    tuned = sum(evidence.tuned[key].gradient_evaluations for key in searches if key in evidence.tuned)
-    return tuned + sum(confirmed.values())
+    tuned = sum(evidence.tuned[key].gradient_evaluations for key in searched & evidence.tuned.keys())
+    return tuned + sum(runs.values())
 
 
 KINDS: dict[str, Kind] = {
-    "gain": Kind(partial(over_seeds, gain_by_seed, mean_over_cells)),
-    "difference": Kind(partial(over_seeds, difference_by_seed, mean_over_cells)),
-    "worse": Kind(partial(over_seeds, against_worse, mean_over_cells)),
-    "better": Kind(partial(over_seeds, against_better, mean_over_cells)),
-    "budget": Kind(partial(over_seeds, budget_gap, mean_over_cells)),
-    "slope": Kind(partial(over_seeds, gain_by_seed, slope_over_cells)),
-    "contrast": Kind(partial(over_seeds, gain_by_seed, contrast_over_cells)),
-    "averaging": Kind(partial(over_seeds, within_run_gain, contrast_over_cells)),
-    "sharpness": Kind(partial(over_seeds, log_sharpness_ratio, mean_over_cells, descriptive=True), SHARPNESS_MARGIN),
+    "gain": Kind(partial(over_units, gain_by_unit, mean_over_cells)),
+    "difference": Kind(partial(over_units, difference_by_unit, mean_over_cells)),
+    "worse": Kind(partial(over_units, against_worse, mean_over_cells)),
+    "better": Kind(partial(over_units, against_better, mean_over_cells)),
+    "budget": Kind(partial(over_units, budget_gap, mean_over_cells)),
+    "checkpoint": Kind(partial(over_units, checkpoint_gap, mean_over_cells)),
+    "slope": Kind(partial(over_units, gain_by_unit, slope_over_cells)),
+    "contrast": Kind(partial(over_units, gain_by_unit, contrast_over_cells)),
+    "averaging": Kind(partial(over_units, within_run_gain, contrast_over_cells)),
+    "sharpness": Kind(partial(over_units, log_sharpness_ratio, mean_over_cells, descriptive=True), SHARPNESS_MARGIN),
     "barrier": Kind(
-        partial(over_seeds, barrier_by_seed, mean_over_cells, descriptive=True), BARRIER_MARGIN, never_negative=True
+        partial(over_units, barrier_by_unit, mean_over_cells, descriptive=True), BARRIER_MARGIN, never_negative=True
     ),
     "minimizers": Kind(minimizers),
 }

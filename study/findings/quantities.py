@@ -1,4 +1,6 @@
-"""Quantities: what each kind of hypothesis is about, as one number per seed in one cell, and what they are made of.
+"""Quantities: what each kind of hypothesis is about, as one number per unit in one cell, and what they are made of.
+
+A unit is a replicate, or a seed where there is one tuning.
 
 One kind stands for itself: the distance between minimizers can't be set, so it is measured over cells.
 """
@@ -13,12 +15,14 @@ from scipy.stats import t
 
 from study.findings.evidence import Evidence
 from study.records import LineRecord
-from study.specs.methods import METHODS, last_of
+from study.specs.contenders import Contender, at_equal_epochs, contender
+from study.specs.methods import METHODS, is_baseline, last_of
 from study.specs.spec import Hypothesis, StudySpec
 from study.stats import Effect, Estimate
 from study.stats.moderators import slope_alone
 
-BySeed = Mapping[int, float]
+ByUnit = Mapping[int, float]
+SCORE = "test_score"  # what hypotheses are about
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,78 +52,108 @@ class Measured:
     """
 
     found: Estimate
-    unit: Literal["seeds", "cells"]
+    unit: Literal["replicates", "seeds", "cells"]
     cells: tuple[str, ...]
     span: float
     missing: str
     note: str = ""
 
 
-Quantity = Callable[[Hypothesis, Material, str], BySeed]
-"""What a kind measures: one number per seed, in the cell that is named."""
+Quantity = Callable[[Hypothesis, Material, str], ByUnit]
+"""What a kind measures: one number per unit, in the cell that is named."""
 Combine = Callable[[Hypothesis, Material], Combination]
 """How a kind puts its cells together."""
 
 
-def gain_by_seed(hypothesis: Hypothesis, material: Material, cell: str) -> BySeed:
-    """Return the gain of the hypothesis's method under its budget."""
+def gain_by_unit(hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
+    """Return the gain of the hypothesis's method over its strongest baseline under its budget."""
     return _gain_of(hypothesis.method, hypothesis.budget, material, cell)
 
 
-def _gain_of(method: str, budget: str, material: Material, cell: str) -> BySeed:
+def _gain_of(method: str, budget: str, material: Material, cell: str) -> ByUnit:
     effect = material.tuned.get((cell, method, budget))
-    return dict(zip(effect.seeds, effect.differences, strict=True)) if effect else {}
+    return dict(zip(effect.units, effect.differences, strict=True)) if effect else {}
 
 
-def difference_by_seed(hypothesis: Hypothesis, material: Material, cell: str) -> BySeed:
-    """Return gain − gain of the other; a baseline's own gain is 0."""
-    gain = gain_by_seed(hypothesis, material, cell)
-    if hypothesis.other == "baseline" or METHODS[hypothesis.other].baseline == hypothesis.other:
-        return gain
-    return _minus(gain, _gain_of(hypothesis.other, hypothesis.budget, material, cell))
+def difference_by_unit(hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
+    """Return score − score of the other method; against a baseline it is the gain."""
+    if hypothesis.other == "baseline" or is_baseline(hypothesis.other):
+        return gain_by_unit(hypothesis, material, cell)
+    return _minus(*(_score_of(name, hypothesis, material, cell) for name in (hypothesis.method, hypothesis.other)))
 
 
-def budget_gap(hypothesis: Hypothesis, material: Material, cell: str) -> BySeed:
+def _score_of(method: str, hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
+    one = contender(material.evidence.spec, method, hypothesis.budget)
+    return material.evidence.means(material.evidence.of(cell, one).scores(SCORE))
+
+
+def checkpoint_gap(hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
+    """Return the gain over the base where both keep their last weights, minus that where both keep their best epoch.
+
+    At the cell's epochs; the configuration is in either case the one that the side picked for what it may keep.
+    """
+    spec, evidence = material.evidence.spec, material.evidence
+    if {*spec.weights} != {"last", "best"}:
+        return {}
+    ours = evidence.of(cell, contender(spec, hypothesis.method, "E"))
+    gaps = []
+    for kind in ("last", "best"):
+        base = evidence.of(cell, Contender(METHODS[hypothesis.method].baseline, (kind,), (1.0,)))
+        gaps.append(_minus(evidence.means(ours.scores_of(SCORE, kind)), evidence.means(base.scores(SCORE))))
+    return _minus(*gaps)
+
+
+def budget_gap(hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
     """Return the gain at equal epochs minus that at equal gradient evaluations."""
     return _minus(_gain_of(hypothesis.method, "E", material, cell), _gain_of(hypothesis.method, "G", material, cell))
 
 
-def _minus(first: BySeed, second: BySeed) -> BySeed:
-    return {seed: first[seed] - second[seed] for seed in first.keys() & second.keys()}
+def _minus(first: ByUnit, second: ByUnit) -> ByUnit:
+    return {unit: first[unit] - second[unit] for unit in first.keys() & second.keys()}
 
 
-def within_run_gain(hypothesis: Hypothesis, material: Material, cell: str) -> BySeed:
+def within_run_gain(hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
     """Return the gain of averaging on the method's trajectory: its own average's, or its family's first."""
     chosen = METHODS[hypothesis.method]
     averages = [hypothesis.method] if chosen.weights != "last" else _averages_of(chosen.family, material.evidence.spec)
     effect = material.averaging.get((cell, averages[0])) if averages else None
-    return dict(zip(effect.seeds, effect.differences, strict=True)) if effect else {}
+    return dict(zip(effect.units, effect.differences, strict=True)) if effect else {}
 
 
 def _averages_of(family: str, spec: StudySpec) -> list[str]:
     return [name for name in spec.methods if METHODS[name].family == family and METHODS[name].weights != "last"]
 
 
-def log_sharpness_ratio(hypothesis: Hypothesis, material: Material, cell: str) -> BySeed:
+def log_sharpness_ratio(hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
     """Return the log ratio of a probe of the two methods' selected weights; probes that are not above 0 have none."""
+    spec, evidence = material.evidence.spec, material.evidence
     first, second = (
-        material.evidence.arm(cell, name).probed(hypothesis.measure)
+        evidence.of(cell, at_equal_epochs(spec, name)).probed(hypothesis.measure)
         for name in (hypothesis.method, named(hypothesis, hypothesis.other))
     )
     return {
-        seed: math.log(first[seed] / second[seed])
-        for seed in first.keys() & second.keys()
-        if first[seed] > 0 and second[seed] > 0
+        unit: math.log(first[unit] / second[unit])
+        for unit in first.keys() & second.keys()
+        if first[unit] > 0 and second[unit] > 0
     }
 
 
-def barrier_by_seed(hypothesis: Hypothesis, material: Material, cell: str) -> BySeed:
+def barrier_by_unit(hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
     """Return the highest rise of the training loss over the straight line between its ends.
 
     Source: Frankle et al. 2020, arXiv 1912.05671, with the linear interpolation of the ends in place of their mean.
     """
     ends = {hypothesis.method, named(hypothesis, hypothesis.other)}
-    return {line.seed: barrier(line) for line in material.lines if line.cell == cell and {line.start, line.end} == ends}
+    return {
+        unit_of(line, material): barrier(line)
+        for line in material.lines
+        if line.cell == cell and {line.start, line.end} == ends
+    }
+
+
+def unit_of(line: LineRecord, material: Material) -> int:
+    """Return the unit that a line belongs to."""
+    return line.seed if material.evidence.spec.one_tuning else line.replicate
 
 
 def barrier(line: LineRecord) -> float:
@@ -130,35 +164,35 @@ def barrier(line: LineRecord) -> float:
     )
 
 
-def against_worse(hypothesis: Hypothesis, material: Material, cell: str) -> BySeed:
-    """Return gain − gain of the worse of its two parts."""
+def against_worse(hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
+    """Return score − score of the worse of its two parts."""
     return _against_one_of_its_parts(hypothesis, material, cell, min)
 
 
-def against_better(hypothesis: Hypothesis, material: Material, cell: str) -> BySeed:
-    """Return gain − gain of the better of its two parts."""
+def against_better(hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
+    """Return score − score of the better of its two parts."""
     return _against_one_of_its_parts(hypothesis, material, cell, max)
 
 
 def _against_one_of_its_parts(
     hypothesis: Hypothesis, material: Material, cell: str, choose: Callable[[float, float], float]
-) -> BySeed:
-    """Return gain − gain of the worse (better) of the averaged base and the last perturbed weights.
+) -> ByUnit:
+    """Return score − score of the worse (better) of the averaged base and the perturbed method without an average.
 
-    Which one is worse is a matter of the cell, so it is decided on means over seeds. Decided seed by seed, the
-    smaller of two noisy numbers is always too small: simulated with two equal parts and 6 (20) seeds, the 95 %
+    Which one is worse is a matter of the cell, so it is decided on means over units. Decided unit by unit, the
+    smaller of two noisy numbers is always too small: simulated with two equal parts and 6 (20) units, the 95 %
     interval then missed the truth 14 % (45 %) of the time, against 5 % when means decide.
     """
     averaged, perturbed = parts(hypothesis.method)
     whole, first, second = (
-        _gain_of(name, hypothesis.budget, material, cell) for name in (hypothesis.method, averaged, perturbed)
+        _score_of(name, hypothesis, material, cell) for name in (hypothesis.method, averaged, perturbed)
     )
-    seeds = whole.keys() & first.keys() & second.keys()
-    if not seeds:
+    units = whole.keys() & first.keys() & second.keys()
+    if not units:
         return {}
-    one, other = (statistics.fmean(part[seed] for seed in seeds) for part in (first, second))
+    one, other = (statistics.fmean(part[unit] for unit in units) for part in (first, second))
     against = first if choose(one, other) == one else second
-    return {seed: whole[seed] - against[seed] for seed in seeds}
+    return {unit: whole[unit] - against[unit] for unit in units}
 
 
 def parts(method: str) -> tuple[str, str]:
@@ -181,22 +215,22 @@ def minimizers(hypothesis: Hypothesis, material: Material) -> Measured:
     """Return how the gain moves with the distance between the minimizers of train and test loss on the line.
 
     The distance is in shares of the line. It can't be set, only measured, so the cell is the unit: HC3 on cell means,
-    the distance from every second seed, the gain from the seeds between them.
+    the distance from every second unit, the gain from the units between them.
     """
     ends = {hypothesis.method, named(hypothesis, hypothesis.other)}
     distances, gains, cells = [], [], []
     for cell in material.evidence.cells:
-        gain = gain_by_seed(hypothesis, material, cell.name)
+        gain = gain_by_unit(hypothesis, material, cell.name)
         apart = {
-            line.seed: minimizer_distance(line)
+            unit_of(line, material): minimizer_distance(line)
             for line in material.lines
             if line.cell == cell.name and {line.start, line.end} == ends
         }
-        seeds = sorted(gain.keys() & apart.keys())
-        if len(seeds) >= 2:
+        units = sorted(gain.keys() & apart.keys())
+        if len(units) >= 2:
             cells.append(cell.name)
-            distances.append(statistics.fmean(apart[seed] for seed in seeds[::2]))
-            gains.append(statistics.fmean(gain[seed] for seed in seeds[1::2]))
+            distances.append(statistics.fmean(apart[unit] for unit in units[::2]))
+            gains.append(statistics.fmean(gain[unit] for unit in units[1::2]))
     span = max(distances) - min(distances) if len(set(distances)) > 1 else 1.0
     found = slope_alone(gains, distances)
     freedom = len(cells) - 2

@@ -2,11 +2,16 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 
-from study.findings.evidence import Evidence
-from study.specs.methods import FAMILIES, METHODS
+import numpy as np
+
+from study.findings.evidence import Evidence, Trial
+from study.plan.selection import Selection
+from study.specs.contenders import Contender, at_equal_epochs, trials_at
+from study.specs.methods import FAMILIES
 from study.specs.spec import SearchSpace
 from study.stats import Importance, Optimism, RhoTransfer, TuningCurve
 from study.stats.tuning import (
@@ -23,20 +28,43 @@ NEAR = 1e-12  # accuracies are compared with this much slack, far below their re
 
 
 def tuning_curves_of(evidence: Evidence) -> tuple[TuningCurve, ...]:
-    """Return one curve per method, cell and multiple of the epochs, as far as its search is over."""
-    return tuple(_curve(evidence, *key) for key in evidence.arms)
+    """Return one curve per role, cell and length, as far as its searches are over."""
+    asked = dict.fromkeys((cell, _tuned_alone(one), length) for cell, one in evidence.tried for length in one.lengths)
+    curves = (_curve(evidence, cell, one, length) for cell, one, length in asked)
+    return tuple(curve for curve in curves if curve is not None)
 
 
-def _curve(evidence: Evidence, cell: str, method: str, epochs_factor: float) -> TuningCurve:
-    found = evidence.trials[cell, method, epochs_factor]
-    values, points = [trial.value for trial in found], curve_points(len(found))
+def _tuned_alone(one: Contender) -> Contender:
+    """Return a contender apart from its length: its searches at each length are looked at one by one."""
+    return replace(one, lengths=())
+
+
+def _finished(evidence: Evidence, cell: str, one: Contender, length: float) -> list[list[Trial]]:
+    """Return the trials of every replicate whose search is over."""
+    searches = {number: evidence.search(number, cell, one, length) for number in evidence.replicates}
+    over = [number for number, search in searches.items() if len(search.runs) >= trials_at(evidence.spec, length)]
+    return [found for number in over if (found := evidence.trials(number, cell, one, length))]
+
+
+def _curve(evidence: Evidence, cell: str, one: Contender, length: float) -> TuningCurve | None:
+    """Return the curve over the trials of all replicates: they come from one space, each with a design of its own."""
+    by_replicate = _finished(evidence, cell, one, length)
+    if not by_replicate:
+        return None
+    found = [trial for trials in by_replicate for trial in trials]
+    values, points = [trial.value for trial in found], curve_points(min(map(len, by_replicate)))
     low, high = best_band(values, points)
     cost = statistics.fmean(trial.tuned.cost for trial in found)
-    good = max(values) - evidence.spec.delta - NEAR
+    delta = evidence.spec.delta_of(next(known.task for known in evidence.cells if known.name == cell))
+    near = [
+        trial.value >= max(other.value for other in trials) - delta - NEAR
+        for trials in by_replicate
+        for trial in trials
+    ]
     return TuningCurve(
         cell=cell,
-        method=method,
-        epochs_factor=epochs_factor,
+        method=one.role,
+        epochs_factor=length,
         sampler=evidence.spec.search.sampler,
         approximate=True,  # neither sampler draws independently
         trials=tuple(points),
@@ -44,71 +72,94 @@ def _curve(evidence: Evidence, cell: str, method: str, epochs_factor: float) -> 
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
         gradient_evaluations=tuple(k * cost for k in points),
-        within_delta=sum(value >= good for value in values) / len(values),
+        within_delta=sum(near) / len(near),
     )
 
 
 def rho_transfers_of(evidence: Evidence) -> tuple[RhoTransfer, ...]:
-    """Return, for every perturbed method with at least two tuned cells, what its selected radii cost elsewhere."""
+    """Return, for every perturbed method with at least two tuned cells, what its selected radii cost elsewhere.
+
+    Within each replicate, and then on average over those in which all of these cells are tuned.
+    """
     found = []
     for method in evidence.spec.methods:
-        chosen = {cell.name: evidence.arm(cell.name, method).selection for cell in evidence.cells}
-        tuned = {cell: selection.rho for cell, selection in chosen.items() if selection}
-        if FAMILIES[METHODS[method].family].rule and len(tuned) > 1:
-            found.append(_transfer(evidence, method, tuned))
+        one = at_equal_epochs(evidence.spec, method)
+        if FAMILIES[one.family].rule is None:
+            continue
+        chosen = {cell.name: evidence.of(cell.name, one).selections for cell in evidence.cells}
+        tuned = {cell: selections for cell, selections in chosen.items() if selections}
+        whole = sorted(set.intersection(*map(set, tuned.values()))) if tuned else []
+        if len(tuned) > 1 and whole:
+            found.append(_transfer(evidence, one, tuned, whole))
     return tuple(found)
 
 
-def _transfer(evidence: Evidence, method: str, tuned: dict[str, float]) -> RhoTransfer:
-    trials = {cell: evidence.trials[cell, method, 1] for cell in tuned}
-    radii = {cell: [trial.tuned.tried.rho for trial in found] for cell, found in trials.items()}
-    values = {cell: [trial.value for trial in found] for cell, found in trials.items()}
-    zero = evidence.spec.search.range_of("rho", METHODS[method].family).low / 2
-    by_target = [transfer_regrets(list(tuned.values()), radii[target], values[target], zero) for target in tuned]
+def _transfer(
+    evidence: Evidence, one: Contender, tuned: Mapping[str, Mapping[int, Selection]], whole: Sequence[int]
+) -> RhoTransfer:
+    zero = evidence.spec.search.range_of("rho", one.family).low / 2
+    regrets, chances = [], []
+    for number in whole:
+        trials = {cell: evidence.trials(number, cell, one, 1.0) for cell in tuned}
+        radii = {cell: [trial.tuned.tried.rho for trial in found] for cell, found in trials.items()}
+        values = {cell: [trial.value for trial in found] for cell, found in trials.items()}
+        sources = [selections[number].rho for selections in tuned.values()]
+        regrets.append([transfer_regrets(sources, radii[target], values[target], zero) for target in tuned])
+        chances.append([chance_regret(values[target]) for target in tuned])
+    mean = np.mean(regrets, axis=0)
     return RhoTransfer(
-        method=method,
+        method=one.method,
         cells=tuple(tuned),
-        rho=tuple(tuned.values()),
-        regret=tuple(zip(*by_target, strict=True)),
-        chance=tuple(chance_regret(values[target]) for target in tuned),
+        rho=tuple(statistics.median(chosen.rho for chosen in selections.values()) for selections in tuned.values()),
+        regret=tuple(tuple(map(float, row)) for row in mean.T),
+        chance=tuple(map(float, np.mean(chances, axis=0))),
     )
 
 
 def optimism_of(evidence: Evidence) -> tuple[Optimism, ...]:
-    """Return, per method and multiple of the epochs, how much the tuned validation accuracy flatters."""
-    groups: dict[tuple[str, float], list[tuple[str, float]]] = {}
-    trials: dict[tuple[str, float], int] = {}
-    for (cell, method, epochs_factor), arm in evidence.arms.items():
-        confirmed = arm.selected("val_score")
-        if arm.selection is None:
-            continue
-        gap = arm.selection.val_score - statistics.fmean(confirmed.values()) if confirmed else math.nan
-        groups.setdefault((method, epochs_factor), []).append((cell, gap))
-        trials[method, epochs_factor] = evidence.spec.search.trials
-    return tuple(optimism(*key, trials[key], by_cell) for key, by_cell in groups.items())
+    """Return, per contender, how much the tuned validation score flatters, on average over replicates."""
+    groups: dict[Contender, list[tuple[str, float]]] = {}
+    for (cell, one), tried in evidence.tried.items():
+        confirmed: dict[int, list[float]] = {}
+        for _, run in tried.by_unit:
+            best = tried.standing(run)
+            if best and best.val_score is not None:
+                confirmed.setdefault(run.run.job.replicate, []).append(best.val_score)
+        gaps = [
+            chosen.val_score - statistics.fmean(confirmed[number])
+            for number, chosen in tried.selections.items()
+            if number in confirmed
+        ]
+        if tried.selections:
+            groups.setdefault(one, []).append((cell, statistics.fmean(gaps) if gaps else math.nan))
+    return tuple(
+        optimism(one.role, one.lengths[-1], sum(trials_at(evidence.spec, length) for length in one.lengths), by_cell)
+        for one, by_cell in groups.items()
+    )
 
 
 def importances_of(evidence: Evidence) -> tuple[Importance, ...]:
-    """Return which hyper-parameters decide, per method, over the cells whose search is over."""
+    """Return which hyper-parameters decide, per method, over the trials of all cells and replicates that are over."""
     found = []
     for method in evidence.spec.methods:
-        tuned = [cell.name for cell in evidence.cells if evidence.arm(cell.name, method).selection]
-        if tuned:
-            found.append(_importance(evidence, method, tuned))
+        one = at_equal_epochs(evidence.spec, method)
+        tuned = {cell.name: _finished(evidence, cell.name, one, 1.0) for cell in evidence.cells}
+        if any(tuned.values()):
+            found.append(_importance(evidence, one, {cell: trials for cell, trials in tuned.items() if trials}))
     return tuple(found)
 
 
-def _importance(evidence: Evidence, method: str, cells: Sequence[str]) -> Importance:
+def _importance(evidence: Evidence, one: Contender, tuned: Mapping[str, Sequence[Sequence[Trial]]]) -> Importance:
     """Gather the settings of a method's trials, those on a ratio scale as log10; rho = 0 has no logarithm: left out."""
-    perturbed, averaged = FAMILIES[METHODS[method].family].rule is not None, METHODS[method].weights == "swa"
+    perturbed, averaged = FAMILIES[one.family].rule is not None, one.average == "swa"
     read = {"rho": perturbed, "average_start": averaged}
     names = [name for name in evidence.spec.search.searched if read.get(name, True)]
-    scales = [_scale(evidence.spec.search, METHODS[method].family, name) for name in names]
+    scales = [_scale(evidence.spec.search, one.family, name) for name in names]
     read_settings = attrgetter("rho", *names)
     scaled: dict[tuple[float, ...], tuple[float, ...]] = {}  # cells try the same settings
     settings, values, where = [], [], []
-    for cell in cells:
-        for trial in evidence.trials[cell, method, 1]:
+    for cell, by_replicate in tuned.items():
+        for trial in (trial for trials in by_replicate for trial in trials):
             tried = read_settings(trial.tuned.tried)
             if tried[0] > 0 or not perturbed:
                 if tried not in scaled:
@@ -116,7 +167,7 @@ def _importance(evidence: Evidence, method: str, cells: Sequence[str]) -> Import
                 settings.append(scaled[tried])
                 values.append(trial.value)
                 where.append(cell)
-    return importance(method, names, settings, values, where)
+    return importance(one.method, names, settings, values, where)
 
 
 def _scale(space: SearchSpace, family: str, name: str) -> Callable[[float], float]:

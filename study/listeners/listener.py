@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from study.plan.agenda import Agenda
-from study.plan.selection import best_measurement
+from study.plan.selection import preferred_of
 from study.records import METRICS, Job, RunRecord
 
 
@@ -119,10 +119,11 @@ class Tally:
         self.by_stage[record.job.stage] += 1
         if record.job.stage != "tune":
             return
-        for method in self._agenda.search_of(record).methods:
-            found = best_measurement(method, record)
+        preferred = preferred_of(record) if record.measurements else None
+        for one in self._agenda.search_of(record).contenders if preferred else ():
+            found = preferred.of(one.reads) if preferred else None
             if found and found.val_score is not None:
-                key = method, record.job.cell
+                key = one.role, record.job.cell
                 self.best[key] = max(self.best.get(key, found.val_score), found.val_score)
 
 

@@ -1,8 +1,8 @@
 """``optuna.db``: every search as an Optuna study, for ``optuna-dashboard sqlite:///…/optuna.db``.
 
 A view of the records, made anew when a study starts or resumes and kept up while it runs; a damaged or deleted
-file costs nothing, and one that can't be written costs the view, not the study. One Optuna study per cell × method,
-so each method's own values can be browsed.
+file costs nothing, and one that can't be written costs the view, not the study. One Optuna study per cell, searched
+method (a baseline's last and best weights are two) and replicate, so each one's own values can be browsed.
 
 Optuna makes the file; its rows are written here. Optuna's own `add_trial` takes some forty statements and a commit that
 waits for the disk: more of the driver's time than all else of a run together, and the more the longer the study.
@@ -24,9 +24,15 @@ from study.plan.cells import Search
 from study.plan.optuna_trials import trial_of
 from study.plan.proposals import outcome_of
 from study.records import RunRecord
+from study.specs.contenders import Contender
 from study.specs.spec import SearchSpace
 
 _PATIENCE_S = 10.0  # a dashboard that reads holds a writer up for so long at most
+
+
+def searched_by(search: Search) -> list[Contender]:
+    """Return who is served by a search, each role once: a method reads the same of it under every budget."""
+    return list({one.role: one for one in search.contenders}.values())
 
 
 class OptunaStore:
@@ -80,9 +86,9 @@ class OptunaStore:
         if record.job.stage != "tune":
             return
         attributes: dict[str, object] = {"run_id": record.run_id, "diverged": record.status == "diverged"}
-        for method in search.methods:
-            trial = trial_of(self._space, search, outcome_of(method, record), attributes)
-            self._study(database, search, method).add(database, trial)
+        for one in searched_by(search):
+            trial = trial_of(self._space, search, outcome_of(one, record), attributes)
+            self._study(database, search, one.role).add(database, trial)
 
     def _give_up(self, error: Exception) -> None:
         self._warn(
@@ -97,10 +103,9 @@ class OptunaStore:
             with suppress(sqlite3.Error):
                 self._database.close()
 
-    def _study(self, database: sqlite3.Connection, search: Search, method: str) -> "_Rows":
-        name = f"{search.cell.name} | {method}" + (
-            f" {search.epochs_factor:g}x epochs" if search.epochs_factor > 1 else ""
-        )
+    def _study(self, database: sqlite3.Connection, search: Search, role: str) -> "_Rows":
+        longer = f" {search.epochs_factor:g}x epochs" if search.epochs_factor > 1 else ""
+        name = f"{search.cell.name} | {role}{longer} | replicate {search.replicate.number}"
         if name not in self._studies:
             self._studies[name] = _Rows(database, name)
         return self._studies[name]

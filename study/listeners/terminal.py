@@ -117,7 +117,9 @@ class Display(Listener):
         return str(most) if least == most else f"{least} to {most}"
 
     def _detail(self) -> str:
-        parts = [f"{self._tally.by_stage[stage]} {stage}" for stage in ("tune", "confirm")]
+        whole, replicates = self._agenda.replicates
+        parts = [f"{whole} of {replicates} replicates"] if replicates > 1 else []
+        parts += [f"{self._tally.by_stage[stage]} {stage}" for stage in ("tune", "confirm")]
         parts += [
             f"{self._tally.ended[status]} {status}"
             for status in ("diverged", "failed", "pruned")

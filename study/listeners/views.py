@@ -34,7 +34,8 @@ def catch_up(folder: Path, space: SearchSpace, agenda: Agenda, warn: Callable[[s
         folder, space, agenda, warn: As for `Views`.
     """
     known = agenda.records_with_searches()
-    if _lacks_trials(folder / _DATABASE, sum(len(s.methods) for record, s in known if record.job.stage == "tune")):
+    tuned = [search for record, search in known if record.job.stage == "tune"]
+    if _lacks_trials(folder / _DATABASE, sum(len({one.role for one in search.contenders}) for search in tuned)):
         from study.listeners.optuna_store import OptunaStore  # noqa: PLC0415  # Optuna takes a second to import
 
         OptunaStore(folder / _DATABASE, space, known, warn).close()

@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from study.plan.replicates import Replicate, replicates_of
 from study.plan.selection import Selection
 from study.records import FactorValue, Job
-from study.specs.methods import FAMILIES, METHODS, epochs_factor_of_baseline
+from study.specs.contenders import Contender, contenders, kinds_read, trials_at
+from study.specs.methods import FAMILIES, METHODS
+from study.specs.space import BATCH
 from study.specs.spec import StudySpec, cell_factors
 
-TUNE_SEED = 0
 _LEAST_PROBE = 100  # gradient evaluations: fewer are not enough to probe three examples
-FIRST_CONFIRM_SEED = 1000  # far from the tune seed: the two stages share no stream
-BATCH = 4  # trials of a batch do not see each other's results, so they can run side by side
 START_DECIMALS = 4  # finer than an epoch of any run; keeps names such as swa@0.6172 short
 
 
@@ -31,24 +31,24 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search for hyper-parameters in one cell: whose proposals they are and which methods they serve.
+    """One search for hyper-parameters in one replicate of one cell: whose proposals they are and whom they serve.
 
-    With QMC the proposals do not depend on results, so a family's runs are shared: one base run answers for SGD
-    and SWA. With TPE every method steers its own search. With an ``epochs_factor`` above 1 it is the baseline's
-    search under equal gradient evaluations.
+    With QMC the proposals do not depend on results, so a family's runs are shared: one base run answers for SGD with
+    any weights and for SWA. With TPE every contender steers its own search. A search at more than the cell's epochs has
+    the first proposals of the one at these, as many as its budget buys.
+
+    Attributes:
+        name: The family's with QMC, the contender's role with TPE.
+        contenders: Those whose configuration may come out of it.
     """
 
     cell: Cell
+    replicate: Replicate
     name: str
     family: str
     epochs_factor: float
-    methods: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        """Unique name within the study; also names its Optuna studies."""
-        longer = f" {self.epochs_factor:g}x epochs" if self.epochs_factor > 1 else ""
-        return f"{self.cell.name} | {self.name}{longer}"
+    trials: int
+    contenders: tuple[Contender, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,83 +94,107 @@ def _varied(siblings: Sequence[Mapping[str, FactorValue]]) -> list[str]:
     return [name for name in siblings[0] if len({(type(own[name]), own[name]) for own in siblings}) > 1]
 
 
-def searches(spec: StudySpec) -> list[Search]:
-    """Return every search of the study, cell by cell."""
-    return [search for cell in cells(spec) for search in _searches_of(cell, spec)]
+def searches(spec: StudySpec, replicates: Iterable[Replicate] | None = None) -> list[Search]:
+    """Return every search of the study, replicate by replicate and in each cell by cell.
 
+    Replicate by replicate, so that a study that is interrupted holds whole replicates.
 
-def _searches_of(cell: Cell, spec: StudySpec) -> list[Search]:
-    """Group the methods by the search that serves them: their family's with QMC, their own with TPE."""
-    served: dict[tuple[float, str], list[str]] = {}
-    for method in spec.methods:
-        name = METHODS[method].family if spec.search.sampler == "qmc" else method
-        for factor in epochs_factors(spec, method):
-            served.setdefault((factor, name), []).append(method)
+    Args:
+        spec: The study.
+        replicates: Those to plan; None: all of the spec's.
+    """
+    chosen, served = cells(spec), _served(spec)
     return [
-        Search(cell, name, METHODS[methods[0]].family, factor, tuple(methods))
-        for (factor, name), methods in sorted(served.items(), key=lambda item: item[0][0])
+        Search(cell, replicate, name, serving[0].family, length, trials_at(spec, length), serving)
+        for replicate in (replicates_of(spec) if replicates is None else replicates)
+        for cell in chosen
+        for (length, name), serving in served
     ]
 
 
-def epochs_factors(spec: StudySpec, method: str) -> list[float]:
-    """Return the multiples of the cell's epochs that a method is tuned at: 1, and for a baseline what others need."""
-    held_against = [other for other in spec.methods if METHODS[other].baseline == method]
-    needed = (epochs_factor_of_baseline(m, b, spec.reference_times) for m in held_against for b in spec.budgets)
-    return sorted({1.0, *needed})
+def _served(spec: StudySpec) -> list[tuple[tuple[float, str], tuple[Contender, ...]]]:
+    """Group the contenders by the searches that serve them: their family's with QMC, their own with TPE."""
+    served: dict[tuple[float, str], list[Contender]] = {}
+    for one in contenders(spec):
+        for length in one.lengths:
+            served.setdefault((length, search_name(spec, one)), []).append(one)
+    return [(key, tuple(some)) for key, some in sorted(served.items(), key=lambda item: item[0][0])]
+
+
+def search_name(spec: StudySpec, one: Contender) -> str:
+    """Return the name of the searches that serve a contender: its family's when trajectories are shared."""
+    return one.family if spec.search.sampler == "qmc" else one.role
 
 
 def tune_job(spec: StudySpec, search: Search, trial: int, proposal: Proposal) -> Job:
-    """Return the job that tries a proposal. All proposals train on one seed, so they are compared in pairs."""
-    return _job(spec, search.cell, search.family, search.epochs_factor, proposal).model_copy(
-        update={"stage": "tune", "seed": TUNE_SEED, "trial": trial, "search": search.name}
+    """Return the job that tries a proposal. All of a replicate train on one seed, so they are compared in pairs."""
+    return _job(spec, search, proposal).model_copy(
+        update={
+            "stage": "tune",
+            "seed": search.replicate.tune,
+            "trial": trial,
+            "search": search.name,
+            "reads": kinds_read(search.contenders),
+        }
     )
 
 
-def confirm_jobs(spec: StudySpec, search: Search, selections: Iterable[Selection]) -> list[Job]:
-    """Return the jobs that re-train the selected configurations on fresh seeds; methods that agree share them.
+def confirm_jobs(spec: StudySpec, some: Iterable[Search], selections: Iterable[Selection]) -> list[Job]:
+    """Return the jobs that re-train the selected configurations on fresh seeds; contenders that agree share them.
 
-    A run measures the weights that stand for its methods, and the last ones beside them. With probes, it also says how
-    sharp they are; the effort is the same for all weights of a cell.
+    With probes, the first seed of each replicate (every one, where there is one tuning) also says how sharp the last
+    weights and the averages of the cell's own epochs are; the effort is the same for all weights of a cell.
+
+    Args:
+        spec: The study.
+        some: The searches, of one replicate of one cell and one name, that the selections come from.
+        selections: What validation picked.
     """
-    probes = spec.probes and search.epochs_factor == 1
-    standing: dict[Proposal, dict[str, None]] = {}  # an ordered set of weights
+    by_length = {search.epochs_factor: search for search in some}
+    readers: dict[tuple[float, Proposal], list[Selection]] = {}
     for chosen in selections:
-        configuration = Proposal(chosen.learning_rate, chosen.rho, chosen.average_start, chosen.weight_decay)
-        standing.setdefault(configuration, {})[chosen.average or "last"] = None
-    return [
-        _job(spec, search.cell, search.family, search.epochs_factor, configuration).model_copy(
-            update={
-                "seed": FIRST_CONFIRM_SEED + index,
-                "probed": tuple(weights) if probes else (),
-                "measured": tuple(name for name in weights if name != "last"),
-                "probe_evaluations": _probe_evaluations(spec, search.cell) if probes else 0,
+        proposal = Proposal(chosen.learning_rate, chosen.rho, chosen.average_start, chosen.weight_decay)
+        readers.setdefault((chosen.epochs_factor, proposal), []).append(chosen)
+    jobs = []
+    for (length, proposal), reading in readers.items():
+        search = by_length[length]
+        reads = tuple(dict.fromkeys(("last", *(kind for chosen in reading for kind in chosen.reads))))
+        for index, seed in enumerate(search.replicate.confirm):
+            probes = spec.probes and length == 1 and (index == 0 or spec.one_tuning)
+            update = {
+                "seed": seed,
+                "reads": reads,
+                "probed": tuple(kind for kind in reads if kind != "best") if probes else (),
+                "probe_evaluations": _probe_evaluations(spec, search) if probes else 0,
             }
-        )
-        for configuration, weights in standing.items()
-        for index in range(spec.confirm_seeds)
-    ]
+            jobs.append(_job(spec, search, proposal).model_copy(update=update))
+    return jobs
 
 
-def _probe_evaluations(spec: StudySpec, cell: Cell) -> int:
+def _probe_evaluations(spec: StudySpec, search: Search) -> int:
     """Return the gradient evaluations that probing one set of weights may take, the same for every method of a cell.
 
     It is a share of the cheapest run's, over the most weights that a run is probed for: how sharp weights look depends
     on how many examples are looked at, so a method that trains at twice the cost must not be probed on twice as many.
     """
-    plain = _job(spec, cell, "base", 1.0, Proposal(spec.search.learning_rate.low, 0.0, 0.5))
+    plain = _job(spec, search, Proposal(spec.search.learning_rate.low, 0.0, 0.5)).model_copy(
+        update={"family": "base", "epochs_factor": 1.0}
+    )
     weights = max(Counter(METHODS[method].family for method in spec.methods).values())
     return max(_LEAST_PROBE, int(spec.probe_budget * gradient_evaluations(plain) / weights))
 
 
-def _job(spec: StudySpec, cell: Cell, family: str, epochs_factor: float, proposal: Proposal) -> Job:
+def _job(spec: StudySpec, search: Search, proposal: Proposal) -> Job:
     kinds = {METHODS[method].weights for method in spec.methods}
     return Job(
         stage="confirm",
-        cell=cell.name,
-        task=cell.task,
-        factors=dict(cell.factors),
-        family=family,
-        epochs_factor=epochs_factor,
+        cell=search.cell.name,
+        task=search.cell.task,
+        factors=dict(search.cell.factors),
+        replicate=search.replicate.number,
+        test_seed=search.replicate.test,
+        family=search.family,
+        epochs_factor=search.epochs_factor,
         learning_rate=proposal.learning_rate,
         rho=proposal.rho,
         average_start=proposal.average_start,
@@ -178,7 +202,7 @@ def _job(spec: StudySpec, cell: Cell, family: str, epochs_factor: float, proposa
         average_starts=spec.average_starts,
         ema_decays=spec.ema_decays if "ema" in kinds else (),
         lawa_windows=spec.lawa_windows if "lawa" in kinds else (),
-        seed=FIRST_CONFIRM_SEED,
+        seed=search.replicate.tune,
     )
 
 
@@ -214,24 +238,33 @@ class StageSize:
     gradient_evaluations: tuple[int, int]
 
 
-def sizes(spec: StudySpec) -> list[StageSize]:
-    """Return the size of every stage before anything has run.
+def sizes(spec: StudySpec, replicates: Iterable[Replicate] | None = None) -> list[StageSize]:
+    """Return the size of every stage of every search before anything has run.
 
-    The confirm stage is a range: methods of one family share a run when validation picks them the same
-    configuration.
+    The confirm stage is a range: contenders share a run when validation picks them the same configuration.
     """
     found = []
-    for search in searches(spec):
+    for search in searches(spec, replicates):
         job = _typical_job(spec, search)
         cost = gradient_evaluations(job)
-        least, most = spec.confirm_seeds, spec.confirm_seeds * len(search.methods)
-        trials = spec.search.trials
+        least, most = confirm_runs(search)
         shortest = gradient_evaluations(job, min(spec.search.rungs(spec.average_starts, job.epochs), default=None))
-        pruned = max(0, trials - BATCH)  # at most: the first batch always runs to its end
-        tuning = ((trials - pruned) * cost + pruned * shortest, trials * cost)
-        found.append(StageSize(search, "tune", (trials, trials), tuning))
+        pruned = max(0, search.trials - BATCH)  # at most: the first batch always runs to its end
+        tuning = ((search.trials - pruned) * cost + pruned * shortest, search.trials * cost)
+        found.append(StageSize(search, "tune", (search.trials, search.trials), tuning))
         found.append(StageSize(search, "confirm", (least, most), (least * cost, most * cost)))
     return found
+
+
+def confirm_runs(search: Search) -> tuple[int, int]:
+    """Return the runs that confirm what a search has found, at least and at most.
+
+    A contender that may use several lengths is counted where it costs most.
+    """
+    confirms = len(search.replicate.confirm)
+    sure = any(one.lengths == (search.epochs_factor,) for one in search.contenders)
+    possible = sum(one.lengths[-1] == search.epochs_factor for one in search.contenders)
+    return confirms * sure, confirms * possible
 
 
 def expected_cost(spec: StudySpec, search: Search) -> int:
@@ -241,5 +274,4 @@ def expected_cost(spec: StudySpec, search: Search) -> int:
 
 def _typical_job(spec: StudySpec, search: Search) -> Job:
     rho = spec.search.rho.low if FAMILIES[search.family].rule else 0.0
-    proposal = Proposal(spec.search.learning_rate.low, rho, 0.5)
-    return _job(spec, search.cell, search.family, search.epochs_factor, proposal)
+    return _job(spec, search, Proposal(spec.search.learning_rate.low, rho, 0.5))

@@ -19,11 +19,13 @@ import math
 from collections.abc import Iterable, Sequence
 
 from study.plan.cells import Search
-from study.plan.selection import best_measurement, bests_at
+from study.plan.selection import preferred_at
 from study.records import Job, Measurement, RunRecord
-from study.specs.methods import METHODS
+from study.specs.contenders import Contender
 from study.specs.space import REDUCTION
 from study.specs.spec import StudySpec
+
+_AND = "+"  # between the kinds of weights of a contender
 
 
 def with_rungs(spec: StudySpec, search: Search, job: Job, earlier: Sequence[RunRecord]) -> Job:
@@ -36,37 +38,39 @@ def with_rungs(spec: StudySpec, search: Search, job: Job, earlier: Sequence[RunR
         earlier: The records of all trials of earlier batches of that search.
     """
     rungs = spec.search.rungs(spec.average_starts, job.epochs)
-    wanted = tuple(entry for epoch in rungs for entry in _wanted(epoch, search.methods, earlier))
+    wanted = tuple(entry for epoch in rungs for entry in _wanted(epoch, search.contenders, earlier))
     return job.model_copy(update={"rungs": rungs, "stop_below": wanted}) if rungs else job
 
 
-def _wanted(epoch: int, methods: Iterable[str], earlier: Sequence[RunRecord]) -> list[tuple[int, str, float]]:
-    """Return what is wanted at a rung for each method's kind of weights; nothing if it is not known for all of them."""
-    levels = {METHODS[method].weights: _level(epoch, method, earlier) for method in methods}
-    known: list[tuple[int, str, float]] = [(epoch, kind, level) for kind, level in levels.items() if level is not None]
+def _wanted(epoch: int, some: Iterable[Contender], earlier: Sequence[RunRecord]) -> list[tuple[int, str, float]]:
+    """Return what is wanted at a rung for each contender's kinds of weights; nothing if not known for all of them."""
+    levels = {_AND.join(one.reads): _level(epoch, one.reads, earlier) for one in some}
+    known: list[tuple[int, str, float]] = [
+        (epoch, kinds, level) for kinds, level in levels.items() if level is not None
+    ]
     return known if len(known) == len(levels) else []
 
 
-def _level(epoch: int, method: str, earlier: Sequence[RunRecord]) -> float | None:
+def _level(epoch: int, reads: Sequence[str], earlier: Sequence[RunRecord]) -> float | None:
     """Return the score of the last of the best third of the earlier trials that reached a rung; None without."""
-    seen = sorted((score for record in earlier if (score := _score(epoch, method, record)) is not None), reverse=True)
+    seen = sorted((score for record in earlier if (score := _score(epoch, reads, record)) is not None), reverse=True)
     level = seen[math.ceil(len(seen) / REDUCTION) - 1] if seen else -math.inf
     return level if math.isfinite(level) else None
 
 
-def _score(epoch: int, method: str, record: RunRecord) -> float | None:
+def _score(epoch: int, reads: Sequence[str], record: RunRecord) -> float | None:
     """Return the validation score at a rung; a diverged run is below all others, one that did not get there is None."""
     if record.status == "diverged":
         return -math.inf
-    best = best_measurement(method, record, epoch)
+    best = preferred_at(record.measurements, epoch).of(reads)
     return best.val_score if best else None
 
 
 def stopped(job: Job, epoch: int, measurements: Iterable[Measurement]) -> bool:
-    """Tell whether a run ends at a rung: whatever weights a method may read, they lie below what is wanted there."""
-    wanted = [(kind, level) for at, kind, level in job.stop_below if at == epoch]
-    bests = bests_at(measurements, epoch)
-    return bool(wanted) and all(_below(level, bests.of_kind(kind)) for kind, level in wanted)
+    """Tell whether a run ends at a rung: whatever weights a contender may read, they lie below what is wanted there."""
+    wanted = [(kinds, level) for at, kinds, level in job.stop_below if at == epoch]
+    preferred = preferred_at(measurements, epoch)
+    return bool(wanted) and all(_below(level, preferred.of(kinds.split(_AND))) for kinds, level in wanted)
 
 
 def _below(level: float, best: Measurement | None) -> bool:

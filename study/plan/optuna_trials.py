@@ -17,7 +17,10 @@ def tpe_proposal(space: SearchSpace, search: Search, trial: int, history: Sequen
 
     Source: Bergstra et al. 2011, as in ``optuna.samplers.TPESampler``.
     """
-    sampler = optuna.samplers.TPESampler(seed=torch_seed(trial, f"tpe {search.key}") % 2**32)
+    cell = search.cell.task, sorted(search.cell.factors.items())  # its name changes when a study grows by problems
+    name = f"tpe {cell} {search.name} {search.epochs_factor!r} {trial}"
+    seed = torch_seed(search.replicate.proposals, name) % 2**32
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(space.startup_trials, search.trials // 3))
     study = quiet_study(sampler=sampler, direction="maximize")
     study.add_trials([trial_of(space, search, outcome) for outcome in history])
     asked = study.ask()

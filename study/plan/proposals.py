@@ -10,10 +10,12 @@ at random and reads its search space from the first run that completes.
 import functools
 from collections.abc import Sequence
 
-from study.plan.cells import BATCH, START_DECIMALS, Outcome, Proposal, Search
-from study.plan.selection import best_measurement
+from study.plan.cells import START_DECIMALS, Outcome, Proposal, Search
+from study.plan.selection import preferred_of
 from study.records import RunRecord
+from study.specs.contenders import Contender
 from study.specs.methods import FAMILIES
+from study.specs.space import BATCH
 from study.specs.spec import SearchSpace
 from study.streams import torch_seed
 
@@ -33,19 +35,14 @@ def propose(space: SearchSpace, search: Search, trial: int, history: Sequence[Ou
         history: The outcomes of the first `needed_outcomes` trials, in order.
     """
     if space.sampler == "qmc":
-        return _qmc_proposal(space, search.family, trial)
+        return _qmc_proposal(space, search.family, trial, search.replicate.proposals)
     from study.plan.optuna_trials import tpe_proposal  # noqa: PLC0415  # Optuna takes a moment to import
 
     return tpe_proposal(space, search, trial, history)
 
 
-def qmc_design(space: SearchSpace, family: str) -> tuple[Proposal, ...]:
-    """Return all proposals of a family's searches: a scrambled Sobol design over all that is searched."""
-    return tuple(_qmc_proposal(space, family, trial) for trial in range(space.trials))
-
-
-def _qmc_proposal(space: SearchSpace, family: str, trial: int) -> Proposal:
-    rate, radius, start, *more = _sobol_points(space.trials, len(space.searched))[trial]
+def _qmc_proposal(space: SearchSpace, family: str, trial: int, seed: int) -> Proposal:
+    rate, radius, start, *more = _sobol_points(space.trials, len(space.searched), seed)[trial]
     return Proposal(
         learning_rate=space.range_of("learning_rate", family).at(rate),
         rho=_rho_at(space, family, radius) if FAMILIES[family].rule else 0.0,
@@ -54,9 +51,9 @@ def _qmc_proposal(space: SearchSpace, family: str, trial: int) -> Proposal:
     )
 
 
-@functools.cache
-def _sobol_points(count: int, dimensions: int) -> tuple[tuple[float, ...], ...]:
-    """Return points of the unit cube; a longer design begins with the shorter one's points.
+@functools.lru_cache(maxsize=1024)
+def _sobol_points(count: int, dimensions: int, seed: int) -> tuple[tuple[float, ...], ...]:
+    """Return points of the unit cube; a longer design begins with the shorter one's points. Each seed scrambles anew.
 
     One of more dimensions is another one throughout, so a dimension is added only where it is asked for.
 
@@ -65,7 +62,7 @@ def _sobol_points(count: int, dimensions: int) -> tuple[tuple[float, ...], ...]:
     from scipy.stats import qmc  # noqa: PLC0415  # takes a second to import, and not every command proposes
 
     exponent = max(count - 1, 1).bit_length()
-    points = qmc.Sobol(d=dimensions, scramble=True, rng=torch_seed(0, "qmc design")).random_base2(exponent)
+    points = qmc.Sobol(d=dimensions, scramble=True, rng=torch_seed(seed, "qmc design")).random_base2(exponent)
     return tuple(tuple(map(float, point)) for point in points[:count])
 
 
@@ -75,9 +72,9 @@ def _rho_at(space: SearchSpace, family: str, unit: float) -> float:
     return 0.0 if unit < share else space.range_of("rho", family).at((unit - share) / (1 - share))
 
 
-def outcome_of(method: str, record: RunRecord) -> Outcome:
-    """Return what a method's search learns from a record: the best validation score of the weights it may use."""
+def outcome_of(one: Contender, record: RunRecord) -> Outcome:
+    """Return what a contender's search learns from a record: the best validation score of the weights it may use."""
     job = record.job
-    best = best_measurement(method, record, record.last_epoch)
+    best = preferred_of(record).of(one.reads) if record.measurements else None
     proposal = Proposal(job.learning_rate, job.rho, job.average_start, job.weight_decay)
     return Outcome(proposal, best.val_score if best else None, record.last_epoch if record.status == "pruned" else None)

@@ -76,6 +76,10 @@ FACTORS: dict[str, Factor] = {
         "share of the steps in which the rate rises to the schedule's", float, "a number from 0 to below 1",
         lambda value: 0 <= float(value) < 1,
     ),
+    "validation_label_noise": Factor(
+        "whether the labels of the validation part are as noisy as those of the training part", str,
+        '"same" or "none"', lambda value: value in ("same", "none"),
+    ),
     "transforms": Factor(
         "what every training image goes through: a shifted crop, and a mirror image where that keeps the class, half "
         "of the time; with cutout, a blank square besides", str, '"none", "crop-flip" or "cutout"',
@@ -92,6 +96,7 @@ OPTIONAL: dict[str, FactorValue] = {
     "label_smoothing": 0.0,
     "precision": "float32",
     "warmup": 0.0,
+    "validation_label_noise": "same",
 }
 OF_SOME_TASKS = ("transforms", "image_size")  # they stand in the cells of tasks that have a default for them alone
 OF_TRAINING = ("schedule", "ascent_batch", "train_size", "epochs", "batch_size", "momentum", "weight_decay")

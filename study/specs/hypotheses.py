@@ -21,6 +21,8 @@ class Hypothesis(Strict):
     - ``contrast``: gain of ``method`` at the second value of ``factor`` minus that at the first.
     - ``averaging``: like ``contrast``, for the within-run gain of averaging on ``method``'s trajectory.
     - ``budget``: gain of ``method`` at equal epochs minus that at equal gradient evaluations.
+    - ``checkpoint``: gain of ``method`` over the base where both keep their last weights, minus that where both keep
+      their best epoch.
     - ``worse``, ``better``: gain of ``method`` minus the smaller, or the larger, of the gains of SWA and SAM.
     - ``sharpness``: log of ``measure`` on ``method``'s weights minus that on ``other``'s.
     - ``barrier``: loss barrier on the line between ``method``'s weights and ``other``'s.
@@ -33,7 +35,7 @@ class Hypothesis(Strict):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
     claim: str = Field(min_length=1, max_length=300)
     kind: Literal[
-        "gain", "slope", "difference", "contrast", "averaging", "budget", "worse", "better",
+        "gain", "slope", "difference", "contrast", "averaging", "budget", "checkpoint", "worse", "better",
         "sharpness", "barrier", "minimizers",
     ]  # fmt: skip
     method: str

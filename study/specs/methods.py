@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+Checkpoint = Literal["last", "best"]  # weights of one epoch: the last one, or the one that validation prefers
 WeightsKind = Literal["last", "swa", "ema", "lawa"]
 
 
@@ -60,9 +61,10 @@ class Method:
 
     Attributes:
         family: Name in `FAMILIES`.
-        weights: ``last``: the final iterate. Otherwise validation chooses among all averages of that kind *and* the
-            final iterate, so that "no averaging" lies inside the space of every averaging method.
-        baseline: The method it is held against: the plain gradient's last weights, under the same base optimizer.
+        weights: ``last``: no averaging; the run keeps one of the spec's checkpoints. Otherwise validation chooses among
+            all averages of that kind *and* these checkpoints, so that "no averaging" lies inside the space of every
+            averaging method.
+        baseline: The method it is held against: the plain gradient, under the same base optimizer.
     """
 
     family: str
@@ -110,27 +112,16 @@ def last_of(family: str) -> str:
     return next(name for name, method in METHODS.items() if (method.family, method.weights) == (family, "last"))
 
 
-def epochs_factor_of_baseline(method: str, budget: str, reference_times: Mapping[str, float]) -> float:
-    """Return how many times the epochs the baseline gets when it is held against ``method``.
-
-    Budget ``E`` (equal epochs): 1. Budget ``G`` (equal gradient evaluations): the passes that ``method`` makes per
-    step of its baseline: 1 for SWA (its two budgets coincide), 2 for SAM and WASAM, 1.2 for SAM in the last fifth.
-    Budget ``T`` (equal reference time): the time of its step, in that of its baseline's step, both measured alone.
-
-    Args:
-        method: Name of the method.
-        budget: ``E``, ``G`` or ``T``.
-        reference_times: Time of a step by family; read for ``T`` only. A family that is not named counts its passes.
-    """
-    if budget == "G":
-        return relative_passes(method)
-    if budget == "T":
-        own, base = (METHODS[name].family for name in (method, METHODS[method].baseline))
-        ratio = reference_times.get(own, FAMILIES[own].passes) / reference_times.get(base, FAMILIES[base].passes)
-        return max(1.0, round(ratio, 2))
-    return 1.0
-
-
 def relative_passes(method: str) -> float:
     """Return the passes per step of a method, in those of its baseline."""
     return METHODS[method].passes / METHODS[METHODS[method].baseline].passes
+
+
+def relative_time(method: str, reference_times: Mapping[str, float]) -> float:
+    """Return the time of a method's step in that of its baseline's step, at least 1, from the time of a step by family.
+
+    A family that is not named counts its passes.
+    """
+    own, base = (METHODS[name].family for name in (method, METHODS[method].baseline))
+    ratio = reference_times.get(own, FAMILIES[own].passes) / reference_times.get(base, FAMILIES[base].passes)
+    return max(1.0, round(ratio, 2))

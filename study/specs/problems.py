@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from study.records import FactorValue
-from study.specs.space import Strict
+from study.specs.space import Strict, added_later
 from study.specs.tasks import TASKS, check_factor, default_factors, is_own_task
 
 MAX_CELLS = 10_000  # of one problem; more can be written in a line, and neither planned nor run
@@ -22,10 +22,14 @@ class Problem(Strict):
     2^(k-1) cells and no main effect is confounded with another. ``centre`` adds one cell with every varied number
     half-way, which shows curvature between the levels.
 
+    ``delta`` is the smallest gain that matters in this problem, in the unit of its metric; without one the study's
+    holds.
+
     Source of ``half``: Box, Hunter & Hunter, "Statistics for Experimenters", chapter on fractional factorial designs.
     """
 
     task: str
+    delta: float | None = added_later(None, gt=0)
     factors: dict[str, list[FactorValue] | FactorValue] = Field(default_factory=dict)
     design: Literal["full", "half"] = "full"
     centre: bool = False

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from study.specs.methods import FAMILIES
 
 EDGE_SHARE = 0.05  # a selected value in the outer 5 % of its range is flagged
+BATCH = 4  # trials of a batch do not see each other's results, so they can run side by side
+LEAST_TPE_TRIALS = 2 * BATCH  # the first batch is drawn at random
 REDUCTION = 3  # of the runs that are compared at a rung one in three goes on; the next is at three times the epochs
 
 
@@ -94,6 +96,11 @@ class SearchSpace(Strict):
     of: dict[str, FamilyRanges] = Field(default_factory=dict)
     weight_decay: SearchRange | None = added_later(None)
     pruner: Literal["none", "asha"] = added_later("none")
+
+    @property
+    def startup_trials(self) -> int:
+        """Trials that TPE draws at random before it learns from any: Optuna's ten, or a third where trials are few."""
+        return min(10, self.trials // 3)
 
     @property
     def searched(self) -> tuple[str, ...]:

@@ -2,19 +2,20 @@
 
 import hashlib
 import json
+import re
 import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from study.specs.budgets import Budget
 from study.specs.hypotheses import Hypothesis
-from study.specs.methods import METHODS
+from study.specs.methods import METHODS, Checkpoint, relative_passes
 from study.specs.problems import Problem, cell_factors
-from study.specs.space import SearchRange, SearchSpace, Strict, added_later
+from study.specs.space import LEAST_TPE_TRIALS, SearchRange, SearchSpace, Strict, added_later
 
 __all__ = ["Budget", "Hypothesis", "Problem", "SearchRange", "SearchSpace", "SpecError", "StudySpec", "cell_factors"]
 
@@ -29,6 +30,14 @@ class SpecError(ValueError):
 class StudySpec(Strict):
     """One study. See the README's chapter on writing a spec for an annotated example.
 
+    The whole procedure, tuning included, is repeated ``replicates`` times, each with seeds of its own that derive from
+    ``seed``; what a replicate has tuned is re-trained on ``confirms`` fresh seeds. ``weights`` are those that a run
+    without averaging may keep: its ``last``, or its ``best`` epoch on validation. ``gradient_ceiling`` is budget G's,
+    in multiples of the base's gradient evaluations at the cell's epochs.
+
+    A spec with ``confirm_seeds`` is one of protocol 1: one tuning, ``confirm_seeds`` seeds, last weights. Such studies
+    are read as they are and not continued; see `study/specs/protocol-2.md`.
+
     ``probe_budget`` is what the probes of one run may cost, in gradient evaluations, as a share of those of the
     baseline's run at equal epochs: one budget for all methods of a cell, so that all are probed with the same care.
 
@@ -41,9 +50,14 @@ class StudySpec(Strict):
     methods: tuple[str, ...] = ("SGD", "SWA", "SAM", "WASAM")
     budgets: tuple[Budget, ...] = ("E", "G")
     primary_budget: Budget = "G"
-    delta: float = Field(default=0.005, gt=0, lt=1)
+    delta: float = Field(default=0.005, gt=0)
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    confirm_seeds: int = Field(ge=1, le=1000)
+    replicates: int = Field(default=10, ge=1, le=1000)
+    confirms: int = Field(default=3, ge=1, le=1000)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    weights: tuple[Checkpoint, ...] = Field(default=("last", "best"), min_length=1)
+    gradient_ceiling: float = Field(default=2.0, ge=1, le=100)
+    confirm_seeds: int | None = added_later(None, ge=1, le=1000)  # of protocol 1, in place of replicates and confirms
     average_starts: tuple[Fraction, ...] = (0.5, 0.6, 0.75, 0.9)
     ema_decays: tuple[Fraction, ...] = (0.9, 0.98, 0.995)
     lawa_windows: tuple[Annotated[int, Field(ge=2, le=100)], ...] = (3, 6)
@@ -53,6 +67,20 @@ class StudySpec(Strict):
     probes: bool = False
     probe_budget: float = added_later(0.15, gt=0, le=1000)
     reference_times: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_protocol_1(cls, data: Any, info: ValidationInfo) -> Any:
+        """Fill in what protocol 1 fixed; its specs are read from results folders and never begun anew."""
+        if not isinstance(data, dict) or data.get("confirm_seeds") is None:
+            return data
+        if not (info.context or {}).get("frozen"):
+            raise ValueError(
+                f"confirm_seeds = {data['confirm_seeds']!r} was given, a key of protocol 1; write replicates = 10 (how "
+                "often the whole procedure is repeated, tuning included) and confirms = 3 (seeds of each) in its "
+                "place, or replicates = 1 and confirms = 5 for one tuning of a costly task"
+            )
+        return data | {"replicates": 1, "confirms": data["confirm_seeds"], "weights": ["last"]}
 
     @field_validator("methods")
     @classmethod
@@ -77,6 +105,7 @@ class StudySpec(Strict):
             raise ValueError(
                 f"primary_budget = {self.primary_budget!r} was given; it must be one of budgets = {list(self.budgets)}"
             )
+        self._check_protocol_2()
         if self.search.weight_decay and any("weight_decay" in problem.factors for problem in self.problems):
             raise ValueError(
                 "search.weight_decay and factors.weight_decay were both given; a value is either searched or fixed "
@@ -100,9 +129,52 @@ class StudySpec(Strict):
                     f"hypotheses {hypothesis.id!r} has budget = {hypothesis.budget!r}; "
                     f"the study has {', '.join(self.budgets)}"
                 )
+            if hypothesis.kind == "checkpoint" and {*self.weights} != {"last", "best"}:
+                raise ValueError(
+                    f"hypotheses {hypothesis.id!r} has kind = 'checkpoint', which holds last weights against the best "
+                    f"epoch; the study has weights = {list(self.weights)}"
+                )
         if len({hypothesis.id for hypothesis in self.hypotheses}) < len(self.hypotheses):
             raise ValueError("two hypotheses have the same id; each needs its own")
         return self
+
+    def _check_protocol_2(self) -> None:
+        if self.protocol == 1:
+            return
+        for problem in self.problems:
+            deltas = {other.delta for other in self.problems if other.task == problem.task}
+            if len(deltas) > 1:
+                raise ValueError(
+                    f"delta = {' and '.join(_words_of(deltas))} was given for problems of the task {problem.task!r}; a "
+                    "task has one δ, in the unit of its metric: give all of its problems the same, or none"
+                )
+        if len(set(self.weights)) < len(self.weights):
+            raise ValueError(f"weights = {list(self.weights)} was given; each kind may stand once")
+        if self.search.sampler == "tpe" and self.search.trials < LEAST_TPE_TRIALS:
+            raise ValueError(
+                f'search.trials = {self.search.trials} with sampler = "tpe" was given; its first proposals are random, '
+                f'and it learns from {LEAST_TPE_TRIALS} trials on: give as many, or sampler = "qmc"'
+            )
+        dear = [name for name in self.methods if relative_passes(name) > self.gradient_ceiling]
+        if "G" in self.budgets and dear:
+            raise ValueError(
+                f"gradient_ceiling = {self.gradient_ceiling:g} was given; {dear[0]} takes {relative_passes(dear[0]):g} "
+                "times the gradient evaluations of its base: raise the ceiling, or leave budget G or the method out"
+            )
+
+    @property
+    def protocol(self) -> int:
+        """1 for a spec that was frozen before replicates came, else 2."""
+        return 2 if self.confirm_seeds is None else 1
+
+    @property
+    def one_tuning(self) -> bool:
+        """Tell whether there is one tuning only, so that the interval is over its confirm seeds."""
+        return self.replicates == 1
+
+    def delta_of(self, task: str) -> float:
+        """Return δ in a task's unit: its problem's own, or the study's."""
+        return next((p.delta for p in self.problems if p.task == task and p.delta is not None), self.delta)
 
     def _can_prune(self) -> bool:
         settings = (factors for problem in self.problems for factors in cell_factors(problem))
@@ -115,24 +187,34 @@ class StudySpec(Strict):
         A key that was added to specs later does not enter while it stands at its default:
         `study.specs.space.added_later`.
         """
-        content = self.model_dump(mode="json", exclude={"reference_times"})
+        since_2 = {"replicates", "confirms", "seed", "weights", "gradient_ceiling"} if self.protocol == 1 else set()
+        content = self.model_dump(mode="json", exclude={"reference_times", *since_2})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def _words_of(deltas: set[float | None]) -> list[str]:
+    given = sorted(delta for delta in deltas if delta is not None)
+    return [*(f"{delta:g}" for delta in given), *(["none"] if None in deltas else [])]
+
+
 def extends(new: StudySpec, old: StudySpec) -> bool:
-    """Tell whether ``new`` is ``old`` with trials, confirm seeds or problems added, and nothing else changed.
+    """Tell whether ``new`` is ``old`` with trials, replicates, confirms or problems added, and nothing else changed.
 
     All that the old study measured is then part of the new one: proposals of a QMC design come in a fixed order, and
-    seeds are counted up.
+    replicates and seeds are counted up. Problems and replicates are added whatever the sampler.
     """
-    if new.search.sampler != "qmc" or new.search.trials < old.search.trials or new.confirm_seeds < old.confirm_seeds:
+    if old.protocol == 1 or new.search.trials < old.search.trials:
+        return False
+    if new.search.trials > old.search.trials and new.search.sampler != "qmc":
+        return False
+    if new.replicates < old.replicates or new.confirms < old.confirms:
         return False
     if new.problems[: len(old.problems)] != old.problems:
         return False
     search = new.search.model_copy(update={"trials": old.search.trials})
-    update = {"search": search, "confirm_seeds": old.confirm_seeds, "problems": old.problems}
-    return new.model_copy(update=update).hash == old.hash
+    same = {"search": search, "replicates": old.replicates, "confirms": old.confirms, "problems": old.problems}
+    return new.model_copy(update=same).hash == old.hash
 
 
 def json_schema() -> dict[str, Any]:
@@ -140,8 +222,13 @@ def json_schema() -> dict[str, Any]:
     return StudySpec.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
 
 
-def parse_spec(text: str, source: str) -> StudySpec:
+def parse_spec(text: str, source: str, *, frozen: bool = False) -> StudySpec:
     """Read a specification from TOML text; ``source`` names it in messages.
+
+    Args:
+        text: TOML.
+        source: What it is called in messages.
+        frozen: It comes from a results folder: one of an older protocol is read, too.
 
     Raises:
         SpecError: with the key, what was given, what is allowed and what to do, in one sentence.
@@ -151,7 +238,7 @@ def parse_spec(text: str, source: str) -> StudySpec:
     except (ValueError, RecursionError) as error:  # a number of too many digits and brackets too deep, too
         raise SpecError(f"{source} is not valid TOML: {error}; mend that line.") from error
     try:
-        return StudySpec.model_validate(data)
+        return StudySpec.model_validate(data, context={"frozen": frozen})
     except ValidationError as error:
         raise SpecError(f"{source}: {_sentence(error)}") from error
 
@@ -167,6 +254,15 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"{key} was given, which is not a key of a spec; remove it or mend its spelling."
     return f"{key} = {first['input']!r} was given; {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def with_seed(text: str, seed: int) -> str:
+    """Return a spec's text with another root seed."""
+    head, bracket, tables = text.partition("\n[")
+    line = f"seed = {seed}"
+    found = re.subn(r"^seed\s*=.*$", line, head, flags=re.MULTILINE)
+    head = found[0] if found[1] else f"{head.rstrip()}\n{line}\n"
+    return f"{head}{bracket}{tables}"
 
 
 def builtin_specs() -> dict[str, str]:

@@ -5,10 +5,20 @@ Plain data without torch. A name such as ``my_package.my_module:build`` is a use
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from study.records import FactorValue
-from study.specs.factors import DEFAULTS, FACTORS, OF_SOME_TASKS, OF_TRAINING, OPTIONAL
+from study.specs.factors import DEFAULTS, FACTORS, OF_SOME_TASKS, OF_TRAINING
 from study.specs.model_names import IMAGE_MODELS, form_of
+
+TestPart = Literal["drawn", "split", "official", "own"]
+# What a verdict speaks of, by where the test part comes from.
+TEST_PARTS: dict[TestPart, str] = {
+    "drawn": "the distribution that the data are drawn from: every replicate is tested on new data",
+    "split": "this data set, over its splits: every replicate splits a test part off anew",
+    "official": "this one test part: all runs are tested on it",
+    "own": "the test part that the task's own code returns",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,8 @@ class TaskEntry:
         defaults: Values of its own, over the common ones.
         without: Factors that mean nothing to it; they stand in none of its cells.
         metric: What its score is called.
+        test: Where a replicate's test part comes from: a key of `TEST_PARTS`.
+        test_size: How many examples that part has; 0 where the data decide.
         find: Makes sure that the data are there, without reading them, from the same as ``load``; empty if they come
             with the study.
     """
@@ -44,6 +56,8 @@ class TaskEntry:
     defaults: dict[str, FactorValue] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     metric: str = "accuracy"
+    test: TestPart = "split"
+    test_size: int = 0
     find: str = ""
 
 
@@ -53,42 +67,42 @@ TASKS: dict[str, TaskEntry] = {
     "digits": TaskEntry(
         "scikit-learn's 1,797 real 8×8 images of handwritten digits", ("conv", "mlp"), 1000, 10,
         "study.data.digits:load_digits_pool", "study.tasks.pool:pool_task",
-        {"model": "conv", "train_size": 1000, "epochs": 20},
+        {"model": "conv", "train_size": 1000, "epochs": 20}, test_size=397,
     ),
     "mnist1d": TaskEntry(
         "MNIST-1D: 40-point signals, ten classes, made from the published recipe", ("conv", "mlp"), 4000, 10,
         "study.data.mnist1d:make_mnist1d_pool", "study.tasks.pool:pool_task",
-        {"model": "conv", "train_size": 4000, "epochs": 30},
+        {"model": "conv", "train_size": 4000, "epochs": 30}, test="drawn", test_size=4000,
     ),
     "mnist": TaskEntry(
         "MNIST: 70,000 grey 28×28 images of handwritten digits", IMAGE_MODELS, 54_000, 10,
         "study.data.image_sets:load_images", "study.tasks.vision:image_task",
         {"model": "conv", "train_size": 54_000, "epochs": 10, "transforms": "none"},
-        find="study.data.image_sets:find_images",
+        test="official", test_size=10_000, find="study.data.image_sets:find_images",
     ),
     "fashion": TaskEntry(
         "Fashion-MNIST: 70,000 grey 28×28 images of clothing", IMAGE_MODELS, 54_000, 10,
         "study.data.image_sets:load_images", "study.tasks.vision:image_task",
         {"model": "conv", "train_size": 54_000, "epochs": 10, "transforms": "none"},
-        find="study.data.image_sets:find_images",
+        test="official", test_size=10_000, find="study.data.image_sets:find_images",
     ),
     "svhn": TaskEntry(
         "SVHN: 99,289 colour 32×32 images of house numbers (without the extra part)", IMAGE_MODELS, 65_931, 10,
         "study.data.image_sets:load_images", "study.tasks.vision:image_task",
         {"model": "resnet18", "train_size": 65_931, "epochs": 100, "transforms": "none", **_OF_CIFAR},
-        find="study.data.image_sets:find_images",
+        test="official", test_size=26_032, find="study.data.image_sets:find_images",
     ),
     "cifar10": TaskEntry(
         "CIFAR-10: 60,000 colour 32×32 images of ten classes", IMAGE_MODELS, 45_000, 10,
         "study.data.image_sets:load_images", "study.tasks.vision:image_task",
         {"model": "resnet18", "train_size": 45_000, "epochs": 200, "transforms": "crop-flip", **_OF_CIFAR},
-        find="study.data.image_sets:find_images",
+        test="official", test_size=10_000, find="study.data.image_sets:find_images",
     ),
     "cifar100": TaskEntry(
         "CIFAR-100: 60,000 colour 32×32 images of a hundred classes", IMAGE_MODELS, 45_000, 100,
         "study.data.image_sets:load_images", "study.tasks.vision:image_task",
         {"model": "resnet18", "train_size": 45_000, "epochs": 200, "transforms": "crop-flip", **_OF_CIFAR},
-        find="study.data.image_sets:find_images",
+        test="official", test_size=10_000, find="study.data.image_sets:find_images",
     ),
     "image-folder": TaskEntry(
         "your own images, as in ImageNet: train/CLASS/*.jpg, test/CLASS/*.jpg, and val/ if you like",
@@ -96,37 +110,37 @@ TASKS: dict[str, TaskEntry] = {
         "study.data.image_folder:list_folder", "study.tasks.vision:folder_task",
         {"model": "torchvision/resnet50", "epochs": 90, "batch_size": 256, "ascent_batch": 32, "weight_decay": 1e-4,
          "transforms": "crop-flip", "image_size": 224},
-        find="study.data.image_folder:find_folder",
+        test="official", find="study.data.image_folder:find_folder",
     ),
     "breast_cancer": TaskEntry(
         "scikit-learn's 569 tumours, 30 measures each, malignant or benign", ("mlp",), 300, 2,
         "study.data.tables:load_breast_cancer_pool", "study.tasks.pool:pool_task",
         {"model": "mlp", "train_size": 300, "epochs": 40, "batch_size": 25, "ascent_batch": 5},
-        without=("augmentation", "norm"),
+        without=("augmentation", "norm"), test_size=169,
     ),
     "wine": TaskEntry(
         "scikit-learn's 178 wines, 13 measures each, of three growers", ("mlp",), 80, 3,
         "study.data.tables:load_wine_pool", "study.tasks.pool:pool_task",
         {"model": "mlp", "train_size": 80, "epochs": 60, "batch_size": 20, "ascent_batch": 5},
-        without=("augmentation", "norm"),
+        without=("augmentation", "norm"), test_size=58,
     ),
     "diabetes": TaskEntry(
         "scikit-learn's 442 patients, ten measures each, and the progress of their disease", ("mlp",), 220, 0,
         "study.data.tables:load_diabetes_table", "study.tasks.pool:table_task",
         {"model": "mlp", "train_size": 220, "epochs": 40, "batch_size": 20, "ascent_batch": 5},
-        without=("label_noise", "augmentation", "norm", "label_smoothing"), metric="R²",
+        without=("label_noise", "augmentation", "norm", "label_smoothing"), metric="R²", test_size=142,
     ),
     "characters": TaskEntry(
         "the next character of Python's own help topics, in windows of 32", ("transformer",), 10_000, 97,
         "study.data.corpus:load_corpus", "study.tasks.text:text_task",
         {"model": "transformer", "train_size": 2000, "epochs": 8, "batch_size": 20, "ascent_batch": 5},
-        without=("label_noise", "augmentation", "norm", "label_smoothing"), metric="token accuracy",
+        without=("label_noise", "augmentation", "norm", "label_smoothing"), metric="token accuracy", test_size=600,
     ),
     "communities": TaskEntry(
         "the communities of the nodes of random graphs (stochastic block model)", ("gin",), 800, 4,
         "study.data.communities:make_graphs", "study.tasks.graphs:graph_task",
         {"model": "gin", "train_size": 400, "epochs": 20, "batch_size": 20, "ascent_batch": 5},
-        without=("augmentation", "norm", "label_smoothing"), metric="node accuracy",
+        without=("augmentation", "norm", "label_smoothing"), metric="node accuracy", test="drawn", test_size=500,
     ),
 }  # fmt: skip
 
@@ -134,7 +148,8 @@ _OWN_TASK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _OWN_FACTOR = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _OWN_ENTRY = TaskEntry(
     "a task of your own", (), 10**12, 0, "", "", {"epochs": 20},
-    without=tuple(name for name in FACTORS if name not in (*OF_TRAINING, *OPTIONAL)), metric="score",
+    without=tuple(name for name in FACTORS if name not in (*OF_TRAINING, "label_smoothing", "precision", "warmup")),
+    metric="score", test="own",
 )  # fmt: skip
 
 
@@ -177,7 +192,8 @@ def check_factor(name: str, value: FactorValue, task: str) -> None:
 
 def _check_for(task: str, name: str, value: FactorValue) -> None:
     entry = entry_of(task)
-    if name in entry.without or (name in OF_SOME_TASKS and name not in entry.defaults):
+    follows = "label_noise" if name == "validation_label_noise" else name
+    if follows in entry.without or (name in OF_SOME_TASKS and name not in entry.defaults):
         raise ValueError(f"factors.{name} was given; task {task!r} has no such factor")
     if name == "model" and entry.models and form_of(str(value), entry.models) is None:
         raise ValueError(f"factors.model = {value!r} was given; task {task!r} has {', '.join(entry.models)}")

@@ -7,9 +7,13 @@ look across cells, by way of `designs`; `tuning` looks at the search that came b
 
 from study.stats.designs import Column, Slope, columns, isolated, robust_slopes
 from study.stats.effects import (
+    RULES,
+    Against,
+    Arm,
     Contrast,
     DecayByAveraging,
     Effect,
+    FactorInteraction,
     Interaction,
     RhoResponse,
     Verdict,
@@ -23,6 +27,8 @@ from study.stats.estimates import (
     correlation,
     estimate,
     holm,
+    interval_for_new_data,
+    max_t_p,
     minimum_detectable_effect,
     share_better,
     sign_flip_p,
@@ -39,11 +45,15 @@ from study.stats.synthesis import RandomEffects, Synthesis, random_effects, sign
 from study.stats.tuning import Importance, Optimism, RhoTransfer, TuningCurve, best_band, expected_best, importance
 
 __all__ = [
+    "RULES",
+    "Against",
+    "Arm",
     "Column",
     "Contrast",
     "DecayByAveraging",
     "Effect",
     "Estimate",
+    "FactorInteraction",
     "Importance",
     "Interaction",
     "Moderator",
@@ -66,8 +76,10 @@ __all__ = [
     "holm",
     "importance",
     "interaction",
+    "interval_for_new_data",
     "isolated",
     "judge",
+    "max_t_p",
     "measured_moderator",
     "minimum_detectable_effect",
     "moderator_rule",

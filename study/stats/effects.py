@@ -1,9 +1,14 @@
-"""Effects: what is held against what, what came out, and the verdict from the closed list."""
+"""Effects: what is held against what, what came out, and the verdict from the closed list.
+
+The unit of every interval is the *replicate*: one honest run of the whole procedure, tuning included. Its gain is the
+mean, over its confirm seeds, of the method's score less the baseline's.
+"""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 from study.specs.budgets import Budget
 from study.stats.estimates import (
@@ -11,13 +16,38 @@ from study.stats.estimates import (
     correlation,
     estimate,
     holm,
+    interval_for_new_data,
+    max_t_p,
     minimum_detectable_effect,
     share_better,
     sign_flip_p,
+    variance,
 )
 
 Verdict = Literal["helps", "hurts", "no material effect", "inconclusive", "insufficient data"]
-MIN_PAIRS = 5
+Unit = Literal["replicate", "seed"]
+Scores = Mapping[int, Mapping[int, float]]
+"""A metric by unit (the replicate's number, or the seed where there is one tuning) and by seed within it."""
+
+# The one definition of what is said; page, index, JSON, README and the comments of specs quote it.
+RULES: Final[Mapping[Verdict, str]] = {
+    "insufficient data": (
+        "fewer than 5 complete replicates (or, with one tuning, seeds), more than 20 % incomplete ones, or runs that "
+        "all diverged"
+    ),
+    "helps": (
+        "Holm p below α, a mean gain of at least δ over the strongest baseline, and every baseline of the budget "
+        "beaten; clear if the 95 % interval lies beyond δ, else its size is uncertain"
+    ),
+    "hurts": (
+        "Holm p below α and a mean loss of at least δ against the strongest baseline, after Bonferroni's correction "
+        "for which of the baselines that is; clear if the 95 % interval lies beyond −δ"
+    ),
+    "no material effect": "the 90 % interval lies inside ±δ, or the method was switched off in every replicate",
+    "inconclusive": "whatever else",
+}
+MIN_UNITS = 5
+FEW_REPLICATES = 8  # below, a verdict carries the caveat that replicates are few
 MAX_INCOMPLETE = 5  # one in five, 20 %
 DECIMALS = 12  # differences are rounded here, far below any metric's resolution, so that equal ones are equal
 
@@ -29,41 +59,78 @@ class Contrast:
     cell: str
     task: str
     factors: tuple[tuple[str, bool | int | float | str], ...]
-    kind: Literal["tuned", "within-run"]
+    kind: Literal["tuned", "within-run", "direct"]
     method: str
-    baseline: str
     budget: Budget
     metric: str
 
 
 @dataclass(frozen=True, slots=True)
+class Arm:
+    """What one side of a comparison brings.
+
+    Attributes:
+        name: What it is called, such as ``SGD best, 2× epochs``.
+        scores: The metric, as measured.
+        runs, diverged: Its runs that ended, and how many of them diverged (they enter at chance level).
+        cost: Gradient evaluations of a completed run, on average; NaN without any.
+    """
+
+    name: str
+    scores: Scores
+    runs: int = 0
+    diverged: int = 0
+    cost: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """What one baseline of a comparison came to: the mean gain over it, its 95 % interval and t test."""
+
+    baseline: str
+    mean: Number
+    ci95: tuple[Number, Number]
+    p: Number
+    baseline_mean: Number
+
+
+@dataclass(frozen=True, slots=True)
 class Effect:
-    """One paired comparison in one cell.
+    """One paired comparison in one cell, against the strongest of its baselines: that with the smallest mean gain.
 
     Attributes:
         cell: The cell's name.
         task: The cell's task.
         factors: The factors that vary between the study's cells, as (name, value) pairs.
-        kind: ``tuned`` (tuned method against tuned baseline: the verdict) or ``within-run`` (averaged against
-            last weights of the same trajectories: the mechanism).
+        kind: ``tuned`` (tuned method against tuned baselines: the verdict), ``direct`` (two methods against each other)
+            or ``within-run`` (averaged against last weights of the same trajectories: the mechanism).
         method: Name of the method (or, within-run, of the averaging method: SWA or WASAM).
-        baseline: Name of what it is held against.
-        budget: ``E`` equal epochs, ``G`` equal gradient evaluations; within-run comparisons are ``E``.
+        baseline: What it is held against: the strongest baseline.
+        budget: The budget; within-run comparisons are ``E``.
         metric: Column of the frame, e.g. ``test_score``.
-        seeds: The seeds of the complete pairs, ascending.
-        method_values, baseline_values: The metric by seed, as measured (not sign-corrected).
-        differences: Gains by seed, sign-corrected.
-        planned: Pairs that the plan wanted.
+        unit: What the interval is over: replicates, or the seeds of one tuning.
+        units: The complete ones, ascending.
+        method_values, baseline_values: Means of the metric by unit, as measured (not sign-corrected).
+        differences: Gains by unit, sign-corrected.
+        planned: Units that the plan wanted.
         diverged_method, diverged_baseline: Diverged runs among them (they enter at chance level).
         mean, sd: Of the gains. ``sd`` has n − 1 in the denominator; NaN below n = 2.
+        sd_seed, sd_tuning: What of ``sd`` the confirm seeds explain, and what is left to tuning and split; NaN where
+            there is one seed a unit.
         ci95, ci90: Student-t intervals of the mean gain, unadjusted. NaN below n = 2.
-        p: Two-sided paired t test (see `estimate` for equal gains). p_holm: the same after Holm over its
-            family, None outside a family and where ``p`` is NaN.
-        p_sign_flip: Exact two-sided sign-flip test of the mean.
-        share_better: Share of seeds with gain > 0 (ties count half); share_better_ci95: its Wilson interval.
-        minimum_detectable: Smallest true mean gain found with 80 % power at level alpha with this sd and n.
+        p: Two-sided paired t test: of a gain the largest over all baselines, since all have to be beaten; of a loss
+            that against the strongest, times the number of baselines. p_holm: the same after Holm over its family, None
+            outside a family and where ``p`` is NaN.
+        p_sign_flip: Exact two-sided sign-flip test of the mean against the strongest baseline. p_max_t: the same for
+            its family, jointly, by the largest t: a check of ``p_holm``; None outside a family.
+        ci95_new_data: Of small data sets, which are split anew: the interval for new data of that kind. NaN elsewhere.
+        share_better: Share of units with gain > 0 (ties count half); share_better_ci95: its Wilson interval.
+        minimum_detectable: Smallest true mean gain found with 80 % power at the family's level with this sd and n.
         correlation: Pearson correlation of the paired values: what pairing achieved. NaN if undefined.
-        cost_ratio: Gradient evaluations of the method ÷ those of the baseline, per completed run.
+        cost_ratio: Gradient evaluations of the method ÷ those of the strongest baseline, per completed run.
+        against: All baselines, in their order.
+        off: Units in which the method was switched off: its gain over some baseline is exactly 0 at every seed.
+        candidates: Sets of weights that validation chose from for the method; 0 where that is not asked.
         clear: A helps/hurts whose 95 % interval lies wholly beyond δ.
         verdict: From the closed list. A descriptive effect (``p_holm`` is None) is at most ``inconclusive``.
     """
@@ -71,12 +138,13 @@ class Effect:
     cell: str
     task: str
     factors: tuple[tuple[str, bool | int | float | str], ...]
-    kind: Literal["tuned", "within-run"]
+    kind: Literal["tuned", "within-run", "direct"]
     method: str
     baseline: str
     budget: Budget
     metric: str
-    seeds: tuple[int, ...]
+    unit: Unit
+    units: tuple[int, ...]
     method_values: tuple[float, ...]
     baseline_values: tuple[float, ...]
     differences: tuple[float, ...]
@@ -85,6 +153,8 @@ class Effect:
     diverged_baseline: int
     mean: Number
     sd: Number
+    sd_seed: Number
+    sd_tuning: Number
     ci95: tuple[Number, Number]
     ci90: tuple[Number, Number]
     p: Number
@@ -95,18 +165,29 @@ class Effect:
     minimum_detectable: Number
     correlation: Number
     cost_ratio: Number
+    against: tuple[Against, ...]
+    off: int
+    candidates: int
+    informative: bool
     clear: bool
     verdict: Verdict
+    p_max_t: float | None = None
+    ci95_new_data: tuple[Number, Number] = (math.nan, math.nan)
 
     @property
     def n(self) -> int:
-        """Complete pairs."""
+        """Complete units."""
         return len(self.differences)
+
+    @property
+    def always_off(self) -> bool:
+        """Tell whether the method was its strongest baseline in every replicate: no gain, no interval."""
+        return self.n > 0 and not any(self.differences) and self.off == self.n
 
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """Do perturbing and averaging add up in a cell? Per seed (WASAM − SAM) − (SWA − SGD), at equal epochs.
+    """Do perturbing and averaging add up in a cell? Per unit (WASAM − SAM) − (SWA − SGD), at equal epochs.
 
     Positive: averaging gains more on top of SAM than on the base; negative: the two overlap.
     Intervals as in `Effect`. ``means`` holds the four mean accuracies by method name.
@@ -121,12 +202,30 @@ class Interaction:
 
 
 @dataclass(frozen=True, slots=True)
+class FactorInteraction:
+    """Do two factors change a method's gain together by more than each alone? Per unit, of the four cells they cross.
+
+    gain(second, second) − gain(first, second) − gain(second, first) + gain(first, first), levels in their order, at
+    the primary budget; intervals as in `Effect`. Units draw the same streams in all cells, so the four are paired.
+    """
+
+    task: str
+    method: str
+    factors: tuple[str, str]
+    levels: tuple[tuple[bool | int | float | str, ...], tuple[bool | int | float | str, ...]]
+    n: int
+    mean: Number
+    ci95: tuple[Number, Number]
+    p: Number
+
+
+@dataclass(frozen=True, slots=True)
 class RhoResponse:
     """Validation accuracy of the sam family against rho in one cell, from the tune stage; one point a run.
 
     ``last`` and ``averaged`` (best average of the run on validation, NaN without averages) are fractions, in
-    the order of ``rho``. ``base_best`` is the validation accuracy of the tuned baseline, NaN before its tune
-    stage is over. ``selected_rho`` is what validation froze for SAM; None before its tune stage is over.
+    the order of ``rho``. ``base_best`` is the validation accuracy of the tuned baseline, on average over replicates,
+    NaN before its tune stage is over. ``selected_rho`` is what validation froze for SAM, by replicate.
     """
 
     cell: str
@@ -135,7 +234,7 @@ class RhoResponse:
     last: tuple[float, ...]
     averaged: tuple[Number, ...]
     base_best: Number
-    selected_rho: float | None
+    selected_rho: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,76 +257,169 @@ class DecayByAveraging:
 
 def compare(
     contrast: Contrast,
-    method_values: Mapping[int, float],
-    baseline_values: Mapping[int, float],
+    method: Arm,
+    baselines: Sequence[Arm],
     *,
     planned: int,
-    alpha: float,
-    diverged: tuple[int, int] = (0, 0),
-    cost_ratio: float = math.nan,
+    confirms: int = 1,
+    unit: Unit = "replicate",
+    alpha: float = 0.05,
+    off: int = 0,
+    candidates: int = 0,
+    test_share: float = 0.0,
 ) -> Effect:
-    """Hold paired values against each other; the effect is descriptive until `judge` has seen its family.
+    """Hold a method against its baselines; the effect is descriptive until `judge` has seen its family.
 
     Args:
         contrast: What is compared. Of a ``…_loss`` and an ``…_error`` lower is better, of every other metric higher.
-        method_values, baseline_values: The metric by seed, as measured. Seeds that either lacks make no pair.
-        planned: Pairs that the plan wanted.
+        method, baselines: The sides. A unit counts where all of them have all of its seeds.
+        planned: Units that the plan wanted.
+        confirms: Seeds of a unit.
+        unit: What the units are.
         alpha: Level that the minimum detectable effect is computed at.
-        diverged: Diverged runs of the method and of the baseline.
-        cost_ratio: Gradient evaluations of the method ÷ those of the baseline.
+        off: Units in which the method was switched off.
+        candidates: Sets of weights that validation chose from for the method.
+        test_share: n_test/n_train where every unit splits the same data anew; 0 elsewhere.
     """
-    seeds = tuple(sorted(method_values.keys() & baseline_values.keys()))
-    method, baseline = tuple(method_values[s] for s in seeds), tuple(baseline_values[s] for s in seeds)
-    higher, lower = (baseline, method) if contrast.metric.endswith(("_loss", "_error")) else (method, baseline)
-    gains = tuple(round(a - b, DECIMALS) for a, b in zip(higher, lower, strict=True))
-    found = estimate(gains)
+    sides = (method, *baselines)
+    shared = set.intersection(*(set(side.scores) for side in sides))
+    units = tuple(
+        sorted(u for u in shared if len(set.intersection(*(set(side.scores[u]) for side in sides))) >= confirms)
+    )
+    lower_is_better = contrast.metric.endswith(("_loss", "_error"))
+    found = {side.name: _gains(method.scores, side.scores, units, lower_is_better) for side in baselines}
+    means = {name: [statistics.fmean(by_seed) for by_seed in gains] for name, gains in found.items()}
+    rounded = {name: tuple(round(gain, DECIMALS) for gain in gains) for name, gains in means.items()}
+    estimates = {name: estimate(gains) for name, gains in rounded.items()}
+    strongest = min(baselines, key=lambda side: estimates[side.name].mean if units else 0.0)
+    chosen, gains = estimates[strongest.name], rounded[strongest.name]
     better, better_ci95 = share_better(gains)
+    ours, theirs = (_means(side.scores, units) for side in (method, strongest))
+    sd_seed, sd_tuning = _parts_of_sd(found[strongest.name], chosen.sd)
     return Effect(
         cell=contrast.cell,
         task=contrast.task,
         factors=contrast.factors,
         kind=contrast.kind,
         method=contrast.method,
-        baseline=contrast.baseline,
+        baseline=strongest.name,
         budget=contrast.budget,
         metric=contrast.metric,
-        seeds=seeds,
-        method_values=method,
-        baseline_values=baseline,
+        unit=unit,
+        units=units,
+        method_values=ours,
+        baseline_values=theirs,
         differences=gains,
         planned=planned,
-        diverged_method=diverged[0],
-        diverged_baseline=diverged[1],
-        mean=found.mean,
-        sd=found.sd,
-        ci95=found.ci95,
-        ci90=found.ci90,
-        p=found.p,
+        diverged_method=method.diverged,
+        diverged_baseline=strongest.diverged,
+        mean=chosen.mean,
+        sd=chosen.sd,
+        sd_seed=sd_seed,
+        sd_tuning=sd_tuning,
+        ci95=chosen.ci95,
+        ci90=chosen.ci90,
+        p=_p_against_all(chosen.mean, chosen.p, [one.p for one in estimates.values()]),
         p_holm=None,
         p_sign_flip=sign_flip_p(gains),
+        p_max_t=None,
+        ci95_new_data=(
+            interval_for_new_data(chosen.mean, chosen.sd, chosen.n, test_share) if test_share else (math.nan, math.nan)
+        ),
         share_better=better,
         share_better_ci95=better_ci95,
-        minimum_detectable=minimum_detectable_effect(found.sd, found.n, alpha),
-        correlation=correlation(method, baseline),
-        cost_ratio=cost_ratio,
+        minimum_detectable=minimum_detectable_effect(chosen.sd, chosen.n, alpha),
+        correlation=correlation(ours, theirs),
+        cost_ratio=method.cost / strongest.cost if strongest.cost > 0 else math.nan,
+        against=tuple(
+            Against(
+                side.name, estimates[side.name].mean, estimates[side.name].ci95, estimates[side.name].p,
+                _mean(_means(side.scores, units)),
+            )
+            for side in baselines
+        ),
+        off=off,
+        candidates=candidates,
+        informative=not all(side.runs and side.diverged == side.runs for side in sides),
         clear=False,
-        verdict="insufficient data" if insufficient(len(seeds), planned) else "inconclusive",
-    )
+        verdict="insufficient data" if insufficient(len(units), planned) else "inconclusive",
+    )  # fmt: skip
 
 
-def judge(family: Sequence[Effect], delta: float, alpha: float) -> tuple[Effect, ...]:
+def _gains(method: Scores, baseline: Scores, units: Sequence[int], lower_is_better: bool) -> list[list[float]]:
+    """Return the sign-corrected gains of every unit, seed by seed."""
+    sign = -1.0 if lower_is_better else 1.0
+    return [
+        [sign * (method[u][seed] - baseline[u][seed]) for seed in sorted(method[u].keys() & baseline[u].keys())]
+        for u in units
+    ]
+
+
+def _means(scores: Scores, units: Sequence[int]) -> tuple[float, ...]:
+    return tuple(statistics.fmean(scores[u].values()) for u in units)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else math.nan
+
+
+def _parts_of_sd(gains: Sequence[Sequence[float]], sd: float) -> tuple[float, float]:
+    """Split the standard deviation of the units' mean gains into what their seeds explain, and what is left."""
+    several = [by_seed for by_seed in gains if len(by_seed) > 1]
+    if not several or math.isnan(sd):
+        return math.nan, math.nan
+    seeds = statistics.fmean(variance(by_seed) / len(by_seed) for by_seed in several)
+    return math.sqrt(seeds), math.sqrt(max(0.0, sd**2 - seeds))
+
+
+def _p_against_all(mean: float, p: float, every: Sequence[float]) -> float:
+    """Return the p value of a row that is held against several baselines; ``mean`` and ``p`` are the strongest's.
+
+    That all of them are beaten is shown when each is: an intersection-union test, whose level needs no correction. That
+    the method is behind one of them may be one of several chances, so the smallest is corrected for their number.
+
+    Source: Berger 1982, "Multiparameter hypothesis testing and acceptance sampling"; Bonferroni 1936.
+    """
+    if math.isnan(p):
+        return p
+    return max(every) if mean >= 0 else min(1.0, p * len(every))
+
+
+def judge(family: Sequence[Effect], delta: float | Mapping[str, float], alpha: float) -> tuple[Effect, ...]:
     """Give every effect of one family its Holm-adjusted p value and its verdict.
 
     Args:
-        family: All comparisons that are made together: methods × cells, one metric, one budget.
-        delta: δ, the region of practical equivalence, in the metric's unit.
+        family: All comparisons that are made together: of one method over all cells, one metric, one budget.
+        delta: δ, the region of practical equivalence, in the metric's unit; or δ by task.
         alpha: Level of the family.
     """
     adjusted = holm([effect.p for effect in family])
+    jointly = _jointly(family)
+    level = alpha / max(1, len(family))
     return tuple(
-        _judged(replace(effect, p_holm=None if math.isnan(p) else p), delta, alpha)
-        for effect, p in zip(family, adjusted, strict=True)
+        _judged(
+            replace(
+                effect,
+                p_holm=None if math.isnan(p) else p,
+                p_max_t=joint,
+                minimum_detectable=minimum_detectable_effect(effect.sd, effect.n, level),
+            ),
+            delta if isinstance(delta, int | float) else delta[effect.task],
+            alpha,
+        )
+        for effect, p, joint in zip(family, adjusted, jointly, strict=True)
     )
+
+
+def _jointly(family: Sequence[Effect]) -> list[float | None]:
+    """Return the joint sign-flip p values of a family, over the units that all of its comparisons have."""
+    some = [effect for effect in family if effect.n >= 2]
+    units = sorted(set.intersection(*(set(effect.units) for effect in some))) if some else []
+    if len(units) < 2:
+        return [None] * len(family)
+    rows = [[dict(zip(effect.units, effect.differences, strict=True))[unit] for unit in units] for effect in some]
+    found = iter(max_t_p(rows))
+    return [next(found) if effect.n >= 2 else None for effect in family]
 
 
 def _judged(effect: Effect, delta: float, alpha: float) -> Effect:
@@ -238,40 +430,33 @@ def _judged(effect: Effect, delta: float, alpha: float) -> Effect:
 
 
 def verdict(effect: Effect, delta: float, alpha: float) -> Verdict:
-    """Return the verdict that an effect supports at δ; the first of these rules that applies.
+    """Return the verdict that an effect supports at δ: the first of `RULES`, in their order, that applies.
 
-    1. ``insufficient data``: fewer than 5 complete pairs, or more than 20 % of the planned ones incomplete.
-    2. ``helps`` / ``hurts``: Holm p < alpha, abs(mean) ≥ δ, and the 95 % interval excludes 0.
-    3. ``no material effect``: the 90 % interval lies inside ±δ, the borders excluded.
-    4. ``inconclusive``.
-
-    Source: rule 3 is the two one-sided tests procedure at level .05: Schuirmann 1987, Lakens 2017.
+    Source: of "no material effect", the two one-sided tests procedure at level .05: Schuirmann 1987, Lakens 2017.
     """
-    if insufficient(effect.n, effect.planned):
+    if insufficient(effect.n, effect.planned) or not effect.informative:
         return "insufficient data"
-    low, high = effect.ci95
-    significant = effect.p_holm is not None and effect.p_holm < alpha
-    if significant and abs(effect.mean) >= delta and (low > 0 or high < 0):
+    if effect.p_holm is not None and effect.p_holm < alpha and abs(effect.mean) >= delta:
         return "helps" if effect.mean > 0 else "hurts"
-    if -delta < effect.ci90[0] and effect.ci90[1] < delta:
+    if effect.always_off or (-delta < effect.ci90[0] and effect.ci90[1] < delta):
         return "no material effect"
     return "inconclusive"
 
 
 def insufficient(n: int, planned: int) -> bool:
-    """Tell whether complete pairs are too few for any verdict: fewer than 5, or more than 20 % incomplete."""
-    return n < MIN_PAIRS or MAX_INCOMPLETE * (planned - n) > planned
+    """Tell whether complete units are too few for any verdict: fewer than 5, or more than 20 % incomplete."""
+    return n < MIN_UNITS or MAX_INCOMPLETE * (planned - n) > planned
 
 
 def interaction(cell: str, values: Mapping[str, Mapping[int, float]]) -> Interaction:
-    """Return the 2×2 interaction of perturbing and averaging over the seeds that all four methods have.
+    """Return the 2×2 interaction of perturbing and averaging over the units that all four methods have.
 
     Args:
         cell: The cell's name.
-        values: Accuracy by seed, by the method names SGD, SWA, SAM and WASAM.
+        values: Mean score by unit, by the method names SGD, SWA, SAM and WASAM.
     """
     sgd, swa, sam, wasam = (values[name] for name in ("SGD", "SWA", "SAM", "WASAM"))
-    seeds = sorted(sgd.keys() & swa.keys() & sam.keys() & wasam.keys())
-    found = estimate([round((wasam[s] - sam[s]) - (swa[s] - sgd[s]), DECIMALS) for s in seeds])
-    means = tuple((name, estimate([values[name][s] for s in seeds]).mean) for name in values)
+    units = sorted(sgd.keys() & swa.keys() & sam.keys() & wasam.keys())
+    found = estimate([round((wasam[u] - sam[u]) - (swa[u] - sgd[u]), DECIMALS) for u in units])
+    means = tuple((name, estimate([values[name][u] for u in units]).mean) for name in values)
     return Interaction(cell, means, found.n, found.mean, found.ci95, found.p)

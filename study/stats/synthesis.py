@@ -12,7 +12,7 @@ from scipy.stats import t
 from study.stats.estimates import Number
 
 Vector = NDArray[np.float64]
-MIN_CELLS_FOR_PREDICTION = 3
+MIN_TASKS_FOR_PREDICTION = 5
 MIN_CELLS_FOR_SIGNED_RANK = 8
 SIGNED_RANK_DRAWS = 10_000
 VARIANCE_FLOOR = 0.01  # of the mean variance: equal differences in a cell are rounding, not certainty
@@ -20,23 +20,23 @@ VARIANCE_FLOOR = 0.01  # of the mean variance: equal differences in a cell are r
 
 @dataclass(frozen=True, slots=True)
 class Synthesis:
-    """One method's gains over all cells under one budget, by a random-effects meta-analysis.
+    """One method's gains over all tasks under one budget, by a random-effects meta-analysis.
 
     Attributes:
         method, budget: What is synthesised.
-        cells: Cells with at least two pairs; the others carry no spread.
-        mean: Mean gain over problems like these, each cell weighted by how surely it is known.
-        ci95: Its interval: where that mean lies. NaN below two cells.
-        prediction95: Where the true gain in one *new* problem lies, if it is like these. NaN below three cells.
+        tasks: Tasks with a cell of at least two units; the others carry no spread.
+        mean: Mean gain over problems like these, each task weighted by how surely it is known.
+        ci95: Its interval: where that mean lies. NaN below two tasks.
+        prediction95: Where the true gain in one *new* problem lies, if it is like these. NaN below five tasks.
         tau: Standard deviation of the true gains between problems.
-        i2: Share of the observed variance between cells that is not noise of the seeds, in [0, 1].
+        i2: Share of the observed variance between tasks that is not noise of the units, in [0, 1].
         p_positive, p_null, p_negative: Posterior probability that the typical gain lies above δ, within ±δ, below
             −δ (Bayesian signed-rank test). NaN below eight cells.
     """
 
     method: str
     budget: str
-    cells: int
+    tasks: int
     mean: Number
     ci95: tuple[Number, Number]
     prediction95: tuple[Number, Number]
@@ -86,7 +86,7 @@ def random_effects(gains: Sequence[float], variances: Sequence[float]) -> Random
     Higgins, Thompson and Spiegelhalter's degrees of freedom: simulated with k = 3 to 16 cells of 10 pairs it covered
     a new problem 93 to 100 % of the time, against 90 to 100 % with k − 1.
 
-    Below two cells all but the mean is NaN, below three the prediction interval; without cells the mean too.
+    Below two problems all but the mean is NaN, below five the prediction interval; without any the mean too.
 
     Source: Paule & Mandel 1982; Knapp & Hartung 2003; Higgins et al. 2009, eq. 12; I²: Higgins & Thompson 2002.
     """
@@ -101,7 +101,7 @@ def random_effects(gains: Sequence[float], variances: Sequence[float]) -> Random
     mean, error = float(weights @ y / weights.sum()), float(weights.sum() ** -0.5)
     half = float(t.isf(0.025, k - 1)) * error
     prediction = unknown
-    if k >= MIN_CELLS_FOR_PREDICTION:
+    if k >= MIN_TASKS_FOR_PREDICTION:
         reach = float(t.isf(0.025, k - 2)) * math.sqrt(tau2 + error**2)
         prediction = (mean - reach, mean + reach)
     i2 = max(0.0, (q - (k - 1)) / q) if q > 0 else 0.0

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _HASH_LINE = "# spec hash: "
 _EXTENDS_LINE = "# extends: "
+_EXTENDED_LINE = "# replicates before it was extended: "
 LOCK = ".lock"  # see `study.store.lock`
 _FAILED, _SUPERSEDED = "failed", "superseded"  # folders under ``records``
 
@@ -111,7 +112,8 @@ def set_aside_superseded(folder: Path, spec: StudySpec, agenda: "Agenda") -> Non
     """
     if agenda.finished and (folder / "records" / _FAILED).is_dir():
         planned = {record.run_id for record in agenda.records}
-        for run_id in {record.run_id for record in records_of(folder, spec)} - planned:
+        ours = {record.run_id for record in records_of(folder, spec) if record.job.replicate in agenda.numbers}
+        for run_id in ours - planned:
             _set_aside(folder, run_id, _SUPERSEDED)
 
 
@@ -126,13 +128,28 @@ def _set_aside(folder: Path, run_id: str, name: str) -> None:
 
 
 def freeze_spec(folder: Path, spec: StudySpec, text: str) -> None:
-    """Write the spec's own text to ``spec.toml`` under a line with its hash, and those of the specs it extends."""
+    """Write the spec's own text to ``spec.toml`` under a line with its hash, and those of the specs it extends.
+
+    A study that grows after some of its runs could be seen is marked as extended, unless cells alone were added.
+    """
     earlier = [*_header(folder, _EXTENDS_LINE), *_header(folder, _HASH_LINE)]
     lineage = "".join(f"{_EXTENDS_LINE}{found}\n" for found in earlier)
+    before = extended_from(folder)
+    if not before and any((folder / "records").glob("*.json")) and (held := frozen_spec(folder)):
+        before = held.replicates if _gains_change(held, spec) else 0
+    if before:
+        lineage += f"{_EXTENDED_LINE}{before}\n"
     # A spec that was copied from another results folder brings that folder's lines along.
-    body = "".join(line for line in text.splitlines(keepends=True) if not line.startswith((_HASH_LINE, _EXTENDS_LINE)))
+    ours = (_HASH_LINE, _EXTENDS_LINE, _EXTENDED_LINE)
+    body = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(ours))
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "spec.toml", f"{_HASH_LINE}{spec.hash}\n{lineage}{body}")
+
+
+def _gains_change(held: StudySpec, grown: StudySpec) -> bool:
+    """Tell whether a study that grows says another thing of the cells that it had; new cells change none of these."""
+    old, new = ((spec.replicates, spec.confirms, spec.search.trials) for spec in (held, grown))
+    return old != new
 
 
 def _header(folder: Path, key: str) -> list[str]:
@@ -140,6 +157,14 @@ def _header(folder: Path, key: str) -> list[str]:
     path = folder / "spec.toml"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     return re.findall(f"^{re.escape(key)}([0-9a-f]{{64}})$", text, re.MULTILINE)
+
+
+def extended_from(folder: Path) -> int:
+    """Return the replicates that a study had before it was extended; 0 if it was not."""
+    path = folder / "spec.toml"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    found = re.search(f"^{re.escape(_EXTENDED_LINE)}([0-9]+)$", text, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def frozen_spec(folder: Path) -> StudySpec | None:
@@ -156,7 +181,7 @@ def frozen_spec(folder: Path) -> StudySpec | None:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ResultsError(f"{path} is damaged: it is no UTF-8 text ({error}); put the spec's text back.") from error
-    spec = parse_spec(text, str(path))
+    spec = parse_spec(text, str(path), frozen=True)
     stamped = _header(folder, _HASH_LINE)
     if stamped != [spec.hash]:
         raise ResultsError(

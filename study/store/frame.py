@@ -12,15 +12,25 @@ import numpy as np
 import pandas as pd
 
 from study.garbage import without_collector
-from study.records import METRICS, FactorValue, RunRecord, configuration_of
+from study.records import METRICS, FactorValue, RunRecord, configuration_of, kind_of
+from study.specs.methods import METHODS, last_of
 
-_RUN_COLUMNS = ("status", "error", "gradient_evaluations", "forward_evaluations", "skipped_steps")
+_RUN_COLUMNS = (
+    "metric",
+    "unit",
+    "higher_is_better",
+    "status",
+    "error",
+    "gradient_evaluations",
+    "forward_evaluations",
+    "skipped_steps",
+)
 _TIME_COLUMNS = ("train_s", "evaluate_s", "wall_s")
 _JOB_COLUMNS = (
-    "stage", "cell", "task", "family", "epochs_factor", "learning_rate", "rho", "average_start",
+    "stage", "cell", "task", "replicate", "family", "epochs_factor", "learning_rate", "rho", "average_start",
     "seed", "trial", "search",
 )  # fmt: skip
-_NOTHING = SimpleNamespace(weights="last", epoch=0, **dict.fromkeys(METRICS))  # what a failed run measured
+_NOTHING = SimpleNamespace(weights="last", epoch=0, weights_epoch=None, **dict.fromkeys(METRICS))  # of a failed run
 
 
 @without_collector()
@@ -29,8 +39,11 @@ def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
 
     A failed run keeps one row, with ``weights`` "last", epoch 0 and empty metrics: it is never missing.
     Columns: ``run_id``, ``configuration`` (`Configuration.id`, what runs that differ in their seeds alone share), those
-    of `Job` (each factor under its own name), ``weights``, ``epoch``, ``final``
-    (the row stands at the run's last epoch), the metrics, status, error, cost counters, seconds, device.
+    of `Job`, ``replicate`` among them (each factor under its own name), ``weights`` (``last``, ``best`` or an average
+    such as ``swa@0.75``), ``method`` (the one whose row it is, by trajectory and kind of weights: ``best`` and ``last``
+    of the plain trajectory are SGD's, its averages SWA's, EMA's and LAWA's), ``weights_epoch`` (the epoch that ``best``
+    weights are from, empty for all others), ``epoch``, ``final`` (the row stands at the run's last epoch), the metrics,
+    status, error, cost counters, seconds, device.
     """
     runs = list(records)
     found = [run.measurements or (_NOTHING,) for run in runs]
@@ -39,16 +52,35 @@ def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
     last = np.array([run.last_epoch if run.measurements else 0 for run in runs], dtype="int64")
     epoch = np.array([measurement.epoch for measurement in measured], dtype="int64")
     metrics = np.array([*map(attrgetter(*METRICS), measured)], dtype="float64").reshape(-1, len(METRICS))  # None: NaN
+    weights = pd.Series([measurement.weights for measurement in measured], dtype="str")
     columns = {
         **_repeated(_head(runs), owner),
-        "weights": pd.Series([measurement.weights for measurement in measured], dtype="str"),
+        "weights": weights,
+        "method": _methods(weights, np.array([run.job.family for run in runs], dtype="object")[owner]),
+        "weights_epoch": np.array(
+            [measurement.weights_epoch for measurement in measured], dtype="float64"
+        ),  # None: NaN
         "epoch": epoch,
         "final": epoch == last[owner],
         **dict(zip(METRICS, metrics.T, strict=True)),
         **_repeated(_tail(runs), owner),
     }
     floats = dict.fromkeys(("learning_rate", "rho", "average_start", *_TIME_COLUMNS), "float64")
-    return pd.DataFrame(columns).astype(floats | {"trial": "Int64"})
+    return pd.DataFrame(columns).astype(floats | {"trial": "Int64", "weights_epoch": "Int64"})
+
+
+def _methods(weights: pd.Series, families: np.ndarray) -> pd.Series:
+    """Return whose row each is; every pair of a family and a set of weights is looked up once."""
+    names: dict[tuple[str, str], str] = {(method.family, method.weights): name for name, method in METHODS.items()}
+    number_of_weights, distinct = weights.factorize()
+    number_of_family, trained = pd.factorize(families)
+    whose = [
+        names.get((family, kind_of(of)), last_of(family))  # no method's: its family's
+        for family in trained
+        for of in distinct
+    ]
+    codes = number_of_family * len(distinct) + number_of_weights
+    return pd.Series(np.array(whose, dtype="object")[codes] if len(codes) else [], dtype="str")
 
 
 def _repeated(runs: pd.DataFrame, owner: np.ndarray) -> dict[str, pd.Series]:

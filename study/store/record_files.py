@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from study.files import write_atomically
 from study.garbage import without_collector
-from study.records import RECORD_VERSION, LineRecord, PlaneRecord, RunRecord
+from study.records import RECORD_VERSION, LineRecord, PlaneRecord, RunRecord, kind_of
+from study.specs.methods import last_of
 from study.store.record_cache import Stamp, read_cache, stamp_of, write_cache
 
 _NOT_WORTH_CACHING = 1000  # files that are read in less than half a second
@@ -172,4 +173,14 @@ def _scores_for_accuracies(content: Content) -> Content:
     return content | {"schema_version": 2, "measurements": measurements}
 
 
-_STEPS: dict[int, Callable[[Content], Content]] = {1: _scores_for_accuracies}
+def _kinds_for_averages(content: Content) -> Content:
+    """Version 3 tells which kinds of weights a run answers for, and names its replicate and its method."""
+    job = dict(content["job"])
+    measured = job.pop("measured", None)
+    kinds = ("swa", "ema" if job.get("ema_decays") else "", "lawa" if job.get("lawa_windows") else "")
+    seen = kinds if measured is None else tuple(map(kind_of, measured))
+    job["reads"] = ["last", *dict.fromkeys(kind for kind in seen if kind)]
+    return content | {"schema_version": 3, "job": job, "method": last_of(job["family"])}
+
+
+_STEPS: dict[int, Callable[[Content], Content]] = {1: _scores_for_accuracies, 2: _kinds_for_averages}

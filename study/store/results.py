@@ -11,7 +11,7 @@ from study.files import write_atomically
 from study.findings import Findings, find, write_findings
 from study.records import RunRecord
 from study.specs.spec import StudySpec
-from study.store.folder import ResultsError, frozen_spec, records_of
+from study.store.folder import ResultsError, extended_from, frozen_spec, records_of
 from study.store.frame import frame_of
 from study.store.record_files import read_lines
 
@@ -82,7 +82,13 @@ def load(folder: Path | str) -> Study:
             "give a folder that `python -m study.run` has written."
         )
     records = records_of(folder, spec)
-    return Study(folder, spec, records, frame_of(records), find(spec, records, lines=read_lines(folder)))
+    return Study(
+        folder,
+        spec,
+        records,
+        frame_of(records),
+        find(spec, records, lines=read_lines(folder), extended_from=extended_from(folder)),
+    )
 
 
 def write_views(study: Study) -> None:

@@ -15,11 +15,19 @@ from study.tasks.pool import Split, draw_split, pool_task
 from study.tasks.task import Task, classification, next_token, regression
 
 
-def build_task(name: str, data: Any, factors: Mapping[str, FactorValue], seed: int) -> Task:
-    """Build a task from what `study.data.load_data` returned, a cell's factors and a seed."""
+def build_task(name: str, data: Any, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
+    """Build a task from what `study.data.load_data` returned.
+
+    Args:
+        name: The task's.
+        data: See above.
+        factors: The cell's.
+        seed: Root seed of the run: of its split, its noise, its initial weights.
+        test_seed: Root of the replicate's test stream: what is set aside before that split is drawn.
+    """
     if is_own_task(name):
-        return build_own_task(name, factors, seed)
-    task: Task = resolve_name(TASKS[name].build)(data, factors, seed)
+        return build_own_task(name, factors, seed, test_seed)
+    task: Task = resolve_name(TASKS[name].build)(data, factors, seed, test_seed)
     return task
 
 

@@ -1,8 +1,13 @@
-"""A user's own task: ``my_package.my_module:build``, called as ``build(seed, factors)``."""
+"""A user's own task: ``my_package.my_module:build``, called as ``build(seed, factors)``.
+
+Or as ``build(seed, factors, replicate)``, where it has an argument of that name: the root of the replicate's own random
+streams, for a test part that is drawn or split off anew, such as by ``stream(replicate, "test part")``.
+"""
 
 import importlib
+import inspect
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,7 +21,7 @@ from study.tasks.examples import examples_of
 from study.tasks.task import Task
 
 
-def build_own_task(name: str, factors: Mapping[str, FactorValue], seed: int) -> Task:
+def build_own_task(name: str, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
     """Import the user's function and build the task of one run; the global random states are left as they were.
 
     torch, NumPy and Python's own generator are seeded from the run's seed while the function runs, so that initial
@@ -26,11 +31,35 @@ def build_own_task(name: str, factors: Mapping[str, FactorValue], seed: int) -> 
         name: ``module:function``.
         factors: The cell's factors, the study's own and the user's.
         seed: Root seed of the run, ≥ 0.
+        test_seed: Root of the replicate's test stream.
 
     Raises:
         TaskError: the function is not there, or it returned something else than a task that fits the factors. What
             the user's code raises itself passes as it is.
     """
+    build = _imported(name)
+    with _seeded(torch_seed(seed, "initial weights")):
+        task = build(seed, dict(factors), **({"replicate": test_seed} if _takes_replicate(build) else {}))
+    return _checked(task, name, factors)
+
+
+def is_told_replicate(name: str) -> bool:
+    """Tell whether the user's function has an argument ``replicate``.
+
+    Raises:
+        TaskError: the function is not there.
+    """
+    return _takes_replicate(_imported(name))
+
+
+def _takes_replicate(build: Callable[..., object]) -> bool:
+    try:
+        return "replicate" in inspect.signature(build).parameters
+    except (TypeError, ValueError):  # a callable that hides its signature
+        return False
+
+
+def _imported(name: str) -> Callable[..., object]:
     module_name, function_name = name.split(":")
     try:
         # What a module draws as it is imported is the same in every worker, and shifts nobody.
@@ -43,12 +72,10 @@ def build_own_task(name: str, factors: Mapping[str, FactorValue], seed: int) -> 
             f"task = {name!r} was given; there is no module {error.name!r} on Python's path; "
             "start the study in the folder that holds it, or install it"
         ) from error
-    build = getattr(module, function_name, None)
+    build: Callable[..., object] | None = getattr(module, function_name, None)
     if not callable(build):
         raise TaskError(f"task = {name!r} was given; {module_name} has no function {function_name!r}")
-    with _seeded(torch_seed(seed, "initial weights")):
-        task = build(seed, dict(factors))
-    return _checked(task, name, factors)
+    return build
 
 
 @contextmanager

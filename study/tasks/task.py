@@ -28,11 +28,13 @@ class Metric:
         name: As people call it, such as ``accuracy``.
         of: From the outputs and the targets of a whole split to one number.
         higher_is_better: If not, its negative is the score, so that a higher score is always better.
+        unit: Of its values, such as ``k$``; "" for a plain number.
     """
 
     name: str
     of: Callable[[Any, Tensor], Tensor | float]
     higher_is_better: bool = True
+    unit: str = ""
 
     def score(self, outputs: Any, targets: Tensor) -> float:
         """Return the metric with the sign that makes higher better."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,17 @@ from study.tasks.task import Task, next_token
 _LAYERS, _HEADS, _DROPOUT = 2, 4, 0.1
 
 
-def text_task(corpus: Corpus, factors: Mapping[str, FactorValue], seed: int) -> Task:
+def text_task(corpus: Corpus, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
     """Return one seed's task: its training windows (a smaller set is a prefix of a larger one), its weights."""
-    chosen = stream(seed, "split").permutation(len(corpus.train))[: int(factors["train_size"])]
+    train, val = corpus.development(test_seed)
+    chosen = stream(seed, "split").permutation(len(train))[: int(factors["train_size"])]
     with torch.random.fork_rng():
         torch.manual_seed(torch_seed(seed, "initial weights"))
         model = Transformer(float(factors["width"]))
     task = next_token(
-        model, shifted(corpus.train[chosen]), shifted(corpus.val), corpus.open_test, vocabulary=VOCABULARY
-    )
+        model, shifted(train[chosen]), shifted(val), partial(corpus.open_test, "confirm", test_seed),
+        vocabulary=VOCABULARY,
+    )  # fmt: skip
     return replace(task, origin=corpus.origin)
 
 

@@ -22,7 +22,7 @@ from study.records import FactorValue
 from study.specs.factors import factor_of
 from study.tasks.augment import augmented_images
 from study.tasks.examples import Data
-from study.tasks.pool import draw_split
+from study.tasks.pool import draw_split, noisy_validation
 from study.tasks.task import Augment, Task, classification
 
 # ImageNet's: images of a folder have no published statistics, and these are near those of any photographs.
@@ -30,14 +30,14 @@ _LOOK = Look((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), flips=True)
 _MARGIN = 256 / 224  # the shorter side is scaled to this multiple of what is cut from the centre (Krizhevsky 2012)
 
 
-def image_task(images: Images, factors: Mapping[str, FactorValue], seed: int) -> Task:
+def image_task(images: Images, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
     """Return the task of one seed: its split of the images, its noisy labels, its initial weights."""
-    split = draw_split(images.pool, factors, seed)
+    split = draw_split(images.pool, factors, seed, test_seed)
     return image_classification(
         images.look,
         (split.train_inputs, split.train_labels),
         (split.val_inputs, split.val_labels),
-        partial(images.pool.open_test, "confirm"),
+        partial(images.pool.open_test, "confirm", test_seed),
         factors,
         images.pool.inputs.shape[1:],
         images.pool.classes,
@@ -126,24 +126,26 @@ class Files(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(np.array(cut)).permute(2, 0, 1), int(self._labels[index])
 
 
-def folder_task(listing: Listing, factors: Mapping[str, FactorValue], seed: int) -> Task:
+def folder_task(listing: Listing, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
     """Return the task of one seed: its split of the files, its noisy labels, its initial weights.
 
     Raises:
         TaskError: the folder holds fewer training images than the cell wants.
     """
-    split, side = draw_split(listing.pool, factors, seed), int(factors["image_size"])
+    split, side = draw_split(listing.pool, factors, seed, test_seed), int(factors["image_size"])
     if len(split.train_labels) < int(factors["train_size"]):
         raise TaskError(
             f"factors.train_size = {factors['train_size']} was given; the folder holds {len(split.train_labels)} "
             "training images beside those that validate"
         )
-    val_paths, val_labels = listing.val or (split.val_inputs, split.val_labels)
+    val_paths, val_labels = split.val_inputs, split.val_labels
+    if listing.val:
+        val_paths, val_labels = listing.val[0], noisy_validation(listing.val[1], factors, listing.pool.classes, seed)
     return image_classification(
         _LOOK,
         _loader(split.train_inputs, split.train_labels, side),
         _loader(val_paths, val_labels, side),
-        partial(_test, listing.pool, side),
+        partial(_test, listing.pool, side, test_seed),
         factors,
         (3, side, side),
         listing.pool.classes,
@@ -151,8 +153,8 @@ def folder_task(listing: Listing, factors: Mapping[str, FactorValue], seed: int)
     )
 
 
-def _test(pool: Pool, side: int) -> DataLoader[tuple[Tensor, int]]:
-    paths, labels = pool.open_test("confirm")
+def _test(pool: Pool, side: int, test_seed: int) -> DataLoader[tuple[Tensor, int]]:
+    paths, labels = pool.open_test("confirm", test_seed)
     return _loader(paths, labels, side)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from study.data import load_data
 from study.plan.cells import Cell, cells, searches, sizes, tune_job
 from study.plan.proposals import propose
+from study.plan.replicates import Replicate, replicate_of
 from study.specs.spec import StudySpec
 from study.tasks import Task, build_task
 from study.tasks.examples import examples_of
@@ -26,17 +27,21 @@ _FEW = 8
 _EVALUATION_SHARE = 0.2  # measuring and averaging, beside the training steps
 
 
-def estimated_seconds(spec: StudySpec, slots: int) -> tuple[float, float]:
+def estimated_seconds(
+    spec: StudySpec, slots: int, replicates: Sequence[Replicate] | None = None
+) -> tuple[float, float]:
     """Return the estimated seconds of a study on ``slots`` CPUs, for the least number of runs and for the most.
 
     Args:
         spec: The study.
         slots: Runs side by side, one thread each.
+        replicates: Those to run; None: all that the spec plans.
     """
     data = {task: load_data(task) for task in {cell.task for cell in cells(spec)}}
     seconds = {cell.name: seconds_per_gradient(cell, data[cell.task]) for cell in cells(spec)}
     least, most = (
-        sum(size.gradient_evaluations[end] * seconds[size.search.cell.name] for size in sizes(spec)) for end in (0, 1)
+        sum(size.gradient_evaluations[end] * seconds[size.search.cell.name] for size in sizes(spec, replicates))
+        for end in (0, 1)
     )
     return least * (1 + _EVALUATION_SHARE) / slots, most * (1 + _EVALUATION_SHARE) / slots
 
@@ -63,10 +68,10 @@ def _step_seconds(cell: Cell, spec: StudySpec, data: Any) -> dict[str, float]:
     """
     space = spec.search.model_copy(update={"sampler": "qmc", "unperturbed_share": 0.0})
     steps: dict[str, tuple[Task, torch.nn.Module, WASAM]] = {}
-    for search in searches(spec):
+    for search in searches(spec, [replicate_of(spec, 1)]):
         if search.cell.name != cell.name or search.family in steps:
             continue
-        task = build_task(cell.task, data, cell.factors, seed=0)
+        task = build_task(cell.task, data, cell.factors, seed=0, test_seed=0)
         model = adapted(task)
         job = tune_job(spec, search, 0, propose(space, search, 0, []))
         steps[search.family] = (task, model, build_optimizer(job, model))
@@ -93,7 +98,7 @@ def step_times_by_threads(spec: StudySpec, counts: Sequence[int]) -> dict[int, f
     first_cells = {cell.task: cell for cell in reversed(cells(spec))}
     ratios: dict[int, list[float]] = {count: [] for count in counts}
     for cell in first_cells.values():
-        task = build_task(cell.task, load_data(cell.task), cell.factors, seed=0)
+        task = build_task(cell.task, load_data(cell.task), cell.factors, seed=0, test_seed=0)
         model = adapted(task)
         inputs, targets = _batch(task, int(cell.factors["batch_size"]))
         taken: dict[int, list[float]] = {count: [] for count in counts}
@@ -112,7 +117,7 @@ def step_times_by_threads(spec: StudySpec, counts: Sequence[int]) -> dict[int, f
 
 def seconds_per_gradient(cell: Cell, data: Any) -> float:
     """Time forward and backward on one thread, per example, the fastest of a few steps."""
-    task = build_task(cell.task, data, cell.factors, seed=0)
+    task = build_task(cell.task, data, cell.factors, seed=0, test_seed=0)
     model = adapted(task)
     size = int(cell.factors["batch_size"])
 

@@ -15,8 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from study.plan.agenda import Agenda
-from study.plan.cells import FIRST_CONFIRM_SEED
-from study.plan.selection import Selection
+from study.plan.selection import Selection, preferred_of
 from study.records import Configuration, Job, LineRecord, PlaneRecord, RunRecord, configuration_of
 from study.specs.methods import FAMILIES, METHODS
 from study.tasks import build_task
@@ -33,7 +32,7 @@ _PLANE_POINTS = 9  # along each axis
 _EXAMPLES = 500  # of the training and of the test part, as in the training metrics
 
 Weights = dict[str, Tensor]
-_Runs = Mapping[tuple[Configuration, int], RunRecord]  # by configuration and seed
+_Runs = Mapping[Configuration, Sequence[RunRecord]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,56 +68,72 @@ class Content:
 
 def missing_pieces(folder: Path, agenda: Agenda) -> list[Piece]:
     """Return the lines and planes whose ends are kept and that are not there yet."""
-    runs: dict[tuple[Configuration, int], RunRecord] = {}
+    runs: dict[Configuration, list[RunRecord]] = {}
     for record in agenda.records:
         if record.job.stage == "confirm" and record.job.probed and _weights_path(folder, record).exists():
-            runs[configuration_of(record.job), record.job.seed] = record
-    chosen = {(s.cell, s.method): s for s in agenda.selections if s.epochs_factor == 1}
-    found = [*_lines(folder, chosen, runs), *_planes(folder, chosen, runs)]
+            runs.setdefault(configuration_of(record.job), []).append(record)
+    chosen: dict[tuple[int, str], dict[str, Selection]] = {}
+    for one in agenda.selections:  # the first of a method's at the cell's epochs: of a baseline its last weights
+        if one.epochs_factor == 1:
+            chosen.setdefault((one.replicate, one.cell), {}).setdefault(one.method, one)
+    found = [
+        piece
+        for (replicate, _), by_method in chosen.items()
+        for piece in (
+            *_lines(folder, by_method, runs),
+            *(_planes(folder, by_method, runs) if replicate == 1 else ()),
+        )
+    ]
     return [piece for piece in found if not piece.path.exists()]
 
 
-def _lines(folder: Path, chosen: Mapping[tuple[str, str], Selection], runs: _Runs) -> Iterator[Piece]:
-    """Yield every line from a baseline's weights to those of another method of the same cell and seed."""
-    for (cell, method), selection in chosen.items():
-        start = chosen.get((cell, METHODS[method].baseline))
+def _lines(folder: Path, chosen: Mapping[str, Selection], runs: _Runs) -> Iterator[Piece]:
+    """Yield every line from a baseline's weights to those of another method, in one replicate of one cell."""
+    for method, selection in chosen.items():
+        start = chosen.get(METHODS[method].baseline)
         if start is None or start is selection:
             continue
-        for seed in sorted({seed for _, seed in runs}):
-            ends = (_end(start, "last", runs, seed), _end(selection, selection.average or "last", runs, seed))
+        for run in runs.get(configuration_of(start), ()):
+            ends = (_end(start, "last", runs, run.job.seed), _end(selection, _kind_of(method), runs, run.job.seed))
             if all(ends):
                 yield _piece("line", folder, *(end for end in ends if end))
 
 
-def _planes(folder: Path, chosen: Mapping[tuple[str, str], Selection], runs: _Runs) -> Iterator[Piece]:
+def _planes(folder: Path, chosen: Mapping[str, Selection], runs: _Runs) -> Iterator[Piece]:
     """Yield a plane through the baseline's, a perturbed method's and an average's weights, of the first seed."""
-    for (cell, method), selection in chosen.items():
+    for method, selection in chosen.items():
         if FAMILIES[METHODS[method].family].rule is None or METHODS[method].weights != "last" or selection.rho == 0:
             continue
-        start = chosen.get((cell, METHODS[method].baseline))
-        averaged = _average_beside(cell, method, chosen)
+        start, averaged = chosen.get(METHODS[method].baseline), _average_beside(method, chosen)
         if start is None or averaged is None:
             continue
-        ends = [
-            _end(one, weights, runs, FIRST_CONFIRM_SEED)
-            for one, weights in ((start, "last"), (selection, "last"), (averaged, averaged.average or "last"))
-        ]
+        seeds = sorted(run.job.seed for run in runs.get(configuration_of(start), ()))
+        wanted = ((start, "last"), (selection, "last"), (averaged, _kind_of(averaged.method)))
+        ends = [_end(one, kind, runs, seeds[0]) for one, kind in wanted] if seeds else [None]
         if all(ends):
             yield _piece("plane", folder, *(end for end in ends if end))
 
 
-def _average_beside(cell: str, method: str, chosen: Mapping[tuple[str, str], Selection]) -> Selection | None:
+def _average_beside(method: str, chosen: Mapping[str, Selection]) -> Selection | None:
     """Return the selection of an average of the baseline's trajectory, or else of the method's own."""
     for family in (METHODS[METHODS[method].baseline].family, METHODS[method].family):
-        for (other_cell, name), selection in chosen.items():
-            if other_cell == cell and METHODS[name].family == family and selection.average:
+        for name, selection in chosen.items():
+            if METHODS[name].family == family and _kind_of(name) != "last":
                 return selection
     return None
 
 
-def _end(chosen: Selection, weights: str, runs: _Runs, seed: int) -> End | None:
-    run = runs.get((configuration_of(chosen), seed))
-    return End(chosen.method, run, weights) if run and weights in run.job.probed else None
+def _kind_of(method: str) -> str:
+    """Return the kind of weights that stands for a method: its average, whatever validation prefers, or the last."""
+    return METHODS[method].weights
+
+
+def _end(chosen: Selection, kind: str, runs: _Runs, seed: int) -> End | None:
+    for run in runs.get(configuration_of(chosen), ()):
+        found = preferred_of(run).by_kind.get(kind)
+        if run.job.seed == seed and found and {kind, found.weights} & {*run.job.probed}:
+            return End(chosen.method, run, found.weights)
+    return None
 
 
 def _piece(kind: Literal["line", "plane"], folder: Path, *ends: End) -> Piece:
@@ -153,7 +168,7 @@ def _tensors(file: Any, keys: Sequence[str], weights: str) -> Weights:
 def measure_piece(data: Any, piece: Piece, content: Content) -> str:
     """Measure a line or a plane and return its record as JSON. Needs no file and no global state."""
     job = piece.job
-    task = build_task(job.task, data, job.factors, job.seed)
+    task = build_task(job.task, data, job.factors, job.seed, job.test_seed)
     train, test = examples_of(task.train, "train"), task.open_test(job.stage)
     parts = {"train": train.first(_EXAMPLES), "test": test.first(_EXAMPLES)}
     model = adapted(task)
@@ -172,6 +187,7 @@ def _line(piece: Piece, content: Content, model: Any, loss: Any, surface: Mappin
     found = line(model, loss, content.ends[0], content.ends[1], points=_LINE_POINTS, **surface)
     return LineRecord(
         cell=piece.job.cell,
+        replicate=piece.job.replicate,
         seed=piece.job.seed,
         start=piece.ends[0].method,
         end=piece.ends[1].method,
@@ -195,6 +211,7 @@ def _plane(piece: Piece, content: Content, model: Any, loss: Any, surface: Mappi
     places, distances = iter(found.trajectory), iter(found.off_plane)
     return PlaneRecord(
         cell=piece.job.cell,
+        replicate=piece.job.replicate,
         seed=piece.job.seed,
         corners=tuple((end.method, *place) for end, place in zip(piece.ends, found.corners, strict=True)),
         x=found.x,

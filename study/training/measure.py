@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.records import Measurement, Probe, Reliability
+from study.records import METRICS, Measurement, Probe, Reliability
 from study.streams import torch_seed
 from study.tasks.adapted import numbered
 from study.tasks.examples import Examples
@@ -27,6 +27,16 @@ EVALUATION_BATCH = 1000
 CALIBRATION_BINS = 15
 PROBE_RHO = 0.05  # radius of the probed rises; one for all methods, so that they can be compared
 _MEASUREMENT = TypeAdapter(Measurement)
+
+
+def dumped(found: Measurement) -> str:
+    """Return a measurement as JSON; `loaded` gives it back."""
+    return _MEASUREMENT.dump_json(found).decode()
+
+
+def loaded(text: str) -> Measurement:
+    """Return what `dumped` was given."""
+    return _MEASUREMENT.validate_json(text)
 
 
 class DivergedError(Exception):
@@ -50,7 +60,7 @@ def measure(
     Raises:
         DivergedError: a loss or a score is not finite.
     """
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Any] = {}
     reliability = None
     for name, examples in sets.items():
         outputs, targets, loss = evaluate(model, examples, task, precision)
@@ -174,11 +184,24 @@ class Meter:
 
     def take_as(self, known: str, name: str, epoch: int) -> None:
         """Take what was just measured of an average for another of the same epochs: it would be the same bits."""
-        self.reliability += [
-            one.model_copy(update={"weights": name}) for one in self.reliability if one.weights == known
-        ]
         self.measurements += [
             replace(one, weights=name) for one in self.measurements if one.weights == known and one.epoch == epoch
+        ]
+
+    def complete(self, tested: Measurement) -> None:
+        """Add what was measured on the training subset and on test to what validation said of the same weights."""
+        more = {name: value for name in METRICS if (value := getattr(tested, name)) is not None}
+        self.measurements = [
+            replace(one, **more) if (one.weights, one.epoch) == (tested.weights, tested.epoch) else one
+            for one in self.measurements
+        ]
+
+    def complete_as(self, known: str, name: str, epoch: int) -> None:
+        """Complete what validation said of weights by what was measured of the same weights under another name."""
+        (tested,) = (one for one in self.measurements if (one.weights, one.epoch) == (known, epoch))
+        self.complete(replace(tested, weights=name))
+        self.reliability += [
+            one.model_copy(update={"weights": name}) for one in self.reliability if one.weights == known
         ]
 
     def keep(self, name: str, model: nn.Module) -> None:
@@ -200,13 +223,13 @@ class Meter:
     def state(self) -> dict[str, Any]:
         """Return what a run between two epochs has to remember of it."""
         return {
-            "measurements": [_MEASUREMENT.dump_json(one).decode() for one in self.measurements],
+            "measurements": [dumped(one) for one in self.measurements],
             "seconds": [self.wall_s, self.evaluate_s],
             "weights": self.weights,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
-        self.measurements = [_MEASUREMENT.validate_json(text) for text in state["measurements"]]
+        self.measurements = [loaded(text) for text in state["measurements"]]
         self.wall_s, self.evaluate_s = state["seconds"]
         self.weights = state["weights"]

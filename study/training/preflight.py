@@ -13,19 +13,18 @@ from torch import Tensor
 
 from study.data.pool import TaskError
 from study.plan.cells import (
-    FIRST_CONFIRM_SEED,
-    TUNE_SEED,
     Cell,
     cells,
     searches,
     tune_job,
 )
 from study.plan.proposals import propose
+from study.plan.replicates import replicate_of
 from study.specs.spec import StudySpec
 from study.specs.tasks import is_own_task
 from study.tasks.adapted import numbered
 from study.tasks.examples import Examples, ExamplesError, examples_of, leaves
-from study.tasks.own import build_own_task
+from study.tasks.own import build_own_task, is_told_replicate
 from study.tasks.task import Task
 from study.training.building import adapted, build_optimizer
 from study.training.measure import evaluate, reliability_of
@@ -44,11 +43,15 @@ class PreflightError(ValueError):
         self.trace = trace
 
 
-def preflight(spec: StudySpec) -> None:
+def preflight(spec: StudySpec) -> tuple[str, ...]:
     """Try every own task of a study, in the first cell that has it; built-in tasks are left alone.
 
     Checked are that it can be built, that a seed says what is built, that every family of the study can take a step,
-    and that the validation examples can be scored. The test data stays sealed: it is not asked for.
+    and that the validation examples can be scored. The test data stays sealed, except where a task is told the
+    replicate: then the first test examples of two replicates are compared, and nothing else is looked at.
+
+    Returns:
+        What its user should know, a sentence each.
 
     Raises:
         PreflightError: what is wrong, in the first task where something is.
@@ -59,41 +62,62 @@ def preflight(spec: StudySpec) -> None:
             first.setdefault(cell.task, cell)
     for cell in first.values():
         _try(spec, cell)
+    return tuple(note for cell in first.values() for note in _test_part_notes(spec, cell))
 
 
 def _try(spec: StudySpec, cell: Cell) -> None:
+    replicate = replicate_of(spec, 1)
+    seed, fresh = replicate.tune, replicate.confirm[0]
     with _told(cell, "building the task"):
-        task = build_own_task(cell.task, cell.factors, TUNE_SEED)
+        task = build_own_task(cell.task, cell.factors, seed, replicate.test)
     with _told(cell, "reading the training examples"):
-        shown, weights = _first_examples(task), _weights(task)
+        shown, weights = _first_examples(task.train, "train"), _weights(task)
     _try_steps(spec, cell, task)
     _try_evaluation(cell, task)
     if spec.probes:
         _try_probe(cell, task)
     with _told(cell, "building the task a second time"):
-        again = build_own_task(cell.task, cell.factors, TUNE_SEED)
-        same = _equal(weights, _weights(again)), _equal(shown, _first_examples(again))
+        again = build_own_task(cell.task, cell.factors, seed, replicate.test)
+        same = _equal(weights, _weights(again)), _equal(shown, _first_examples(again.train, "train"))
     if not all(same):
         raise PreflightError(
-            f"task = {cell.task!r} was built twice with seed {TUNE_SEED}, and the "
+            f"task = {cell.task!r} was built twice with seed {seed}, and the "
             f"{'training examples' if same[0] else 'initial weights'} differ; build the model anew in every call and "
             "draw everything from the seed, because methods are compared on equal data from equal weights"
         )
     with _told(cell, "building the task with another seed"):
-        other = build_own_task(cell.task, cell.factors, FIRST_CONFIRM_SEED)
-        alike = _equal(weights, _weights(other)) and _equal(shown, _first_examples(other))
+        other = build_own_task(cell.task, cell.factors, fresh, replicate.test)
+        alike = _equal(weights, _weights(other)) and _equal(shown, _first_examples(other.train, "train"))
     if alike:
         raise PreflightError(
-            f"task = {cell.task!r} was built with seeds {TUNE_SEED} and {FIRST_CONFIRM_SEED}, and neither the initial "
+            f"task = {cell.task!r} was built with seeds {seed} and {fresh}, and neither the initial "
             "weights nor the training examples differ; draw the weights or the split from the seed (without a "
             "torch.manual_seed of your own), because the spread between seeds is what a verdict is judged by"
+        )
+
+
+def _test_part_notes(spec: StudySpec, cell: Cell) -> Iterator[str]:
+    """Say so where a task is told the replicate, and its test part stays the same nevertheless."""
+    if spec.one_tuning or not is_told_replicate(cell.task):
+        return
+    one, other = replicate_of(spec, 1), replicate_of(spec, 2)
+    with _told(cell, "reading the first test examples of two replicates"):
+        firsts = [
+            _first_examples(build_own_task(cell.task, cell.factors, one.confirm[0], root).test(), "test")
+            for root in (one.test, other.test)
+        ]
+    if _equal(*firsts):
+        yield (
+            f"task = {cell.task!r} takes replicate, and its first test examples are the same in two replicates: "
+            "verdicts speak of that test part alone; draw it from the replicate, or leave the argument out."
         )
 
 
 def _try_steps(spec: StudySpec, cell: Cell, task: Task) -> None:
     """Take one step of every family of the study, perturbed wherever the family perturbs."""
     space = spec.search.model_copy(update={"sampler": "qmc", "unperturbed_share": 0.0})
-    families = {search.family: search for search in searches(spec) if search.cell.name == cell.name}
+    planned = searches(spec, [replicate_of(spec, 1)])
+    families = {search.family: search for search in planned if search.cell.name == cell.name}
     loss_of = task.training_loss or task.loss
     for family, search in families.items():
         with _told(cell, f"a training step of {family}"):
@@ -179,11 +203,11 @@ def _few(data: Any, part: str) -> Examples:
     return examples_of(data, part).first(_EXAMPLES)
 
 
-def _first_examples(task: Task) -> list[Tensor]:
-    """Return the tensors of the first training examples, read with equal random numbers."""
+def _first_examples(data: Any, part: str) -> list[Tensor]:
+    """Return the tensors of the first examples of a part, read with equal random numbers."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        inputs, targets = next(_few(task.train, "train").batches(_EXAMPLES))
+        inputs, targets = next(_few(data, part).batches(_EXAMPLES))
     return [tensor.clone() for tensor in (*leaves(inputs), targets)]
 
 

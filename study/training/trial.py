@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from study.plan.cells import FIRST_CONFIRM_SEED
 from study.plan.halving import stopped
+from study.plan.selection import preferred_at, preferred_of_two
 from study.records import Job, Measurement, Reliability, RunRecord
 from study.specs.factors import factor_of
+from study.specs.methods import last_of
 from study.specs.schedules import schedule_of
 from study.streams import torch_seed
 from study.tasks import build_task
@@ -27,12 +29,12 @@ from study.tasks.examples import Examples, examples_of
 from study.tasks.task import Guess
 from study.training.building import adapted, build_averages, build_optimizer
 from study.training.checkpoint import read_checkpoint, write_checkpoint
-from study.training.measure import EVALUATION_BATCH, DivergedError, Meter, measure, probe
+from study.training.measure import EVALUATION_BATCH, DivergedError, Meter, dumped, loaded, measure, probe
 from study.training.tracebacks import user_traceback
 from study.training.train import Draws, Recipe, train
 from wasam_core import Cost, recalibrate_batchnorm
 
-_CURVE_POINTS = 10  # epochs at which the last weights are measured on validation, for the learning curve
+_CURVE_POINTS = 10  # epochs at which validation sees the last weights: the learning curve, and what may be the best
 TRACE = "epoch@"  # weights kept along the way are named "epoch@7"
 _TRACED_PARAMETERS = 2_000_000  # above, ten snapshots would be more than a picture is worth
 _TRAIN_METRICS_SIZE = 500  # training metrics describe, they decide nothing: a fixed subset is enough
@@ -41,6 +43,23 @@ _PACKAGES = ("torch", "numpy", "ray", "optuna", "wasam-study")
 
 class _PrunedError(Exception):
     """The run is stopped at a rung."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The epoch that validation prefers so far: how it scored there, and in the confirm stage its weights."""
+
+    found: Measurement
+    state: dict[str, torch.Tensor]
+
+    def kept(self) -> dict[str, Any]:
+        """Return it as plain data and tensors."""
+        return {"found": dumped(self.found), "state": self.state}
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> "_Best":
+        """Return what `kept` was taken of."""
+        return cls(loaded(kept["found"]), dict(kept["state"]))
 
 
 class Run:
@@ -61,14 +80,18 @@ class Run:
         self._epoch = 0
         self._guess = Guess(math.nan, math.nan)
         self._origin: dict[str, str] = {}
+        self._metric = {"metric": "", "unit": "", "higher_is_better": True}
+        self._best: _Best | None = None
         with self._watched():
             self._build(data)
 
     def _build(self, data: Any) -> None:
         job = self._job
         torch.manual_seed(torch_seed(job.seed, "torch"))
-        self._task = build_task(job.task, data, job.factors, job.seed)
+        self._task = build_task(job.task, data, job.factors, job.seed, job.test_seed)
         self._guess = self._task.guess
+        metric = self._task.metric
+        self._metric = {"metric": metric.name, "unit": metric.unit, "higher_is_better": metric.higher_is_better}
         self._origin = {job.task: self._task.origin} if self._task.origin else {}
         self._sets = {
             name: examples_of(part, name).to(self._device)
@@ -89,8 +112,9 @@ class Run:
             augment=self._task.augment,
             precision=self._precision,
         )
-        # What only describes is measured where it is looked at: tune runs pick a configuration, on validation.
-        self._curve = _curve_epochs(job.epochs) if job.stage == "confirm" else frozenset()
+        # A curve that is read by nobody is measured where it is looked at: in the confirm stage.
+        wanted = job.stage == "confirm" or "best" in job.reads
+        self._curve = _curve_epochs(job.epochs) if wanted else frozenset()
 
     def advance(self, seconds: float = math.inf) -> bool:
         """Train whole epochs until about ``seconds`` have passed; return whether the run has ended."""
@@ -112,7 +136,7 @@ class Run:
         )  # fmt: skip
 
     def _take(self, epoch: int, train_loss: float) -> None:
-        """Take in the end of an epoch; measure the last weights where the learning curve has a point.
+        """Take in the end of an epoch; measure the last weights on validation where the learning curve has a point.
 
         At a rung all weights are measured, and the run may end there.
         """
@@ -120,59 +144,99 @@ class Run:
         if not math.isfinite(train_loss):
             raise DivergedError
         if epoch in self._job.rungs:
-            self._measure_all({"val": self._sets["val"]})
+            with self._meter.measuring():
+                self._validate()
             if stopped(self._job, epoch, self._meter.measurements):
                 raise _PrunedError
         elif epoch in self._curve and epoch < self._job.epochs:
             with self._meter.measuring():
-                found, _ = self._measure("last", {"val": self._sets["val"]})
-                self._meter.measurements.append(found)
+                self._validate_last()
                 if self._traced:
                     self._meter.keep(f"{TRACE}{epoch}", self._model)
 
-    def _measure_final(self) -> None:
-        """Measure and probe the last weights, then every average under BatchNorm statistics of its own."""
-        sets = {"val": self._sets["val"]}
-        if self._job.stage == "confirm":
-            train_part = self._sets["train"].first(_TRAIN_METRICS_SIZE)
-            sets = {"train": train_part, **sets, "test": self._task.open_test(self._job.stage).to(self._device)}
-        self._measure_all(sets)
-
-    def _measure_all(self, sets: Mapping[str, Examples]) -> None:
-        with self._meter.measuring():
-            self._measure_weights("last", sets)
-            measured: dict[int, str] = {}  # names of averages by their first epoch
-            for name in self._job.measured_averages:
-                start = self._averages.start_epoch(name) if name.startswith("swa@") else -1
-                if start in measured and name not in self._job.probed:
-                    self._meter.take_as(measured[start], name, self._epoch)
-                    continue
-                with self._averages.average_parameters(name):
-                    self._measure_weights(name, sets)
-                if start >= 0:
-                    measured[start] = name
-
-    def _measure_weights(self, name: str, sets: Mapping[str, Examples]) -> None:
-        if name != "last":
-            batches = (inputs for inputs, _ in self._sets["train"].batches(EVALUATION_BATCH))
-            self._cost.bill_forwards(
-                recalibrate_batchnorm(self._model, batches, forward_fn=lambda model, inputs: model(inputs))
-            )
-        found, reliability = self._measure(name, sets)
+    def _validate_last(self) -> Measurement:
+        """Measure the last weights on validation, and keep them if none before them were better."""
+        found, _ = self._measure("last", {"val": self._sets["val"]})
         self._meter.measurements.append(found)
+        if "best" in self._job.reads:
+            best = replace(found, weights="best", weights_epoch=found.epoch)
+            if self._best is None or preferred_of_two(best, self._best.found) is best:
+                self._best = _Best(best, self._copied_state() if self._job.stage == "confirm" else {})
+        return found
+
+    def _validate(self) -> None:
+        """Measure on validation all weights that somebody may read, each average under BatchNorm of its own."""
+        self._validate_last()
+        if self._best is not None:
+            self._meter.measurements.append(replace(self._best.found, epoch=self._epoch))
+        measured: dict[int, str] = {}  # names of averages by their first epoch
+        for name in self._job.averages:
+            start = self._averages.start_epoch(name) if name.startswith("swa@") else -1
+            if start in measured:
+                self._meter.take_as(measured[start], name, self._epoch)
+                continue
+            with self._average(name):
+                found, _ = self._measure(name, {"val": self._sets["val"]})
+                self._meter.measurements.append(found)
+            if start >= 0:
+                measured[start] = name
+
+    def _measure_final(self) -> None:
+        """Measure all weights on validation; in the confirm stage test those that validation prefers of each kind.
+
+        The weights of the best epoch come last, so that nothing has to be put back after them.
+        """
+        with self._meter.measuring():
+            self._validate()
+            if self._job.stage != "confirm":
+                return
+            train_part = self._sets["train"].first(_TRAIN_METRICS_SIZE)
+            sets = {"train": train_part, "test": self._task.open_test(self._job.stage).to(self._device)}
+            preferred = preferred_at(self._meter.measurements, self._epoch).by_kind
+            for kind in (*(kind for kind in preferred if kind != "best"), *(["best"] if "best" in preferred else [])):
+                name = preferred[kind].weights
+                if kind == "last":
+                    self._test(name, kind, sets)
+                elif kind != "best":
+                    with self._average(name):
+                        self._test(name, kind, sets)
+                elif preferred[kind].weights_epoch == self._epoch:
+                    self._meter.complete_as("last", name, self._epoch)
+                else:
+                    assert self._best is not None
+                    self._model.load_state_dict(self._best.state)
+                    self._test(name, kind, sets)
+
+    def _test(self, name: str, kind: str, sets: Mapping[str, Examples]) -> None:
+        """Measure what the model holds on the training subset and on test, and probe it where that is asked for."""
+        found, reliability = self._measure(name, sets)
+        self._meter.complete(found)
         if reliability:
             self._meter.reliability.append(reliability)
-        if name in self._job.probed:
+        if kind in self._job.probed:
             self._meter.probes += probe(
                 name, self._model, sets["train"], self._task, self._job.seed,
                 self._job.probe_evaluations, self._meter.probing,
             )  # fmt: skip
             self._meter.keep(name, self._model)
 
+    @contextmanager
+    def _average(self, name: str) -> Iterator[None]:
+        """Let the model hold an average, under BatchNorm statistics of its own."""
+        with self._averages.average_parameters(name):
+            batches = (inputs for inputs, _ in self._sets["train"].batches(EVALUATION_BATCH))
+            self._cost.bill_forwards(
+                recalibrate_batchnorm(self._model, batches, forward_fn=lambda model, inputs: model(inputs))
+            )
+            yield
+
+    def _copied_state(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self._model.state_dict().items()}
+
     @property
     def _traced(self) -> bool:
-        """One trajectory a method and cell is drawn: that of the first confirm seed, of nets that are small enough."""
-        first = bool(self._job.probed) and self._job.seed == FIRST_CONFIRM_SEED
+        """One trajectory a method and cell is drawn: that of the first replicate, of nets that are small enough."""
+        first = bool(self._job.probed) and self._job.replicate == 1
         return first and sum(p.numel() for p in self._model.parameters()) <= _TRACED_PARAMETERS
 
     def _measure(self, name: str, sets: Mapping[str, Examples]) -> tuple[Measurement, Reliability | None]:
@@ -204,6 +268,9 @@ class Run:
                 "run_id": self._job.run_id,
                 "spec_hash": self._spec_hash,
                 "job": self._job,
+                "replicate": self._job.replicate,
+                "method": last_of(self._job.family),
+                **self._metric,
                 "status": self._status,
                 "error": self._error or None,
                 "measurements": measurements[self._status],
@@ -236,6 +303,7 @@ class Run:
                 "optimizer": self._optimizer.state_dict(),
                 "averages": self._averages.state_dict(),
                 "draws": self._draws.state(),
+                "best": self._best.kept() if self._best else None,
             }
             | self._meter.state(),
         )
@@ -252,6 +320,7 @@ class Run:
         self._averages.load_state_dict(held["averages"])
         self._draws.restore(held["draws"])
         self._meter.restore(held)
+        self._best = _Best.of(held["best"]) if held["best"] else None
         self._optimizer.load_state_dict(held["optimizer"])  # last: it also sets torch's random state
 
 
@@ -282,6 +351,10 @@ def _curve_epochs(epochs: int) -> frozenset[int]:
 def _at_chance_level(job: Job, guess: Guess, before: list[Measurement]) -> list[Measurement]:
     """Return what a diverged run stands for: guessing, with all of its weights; its curve is kept."""
     splits = ("train", "val", "test") if job.stage == "confirm" else ("val",)
-    level = {f"{split}_loss": guess.loss for split in splits} | {f"{split}_score": guess.score for split in splits}
-    final = [Measurement(weights=name, epoch=job.epochs, **level) for name in ("last", *job.measured_averages)]
+    level: dict[str, Any] = {f"{split}_loss": guess.loss for split in splits} | {
+        f"{split}_score": guess.score for split in splits
+    }
+    final = [Measurement(weights=name, epoch=job.epochs, **level) for name in ("last", *job.averages)]
+    if "best" in job.reads:
+        final.append(Measurement(weights="best", epoch=job.epochs, weights_epoch=job.epochs, **level))
     return [m for m in before if m.epoch < job.epochs] + final

@@ -20,7 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,8 @@ from benchmarks.conditions import header, python, spread, table
 from benchmarks.noisy_digits import noisy_digits
 from benchmarks.process_trees import Took, timed
 
-from study.plan.cells import (
-    FIRST_CONFIRM_SEED,
-    Cell,
-    Search,
-    cells,
-    confirm_jobs,
-    tune_job,
-)
-from study.plan.proposals import qmc_design
+from study.plan.cells import Cell, Search, cells, confirm_jobs, searches, tune_job
+from study.plan.proposals import propose
 from study.plan.selection import Selection
 from study.records import Job
 from study.specs.methods import METHODS
@@ -93,11 +86,11 @@ def sweeps(spec: StudySpec, cell: Cell, way: Way) -> dict[tuple[str, ...], list[
 
 
 def _sweep(spec: StudySpec, cell: Cell, way: Way, methods: tuple[str, ...]) -> Iterable[tuple[int, Training]]:
-    family = METHODS[methods[0]].family
-    search = Search(cell, family, family, 1.0, methods)
-    for trial, proposal in enumerate(qmc_design(spec.search, family)):
+    search = _search(spec, cell, methods)
+    for trial in range(search.trials):
+        proposal = propose(spec.search, search, trial, [])
         job = tune_job(spec, search, trial, proposal)
-        averages = job.measured_averages
+        averages = job.averages
         if way.many_starts:
             last = ("last",) if any(METHODS[method].weights == "last" for method in methods) else ()
             rest = averages if any(METHODS[method].weights == "swa" for method in methods) else ()
@@ -109,6 +102,13 @@ def _sweep(spec: StudySpec, cell: Cell, way: Way, methods: tuple[str, ...]) -> I
                 yield trial, Training(_alone(job, start), (name,))
 
 
+def _search(spec: StudySpec, cell: Cell, methods: tuple[str, ...]) -> Search:
+    """Return the study's search of a family, for these methods alone."""
+    family = METHODS[methods[0]].family
+    [search] = [found for found in searches(spec) if (found.cell.name, found.family) == (cell.name, family)]
+    return replace(search, contenders=tuple(one for one in search.contenders if one.method in methods))
+
+
 def _alone(job: Job, start: float) -> Job:
     """Return a job that keeps one average instead of the study's."""
     return job.model_copy(update={"average_starts": (), "average_start": start})
@@ -118,8 +118,8 @@ def confirmations(
     spec: StudySpec, cell: Cell, way: Way, methods: tuple[str, ...], tuned: list[tuple[Training, dict[str, Any]]]
 ) -> list[Training]:
     """Return the trainings of the best configuration of each method of a sweep, on fresh seeds."""
-    family = METHODS[methods[0]].family
-    search = Search(cell, family, family, 1.0, methods)
+    search = _search(spec, cell, methods)
+    contender = {one.method: one for one in search.contenders}
     wanted: dict[tuple[float, float], tuple[Job, dict[str, None]]] = {}
     for method in methods:
         kind = METHODS[method].weights
@@ -131,19 +131,21 @@ def confirmations(
         ]
         _, _, name, job = max(found, key=lambda entry: entry[:2])
         start = job.average_start if name == "last" else float(name.partition("@")[2])
+        one = contender[method]
         picked = Selection(
-            cell.name, method, 1.0, job.trial or 0, job.learning_rate, job.rho, start, name, None, 0.0, 0, ()
-        )
-        first = confirm_jobs(spec, search, [picked])[0]
+            cell.name, search.replicate.number, one.name, method, one.reads, one.lengths, 1.0, job.trial or 0,
+            job.learning_rate, job.rho, start, name, None, 0.0, 0, 0, (),
+        )  # fmt: skip
+        first = confirm_jobs(spec, [search], [picked])[0]
         wanted.setdefault((job.learning_rate, job.rho), (first, {}))[1][name] = None
     trainings = []
     for first, names in wanted.values():
         starts = tuple(float(name.partition("@")[2]) for name in names if name != "last")
-        for seed in range(spec.confirm_seeds):
+        for seed in search.replicate.confirm:
             job = first.model_copy(
                 update={
-                    "seed": FIRST_CONFIRM_SEED + seed,
-                    "measured": tuple(name for name in names if name != "last"),
+                    "seed": seed,
+                    "reads": ("last", "swa") if starts else ("last",),
                     "average_starts": starts,
                     "average_start": starts[0] if starts else first.average_start,
                 }

@@ -61,14 +61,14 @@ def job_of(cell: str, family: str, stage: str) -> Job:
             "factors": default_factors(task) | factors, "learning_rate": 0.05,
             "rho": 0.1 if family == "sam" else 0.0, "average_start": 0.7, "trial": 0 if stage == "tune" else None,
             "average_starts": STARTS.get(task, (0.5, 0.6, 0.75, 0.9)),
-            "measured": None if stage == "tune" else ("swa@0.75",),  # what validation picked for an average
+            "reads": ("last", "best", "swa"),
         }
     )  # fmt: skip
 
 
 def bare_steps(job: Job, data: Any) -> Callable[[int], None]:
     """Return what takes so many steps of a job and does nothing else."""
-    task = build_task(job.task, data, job.factors, job.seed)
+    task = build_task(job.task, data, job.factors, job.seed, job.test_seed)
     model = adapted(task).train()
     optimizer = build_optimizer(job, model)
     inputs, targets = next(examples_of(task.train, "train").batches(int(job.factors["batch_size"])))

@@ -107,23 +107,24 @@ def real_sizes() -> dict[str, int]:
     # Real runs need torch, which takes seconds to import; the other measurements do without.
     from study.data import load_data  # noqa: PLC0415
     from study.plan.cells import cells, confirm_jobs, searches, tune_job  # noqa: PLC0415
-    from study.plan.proposals import qmc_design  # noqa: PLC0415
+    from study.plan.proposals import propose  # noqa: PLC0415
     from study.plan.selection import Selection  # noqa: PLC0415
     from study.specs.spec import load_spec  # noqa: PLC0415
     from study.training.trial import Run  # noqa: PLC0415
 
     spec = load_spec("quick")[0].model_copy(update={"probes": True, "probe_budget": 0.001})
     search = searches(spec)[0]
-    proposal = qmc_design(spec.search, search.family)[0]
+    proposal = propose(spec.search, search, 0, [])
+    average = next(one for one in search.contenders if one.average)
     picked = Selection(
-        cells(spec)[0].name, "SWA", 1.0, 0, proposal.learning_rate, 0.0, proposal.average_start, "swa@0.5", "swa@0.5",
-        0.0, 1, (),
+        cells(spec)[0].name, 1, average.name, average.method, average.reads, average.lengths, 1.0, 0,
+        proposal.learning_rate, 0.0, proposal.average_start, "swa@0.5", None, 0.0, 1, 1, (),
     )  # fmt: skip
     tune = Run(tune_job(spec, search, 0, proposal), load_data("digits"), "cpu", "0" * 64)
     tune.advance(0.0)
     found = {"checkpoint after an epoch": len(tune.state())}
     tune.advance()
-    confirm = Run(confirm_jobs(spec, search, [picked])[0], load_data("digits"), "cpu", "0" * 64)
+    confirm = Run(confirm_jobs(spec, [search], [picked])[0], load_data("digits"), "cpu", "0" * 64)
     confirm.advance()
     return found | {
         "record of a tune run": len(tune.record().model_dump_json(indent=1)),

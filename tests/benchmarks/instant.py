@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from study.engine.worker import StudyRun
 from study.plan.cells import gradient_evaluations
+from study.plan.selection import preferred_at
 from study.records import Job, Measurement, RunRecord
 from study.specs.spec import StudySpec
 
@@ -32,7 +34,7 @@ def spec_of(runs: int, per_cell: int | None = None) -> StudySpec:
     return StudySpec.model_validate(
         {
             "name": "instant", "question": "What does a run cost that costs nothing?", "budgets": ["E"],
-            "primary_budget": "E", "confirm_seeds": CONFIRM_SEEDS, "search": {"trials": trials},
+            "primary_budget": "E", "replicates": 1, "confirms": CONFIRM_SEEDS, "search": {"trials": trials},
             "problems": [{"task": "digits", "factors": {"label_noise": noise, "epochs": 15}}],
         }
     )  # fmt: skip
@@ -41,9 +43,14 @@ def spec_of(runs: int, per_cell: int | None = None) -> StudySpec:
 def ready_record(job: Job, spec_hash: str) -> RunRecord:
     """Return a record as a real run leaves it, as long as one, with scores made of the run's id."""
     confirm = job.stage == "confirm"
-    found = [_measurement(job, name, job.epochs, confirm) for name in ("last", *job.measured_averages)]
+    found = [_measurement(job, name, job.epochs) for name in ("last", *job.averages)]
+    if "best" in job.reads:
+        found.insert(1, replace(found[0], weights="best", weights_epoch=job.epochs))
     if confirm:
-        found = [_measurement(job, "last", epoch, False) for epoch in range(1, job.epochs)] + found
+        tested = {one.weights for one in preferred_at(found, job.epochs).by_kind.values()}
+        found = [_tested(one) if one.weights in tested else one for one in found]
+    if confirm or "best" in job.reads:
+        found = [_measurement(job, "last", epoch) for epoch in range(1, job.epochs)] + found
     return RunRecord(
         run_id=job.run_id, spec_hash=spec_hash, job=job, status="completed", measurements=tuple(found),
         gradient_evaluations=gradient_evaluations(job), forward_evaluations=5_000, train_s=1.0, evaluate_s=0.1,
@@ -51,14 +58,17 @@ def ready_record(job: Job, spec_hash: str) -> RunRecord:
     )  # fmt: skip
 
 
-def _measurement(job: Job, weights: str, epoch: int, test: bool) -> Measurement:
+def _measurement(job: Job, weights: str, epoch: int) -> Measurement:
     digest = hashlib.sha256(f"{job.run_id} {weights} {epoch}".encode()).digest()
     score = 0.5 + int.from_bytes(digest[:4], "big") / 2**33
-    metrics = {"val_score": score, "val_loss": 1.0 - score, "val_calibration_error": 0.01}
-    if test:
-        metrics |= {"test_score": score, "test_loss": 1.0 - score, "test_calibration_error": 0.01}
-        metrics |= {"train_score": score, "train_loss": 1.0 - score}
-    return Measurement(weights=weights, epoch=epoch, **metrics)
+    return Measurement(weights=weights, epoch=epoch, val_score=score, val_loss=1.0 - score, val_calibration_error=0.01)
+
+
+def _tested(one: Measurement) -> Measurement:
+    score, loss = one.val_score, one.val_loss
+    return replace(
+        one, test_score=score, test_loss=loss, test_calibration_error=0.01, train_score=score, train_loss=loss
+    )
 
 
 IMPORTED = ("benchmarks.instant",)  # what workers of such runs need, in place of torch

@@ -1,4 +1,7 @@
-"""The small study that the benchmarks of evidence and of peers are about: digits, 30 % of their labels wrong."""
+"""The small study that the benchmarks of evidence and of peers are about: digits, 30 % of their labels wrong.
+
+One tuning and last weights, as the peers and the naive way have them.
+"""
 
 import json
 
@@ -8,7 +11,9 @@ _TEXT = """name = "{name}"
 question = "{question}"
 budgets = ["E"]
 primary_budget = "E"
-confirm_seeds = {seeds}
+replicates = 1
+confirms = {seeds}
+weights = ["last"]
 
 [search]
 trials = {trials}

@@ -16,19 +16,20 @@ pytestmark = pytest.mark.browser
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PROBLEM = 'digits {"label_noise": 0.3}'
+KEY = (PROBLEM, "SAM", "the strongest of SGD last, SGD best", "up to 2× the gradient evaluations")
 
 
-def line(name: str, seeds: range, values: np.ndarray, **settings: object) -> Line:
+def line(name: str, units: range, values: np.ndarray, **settings: object) -> Line:
     return Line(
         **{
             "name": name,
             "question": f"Does {name} help? {HOSTILE}",
             "answer": "SAM helps in all.",
-            "ended": len(seeds),
-            "planned": len(seeds),
+            "ended": len(units),
+            "planned": len(units),
             "methods": ("SGD", "SAM"),
-            "verdicts": (("helps", len(seeds)),),
-            "gains": (((PROBLEM, "SAM", "SGD", "G"), Gains(tuple(seeds), tuple(values.round(6).tolist()))),),
+            "verdicts": (("helps", len(units)),),
+            "gains": ((KEY, Gains(tuple(f"0/3/{unit}" for unit in units), tuple(values.round(6).tolist()))),),
             "problems": ((PROBLEM, ("digits", {"label_noise": 0.3})),),
         }
         | settings  # type: ignore[arg-type]
@@ -72,16 +73,15 @@ def test_the_difference_and_its_interval_are_scipys(
     page, complaints = open_page(browser, index, f"#compare?a={first}&b={second}")
     found = compared(page)
     a, b = (next(one for one in lines if one.name == name).gains[0][1] for name in (first, second))
-    paired = a.seeds == b.seeds
+    paired = a.units == b.units
     test = stats.ttest_rel(b.values, a.values) if paired else stats.ttest_ind(b.values, a.values, equal_var=False)
     low, high = test.confidence_interval(0.95)
     assert found["interval"] == ("paired" if paired else "Welch")
-    assert found["n"] == ("6 pairs" if paired else f"{len(a.seeds)} and {len(b.seeds)}")
+    assert found["n"] == ("6 pairs" if paired else f"{len(a.units)} and {len(b.units)}")
     assert math.isclose(float(found["difference"]), np.mean(b.values) - np.mean(a.values), rel_tol=1e-8)
     assert math.isclose(float(found["ci95_low"]), low, rel_tol=1e-7)
     assert math.isclose(float(found["ci95_high"]), high, rel_tol=1e-7)
-    assert (found["problem"], found["method"], found["baseline"]) == ("digits", "SAM", "SGD")
-    assert found["budget"] == "equal gradient evaluations"
+    assert (found["problem"], found["method"], found["baseline"], found["budget"]) == ("digits", *KEY[1:])
     apart = int(low > 0 or high < 0)
     assert page.locator("#pair output").inner_text() == f"In {apart} of 1 comparisons the interval excludes zero."
     assert complaints == []

@@ -26,7 +26,8 @@ question = "Is it seen?"
 methods = ["SGD", "SAM"]
 budgets = ["E"]
 primary_budget = "E"
-confirm_seeds = 2
+replicates = 2
+confirms = 1
 [search]
 trials = 20
 [[problems]]

@@ -18,9 +18,10 @@ question = "Does a lost node change anything?"
 methods = ["SGD", "SWA"]
 budgets = ["E"]
 primary_budget = "E"
-confirm_seeds = 2
+replicates = 2
+confirms = 1
 [search]
-trials = 3
+trials = 2
 [[problems]]
 task = "faulty:build"
 factors.train_size = 64

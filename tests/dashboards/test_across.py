@@ -32,21 +32,37 @@ def test_a_summary_without_an_interval_is_left_out(study) -> None:
 
 
 def test_a_wide_prediction_does_not_flatten_the_forest() -> None:
-    summary = pooled.Summary("SAM", ("E",), 3, 0.01, (-0.5, 0.52), (-9.0, 9.0))
+    summary = pooled.Summary("SAM", ("E",), "equal epochs", 3, 0.01, (-0.5, 0.52), (-9.0, 9.0))
     assert pooled.widened((summary,), -0.02, 0.02) == pytest.approx((-0.04, 0.04))
     traces = pooled.traces(summary, -1.2, (-0.04, 0.04), 0, filled=True)
     assert [trace["marker"]["size"] for trace in traces[:2]] == [[8, 8], [8, 8]]
     assert traces[0]["x"] == [-4.0, 4.0]
 
 
-def test_slopes_span_the_values_of_the_problems(study) -> None:
+@pytest.fixture(scope="module")
+def wide(make):
+    """Cells of one data set are no sample of problems: moderators and predictions start at five tasks."""
+    tasks = ["digits", "mnist1d", "breast_cancer", "wine", "communities"]
+    factors = {"label_noise": [0.0, 0.3], "schedule": ["cosine", "constant"]}
+    return make(tasks=tasks, factors=factors, trials=2, replicates=5, methods=["SGD", "SAM"])
+
+
+def test_slopes_and_predictions_wait_for_five_tasks(study, wide) -> None:
+    assert moderators.slopes_of(study.findings) == ()
+    assert not any(math.isfinite(s.prediction95[0]) for s in study.findings.syntheses)
+    assert all(math.isfinite(s.prediction95[0]) for s in wide.findings.syntheses)
+    assert {s.tasks for s in wide.findings.syntheses} == {5}
+
+
+def test_slopes_span_the_values_of_the_problems(wide) -> None:
+    study = wide
     found = {(s.moderator.method, s.words): s for s in moderators.slopes_of(study.findings)}
     assert found["SAM", "label noise"].span == 0.3
     assert found["SAM", "schedule: constant"].span == 1
     assert found["SAM", "label noise"].across == pytest.approx(0.3 * found["SAM", "label noise"].moderator.slope)
     table = moderators.slope_table(study.findings)
     assert len(table.rows) == len(found)
-    assert {row[6].text for row in table.rows} == {"8 cells"}
+    assert {row[6].text for row in table.rows} == {"20 cells"}
     assert "SAM with label noise (up)" in moderators.slope_heading(study.findings)
 
 

@@ -39,7 +39,7 @@ def test_bins_pool_the_predictions_of_all_seeds(made) -> None:
     data = reliability.diagrams_of(map(one, confirmed), findings.selections, cells)
     assert {diagram.method for diagram in data} == set(findings.methods)
     for diagram in data:
-        assert diagram.seeds == 6
+        assert diagram.units == 6
         for found in diagram.bins:
             # The same accuracy on every seed, however many fall into the bin: a ratio without spread.
             assert found.accuracy == pytest.approx((0.5, 0.8)[found.part])
@@ -55,7 +55,7 @@ def test_the_interval_of_a_bin_covers_the_true_accuracy() -> None:
             count = int(rng.integers(20, 80))
             accuracy = rng.binomial(count, 0.8) / count
             seeds.append(Reliability(weights="last", counts=(count,), confidence=(0.9,), accuracy=(accuracy,)))
-        (found,) = reliability._bins(seeds)
+        (found,) = reliability._bins([*enumerate(seeds)])
         hits += found.ci95[0] <= 0.8 <= found.ci95[1]
     assert 0.91 <= hits / repeats <= 0.99
 

@@ -11,7 +11,7 @@ from study.store.results import load
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    spec, records = synthetic_study(tasks=["digits"], factors={}, trials=2, confirm_seeds=5)
+    spec, records = synthetic_study(tasks=["digits"], factors={}, trials=2, replicates=5)
     return write_results(tmp_path, spec, records)
 
 

@@ -18,6 +18,7 @@ from dashboards.figures.training import cost, curves
 from dashboards.figures.tuning import rho
 from dashboards.figures.when import decay, forest, gain_map, slopes
 from dashboards.score import Score
+from study.records import configuration_of
 from study.stats import RhoResponse
 
 ACCURACY = Score("accuracy", share=True)
@@ -36,24 +37,29 @@ def charts(study):
 def test_every_question_has_its_chart(charts) -> None:
     assert list(charts) == [
         *("forest", "gain-map", "slopes", "decay", "curves", "calibration-error", "rho", "rho-start", "parallel"),
-        *("best-of-trials", "best-of-cost", "good-space", "rho-transfer", "optimism", "front"),
+        *("importance", "best-of-trials", "best-of-cost", "good-space", "rho-transfer", "optimism", "front"),
     ]
 
 
-def test_budgets_that_coincide_make_one_comparison(clean) -> None:
+def test_budgets_that_coincide_make_one_comparison(clean, make) -> None:
     merged = distinct(clean.findings.effects, "G")
-    assert {found.budgets for found in merged if found.effect.method == "SWA"} == {("G", "E")}
-    assert len(merged) < len(clean.findings.effects)
-    assert sum(len(found.budgets) for found in merged) == len(clean.findings.effects)
+    assert len(merged) == len(clean.findings.effects)  # a ceiling of 2× brings longer baselines: nothing coincides
+    made = make(tasks=["digits"], trials=3, methods=["SGD", "SWA"], gradient_ceiling=1.0)
+    merged = distinct(made.findings.effects, "G")
+    assert {found.budgets for found in merged} == {("G", "E")}
+    assert sum(len(found.budgets) for found in merged) == len(made.findings.effects) == 2 * len(merged)
 
 
-def test_forest_holds_every_effect_with_its_seeds(clean) -> None:
+def test_forest_holds_every_effect_with_its_replicates(clean) -> None:
     data = forest.forest_of(clean.findings, clean.cells)
     assert data.methods == ("SWA", "SAM", "WASAM")
     assert len(data.cells) == 8
     effect = next(e for e in clean.findings.effects if (e.method, e.budget) == ("SAM", "G"))
     mark = next(m for m in data.marks if (m.method, m.cell) == ("SAM", clean.cells[effect.cell].label))
+    mark = next(m for m in data.marks if (m.method, m.cell, m.budgets) == (mark.method, mark.cell, ("G",)))
     assert (mark.mean, mark.ci95, mark.gains) == (effect.mean, effect.ci95, effect.differences)
+    assert (mark.baseline, mark.off, len(mark.gains)) == (effect.baseline, effect.off, 6)
+    assert data.deltas == (clean.findings.delta,) * 8
     low, high = forest.range_of(data)
     assert all(low <= mark.ci95[0] and mark.ci95[1] <= high for mark in data.marks)
 
@@ -68,14 +74,14 @@ def test_an_interval_with_a_diverged_run_does_not_flatten_the_others(clean) -> N
     assert [trace["marker"]["symbol"] for trace in arrows] == [["triangle-left", "triangle-right"]]
 
 
-def test_slopes_join_the_same_seeds(clean) -> None:
+def test_slopes_join_the_same_replicates(clean) -> None:
     data = slopes.slopes_of(clean.findings, clean.cells)
     assert len(data.cells) == 8
     assert [(p.last_name, p.averaged_name) for p in data.pairs[:2]] == [("SGD", "SWA"), ("SAM", "WASAM")]
     for pair in data.pairs:
         low, high = pair.means
         assert high - low == pytest.approx(pair.gain)
-        assert len(pair.last) == len(pair.averaged) == len(pair.seeds) == 6
+        assert len(pair.last) == len(pair.averaged) == len(pair.units) == 6
 
 
 def test_slopes_share_one_span_so_that_equal_slopes_are_equal_gains(clean) -> None:
@@ -102,7 +108,7 @@ def test_rho_lines_join_the_best_run_of_every_fifth() -> None:
 
 
 def test_rho_panel_is_not_flattened_by_a_run_at_chance(clean) -> None:
-    response = RhoResponse("c", (0.1, 0.2, 0.3), (0.1,) * 3, (0.9, 0.91, 0.1), (math.nan,) * 3, math.nan, 0.2)
+    response = RhoResponse("c", (0.1, 0.2, 0.3), (0.1,) * 3, (0.9, 0.91, 0.1), (math.nan,) * 3, math.nan, (0.2, 0.0))
     (found,) = rho.responses_of(replace(clean.findings, rho_responses=(response,)), clean.cells)
     assert found.floor > 0.8
     figure, _ = rho.figure_of((found,), ACCURACY)
@@ -117,19 +123,27 @@ def test_foot_keeps_runs_that_are_not_far_off() -> None:
 def test_cost_counts_gradients_and_marks_the_front(clean) -> None:
     runs = confirmed_runs(clean.frame, clean.findings.selections)
     options = cost.options_of(runs, "SGD", clean.cells)
-    assert {o.relative for o in options if (o.method, o.epochs_factor) == ("SGD", 1)} == {1.0}
-    assert {round(o.relative, 6) for o in options if (o.method, o.epochs_factor) == ("SGD", 2)} == {2.0}
+    assert {o.relative for o in options if (o.method, o.lengths) == ("SGD", (1,))} == {1.0}
+    assert {round(o.relative, 6) for o in options if (o.method, o.lengths) == ("SGD", (2,))} == {2.0}
+    assert {o.name: o.is_open for o in options} == {
+        "SGD best": False, "SGD last": True, "SGD best, 2× epochs": False, "SGD last, 2× epochs": True,
+        "SWA": False, "SWA, up to 2× epochs": True, "SAM": False, "WASAM": False,
+    }  # fmt: skip
+    effect = next(e for e in clean.findings.effects if (e.method, e.budget) == ("SAM", "G"))
+    here = {o.name: o for o in options if o.cell == clean.cells[effect.cell].label}
+    assert here["SAM"].scores == pytest.approx(effect.method_values)
+    assert here[effect.baseline].scores == pytest.approx(effect.baseline_values)
     for cell in {o.cell for o in options}:
         here = [o for o in options if o.cell == cell]
         assert max(here, key=lambda o: o.mean).on_front
         assert all(o.on_front for o in here if o.mean == max(x.mean for x in here))
     ahead = cost.ahead_of_baseline(options, "SGD")
-    assert set(ahead) == {"SWA", "SAM", "WASAM"}
+    assert set(ahead) == {"SWA", "SWA, up to 2× epochs", "SAM", "WASAM"}
     assert all(won <= total <= 8 for won, total in ahead.values())
 
 
 def test_markers_at_one_cost_do_not_hide_each_other() -> None:
-    option = cost.Option("c", "SGD", 1, 100.0, 1.0, (0.9,), 0.9, True)
+    option = cost.Option("c", "SGD", "SGD best", (1.0,), 100.0, 1.0, (0.9,), 0.9, True)
     placed = cost.positions([replace(option, method="SWA"), option, replace(option, method="SAM")], "SGD")
     assert [(o.method, round(x, 2)) for o, x in placed] == [("SGD", 1.0), ("SWA", 1.14), ("SAM", 0.86)]
 
@@ -140,14 +154,16 @@ def test_curves_average_the_confirm_runs(clean) -> None:
     assert {curve.method for curve in data} == {"SGD", "SAM"}
     assert len(data) == 16
     curve = data[0]
-    chosen = next(s for s in clean.findings.selections if (s.method, s.epochs_factor) == ("SGD", 1))
+    chosen = [s for s in clean.findings.selections if (s.contender, s.lengths) == ("SGD last", (1,))]
+    cell = next(name for name, cell in clean.cells.items() if cell.label == curve.cell)
     frame = clean.frame
+    picked = {configuration_of(s).id for s in chosen if s.cell == cell}
+    assert len(picked) == 6
     rows = frame[
-        (frame["stage"] == "confirm") & (frame["cell"] == chosen.cell) & (frame["family"] == "base")
-        & (frame["epochs_factor"] == 1) & (frame["learning_rate"] == chosen.learning_rate)
+        (frame["stage"] == "confirm") & frame["configuration"].isin(picked)
         & (frame["weights"] == "last") & (frame["epoch"] == curve.epochs[-1])
     ]  # fmt: skip
-    assert curve.mean[-1] == pytest.approx(rows["val_score"].mean())
+    assert curve.mean[-1] == pytest.approx(rows.groupby("replicate")["val_score"].mean().mean())
     assert curve.low[-1] < curve.mean[-1] < curve.high[-1]
     assert set(curve.n) == {6}
 
@@ -158,15 +174,18 @@ def test_averages_end_where_their_runs_do(clean) -> None:
     assert {average.method for average in averages} == {"SWA", "WASAM"}
     assert len(averages) == 16
     first = averages[0]
-    chosen = next(s for s in clean.findings.selections if s.method == first.method)
-    assert first.start == pytest.approx(float(chosen.average.partition("@")[2]) * first.epochs)
+    cell = next(name for name, cell in clean.cells.items() if cell.label == first.cell)
+    chosen = [s for s in clean.findings.selections if (s.cell, s.method, s.lengths) == (cell, first.method, (1,))]
     frame = clean.frame
     rows = frame[
-        (frame["stage"] == "confirm") & (frame["cell"] == chosen.cell) & (frame["family"] == "base")
-        & (frame["epochs_factor"] == 1) & (frame["learning_rate"] == chosen.learning_rate)
-        & (frame["weights"] == chosen.average) & frame["final"]
+        (frame["stage"] == "confirm") & frame["configuration"].isin([configuration_of(s).id for s in chosen])
+        & frame["weights"].str.startswith("swa@") & frame["final"]
     ]  # fmt: skip
-    assert first.mean == pytest.approx(rows["val_score"].mean())
+    preferred = rows.loc[rows.groupby("run_id")["val_score"].idxmax()]
+    assert len(preferred) == first.n == 6
+    assert first.mean == pytest.approx(preferred["val_score"].mean())
+    starts = preferred["weights"].str.removeprefix("swa@").astype(float)
+    assert first.start == pytest.approx(starts.median() * first.epochs, rel=0.15)  # ties go by the loss
     figure, _ = curves.figure_of(curves.curves_of(runs, clean.cells), averages, ACCURACY)
     shades = [shape for shape in figure.layout["shapes"] if shape["type"] == "rect"]
     assert len(shades) == 8

@@ -22,12 +22,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, settings in {
         "first": {"factors": noise},
         "second": {"factors": noise, "seed": 1},
-        "longer": {"factors": noise | {"schedule": ["cosine", "constant"]}, "confirm_seeds": 7},
+        "longer": {"factors": noise | {"schedule": ["cosine", "constant"]}, "replicates": 7},
         "claims/inner": {"factors": {}, "tasks": ["mnist1d"]},
         "begun": {"factors": noise, "runs": 5},
         "hostile": {"factors": {}, "hostile": True},
     }.items():
-        spec, records = synthetic_study(**{"tasks": ["digits"], "trials": 2, "confirm_seeds": 5} | settings)
+        spec, records = synthetic_study(**{"tasks": ["digits"], "trials": 2, "replicates": 5} | settings)
         write_results(root / name, spec, records)
     shutil.copytree(root / "first", root / "damaged")
     next((root / "damaged" / "records").glob("*.json")).write_text("{")
@@ -76,7 +76,7 @@ def test_an_unfinished_study_counts_no_verdict_before_its_time(lines: list[Line]
     begun = next(line for line in lines if line.name == "begun")
     assert not begun.finished
     assert begun.gains == ()
-    assert {name for name, _ in begun.verdicts} <= {"not yet"}
+    assert begun.verdicts == ()
     assert begun.answer.startswith("No verdict yet")
 
 
@@ -87,7 +87,7 @@ def test_only_what_two_studies_share_is_embedded(lines: list[Line]) -> None:
     assert set(first) == set(second)
     assert len(first) == 2 * 3 * 2  # cells × methods × budgets
     assert set(first) == set(shared["studies"]["longer"])  # its other cells nobody else has
-    assert first["0"][0] == second["0"][0] == [1000, 1001, 1002, 1003, 1004]
+    assert first["0"][0] == second["0"][0] == [f"0/1/{number}" for number in range(1, 6)]  # seed, confirms, replicate
     assert len(shared["studies"]["longer"]["0"][0]) == 7
     known = next(line for line in lines if line.name == "first")
     for (_, method, _, budget), gains in known.gains:
@@ -117,7 +117,7 @@ def test_hostile_text_stays_text(lines: list[Line], text: str) -> None:
 
 
 def test_a_folder_named_like_an_address_is_a_relative_link(tmp_path: Path) -> None:
-    spec, records = synthetic_study(tasks=["digits"], factors={}, trials=2, confirm_seeds=5, runs=3)
+    spec, records = synthetic_study(tasks=["digits"], factors={}, trials=2, replicates=5, runs=3)
     folder = write_results(tmp_path / "javascript:alert(1)#?", spec, records)
     (folder / "report.html").write_text("<p>")
     assert line_of(folder, tmp_path).href == "javascript%3Aalert%281%29%23%3F/report.html"
@@ -136,5 +136,5 @@ def test_the_command_tells_a_study_from_a_folder_of_studies(
 
 def test_without_common_comparisons_the_page_says_so(lines: list[Line]) -> None:
     page = build_index("results", [line for line in lines if line.name in ("first", "damaged")])
-    assert "No two of these studies have" in page
+    assert "No two finished studies here have" in page
     assert_closed(page, scripts=2)

@@ -74,7 +74,7 @@ def test_panels_of_barriers_are_the_highest_ones() -> None:
 
 
 def test_markers_of_a_panel_become_fewer_with_more_panels(study) -> None:
-    one = RhoResponse("c", (0.1,) * 240, (0.1,) * 240, (0.9,) * 240, (0.9,) * 240, 0.9, 0.1)
+    one = RhoResponse("c", (0.1,) * 240, (0.1,) * 240, (0.9,) * 240, (0.9,) * 240, 0.9, (0.1,))
     for panels, every in ((32, 1), (100, 3)):
         found = rho.responses_of(replace(study.findings, rho_responses=(one,) * panels), study.cells)
         assert {response.drawn_every for response in found} == {every}

@@ -7,12 +7,15 @@ import pytest
 
 from dashboards import prose
 from dashboards.cells import Cell
+from dashboards.comparisons import NOT_YET
 from dashboards.figures.training import cost, curves
 from dashboards.figures.tuning import rho
 from dashboards.figures.when import decay, forest, slopes
 from dashboards.tables import evidence
+from dashboards.tables.verdicts import Wording
 from study.findings import Caveat, Findings, MethodSummary, RunCounts
 from study.stats import Effect
+from study.stats.effects import Against
 
 CELLS = {
     name: Cell(name, name, "digits", {"label_noise": noise, "schedule": schedule})
@@ -23,15 +26,20 @@ CELLS = {
 DONE = RunCounts(planned=40, completed=40, diverged=0, failed=0)
 
 
-def effect(cell: str, method: str, verdict: str = "helps", budget: str = "G", n: int = 6, mean: float = 0.01) -> Effect:
-    return Effect(
-        cell=cell, task="digits", factors=(), kind="tuned", method=method, baseline="SGD", budget=budget,
-        metric="test_score", seeds=tuple(range(n)), method_values=(0.9,) * n, baseline_values=(0.9 - mean,) * n,
-        differences=(mean,) * n, planned=6, diverged_method=0, diverged_baseline=0, mean=mean if n else math.nan,
-        sd=0.001, ci95=(mean - 0.001, mean + 0.001), ci90=(mean - 0.001, mean + 0.001), p=0.001, p_holm=0.001,
-        p_sign_flip=0.03, share_better=1.0, share_better_ci95=(0.6, 1.0), minimum_detectable=0.002, correlation=0.5,
-        cost_ratio=1.0, clear=False, verdict=verdict,
+def effect(
+    cell: str, method: str, verdict: str = "helps", budget: str = "G", n: int = 6, mean: float = 0.01, **other: object
+) -> Effect:
+    against = (Against("SGD last", mean, (mean - 0.001, mean + 0.001), 0.001, 0.9 - mean),) * 2
+    made = Effect(
+        cell=cell, task="digits", factors=(), kind="tuned", method=method, baseline="SGD last", budget=budget,
+        metric="test_score", unit="replicate", units=tuple(range(1, n + 1)), method_values=(0.9,) * n,
+        baseline_values=(0.9 - mean,) * n, differences=(mean,) * n, planned=6, diverged_method=0, diverged_baseline=0,
+        mean=mean if n else math.nan, sd=0.001, sd_seed=math.nan, sd_tuning=math.nan, ci95=(mean - 0.001, mean + 0.001),
+        ci90=(mean - 0.001, mean + 0.001), p=0.001, p_holm=0.001, p_sign_flip=0.03, share_better=1.0,
+        share_better_ci95=(0.6, 1.0), minimum_detectable=0.002, correlation=0.5, cost_ratio=1.0, against=against, off=0,
+        candidates=6, informative=True, clear=True, verdict=verdict,
     )  # type: ignore[arg-type]  # fmt: skip
+    return replace(made, **other)  # type: ignore[arg-type]
 
 
 def summary(method: str, **cells: str) -> MethodSummary:
@@ -57,7 +65,7 @@ def answer(findings: Findings, *summaries: MethodSummary) -> str:
 def test_helps_names_the_cells_that_a_factor_singles_out(findings) -> None:
     said = answer(findings, summary("SWA", helps="bd", null="ac"), summary("SAM", helps="cd", undecided="ab"))
     assert said == (
-        "At equal gradient evaluations, SWA helps in 2 of 4 problems (those with constant rate); "
+        "At up to 2× the gradient evaluations, SWA helps in 2 of 4 problems (those with constant rate); "
         "SAM helps in 2 of 4 problems (those with 30 % noisy labels); no method hurts in any."
     )
 
@@ -65,23 +73,23 @@ def test_helps_names_the_cells_that_a_factor_singles_out(findings) -> None:
 def test_methods_that_help_in_the_same_cells_share_a_clause(findings) -> None:
     said = answer(findings, summary("SWA", helps="c"), summary("SAM", helps="ad"), summary("WASAM", helps="ad"))
     assert said == (
-        "At equal gradient evaluations, SAM and WASAM each help in 2 of 4 problems; SWA helps in 1 of 4 problems (c); "
-        "no method hurts in any."
+        "At up to 2× the gradient evaluations, SAM and WASAM each help in 2 of 4 problems; SWA helps in 1 of 4 "
+        "problems (c); no method hurts in any."
     )
 
 
 def test_a_method_that_helps_nowhere_is_named_too(findings) -> None:
     said = answer(findings, summary("SWA", null="abcd"), summary("SAM", helps="abcd"))
     assert said == (
-        "At equal gradient evaluations, SAM helps in all of the 4 problems; SWA helps in none of the 4 problems; "
-        "no method hurts in any."
+        "At up to 2× the gradient evaluations, SAM helps in all of the 4 problems; SWA helps in none of the 4 "
+        "problems; no method hurts in any."
     )
 
 
 def test_hurts_is_said(findings) -> None:
     said = answer(findings, summary("SWA", helps="a", hurts="b", null="cd"), summary("SAM", hurts="b", null="acd"))
     assert said == (
-        "At equal gradient evaluations, SWA helps in 1 of 4 problems (a); SAM helps in none of the 4 problems; "
+        "At up to 2× the gradient evaluations, SWA helps in 1 of 4 problems (a); SAM helps in none of the 4 problems; "
         "SWA and SAM each hurt in 1 of 4 problems (b)."
     )
 
@@ -89,7 +97,7 @@ def test_hurts_is_said(findings) -> None:
 def test_a_null_result_is_said_as_one(findings) -> None:
     said = answer(findings, summary("SWA", null="abc", undecided="d"), summary("SAM", helps_if_free="ab", null="cd"))
     assert said == (
-        "At equal gradient evaluations, SWA and SAM help in none of the 4 problems "
+        "At up to 2× the gradient evaluations, SWA and SAM help in none of the 4 problems "
         "(of 8 comparisons: no material effect in 5, only if compute is free in 2, undecided in 1)."
     )
 
@@ -116,9 +124,11 @@ def test_no_verdict_before_its_time(findings, counts: RunCounts, sentence: str) 
     assert "free" not in " ".join(prose.qualification(early))
 
 
-def test_one_seed_gives_no_verdict(findings) -> None:
+def test_one_replicate_gives_no_verdict(findings) -> None:
     one = replace(findings, effects=(effect("a", "SWA", "insufficient data", n=1),))
-    assert answer(one, summary("SWA", undecided="a")).startswith("No verdict: no comparison has enough complete pairs")
+    assert answer(one, summary("SWA", undecided="a")).startswith(
+        "No verdict: no comparison has enough data (the most is 1 complete replicate; insufficient is: fewer than 5"
+    )
 
 
 def test_what_would_change_the_answer_stands_beside_it(findings) -> None:
@@ -135,9 +145,11 @@ def test_what_would_change_the_answer_stands_beside_it(findings) -> None:
             summaries=(summary("SWA", helps="a"), summary("SAM", helps_if_free="bc")),
         )
     )
-    assert "on 6 fresh paired seeds" in said[0]
+    assert "minus that of the strongest SGD that the same budget contains" in said[0]
+    assert "over 6 paired replicates, each tuned anew and confirmed on 1 fresh seed" in said[0]
     assert "δ = 0.50 points" in said[0]
-    assert said[1:] == [
+    assert said[1] == prose.scope(findings)
+    assert said[2:] == [
         "Only if compute is free (at equal epochs), SAM helps in 2 more.",
         "2 of 8 verdicts would change at half or twice δ, or under the other budget.",
         "Of 40 runs 2 diverged and 1 failed.",
@@ -160,12 +172,13 @@ def test_a_tile_holds_the_whole_tally() -> None:
 def test_forest_heading_gives_the_range_of_gains(findings) -> None:
     effects = (effect("a", "SWA", mean=0.01), effect("b", "SWA", mean=-0.002), effect("a", "SAM", mean=0.03))
     assert forest.heading_of(replace(findings, effects=effects)) == (
-        "Mean gains in points at equal gradient evaluations: SWA −0.20 to +1.00 and SAM +3.00"
+        "Mean gains in points at up to 2× the gradient evaluations: SWA −0.20 to +1.00 and SAM +3.00"
     )
     assert forest.heading_of(replace(findings, effects=())) == "No gain has been measured yet"
 
 
 def test_slopes_heading_counts_verdicts() -> None:
+    assert slopes.heading_of([effect("a", "SWA", NOT_YET)]) == "Last and averaged weights of the same runs, so far"
     verdicts = ("helps", "hurts", "no material effect", "inconclusive")
     assert slopes.heading_of([effect("a", "SWA", verdict) for verdict in verdicts]) == (
         "Within the same runs, averaging helps in 1 of 4 comparisons, has no material effect in 1, hurts in 1 "
@@ -185,12 +198,17 @@ def test_the_other_headings_state_numbers() -> None:
     assert decay.heading_of({"decaying rate": [0.0, 0.01], "constant rate": [0.1]}) == (
         "Averaging gains, in the mean, +0.50 points with a decaying rate and +10.00 points with a constant rate"
     )
-    assert rho.heading_of([0.05, 0.2]) == "SAM's selected rho runs from 0.05 to 0.2 over 2 problems"
-    assert rho.heading_of([0.05]) == "SAM's selected rho is 0.05 over 1 problem"
-    assert rho.heading_of([]) == "No rho has been selected yet"
+    assert (
+        rho.heading_of([(0.05, 0.2), (0.1,)]) == "SAM's selected rho runs from 0.05 to 0.2 in 3 picks over 2 problems"
+    )
+    assert rho.heading_of([(0.05,)]) == "SAM's selected rho is 0.05 in 1 pick over 1 problem"
+    assert rho.heading_of([(0.0, 0.2)]).endswith("over 1 problem; it is 0, which is no perturbation, in 1")
+    assert rho.heading_of([(), ()]) == "No rho has been selected yet"
     assert evidence.selections_heading(0, 8).startswith("None of the 8")
     assert evidence.selections_heading(2, 8) == "2 of 8 selected configurations lie at the edge of the searched space"
-    assert cost.heading_of("SGD", {"SAM": (3, 4)}) == "At equal cost, the mean is above that of SGD: SAM in 3 of 4"
+    assert cost.heading_of("SGD", {"SAM": (3, 4)}) == (
+        "The mean is above that of every SGD that costs no more: SAM in 3 of 4"
+    )
     assert "No method" in cost.heading_of("SGD", {})
     assert curves.heading_of(3, 4, "SAM", "SGD", "accuracy").endswith(
         "higher with SAM than with SGD in 3 of 4 problems"
@@ -198,3 +216,63 @@ def test_the_other_headings_state_numbers() -> None:
     assert evidence.deltas_heading(1, 4, 0.00125, 0.02) == (
         "1 of 4 verdicts change somewhere between δ = 0.125 and δ = 2.00 points"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "helps at G and E, clear"),
+        ({"clear": False}, "helps at G and E, size uncertain"),
+        ({"verdict": "hurts"}, "hurts at G and E, clear"),
+        ({"verdict": "no material effect"}, "no material effect"),
+        ({"verdict": "no material effect", "differences": (0.0,) * 6, "off": 6}, "no material effect (always off)"),
+        ({"verdict": "inconclusive", "p_holm": 0.06, "p": 0.01}, "inconclusive after correction for 4 cells"),
+        ({"verdict": "inconclusive", "p_holm": 0.6, "p": 0.3}, "inconclusive, not every baseline is beaten"),
+        (
+            {"verdict": "inconclusive", "p_holm": 0.2, "p": 0.06, "mean": -0.01, "ci95": (-0.02, -0.001)},
+            "inconclusive after correction for 2 baselines",
+        ),
+        ({"verdict": "inconclusive", "p_holm": 0.001}, "inconclusive"),  # its mean is below δ: no correction's doing
+        ({"verdict": "inconclusive", "p_holm": 0.9, "p": 0.9, "ci95": (-0.02, 0.01)}, "inconclusive"),
+        ({"verdict": NOT_YET, "p_holm": None}, "not yet"),
+    ],
+)
+def test_a_verdict_says_what_belongs_to_it(changes: dict, words: str) -> None:
+    found = replace(effect("a", "SAM"), **changes)
+    assert Wording(0.05, {("SAM", "G"): 4}).verdict(found, ("G", "E")) == words
+
+
+def test_an_uncertain_size_and_switched_off_methods_are_said(findings) -> None:
+    effects = (effect("a", "SWA", clear=False, off=2), effect("b", "SWA"))
+    said = prose.qualification(replace(findings, effects=effects, summaries=(summary("SWA", helps="ab"),)))
+    assert "Of 1 of these verdicts the size is uncertain; gains that were selected for being large run high." in said
+    assert "In 1 comparison tuning switched the method off in some replicates; these count." in said
+
+
+def test_delta_is_said_task_by_task_where_tasks_differ(findings) -> None:
+    same = replace(findings, deltas={"digits": 0.005, "mnist1d": 0.005})
+    assert prose.deltas(same) == "δ = 0.50 points"
+    apart = replace(findings, deltas={"digits": 0.005, "mnist1d": 0.02})
+    assert prose.deltas(apart) == "δ (0.50 in digits and 2.00 in mnist1d; points)"
+
+
+def test_the_scope_is_said_by_task(findings) -> None:
+    assert prose.scope(replace(findings, scopes={"a": "this part", "b": "this part"})) == "Verdicts speak of this part."
+    said = prose.scope(replace(findings, scopes={"a": "this part", "b": "that"}))
+    assert said == "Verdicts on a speak of this part. Verdicts on b speak of that."
+    assert prose.scope(replace(findings, scopes={})) == ""
+
+
+def test_budgets_are_ceilings_and_under_protocol_1_they_were_spent(findings) -> None:
+    ceiling = replace(findings, spec=findings.spec | {"gradient_ceiling": 3.0})
+    assert answer(ceiling, summary("SWA", helps="a")).startswith("At up to 3× the gradient evaluations, ")
+    old = replace(findings, protocol=1)
+    assert answer(old, summary("SWA", helps="a")).startswith("At equal gradient evaluations, all of them spent, ")
+
+
+def test_marks_are_the_caveats_about_the_design(findings) -> None:
+    caveats = tuple(Caveat(kind, "", "", f"about {kind}") for kind in ("failed runs", "protocol 1", "few replicates"))
+    assert prose.marks(replace(findings, caveats=caveats)) == [
+        ("Protocol 1", "about protocol 1"),
+        ("Few replicates", "about few replicates"),
+    ]

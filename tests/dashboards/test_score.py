@@ -107,7 +107,7 @@ def test_a_regression_is_never_said_to_have_an_accuracy(charts, page) -> None:
         assert "percentage point" not in said, id_
     text = " ".join(Page(page).text)
     assert "A gain is test R² of the tuned method" in text
-    assert "Gain over tuned SGD in points (R² × 100)" in text
+    assert "Gain over the strongest baseline in points (R² × 100)" in text
     where = [text[max(0, m.start() - 60) : m.end()] for m in re.finditer("accuracy", text, re.IGNORECASE)]
     assert all("confidence" in words for words in where)  # of a calibration error, which the made-up runs all have
 

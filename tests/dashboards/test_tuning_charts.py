@@ -10,7 +10,7 @@ from synthetic import HOSTILE, renamed, synthetic_study
 from dashboards.cells import cells_of
 from dashboards.charts import charts_of
 from dashboards.figures.kit.chart import Sources
-from dashboards.figures.kit.tried import LAST, runs_in, start_words, tried_of
+from dashboards.figures.kit.tried import NO_AVERAGE, runs_in, start_words, tried_of
 from dashboards.figures.tuning import (
     best_of,
     good_space,
@@ -39,37 +39,39 @@ def test_every_tune_run_is_there_with_all_its_averages(made) -> None:
     tune = made.frame[(made.frame["stage"] == "tune") & (made.frame["epochs_factor"] == 1)]
     assert len(tried.runs) == tune["run_id"].nunique()
     run, *_ = runs_in(tried.runs)
-    scores = tried.weights[tried.weights["run"] == tried.runs["run"].iloc[0]]
-    rows = tune[
-        (tune["cell"] == run.cell) & (tune["family"] == run.family) & (tune["trial"] == run.trial) & tune["final"]
-    ]
-    assert sorted(scores["score"]) == sorted(rows["val_score"])
-    assert scores["score"][scores["start"] == LAST].item() == rows["val_score"][rows["weights"] == "last"].item()
+    number = tried.runs["run"].iloc[0]
+    rows = tune[tune["final"] & (tune["run_id"] == sorted(tune["run_id"].unique())[number])]
+    scores = tried.weights[tried.weights["run"] == number]
+    alone = rows["weights"].isin(["last", "best"])  # of both, the better one stands for "no average"
+    assert sorted(scores["score"]) == sorted([*rows["val_score"][~alone], rows["val_score"][alone].max()])
+    assert scores["score"][scores["start"] == NO_AVERAGE].item() == rows["val_score"][alone].max()
     assert run.score == rows["val_score"].max()
 
 
-def test_last_weights_win_ties(made) -> None:
+def test_weights_without_an_average_win_ties(made) -> None:
     level = made.frame.assign(val_score=0.5)
-    assert set(tried_of(level).runs["start"]) == {LAST}
+    assert set(tried_of(level).runs["start"]) == {NO_AVERAGE}
     assert tried_of(frame_of([])).runs.empty
 
 
-def test_a_start_is_a_share_or_the_last_weights() -> None:
-    assert start_words(LAST) == "last"
+def test_a_start_is_a_share_or_none() -> None:
+    assert start_words(NO_AVERAGE) == "none"
     assert start_words(0.75) == "75\u202f%"
 
 
-def test_the_map_of_rho_and_start_holds_the_selected_pair(made) -> None:
+def test_the_map_of_rho_and_start_holds_the_pick_of_every_replicate(made) -> None:
     maps = rho_start.maps_of(tried_of(made.frame).weights, made.findings.selections, made.cells)
     assert {one.family for one in maps} == {"sam"}
     assert [one.cell for one in maps] == [cell.label for cell in made.cells.values()]
     for one in maps:
-        assert one.runs == 20
-        assert len(one.points) == 20 * 6
-        best = one.points[one.points["score"] == one.best]
+        assert one.runs == 20 * 6  # trials × replicates
+        assert len(one.points) == 20 * 6 * 6  # five averages and none
         assert one.best == one.points["score"].max()
-        assert one.chosen in set(zip(best["rho"], best["start"], strict=True))
-        assert one.drawn_every == 1
+        assert len(one.chosen) == 6
+        assert set(one.chosen) <= set(zip(one.points["rho"], one.points["start"], strict=True))
+        best = one.points[one.points["score"] == one.best]
+        assert set(one.chosen) & set(zip(best["rho"], best["start"], strict=True))
+        assert one.drawn_every == -(-len(one.points) // rho_start.MOST_DRAWN)
 
 
 def test_the_map_is_drawn_with_at_most_300_markers(made, monkeypatch) -> None:
@@ -94,7 +96,10 @@ def test_the_best_quarter_is_the_best_quarter(made) -> None:
         assert len(best) >= math.ceil(len(scores) / 4)
         assert min(best) > max(rest, default=-1.0)
     tally = parallel.best_families(parallel.bundles_of(tried_of(made.frame).runs, made.cells))
-    assert {family: total for family, (_, total) in tally.items()} == {"base": 80, "sam": 80}
+    assert {family: total for family, (_, total) in tally.items()} == {
+        "base": 480,
+        "sam": 480,
+    }  # 4 cells × 20 trials × 6 replicates
 
 
 def test_weight_decay_has_an_axis_where_it_is_searched(make, made) -> None:
@@ -185,7 +190,11 @@ def test_transfer_keeps_sources_in_rows_and_chance_at_the_foot(made) -> None:
 
 def test_optimism_is_that_of_the_findings(made) -> None:
     data = optimism.flattery_of(made.findings, made.cells)
-    assert [f.name for f in data] == ["SGD", "SGD, 2× epochs", "SWA", "SAM", "WASAM"]
+    assert [f.name for f in data] == [
+        *("SGD best", "SGD last", "SGD best, 2× epochs", "SGD last, 2× epochs"),
+        *("SWA", "SWA, up to 2× epochs", "SAM", "WASAM"),
+    ]
+    assert [f.name for f in data if f.filled] == ["SGD best", "SWA", "SAM", "WASAM"]
     assert {f.mean for f in data} == {o.mean for o in made.findings.optimism}
     assert all(len(f.by_cell) == 4 for f in data)
 
@@ -193,7 +202,7 @@ def test_optimism_is_that_of_the_findings(made) -> None:
 def test_importance_names_its_evaluator_and_hides_what_can_not_be_said(made, make) -> None:
     chart = charts_of(Sources(made.findings, made.frame, made.cells))["importance"]
     assert made.findings.importances[0].evaluator in chart.caption
-    few = make(tasks=["digits"], factors={}, trials=3)
+    few = make(tasks=["digits"], factors={}, trials=2, replicates=2)
     assert importance.importances_of(few.findings) == ()
     assert importance.unknown_methods(few.findings) == ["SGD", "SWA", "SAM", "WASAM"]
     assert "importance" not in charts_of(Sources(few.findings, few.frame, few.cells))
@@ -201,8 +210,9 @@ def test_importance_names_its_evaluator_and_hides_what_can_not_be_said(made, mak
 
 @pytest.mark.parametrize(
     "settings",
-    [{"runs": 0}, {"runs": 3}, {"failed": 1.0}, {"diverged": 1.0}, {"trials": 1}, {"confirm_seeds": 1}, {"gains": {}},
-     {"methods": ["SGD", "SWA"], "budgets": ["E"], "primary_budget": "E"}, {"sampler": "tpe"}, {"factors": {}}],
+    [{"runs": 0}, {"runs": 3}, {"failed": 1.0}, {"diverged": 1.0}, {"trials": 1}, {"replicates": 1}, {"gains": {}},
+     {"methods": ["SGD", "SWA"], "budgets": ["E"], "primary_budget": "E"}, {"sampler": "tpe", "trials": 8},
+     {"factors": {}}],
 )  # fmt: skip
 def test_odd_studies_have_sensible_charts_or_none(make, settings: dict) -> None:
     made = make(**{"trials": 2, "tasks": ["digits"], "factors": {"schedule": ["cosine", "constant"]}} | settings)

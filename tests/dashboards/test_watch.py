@@ -23,7 +23,7 @@ RELOADS = 'data-reload="7"'
 @pytest.fixture
 def begun(tmp_path: Path) -> tuple[Path, list[RunRecord]]:
     """A study of which nothing is measured yet, and the records that are to come."""
-    spec, records = synthetic_study(tasks=["digits"], factors={}, trials=2, confirm_seeds=5)
+    spec, records = synthetic_study(tasks=["digits"], factors={}, trials=2, replicates=5)
     return write_results(tmp_path / "study", spec, []), records
 
 

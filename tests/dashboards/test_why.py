@@ -46,7 +46,7 @@ def test_sharpness_is_that_of_the_weights_that_stand_for_a_method(probed) -> Non
         assert s.ci95[0] < s.mean < s.ci95[1]
         assert s.mean == pytest.approx(math.exp(sum(map(math.log, s.values)) / len(s.values)))
     ratios = sharpness.against_baseline(data, "top_eigenvalue")
-    assert {method: round(times, 1) for method, (times, _) in ratios.items()} == {"SWA": 0.5, "SAM": 0.5, "WASAM": 0.2}
+    assert {method: round(times, 1) for method, (times, _) in ratios.items()} == {"SWA": 0.5, "SAM": 0.5, "WASAM": 0.3}
 
 
 def test_a_probe_that_is_not_above_zero_takes_the_mean_with_it(probed) -> None:
@@ -75,19 +75,19 @@ def test_the_trace_stands_beside_the_eigenvalue_with_its_own_error(probed) -> No
     assert "±10\u202f%" in chart.caption
 
 
-def test_gain_and_sharpness_come_from_different_seeds(probed) -> None:
+def test_gain_and_sharpness_come_from_different_replicates(probed) -> None:
     findings, frame, records, _ = probed
     cells = cells_of(findings, frame)
     relations = relation.relations_of(findings, records, cells)
     assert [r.method for r in relations] == ["SWA", "SAM", "WASAM"]
     effect = next(e for e in findings.effects if (e.method, e.budget) == ("SAM", "E"))
     point = next(p for p in relations[1].points if p.cell == cells[effect.cell].label)
-    assert point.seeds == (3, 3)
+    assert point.units == (3, 3)
     assert point.gain == pytest.approx(sum(effect.differences[1::2]) / 3)
     assert point.ratio == pytest.approx(0.5, abs=0.1)
-    # A changed sharpness on the gain's own seeds moves nothing.
-    others = set(effect.seeds[1::2])
-    spoiled = [r if r.job.seed not in others else r.model_copy(update={"probes": ()}) for r in records]
+    # A changed sharpness in the gain's own replicates moves nothing.
+    others = set(effect.units[1::2])
+    spoiled = [r if r.job.replicate not in others else r.model_copy(update={"probes": ()}) for r in records]
     assert relation.relations_of(findings, spoiled, cells) == relations
 
 

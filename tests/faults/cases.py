@@ -24,7 +24,7 @@ from faults.strikes import (
 
 EVERY = tuple(MOMENTS)
 STAGES = ("in tune", "in confirm")
-WRITING = ("first record", "in tune", "in confirm", "findings are written")
+WRITING = ("first record", "in tune", "in confirm", "second replicate", "findings are written")
 RESUME = ("on resume",)
 
 
@@ -81,7 +81,7 @@ def cases() -> Iterator[Case]:
     yield Case("folder vanishes", WRITING, driver_stops("vanish"))
     yield Case("folder read-only", RESUME, unwritable)
     yield Case("clock goes back a day", ("first record", *STAGES), driver_goes_on("clock"))
-    yield Case("two drivers", ("first record", "in confirm", "report is written"), second_driver)
+    yield Case("two drivers", ("first record", "in confirm", "second replicate", "report is written"), second_driver)
     yield Case("damaged record", RESUME, damaged_file("records/*.json", mended=False))
     yield Case("damaged spec", RESUME, damaged_file("spec.toml", mended=True))
     yield Case("damaged optuna.db and views", RESUME, damaged_views("optuna.db", "findings.json", "runs.parquet"))

@@ -23,7 +23,8 @@ question = "Does a study survive this?"
 methods = ["SGD", "SWA", "SAM", "WASAM"]
 budgets = ["E"]
 primary_budget = "E"
-confirm_seeds = 2
+replicates = 2
+confirms = 1
 [search]
 trials = 2
 [[problems]]

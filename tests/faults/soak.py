@@ -39,8 +39,9 @@ def main() -> int:
 
 def _soak(home: Path, runs: int) -> int:
     folder = home / "study"
-    # Two families are tuned; the rest of the runs are trials: they cost the same and need no second start of Ray.
-    text = SPEC.replace("trials = 2", f"trials = {runs // 2 - 4}").replace("epochs = 4", "epochs = 1")
+    # Two families are tuned in each of two replicates; the rest of the runs are trials: they cost the same and need no
+    # second start of Ray.
+    text = SPEC.replace("trials = 2", f"trials = {runs // 4 - 4}").replace("epochs = 4", "epochs = 1")
     (home / "tiny.toml").write_text(text)
     (home / "tiny_task.py").write_text((HERE / "tiny_task.py").read_text())
     with (home / "log").open("w") as log:

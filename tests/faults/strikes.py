@@ -24,6 +24,7 @@ MOMENTS = {  # a file that is about to be put in its place, and the number of re
     "in tune": "/records/ 2",
     "between stages": "/records/ 3",
     "in confirm": "/records/ 5",
+    "second replicate": "/records/ 8",
     "findings are written": "findings.json 0",
     "report is written": "report.html 0",
 }

@@ -24,24 +24,25 @@ from study.tasks import Task, classification
 
 AT_CALL = 10  # of the loss: in the third epoch, with SAM in the second; what is tried before a study calls it less
 HARDLY_ANY_KB = 2_000_000
-DEVICE_HOLDS = 1  # model, on a device that is but a list
+DEVICE_HOLDS = 1  # training, on a device that is but a list
 
 
-def build(seed: int, factors: dict[str, object]) -> Task:
+def build(seed: int, factors: dict[str, object], replicate: int) -> Task:
     rng = np.random.default_rng(seed)
-    inputs = torch.from_numpy(rng.normal(size=(80, 4)).astype(np.float32))
-    targets = (inputs[:, 0] + 0.5 * inputs[:, 1] > 0).long()
-    parts = [(inputs[begin:end], targets[begin:end]) for begin, end in ((0, 40), (40, 60), (60, 80))]
-    task = classification(nn.Linear(4, 2), parts[0], parts[1], lambda: parts[2], classes=2)
-    stage = "tune" if seed == 0 else "confirm"  # seeds of the two stages differ: 0 in tune, from 1000 in confirm
+    train, val, test = _points(rng, 40), _points(rng, 20), _points(np.random.default_rng(replicate), 20)
+    task = classification(nn.Linear(4, 2), train, val, lambda: test, classes=2)
+    stage = "confirm" if seed % 2 else "tune"  # the last bit of a seed says which: see study/plan/replicates.py
     faults = (fault.split(":") for fault in os.environ.get("TRIAL_FAULT", "").split())
     whats = [what for what, when in faults if when == stage]
     if not whats:
         return task
-    if "leaks" in whats:
-        _leak(stage)
     faulty = _FaultyLoss(whats, stage)
     return replace(task, training_loss=faulty, metric=replace(task.metric, of=faulty.metric(task.metric.of)))
+
+
+def _points(rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
+    inputs = torch.from_numpy(rng.normal(size=(count, 4)).astype(np.float32))
+    return inputs, (inputs[:, 0] + 0.5 * inputs[:, 1] > 0).long()
 
 
 class _FaultyLoss:
@@ -52,6 +53,8 @@ class _FaultyLoss:
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         self._calls += 1
+        if self._calls == 1 and "leaks" in self._whats:
+            _leak(self._stage)
         loss = functional.cross_entropy(outputs, targets)
         for what in self._whats if self._calls >= AT_CALL else []:
             if what in _DIVERGE:
@@ -77,7 +80,7 @@ _leaked: list[Tensor] = []
 
 
 def _leak(stage: str) -> None:
-    """Keep a model's memory for as long as the process lives, on a device that has room for few."""
+    """Keep a training's memory for as long as the process lives, on a device that has room for few."""
     if os.getsid(0) != os.getpid():  # not in the driver, which the laboratory starts as the leader of a session
         _leaked.append(torch.empty(1000))
         if len(_leaked) > DEVICE_HOLDS:
@@ -106,7 +109,7 @@ def _eat() -> None:
     eaten = []
     while int(re.findall(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[0]) > HARDLY_ANY_KB:
         eaten.append(b"x" * 200_000_000)
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 def _die_with_checkpoints(damage: Callable[[Path], object]) -> None:

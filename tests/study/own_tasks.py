@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from study.streams import stream
 from study.tasks import Task, classification, next_token, regression
+from study.tasks.task import Guess, Metric
 
 TRAIN, VAL, TEST = 40, 30, 30
 
@@ -131,6 +132,33 @@ def tied(seed: int, factors: dict[str, Any]) -> Task:
     model = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 5))
     model[1].weight = model[0].weight
     return replace(task, model=model)
+
+
+def drawn(seed: int, factors: dict[str, Any], replicate: int) -> Task:
+    """Test data of each replicate's own."""
+    x = torch.from_numpy(stream(replicate, "test part").standard_normal((TEST, 6))).float()
+    return replace(tensors(seed, factors), test=lambda: (x, (x[:, 0] > 0).long()))
+
+
+def keeps_its_test_part(seed: int, factors: dict[str, Any], replicate: int) -> Task:
+    """Told the replicate, and makes nothing of it."""
+    return tensors(seed, factors)
+
+
+def raises_in_test(seed: int, factors: dict[str, Any]) -> Task:
+    """Test data that are not to be had."""
+    return replace(tensors(seed, factors), test=lambda: {}["the test part"])
+
+
+def raises_in_test_of_replicates(seed: int, factors: dict[str, Any], replicate: int) -> Task:
+    """The same, by a task that is told the replicate."""
+    return raises_in_test(seed, factors)
+
+
+def in_units(seed: int, factors: dict[str, Any]) -> Task:
+    """A metric in a unit, of which less is better."""
+    metric = Metric("error", lambda o, t: (o - t).abs().mean() * 1000, higher_is_better=False, unit="k$")
+    return replace(numbers(seed, factors), metric=metric, guess=Guess(6.0, -2000.0))
 
 
 FORMS = ("tensors", "pairs", "loaders", "tuples", "dicts", "like_huggingface")

@@ -29,7 +29,7 @@ SMALL = {"train_size": 60, "batch_size": 20, "epochs": EPOCHS, "width": 0.25, "a
 JOB = Job(
     stage="confirm", cell="digits", task="digits", factors=default_factors("digits") | SMALL, family="base",
     epochs_factor=1, learning_rate=0.05, rho=0.0, average_start=0.3, average_starts=(0.5,), ema_decays=(0.9,),
-    lawa_windows=(2,), seed=1000,
+    lawa_windows=(2,), seed=1000, reads=("last", "best", "swa", "ema", "lawa"), replicate=3, test_seed=5,
 )  # fmt: skip
 
 
@@ -143,10 +143,35 @@ def test_whatever_the_seed_the_averages_and_the_epochs(
 
 
 def test_probes_and_kept_weights_are_the_same(digits: Pool) -> None:
-    one = job("sam", probed=("last", "swa@0.3"))
+    one = job("sam", probed=("last", "swa"))
     whole = undisturbed(one, digits)
     assert whole.weights()
     assert_same_end(whole, interrupted(one, digits), one)
+
+
+@pytest.mark.parametrize("stage", ["tune", "confirm"])
+@pytest.mark.parametrize("after", range(1, EPOCHS))
+def test_the_best_epoch_is_kept_over_a_break_at_any_epoch(digits: Pool, after: int, stage: str) -> None:
+    """Before the best epoch, at it and after it."""
+    ends = set()
+    for seed in (1, 2, 7):
+        one = job(learning_rate=0.1, seed=seed, stage=stage, factors={"schedule": "constant", "label_noise": 0.4})
+        whole = undisturbed(one, digits)
+        assert_same_end(whole, interrupted(one, digits, [after]), one)
+        (best,) = (m for m in whole.record().measurements if m.weights == "best")
+        ends.add(best.weights_epoch)
+    assert len(ends) > 1
+
+
+def test_a_checkpoint_holds_the_best_weights_in_confirm_alone(digits: Pool) -> None:
+    """In tune they are never looked at again, so nothing is copied."""
+    for stage in ("tune", "confirm"):
+        one = job(stage=stage)
+        run = new_run(one, digits)
+        run.advance(0)
+        kept = read_checkpoint(one.run_id, run.state(), CPU)
+        assert kept["best"]["state"].keys() == (kept["model"].keys() if stage == "confirm" else set())
+        assert all(torch.equal(kept["model"][name], value) for name, value in kept["best"]["state"].items())
 
 
 def test_a_run_that_diverges_after_a_break_diverges_alike(digits: Pool) -> None:
@@ -157,6 +182,7 @@ def test_a_run_that_diverges_after_a_break_diverges_alike(digits: Pool) -> None:
     again.restore(new_run(one, digits).state())
     assert again.advance()
     assert run.record().status == "diverged"
+    assert {m.weights for m in run.record().measurements} == {"last", "best", *one.averages}
     assert measured(run.record()) == measured(again.record())
 
 
@@ -208,12 +234,15 @@ def test_the_checkpoint_of_another_run_is_refused(digits: Pool, state: bytes) ->
     assert measured(run.record()) == measured(undisturbed(other, digits).record())  # it is as it was
 
 
-def test_the_checkpoint_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("study.training.checkpoint.CHECKPOINT_VERSION", CHECKPOINT_VERSION + 1)
-    newer = write_checkpoint("run", {})
+@pytest.mark.parametrize("version", [1, CHECKPOINT_VERSION + 1])
+def test_the_checkpoint_of_another_version_is_refused(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 1 had no best epoch; a run that went on from it would forget those that it has seen."""
+    assert CHECKPOINT_VERSION > 1
+    monkeypatch.setattr("study.training.checkpoint.CHECKPOINT_VERSION", version)
+    other = write_checkpoint("run", {})
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match=rf"version {CHECKPOINT_VERSION + 1}, and this program reads"):
-        read_checkpoint("run", newer, CPU)
+    with pytest.raises(CheckpointError, match=rf"version {version}, and this program reads {CHECKPOINT_VERSION}"):
+        read_checkpoint("run", other, CPU)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.999])

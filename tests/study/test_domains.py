@@ -42,13 +42,14 @@ def data() -> dict[str, Any]:
 
 
 def build(data: dict[str, Any], name: str, seed: int = 0, **factors: Any) -> Task:
-    return build_task(name, data[name], default_factors(name) | factors, seed)
+    return build_task(name, data[name], default_factors(name) | factors, seed, test_seed=11)
 
 
 def record_of(data: dict[str, Any], name: str, **changes: Any) -> RunRecord:
     job = Job(
         stage="confirm", cell=name, task=name, factors=default_factors(name) | SMALL, family="adamw", epochs_factor=1,
         learning_rate=0.003, rho=0.0, average_start=0.4, average_starts=(0.5,), seed=1000,
+        reads=("last", "best", "swa"), test_seed=11,
     )  # fmt: skip
     return run(job.model_copy(update=changes), data[name], "cpu", "0")
 
@@ -105,7 +106,9 @@ def test_tables_are_scikit_learns_standardized_without_their_test_part(
     name: str, load: Any, data: dict[str, Any]
 ) -> None:
     inputs, targets = load(return_X_y=True)
-    known, (unseen, answers) = data[name].inputs, build(data, name).test()
+    largest = build(data, name, train_size=TASKS[name].max_train_size)
+    known = np.concatenate([largest.train[0], largest.val[0]])  # type: ignore[index]
+    unseen, answers = largest.test()
     assert len(known) + len(unseen) == len(inputs)
     np.testing.assert_allclose(known.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(known.std(axis=0), 1, atol=1e-4)
@@ -115,13 +118,13 @@ def test_tables_are_scikit_learns_standardized_without_their_test_part(
         original = np.sort(inputs[:, column])
         assert np.corrcoef(original, np.sort(everything[:, column]))[0, 1] > 0.9999
     if name != "diabetes":
-        labels = np.concatenate([data[name].labels, answers])
+        labels = np.concatenate([largest.train[1], largest.val[1], answers])  # type: ignore[index]
         np.testing.assert_array_equal(np.bincount(labels), np.bincount(targets))
 
 
 def test_the_score_of_a_constant_guess_is_that_of_guessing(data: dict[str, Any]) -> None:
     task, table = build(data, "diabetes"), data["diabetes"]
-    targets = torch.from_numpy(table.targets)
+    targets = torch.from_numpy(table.development(11)[1])
     assert task.metric.score(torch.zeros_like(targets), targets) == pytest.approx(task.guess.score, abs=1e-6)
     assert task.loss(torch.zeros_like(targets), targets).item() == pytest.approx(task.guess.loss, abs=1e-6)
 
@@ -130,21 +133,19 @@ def test_windows_of_a_text_share_no_character_and_keep_its_order() -> None:
     rng = np.random.default_rng(0)
     text = "".join(ALPHABET[index] for index in rng.integers(len(ALPHABET), size=100_000))
     corpus = cut(text)
-    places = []
-    for part in (corpus.train, corpus.val, np.concatenate([corpus.open_test()[0], corpus.open_test()[1][:, -1:]], 1)):
-        for window in part:
-            found = text.find("".join(ALPHABET[index] for index in window))
-            places.append(found)
-    assert min(places) >= 0
-    assert min(np.diff(sorted(places))) >= POSITIONS + 1
-    inputs, targets = corpus.open_test()
-    np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
+    for replicate in range(3):
+        inputs, targets = corpus.open_test("confirm", replicate)
+        np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
+        parts = (*corpus.development(replicate), np.concatenate([inputs, targets[:, -1:]], 1))
+        places = [text.find("".join(ALPHABET[i] for i in window)) for part in parts for window in part]
+        assert min(places) >= 0
+        assert min(np.diff(sorted(places))) >= POSITIONS + 1
 
 
 def test_the_hash_of_the_text_is_in_the_record(data: dict[str, Any]) -> None:
     assert record_of(data, "characters").versions["characters"].startswith("sha256 ")
     assert cut("a" * 30_000).origin != cut("b" * 30_000).origin
-    assert cut("é" * 30_000).train.max() == VOCABULARY - 1
+    assert cut("é" * 30_000).development(0)[0].max() == VOCABULARY - 1
     assert "wine" not in record_of(data, "wine").versions
 
 

@@ -229,8 +229,10 @@ OPTIONS = st.one_of(
                      ["--retry-failed"]]),
     st.tuples(st.sampled_from(["--out", "--resume", "--address"]), PATHS).map(list),
     st.tuples(
-        st.sampled_from(["--cpus-per-trial", "--gpus-per-trial", "--scale", "--max-concurrent", "--hang-after"]),
-        st.sampled_from(["0", "1", "-1", "0.5", "1e9", "nan", "inf", "", "many", "٣", "1_0", "0x1"]),
+        st.sampled_from(["--cpus-per-trial", "--gpus-per-trial", "--scale", "--max-concurrent", "--hang-after",
+                         "--seed", "--replicates", "--sd"]),
+        st.sampled_from(["0", "1", "-1", "0.5", "1e9", "nan", "inf", "", "many", "٣", "1_0", "0x1", "1-2", "2-1", "2-",
+                         "1-999999999999", str(2**32)]),
     ).map(list),
     st.text(max_size=6).map(lambda text: [text]),
 )  # fmt: skip
@@ -257,7 +259,7 @@ def test_a_command_line_of_the_dashboards_is_used_or_refused(options: list[list[
     outcome(dashboards.__main__.main, [part for option in options for part in option])
 
 
-TINY: dict[str, Any] = {"tasks": ("digits",), "factors": {}, "trials": 2, "confirm_seeds": 2, "methods": ["SGD", "SAM"]}
+TINY: dict[str, Any] = {"tasks": ("digits",), "factors": {}, "trials": 2, "replicates": 2, "methods": ["SGD", "SAM"]}
 
 
 @pytest.fixture(scope="module")
@@ -356,9 +358,12 @@ def test_a_report_of_damaged_records_is_made_or_refused(
     outcome(dashboards.__main__.main, ["study", "-o", "out.html"])
 
 
+HEADERS = ["# spec hash: ", "# extends: ", "# replicates before it was extended: "]
+
+
 @many(150)
-@given(header=st.lists(st.sampled_from(["# spec hash: ", "# extends: "]) | st.text(max_size=9), max_size=4),
-       hashes=st.lists(st.sampled_from(["0" * 64, "f" * 63, "", "real"]), min_size=4, max_size=4))  # fmt: skip
+@given(header=st.lists(st.sampled_from(HEADERS) | st.text(max_size=9), max_size=4),
+       hashes=st.lists(st.sampled_from(["0" * 64, "f" * 63, "", "real", "3"]), min_size=4, max_size=4))  # fmt: skip
 def test_a_header_is_right_or_refused(
     header: list[str],
     hashes: list[str],

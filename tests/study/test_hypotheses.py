@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -15,14 +16,15 @@ from study.findings import Findings, HypothesisResult, find
 from study.findings.evidence import Cell, Evidence
 from study.findings.hypotheses import KINDS, decide
 from study.findings.quantities import Material, barrier, minimizer_distance, parts
-from study.records import LineRecord, RunRecord
+from study.plan.selection import preferred_of
+from study.records import LineRecord, RunRecord, configuration_of
+from study.specs.contenders import Contender
 from study.specs.spec import Hypothesis, StudySpec
-from study.stats import Contrast, Effect, Estimate, compare, estimate, robust_slopes
+from study.stats import Effect, Estimate, estimate, robust_slopes
 
 MARGIN = 0.005
 NOISES = [0.0, 0.1, 0.2, 0.3]
-EFFECT = compare(Contrast("c", "digits", (), "tuned", "SAM", "SGD", "E", "test_score"), {}, {}, planned=6, alpha=0.05)
-EVIDENCE = Evidence(synthetic_study(runs=0)[0], (Cell("c", "digits", ()),), {}, {}, {})
+EVIDENCE = Evidence(synthetic_study(runs=0)[0], (Cell("c", "digits", (), 1000),), (), {}, {})
 
 
 def claim(kind: str, expected: str = "+", **keys: Any) -> dict[str, Any]:
@@ -48,8 +50,31 @@ def effects_of(found: Findings, method: str, budget: str = "E") -> list[Effect]:
 
 
 def gains_of(found: Findings, method: str, budget: str = "E") -> np.ndarray:
-    """Return gains, cells × seeds."""
+    """Return gains, cells × replicates."""
     return np.array([effect.differences for effect in effects_of(found, method, budget)])
+
+
+def scores_of(found: Findings, method: str, budget: str = "E") -> np.ndarray:
+    """Return scores, cells × replicates."""
+    return np.array([effect.method_values for effect in effects_of(found, method, budget)])
+
+
+def confirmed(spec: StudySpec, records: list[RunRecord], name: str) -> dict[tuple[str, int], RunRecord]:
+    """Return the one confirm run of a contender at the cell's epochs, by cell and replicate."""
+    picked = {
+        configuration_of(chosen): (chosen.cell, chosen.replicate)
+        for chosen in find(spec, records).selections
+        if (chosen.contender, chosen.lengths) == (name, (1.0,))
+    }
+    runs = [r for r in records if r.job.stage == "confirm" and configuration_of(r.job) in picked]
+    assert len(runs) == len(picked) > 0
+    return {picked[configuration_of(run.job)]: run for run in runs}
+
+
+def over_cells(values: dict[tuple[str, int], float]) -> np.ndarray:
+    """Return the mean over cells, by replicate."""
+    numbers = sorted({number for _, number in values})
+    return np.array([np.mean([value for (_, own), value in values.items() if own == number]) for number in numbers])
 
 
 def assert_is_mean_of(result: HypothesisResult, per_seed: np.ndarray) -> None:
@@ -57,7 +82,7 @@ def assert_is_mean_of(result: HypothesisResult, per_seed: np.ndarray) -> None:
     assert result.estimate == pytest.approx(per_seed.mean(), abs=1e-9)
     assert result.ci95 == pytest.approx(tuple(reference.confidence_interval(0.95)), abs=1e-9)
     assert result.ci90 == pytest.approx(tuple(reference.confidence_interval(0.90)), abs=1e-9)
-    assert (result.n, result.unit) == (len(per_seed), "seeds")
+    assert (result.n, result.unit) == (len(per_seed), "replicates")
 
 
 def stated(low95: float, low90: float, high90: float, high95: float, p: float | None = None) -> Estimate:
@@ -142,13 +167,65 @@ def test_a_claim_of_no_gain_and_a_claim_of_loss() -> None:
 
 def test_difference_holds_two_methods_against_each_other() -> None:
     result, found = result_of(claim("difference", method="WASAM", other="SAM", budget="G"))
-    assert_is_mean_of(result, (gains_of(found, "WASAM", "G") - gains_of(found, "SAM", "G")).mean(axis=0))
+    assert_is_mean_of(result, (scores_of(found, "WASAM", "G") - scores_of(found, "SAM", "G")).mean(axis=0))
     for other in ("baseline", "SGD"):
         alone, found = result_of(claim("difference", other=other))
         assert_is_mean_of(alone, gains_of(found, "SAM").mean(axis=0))
 
 
-def test_budget_is_what_twice_the_epochs_give_the_baseline() -> None:
+def test_a_difference_is_of_scores_and_not_of_gains_over_different_baselines() -> None:
+    """What the baselines are worth, and which of them is the strongest, is no part of how two methods compare."""
+    spec, records = study_of(claim("difference", method="WASAM", other="SAM", budget="G"))
+    moved = []
+    for record in records:  # the longer baseline is better than all: no gain is what it was
+        longer = record.job.epochs_factor > 1 and record.job.stage == "confirm"
+        better = tuple(
+            replace(m, test_score=m.test_score + 0.05 * longer) if m.test_score is not None else m
+            for m in record.measurements
+        )
+        moved.append(record.model_copy(update={"measurements": better}))
+    before, after = find(spec, records), find(spec, moved)
+    assert gains_of(after, "SAM", "G").mean() < gains_of(before, "SAM", "G").mean() - 0.02
+    assert repr(after.hypotheses) == repr(before.hypotheses)
+
+
+def test_checkpoint_is_what_is_left_of_a_gain_where_both_keep_their_best_epoch() -> None:
+    spec, records = study_of(claim("checkpoint"))
+    rng = np.random.default_rng(0)
+    records = [
+        record.model_copy(update={"measurements": tuple(
+            replace(m, test_score=round(rng.uniform(0.5, 0.9), 3)) if m.test_score is not None else m
+            for m in record.measurements
+        )})
+        for record in records
+    ]  # fmt: skip
+    sam, last, best = (confirmed(spec, records, name) for name in ("SAM", "SGD last", "SGD best"))
+
+    def score(record: RunRecord, kind: str) -> float:
+        return preferred_of(record).by_kind[kind].test_score or 0.0
+
+    gaps = {
+        key: (score(sam[key], "last") - score(last[key], "last")) - (score(sam[key], "best") - score(best[key], "best"))
+        for key in sam
+    }
+    assert_is_mean_of(find(spec, records).hypotheses[0], over_cells(gaps))
+
+
+@pytest.mark.parametrize("kind", ["difference", "worse", "checkpoint"])
+def test_a_replicate_that_lacks_a_seed_is_left_out_of_a_difference(kind: str) -> None:
+    spec, records = study_of(claim(kind, method="WASAM", other="SAM"), confirms=2)
+    (whole,) = find(spec, records).hypotheses
+    victims = {
+        r.run_id for r in records
+        if (r.job.stage, r.job.family, r.job.replicate) == ("confirm", "sam", 4) and r.job.cell.endswith("=0.1")
+    }  # fmt: skip
+    first = min(r.job.seed for r in records if r.run_id in victims)
+    spoiled = [failed_run(r) if r.run_id in victims and r.job.seed == first else r for r in records]
+    (result,) = find(spec, spoiled).hypotheses
+    assert (whole.n, result.n) == (6, 5)
+
+
+def test_budget_is_what_a_longer_run_gives_the_baseline() -> None:
     result, found = result_of(claim("budget", "-"))
     assert_is_mean_of(result, (gains_of(found, "SAM", "E") - gains_of(found, "SAM", "G")).mean(axis=0))
 
@@ -210,31 +287,22 @@ def test_averaging_of_last_weights_is_that_of_their_family() -> None:
 
 @pytest.mark.parametrize("other", ["SGD", "baseline", "SAM"])
 def test_sharpness_is_a_log_ratio_of_paired_probes(other: str) -> None:
+    """Of a method's average, and of the last weights where it has none: of the baseline that keeps its best, too."""
     spec, records = study_of(claim("sharpness", "-", method="WASAM", other=other))
-    found = find(spec, records, len(records))
-    chosen = {(s.cell, s.method): s for s in found.selections if s.epochs_factor == 1}
-    logs = {}
-    for name in ("WASAM", "SGD" if other == "baseline" else other):
-        for cell in dict.fromkeys(e.cell for e in found.effects):
-            pick = chosen[cell, name]
-            for r in records:
-                job = r.job
-                same = (job.cell, job.rho, job.learning_rate, job.epochs_factor) == (
-                    cell,
-                    pick.rho,
-                    pick.learning_rate,
-                    1,
-                )
-                if job.stage == "confirm" and same:
-                    logs[name, cell, job.seed] = next(
-                        math.log(p.value) for p in r.probes if p.weights == (pick.average or "last")
-                    )
-    first, second = (
-        np.array([[logs[name, c, s] for s in range(1000, 1006)] for c in dict.fromkeys(k[1] for k in logs)])
-        for name in dict.fromkeys(k[0] for k in logs)
-    )
-    assert_is_mean_of(found.hypotheses[0], (first - second).mean(axis=0))
-    assert found.hypotheses[0].outcome == "reproduced"
+
+    def log_of(name: str, kind: str) -> dict[tuple[str, int], float]:
+        return {
+            key: math.log(next(
+                p.value for p in run.probes
+                if (p.weights, p.name) == (preferred_of(run).by_kind[kind].weights, "top_eigenvalue")
+            ))
+            for key, run in confirmed(spec, records, name).items()
+        }  # fmt: skip
+
+    first, second = log_of("WASAM", "swa"), log_of("SAM" if other == "SAM" else "SGD best", "last")
+    (result,) = find(spec, records).hypotheses
+    assert_is_mean_of(result, over_cells({key: first[key] - second[key] for key in first}))
+    assert result.outcome == "reproduced"
 
 
 def test_a_barrier_is_the_rise_above_the_straight_line() -> None:
@@ -260,8 +328,8 @@ def test_barriers_are_read_off_the_lines_in_either_direction() -> None:
     none, some, unmeasured = found_in(study, lines=lines).hypotheses
     assert (none.outcome, some.outcome, unmeasured.outcome) == ("reproduced", "reproduced", "inconclusive")
     assert some.estimate == pytest.approx(0.8, abs=0.02)
-    assert unmeasured.note == "0 complete seeds; 3 are needed."
-    few = [line for line in lines if line.seed < 1003]
+    assert unmeasured.note == "0 complete replicates; 3 are needed."
+    few = [line for line in lines if line.replicate < 4]
     assert found_in(study, lines=few).hypotheses[1].outcome == "reproduced"
     assert found_in(study, lines=few).hypotheses[1].n == 3
 
@@ -280,7 +348,8 @@ def test_minimizers_relate_the_gain_to_the_distance_with_the_cell_as_the_unit() 
     y = [np.mean(effect.differences[1::2]) for effect in effects]
     (reference,) = robust_slopes(y, [x])
     assert (result.n, result.unit, result.cells) == (4, "cells", 4)
-    assert (result.estimate, result.ci95) == (reference.slope, reference.ci95)
+    assert result.estimate == pytest.approx(reference.slope)
+    assert result.ci95 == pytest.approx(reference.ci95)
     assert result.ci90[1] - result.estimate == pytest.approx(
         (result.ci95[1] - result.estimate) * stats.t.isf(0.05, 2) / stats.t.isf(0.025, 2)
     )
@@ -298,7 +367,7 @@ def away(position: int) -> tuple[float, ...]:
 def test_worse_and_better_of_two_parts(kind: str, other: str) -> None:
     gains = {"SWA": 0.01, "SAM": 0.04, "WASAM": 0.05}
     result, found = result_of(claim(kind, method="WASAM"), gains=gains, noise=0.001)
-    assert_is_mean_of(result, (gains_of(found, "WASAM") - gains_of(found, other)).mean(axis=0))
+    assert_is_mean_of(result, (scores_of(found, "WASAM") - scores_of(found, other)).mean(axis=0))
 
 
 def test_the_parts_of_a_method() -> None:
@@ -314,37 +383,58 @@ def test_the_interval_against_the_worse_of_two_equal_parts_is_honest(kind: str) 
     rng, hypothesis, studies = np.random.default_rng(0), Hypothesis(**claim("gain", method="WASAM")), 2000
     missed = 0
     for _ in range(studies):
-        effects = {
-            ("c", name, "E"): replace(EFFECT, method=name, seeds=tuple(range(6)), differences=tuple(values))
-            for name, values in zip(("SWA", "SAM", "WASAM"), rng.normal(size=(3, 6)).tolist(), strict=True)
-        }
-        material = Material(EVIDENCE, effects, {}, ())
+        drawn = dict(zip(("SWA", "SAM", "WASAM"), rng.normal(size=(3, 6)).tolist(), strict=True))
+        material = Material(_Drawn(drawn), {}, {}, ())  # type: ignore[arg-type]
         low, high = KINDS[kind].measure(hypothesis, material).found.ci95
         missed += not low <= 0 <= high
     assert stats.binomtest(missed, studies, 0.055, alternative="greater").pvalue > 0.001
 
 
-def test_a_seed_that_one_cell_lacks_is_left_out_everywhere() -> None:
+class _Drawn:
+    """Evidence of one cell in which every method has the scores that were drawn for it."""
+
+    spec, cells, planned_units, means = EVIDENCE.spec, EVIDENCE.cells, 6, EVIDENCE.means
+
+    def __init__(self, drawn: dict[str, list[float]]) -> None:
+        self._drawn = drawn
+
+    def of(self, cell: str, one: Contender) -> Any:
+        scores = {unit: dict.fromkeys(range(3), value) for unit, value in enumerate(self._drawn[one.method])}
+        return SimpleNamespace(scores=lambda metric: scores)
+
+
+def test_a_replicate_that_one_cell_lacks_is_left_out_everywhere() -> None:
     spec, records = study_of(claim("gain"))
-    victim = next(r for r in records if r.job.stage == "confirm" and r.job.family == "sam" and r.job.seed == 1002)
-    spoiled = [failed_run(r) if r.run_id == victim.run_id else r for r in records]
-    found = find(spec, spoiled, len(records))
-    assert (found.hypotheses[0].n, found.hypotheses[0].outcome) == (5, "reproduced")
-    gone = [r for r in records if r.job.stage == "confirm" and r.job.family == "sam" and r.job.seed < 1002]
-    spoiled = [failed_run(r) if r in gone else r for r in records]
-    (result,) = find(spec, spoiled, len(records)).hypotheses
-    assert (result.n, result.outcome) == (4, "inconclusive")
-    assert result.note == "4 of 6 seeds are complete in all cells: too few."
+
+    def lost(numbers: set[int]) -> HypothesisResult:
+        gone = [
+            r for r in records
+            if (r.job.stage, r.job.family) == ("confirm", "sam") and r.job.replicate in numbers
+            and r.job.cell.endswith("=0.2")
+        ]  # fmt: skip
+        return find(spec, [failed_run(r) if r in gone else r for r in records], len(records)).hypotheses[0]
+
+    assert (lost({3}).n, lost({3}).outcome) == (5, "reproduced")
+    assert (lost({1, 5}).n, lost({1, 5}).outcome) == (4, "inconclusive")
+    assert lost({1, 5}).note == "4 of 6 replicates are complete in all cells: too few."
+
+
+def test_with_one_tuning_the_units_are_its_seeds() -> None:
+    result, found = result_of(claim("gain"), replicates=1, confirms=6)
+    assert (result.n, result.unit) == (6, "seeds")
+    assert result.estimate == pytest.approx(gains_of(found, "SAM").mean())
+    few, _ = result_of(claim("gain"), replicates=1, confirms=4)
+    assert few.note == "4 of 4 seeds are complete in all cells: too few."
 
 
 def test_an_unfinished_study_decides_nothing() -> None:
-    study = study_of(claim("gain"), claim("slope", id="slope", factor="label_noise"), runs=45)
-    for result in found_in(study).hypotheses:
+    claims = claim("gain"), claim("slope", id="slope", factor="label_noise")
+    for result in found_in(study_of(*claims, runs=12)).hypotheses:
         assert result.outcome == "inconclusive"
         assert "of 4 cells are measured so far." in result.note
-    for runs in (0, 1):
-        empty = study_of(claim("gain"), claim("slope", id="slope", factor="label_noise"), runs=runs)
-        assert {result.outcome for result in found_in(empty).hypotheses} == {"inconclusive"}
+    for runs in (0, 1, 45):
+        unfinished = study_of(*claims, runs=runs)
+        assert {result.outcome for result in found_in(unfinished).hypotheses} == {"inconclusive"}
 
 
 @pytest.mark.parametrize(
@@ -372,7 +462,10 @@ def test_costs_are_those_of_all_runs_it_rests_on() -> None:
     gain, sharpness = find(spec, records, len(records)).hypotheses
     at_equal_epochs = [r for r in records if r.job.epochs_factor == 1]
     assert gain.gradient_evaluations <= sum(r.gradient_evaluations for r in at_equal_epochs)
-    assert gain.gradient_evaluations == sharpness.gradient_evaluations > 0
+    # A gain is over all baselines of its budget, of which a comparison of curvatures needs one.
+    assert gain.gradient_evaluations >= sharpness.gradient_evaluations > 0
+    tuned = sum(r.gradient_evaluations for r in at_equal_epochs if r.job.stage == "tune")
+    assert sharpness.gradient_evaluations > tuned
     longer, _ = result_of(claim("gain", budget="G"))
     assert longer.gradient_evaluations > gain.gradient_evaluations
 

@@ -8,9 +8,10 @@ from torch import nn
 from study.data import Pool, load_data
 from study.models import NORMS, build_model
 from study.plan.agenda import Agenda
-from study.plan.cells import gradient_evaluations
+from study.plan.cells import gradient_evaluations, searches
 from study.records import Job
-from study.specs.methods import FAMILIES, METHODS, epochs_factor_of_baseline
+from study.specs.contenders import baseline_lengths, trials_at
+from study.specs.methods import FAMILIES, METHODS
 from study.specs.spec import StudySpec, parse_spec
 from study.specs.tasks import default_factors
 from study.tasks.augment import augmented
@@ -20,7 +21,8 @@ SPEC = """
 name = "all"
 question = "?"
 methods = {methods}
-confirm_seeds = 1
+replicates = 1
+confirms = 1
 average_starts = [0.5]
 [search]
 trials = 1
@@ -56,7 +58,9 @@ def test_every_family_trains_and_costs_what_the_plan_says(family: str, digits: P
     record = run(job, digits, "cpu", "0")
     assert record.status == "completed", record.error
     assert record.gradient_evaluations == gradient_evaluations(job) == round(1000 * FAMILIES[family].passes)
-    assert {m.weights for m in record.measurements} == {"last", *job.measured_averages}
+    assert {m.weights for m in record.measurements} == {"last", "best", *job.averages}
+    assert record.method in METHODS
+    assert (METHODS[record.method].family, METHODS[record.method].weights) == (family, "last")
 
 
 def test_every_method_has_a_family_and_an_unperturbed_baseline() -> None:
@@ -84,23 +88,37 @@ def test_perturbed_families_differ_from_each_other(digits: Pool) -> None:
     assert len(set(losses.values())) == len(FAMILIES)
 
 
-@pytest.mark.parametrize(
-    ("method", "factor"), [("SWA", 1), ("SAM", 2), ("WASAM", 2), ("late SAM", 1.2), ("AdamW+SAM", 2), ("EMA", 1)]
-)
-def test_equal_gradient_evaluations_stretch_the_baseline(method: str, factor: float) -> None:
-    assert epochs_factor_of_baseline(method, "G", {}) == pytest.approx(factor)
-    assert epochs_factor_of_baseline(method, "E", {}) == 1
-    spec = spec_of(METHODS[method].baseline, method)
-    own = first_job(spec, METHODS[method].family)
+@pytest.mark.parametrize("method", ["SWA", "SAM", "WASAM", "late SAM", "AdamW+SAM", "EMA"])
+@pytest.mark.parametrize("ceiling", [2.0, 3.0])
+def test_the_baseline_may_spend_what_the_ceiling_allows_whatever_the_method_spends(method: str, ceiling: float) -> None:
+    """A number of the spec, never derived from the methods that happen to be in the study."""
+    spec = spec_of(METHODS[method].baseline, method).model_copy(update={"gradient_ceiling": ceiling})
+    assert baseline_lengths(spec, method, "E") == (1.0,)
+    short, *long = baseline_lengths(spec, method, "G")
+    assert short == 1.0
+    assert long == ([ceiling] if trials_at(spec, ceiling) else [])
+    more = spec.model_copy(update={"search": spec.search.model_copy(update={"trials": 6})})
+    assert baseline_lengths(more, method, "G") == (1.0, ceiling)
+    lengths = {search.epochs_factor for search in searches(more) if FAMILIES[search.family].rule is None}
+    assert lengths == {1.0, ceiling}
+    assert {search.epochs_factor for search in searches(more) if FAMILIES[search.family].rule} <= {1.0}
+
+
+def test_no_run_costs_more_than_the_ceiling() -> None:
+    spec = spec_of(*METHODS)
+    spec = spec.model_copy(update={"search": spec.search.model_copy(update={"trials": 2})})
     agenda = Agenda(spec)
-    longest = max((job for job in iter(agenda.next_job, None)), key=lambda job: job.epochs_factor)
-    assert gradient_evaluations(longest) == pytest.approx(gradient_evaluations(own), rel=0.01)
+    costs = {gradient_evaluations(job) for job in iter(agenda.next_job, None)}
+    assert min(costs) == 1000
+    assert max(costs) == 1000 * spec.gradient_ceiling
 
 
 def test_averages_nobody_reads_are_not_kept() -> None:
-    assert first_job(spec_of("SGD", "SAM"), "sam").measured_averages[0] == "swa@0.5"
-    assert not any(name.startswith("ema") for name in first_job(spec_of("SGD", "SAM"), "sam").measured_averages)
-    assert any(name.startswith("lawa") for name in first_job(spec_of("SGD", "LAWA"), "base").measured_averages)
+    assert first_job(spec_of("SGD", "SAM"), "sam").averages == ()
+    assert first_job(spec_of("SGD", "SAM"), "sam").reads == ("last", "best")
+    assert first_job(spec_of("SGD", "SAM", "WASAM"), "sam").averages[0] == "swa@0.5"
+    assert not any(name.startswith("ema") for name in first_job(spec_of("SGD", "SWA"), "base").averages)
+    assert any(name.startswith("lawa") for name in first_job(spec_of("SGD", "LAWA"), "base").averages)
 
 
 @pytest.mark.parametrize("norm", NORMS)

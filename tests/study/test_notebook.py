@@ -14,7 +14,7 @@ from study.store.results import Study
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    spec, records = synthetic_study(tasks=["digits"], trials=3, confirm_seeds=5, hostile=True)
+    spec, records = synthetic_study(tasks=["digits"], trials=3, replicates=5, hostile=True)
     return load(write_results(tmp_path_factory.mktemp("study"), spec, records))
 
 
@@ -35,7 +35,7 @@ def test_it_shows_itself_as_its_verdicts(study: Study) -> None:
     page = study._repr_html_()
     assert [tag for tag, _ in Page(page).tags if tag in ("script", "a", "img")] == []
     assert "&lt;script&gt;" in page
-    rows = {(e.cell, e.method, e.differences, e.verdict) for e in study.findings.effects}
+    rows = {(e.cell, e.method, e.differences, e.verdict, len(e.against)) for e in study.findings.effects}
     assert page.count("<tr>") == 1 + len(rows)
 
 

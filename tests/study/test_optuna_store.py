@@ -30,7 +30,9 @@ TABLES = {
 def study(request: pytest.FixtureRequest) -> tuple[StudySpec, list[RunRecord]]:
     pruner: dict[str, Any] = {"search": {"trials": 9, "pruner": "asha", "average_start": {"low": 0.3, "high": 0.4}},
                               "average_starts": (0.3,)} if request.param == "pruned" else {}  # fmt: skip
-    spec, records = synthetic_study(tasks=("digits",), factors={"epochs": 12, "label_noise": [0.3]}, **pruner)
+    spec, records = synthetic_study(
+        tasks=("digits",), factors={"epochs": 12, "label_noise": [0.3]}, replicates=2, **pruner
+    )
     if request.param == "plain":  # a failed run has no value
         records = [failed_run(r) if r.job.trial == 0 and r.job.stage == "tune" else r for r in records]
     return spec, records
@@ -41,14 +43,14 @@ def written_by_optuna(path: Path, spec: StudySpec, agenda: Agenda, records: list
     for record in records:
         if record.job.stage == "tune":
             search = agenda.search_of(record)
-            for method in search.methods:
+            for role, one in {one.role: one for one in search.contenders}.items():
                 longer = f" {search.epochs_factor:g}x epochs" if search.epochs_factor > 1 else ""
+                name = f"{search.cell.name} | {role}{longer} | replicate {record.job.replicate}"
                 quiet_study(
-                    storage=storage, study_name=f"{search.cell.name} | {method}{longer}", direction="maximize",
-                    load_if_exists=True,
+                    storage=storage, study_name=name, direction="maximize", load_if_exists=True,
                 ).add_trial(
                     trial_of(
-                        spec.search, search, outcome_of(method, record),
+                        spec.search, search, outcome_of(one, record),
                         {"run_id": record.run_id, "diverged": record.status == "diverged"},
                     )
                 )  # fmt: skip
@@ -85,11 +87,14 @@ def test_optuna_reads_it(tmp_path: Path, study: tuple[StudySpec, list[RunRecord]
     spec, records = study
     OptunaStore(tmp_path / "optuna.db", spec.search, Agenda(spec, records).records_with_searches(), pytest.fail).close()
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}")
-    loaded = optuna.load_study(storage=storage, study_name="digits | SWA")
+    loaded = optuna.load_study(storage=storage, study_name="digits | SWA | replicate 2")
     assert loaded.direction == optuna.study.StudyDirection.MAXIMIZE
     assert [trial.number for trial in loaded.trials] == list(range(spec.search.trials))
     assert loaded.best_trial.value == max(trial.value for trial in loaded.trials if trial.state.name == "COMPLETE")
     assert loaded.best_trial.duration is not None
+    names = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
+    roles = [f"{of}{longer}" for of in ("SGD last", "SGD best", "SWA") for longer in ("", " 2x epochs")]
+    assert names == {f"digits | {role} | replicate {n}" for role in (*roles, "SAM", "WASAM") for n in (1, 2)}
     storage.engine.dispose()
 
 

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from study.data import TaskError
 from study.listeners.listener import Tally
 from study.listeners.terminal import Display
 from study.plan.agenda import Agenda
+from study.plan.replicates import replicates_of
 from study.records import Job, RunRecord
 from study.run import main
 from study.specs.spec import StudySpec, parse_spec
@@ -49,6 +51,7 @@ def job(name: str, **changes: Any) -> Job:
     return Job(
         stage="confirm", cell=name, task=task, factors=factors, family="base", epochs_factor=1, learning_rate=0.1,
         rho=0.0, average_start=0.4, average_starts=(0.5,), ema_decays=(0.9,), seed=1000,
+        reads=("last", "best", "swa", "ema"), test_seed=3,
     ).model_copy(update=changes)  # fmt: skip
 
 
@@ -79,11 +82,11 @@ def test_every_form_of_a_problem_gives_the_same_measurements(family: str) -> Non
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_kinds_of_problems_run(name: str, family: str) -> None:
     record = completed(job(name, **FAMILIES[family]))
-    assert {m.weights for m in record.measurements if m.epoch == 3} == {"last", "swa@0.5", "swa@0.4", "ema@0.9"}
+    assert {m.weights for m in record.measurements if m.epoch == 3} == {"last", "best", "swa@0.5", "swa@0.4", "ema@0.9"}
 
 
 def test_probes_of_every_form_agree() -> None:
-    probed = {"probed": ("last", "swa@0.5")}
+    probed = {"probed": ("last", "swa")}
     reference = completed(job("tensors", **probed)).probes
     assert len(reference) >= 6
     for form in ("tuples", "dicts", "like_huggingface"):
@@ -96,7 +99,7 @@ def test_probes_of_every_form_agree() -> None:
 @pytest.mark.parametrize("name", ["tuples", "dicts", "like_huggingface"])
 def test_numbers_stand_for_inputs_that_are_no_tensor(name: str) -> None:
     """A line and a batch that is cut see the same loss as the inputs themselves."""
-    task = build_task(f"own_tasks:{name}", None, job(name).factors, 0)
+    task = build_task(f"own_tasks:{name}", None, job(name).factors, 0, 0)
     model, train = adapted(task), examples_of(task.train, "train")
     batches = list(train.batches(15))
     wanted = evaluate(model, train, task)[2]
@@ -131,7 +134,7 @@ def test_the_seed_says_what_is_built_and_the_global_generators_are_left_alone() 
         return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index, union-attr]
 
     before = state()
-    first, again, other = (build_task("own_tasks:dicts", None, job("dicts").factors, seed) for seed in (0, 0, 1))
+    first, again, other = (build_task("own_tasks:dicts", None, job("dicts").factors, seed, 0) for seed in (0, 0, 1))
     assert state() == before
     assert torch.equal(first.model.head.weight, again.model.head.weight)  # type: ignore[arg-type, union-attr]
     assert not torch.equal(first.model.head.weight, other.model.head.weight)  # type: ignore[arg-type, union-attr]
@@ -146,7 +149,7 @@ def test_the_seed_says_what_is_built_and_the_global_generators_are_left_alone() 
 )
 def test_a_name_that_leads_nowhere_says_so(name: str, message: str) -> None:
     with pytest.raises(TaskError, match=message):
-        build_task(name, None, {"train_size": 40}, 0)
+        build_task(name, None, {"train_size": 40}, 0, 0)
 
 
 def spec_of(name: str, **changes: Any) -> StudySpec:
@@ -154,8 +157,132 @@ def spec_of(name: str, **changes: Any) -> StudySpec:
         "task": f"own_tasks:{name}",
         "factors": {"train_size": 40, "epochs": 2, "batch_size": 10, "ascent_batch": 5},
     }
-    content = {"name": "own", "question": "?", "confirm_seeds": 1, "search": {"trials": 2}, "problems": [problem]}
+    content = {"name": "own", "question": "?", "replicates": 1, "search": {"trials": 2}, "problems": [problem]}
     return StudySpec.model_validate(content | changes)
+
+
+def first_test_row(task: Any) -> list[float]:
+    inputs, _ = next(examples_of(task.test(), "test").batches(1))
+    return inputs[0].tolist()
+
+
+def test_a_task_that_asks_for_it_is_told_the_replicate() -> None:
+    """By the name of the argument; a function of two arguments is called with two, as ever."""
+    for name, changes in (("drawn", True), ("keeps_its_test_part", False), ("tensors", False)):
+        factors = job(name).factors
+        here, again, there = (build_task(f"own_tasks:{name}", None, factors, 4, test_seed) for test_seed in (3, 3, 5))
+        assert first_test_row(here) == first_test_row(again)
+        assert (first_test_row(here) != first_test_row(there)) == changes
+        assert torch.equal(here.train[0], there.train[0])  # type: ignore[index]
+        assert torch.equal(here.model.head.weight, there.model.head.weight)  # type: ignore[arg-type, union-attr]
+    runs = [completed(job("drawn", test_seed=root)) for root in (3, 3, 5)]
+    assert runs[0].measurements == runs[1].measurements
+    assert runs[0].run_id != runs[2].run_id
+    final = [{m.weights: m for m in record.measurements if m.epoch == 3}["last"] for record in runs]
+    assert final[0].val_loss == final[2].val_loss
+    assert final[0].test_loss != final[2].test_loss
+
+
+def test_the_run_tells_a_task_the_root_of_its_replicate(monkeypatch: pytest.MonkeyPatch) -> None:
+    import own_tasks  # noqa: PLC0415  # on the path inside a test alone
+
+    told: set[tuple[int, int]] = set()
+
+    def watched(seed: int, factors: dict[str, Any], *, replicate: int) -> Any:
+        told.add((seed, replicate))
+        return own_tasks.tensors(seed, factors)
+
+    monkeypatch.setattr(own_tasks, "tuples", watched)
+    spec = spec_of("tuples", replicates=2, confirms=2)
+    agenda = Agenda(spec)
+    while planned := agenda.next_job():
+        agenda.complete(completed(planned))
+    assert told == {(seed, one.test) for one in replicates_of(spec) for seed in (one.tune, *one.confirm)}
+
+
+def test_the_preflight_says_whether_the_test_part_changes_with_the_replicate() -> None:
+    several, one = {"replicates": 2}, {"replicates": 1}
+    assert preflight(spec_of("drawn", **several)) == ()
+    (note,) = preflight(spec_of("keeps_its_test_part", **several))
+    assert "'own_tasks:keeps_its_test_part' takes replicate" in note
+    assert "the same in two replicates" in note
+    assert preflight(spec_of("keeps_its_test_part", **one)) == ()  # there is but one
+    assert preflight(spec_of("tensors", **several)) == ()
+
+
+def test_the_preflight_leaves_the_test_part_of_others_sealed() -> None:
+    assert preflight(spec_of("raises_in_test", replicates=2)) == ()
+    with pytest.raises(PreflightError, match=r"reading the first test examples of two replicates failed.* KeyError"):
+        preflight(spec_of("raises_in_test_of_replicates", replicates=2))
+
+
+def test_of_the_test_part_the_first_examples_alone_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    import own_tasks  # noqa: PLC0415  # on the path inside a test alone
+
+    read: set[int] = set()
+
+    class Watched(own_tasks.Rows):  # type: ignore[misc, name-defined]
+        def __getitem__(self, index: int) -> Any:
+            read.add(index)
+            return super().__getitem__(index)
+
+    def build(seed: int, factors: dict[str, Any], replicate: int) -> Any:
+        task = own_tasks.drawn(seed, factors, replicate)
+        return replace(task, test=lambda: Watched(*task.test(), pairs=True))
+
+    monkeypatch.setattr(own_tasks, "drawn_rows", build, raising=False)
+    assert preflight(spec_of("drawn_rows", replicates=2)) == ()
+    assert read == set(range(8))
+
+
+def test_the_note_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (
+        'name = "own"\nquestion = "?"\nreplicates = 2\n[search]\ntrials = 2\n'
+        '[[problems]]\ntask = "own_tasks:keeps_its_test_part"\n'
+        "factors = { train_size = 40, epochs = 2, batch_size = 10 }\n"
+    )
+    Path("own.toml").write_text(text)
+    assert main(["own.toml", "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("note: task = 'own_tasks:keeps_its_test_part' takes replicate") == 1
+
+
+def test_the_test_part_of_an_own_task_opens_in_confirm_alone() -> None:
+    """One that is not to be had ends no run of the tune stage."""
+    tuned = completed(job("raises_in_test", stage="tune", trial=0, search="base"))
+    assert all(m.test_loss is None and m.test_score is None for m in tuned.measurements)
+    assert tuned.measurements[0].val_loss == completed(job("tensors")).measurements[0].val_loss
+    failed = run(job("raises_in_test"), None, "cpu", "0")
+    assert (failed.status, failed.measurements) == ("failed", ())
+    assert "the test part" in (failed.error or "")
+
+
+def test_the_record_says_what_an_own_task_is_judged_by() -> None:
+    record = completed(job("in_units", replicate=4, family="adamw-sam", rho=0.1, learning_rate=0.01))
+    assert (record.metric, record.unit, record.higher_is_better) == ("error", "k$", False)
+    assert (record.replicate, record.method) == (4, "AdamW+SAM")
+    assert all((m.val_score or 0) < 0 for m in record.measurements)  # so that higher is better
+    best = next(m for m in record.measurements if m.weights == "best")
+    assert best.val_score == max(m.val_score or 0 for m in record.measurements if m.weights == "last")
+
+
+def test_a_run_that_diverges_is_the_tasks_guess_for_all_of_its_weights() -> None:
+    record = run(job("in_units", learning_rate=1e30), None, "cpu", "0")
+    assert record.status == "diverged"
+    final = {m.weights: m for m in record.measurements if m.epoch == 3}
+    assert set(final) == {"last", "best", "swa@0.5", "swa@0.4", "ema@0.9"}
+    assert {(m.val_score, m.test_score, m.test_loss) for m in final.values()} == {(-2000.0, -2000.0, 6.0)}
+    assert (record.metric, record.unit, record.higher_is_better) == ("error", "k$", False)
+
+
+def test_label_noise_of_the_validation_part_is_no_factor_of_an_own_task() -> None:
+    """Its labels are its own affair; a factor of that name is the user's."""
+    assert "validation_label_noise" not in default_factors("own_tasks:tensors")
+    plain = build_task("own_tasks:tensors", None, job("tensors").factors, 4, 0)
+    named = build_task("own_tasks:tensors", None, job("tensors").factors | {"validation_label_noise": "none"}, 4, 0)
+    assert torch.equal(plain.val[1], named.val[1])  # type: ignore[index]
 
 
 @pytest.mark.parametrize("name", [*FORMS, *OTHERS])
@@ -214,7 +341,7 @@ def test_a_broken_task_prints_the_users_frames_then_a_sentence_and_writes_nothin
     monkeypatch.chdir(tmp_path)
     spec = tmp_path / "own.toml"
     spec.write_text(
-        'name = "own"\nquestion = "?"\nconfirm_seeds = 1\n[search]\ntrials = 2\n'
+        'name = "own"\nquestion = "?"\nreplicates = 1\nconfirms = 1\n[search]\ntrials = 2\n'
         '[[problems]]\ntask = "own_tasks:raises_in_forward"\n'
         "factors = { train_size = 40, epochs = 2, batch_size = 10 }\n"
     )
@@ -271,7 +398,7 @@ def written(folder: Path, kind: str, before: str = "") -> StudySpec:
     path = folder / f"task_{kind}.py"
     assert new.main([str(path), "--kind", kind]) == 0
     small = path.with_suffix(".toml").read_text()
-    for key, value in {"confirm_seeds": 1, "trials": 2, "factors.epochs": 1}.items():
+    for key, value in {"replicates": 2, "confirms": 1, "trials": 2, "factors.epochs": 1}.items():
         assert f"\n{key} = " in small
         small = "\n".join(f"{key} = {value}" if row.startswith(f"{key} = ") else row for row in small.split("\n"))
     return parse_spec(before + small, kind)

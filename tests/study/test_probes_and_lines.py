@@ -12,9 +12,11 @@ from study.files import write_atomically
 from study.models import build_model
 from study.plan.agenda import Agenda
 from study.plan.cells import confirm_jobs, gradient_evaluations, searches
-from study.plan.selection import Selection
+from study.plan.replicates import replicates_of
+from study.plan.selection import Selection, preferred_of
 from study.records import PROBES, LineRecord, PlaneRecord, RunRecord
-from study.specs.spec import parse_spec
+from study.specs.contenders import Contender
+from study.specs.spec import StudySpec, parse_spec
 from study.store.record_files import read_lines, read_planes
 from study.training.landscape import measure_piece, missing_pieces, read_content
 from study.training.trial import run
@@ -26,7 +28,8 @@ question = "?"
 methods = ["SGD", "SWA", "SAM"]
 budgets = ["E"]
 primary_budget = "E"
-confirm_seeds = 2
+replicates = 2
+confirms = 2
 average_starts = [0.5]
 probes = true
 probe_budget = 400.0
@@ -54,51 +57,80 @@ def finished(digits: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     folder = tmp_path_factory.mktemp("probed")
     agenda = Agenda(SPEC)
     while job := agenda.next_job():
-        record = run(
-            job, digits, "cpu", SPEC.hash,
-            lambda kept, name=job.run_id: write_atomically(folder / "weights" / f"{name}.safetensors", kept),
-        )  # fmt: skip
-        agenda.complete(record)
+        path = folder / "weights" / f"{job.run_id}.safetensors"
+        agenda.complete(
+            run(job, digits, "cpu", SPEC.hash, lambda kept, path=path: write_atomically(path, kept, make_folder=True))
+        )
     measure_landscape(folder, agenda, digits)
     return folder, agenda
 
 
 def measure_landscape(folder: Path, agenda: Agenda, digits: Pool) -> None:
     for piece in missing_pieces(folder, agenda):
-        write_atomically(piece.path, measure_piece(digits, piece, read_content(folder, piece)))
+        write_atomically(piece.path, measure_piece(digits, piece, read_content(folder, piece)), make_folder=True)
 
 
 def confirmed(agenda: Agenda) -> list[RunRecord]:
     return [record for record in agenda.records if record.job.stage == "confirm"]
 
 
+def probed(agenda: Agenda) -> list[RunRecord]:
+    """The runs of each replicate's first confirm seed."""
+    first = {one.number: one.confirm[0] for one in replicates_of(SPEC)}
+    return [record for record in confirmed(agenda) if record.job.seed == first[record.replicate]]
+
+
+def test_the_first_confirm_seed_of_each_replicate_is_probed_and_no_other(finished: tuple[Path, Agenda]) -> None:
+    folder, agenda = finished
+    chosen = {record.run_id for record in probed(agenda)}
+    assert len(chosen) == 2 * SPEC.replicates == len(confirmed(agenda)) / SPEC.confirms
+    for record in confirmed(agenda):
+        assert record.error is None
+        assert bool(record.job.probed) == bool(record.probes) == (record.run_id in chosen)
+        assert (folder / "weights" / f"{record.run_id}.safetensors").exists() == (record.run_id in chosen)
+
+
+def test_where_there_is_one_tuning_every_seed_is_probed() -> None:
+    spec = SPEC.model_copy(update={"replicates": 1, "confirms": 5})
+    (some,) = [[search] for search in searches(spec) if search.family == "base"]
+    chosen = [selection_of(spec, one) for one in some[0].contenders]
+    assert [bool(job.probed) for job in confirm_jobs(spec, some, chosen)] == [True] * 5
+
+
 @pytest.mark.slow
 def test_every_probe_is_measured_for_the_weights_that_stand_for_a_method(finished: tuple[Path, Agenda]) -> None:
-    for record in confirmed(finished[1]):
-        assert record.error is None
-        assert {(p.weights, p.name) for p in record.probes} <= {(w, n) for w in record.job.probed for n in PROBES}
+    """The last weights, and of the averages the one that validation prefers; the best epoch is not probed."""
+    for record in probed(finished[1]):
+        stands = {kind: preferred_of(record).by_kind[kind].weights for kind in record.job.probed}
+        assert {(p.weights, p.name) for p in record.probes} <= {(w, n) for w in stands.values() for n in PROBES}
         assert {p.name for p in record.probes if p.weights == "last"} == set(PROBES)
-    base = next(record for record in confirmed(finished[1]) if record.job.family == "base")
-    assert len(base.job.probed) == 2
-    assert base.job.probed[0] == "last"
+        assert record.job.probed == (("last", "swa") if record.job.family == "base" else ("last",))
+        assert {p.weights for p in record.probes} == {*stands.values()}
 
 
 def test_probes_keep_within_their_budget_and_are_billed_apart(finished: tuple[Path, Agenda]) -> None:
-    records = confirmed(finished[1])
+    records = probed(finished[1])
     budget = int(400 * 600 / 2)  # of the baseline's 3 epochs on 200 examples, for two sets of weights
     assert {record.job.probe_evaluations for record in records} == {budget}
+    assert {record.probe_evaluations for record in confirmed(finished[1]) if not record.job.probed} == {0}
     for record in records:
         assert 0 < record.probe_evaluations <= budget * len(record.job.probed)
         assert record.gradient_evaluations == gradient_evaluations(record.job)
+
+
+def selection_of(spec: StudySpec, one: Contender) -> Selection:
+    return Selection(
+        "digits", 1, one.name, one.method, one.reads, one.lengths, 1, 0, 0.1, 0.1, 0.5, "last", None, 0.5, 1, 1, ()
+    )
 
 
 @pytest.mark.parametrize("share", [0.15, 1.0])
 def test_probing_costs_a_share_of_the_cheapest_run(share: float) -> None:
     spec = SPEC.model_copy(update={"probe_budget": share})
     for search in searches(spec):
-        chosen = Selection("digits", search.methods[0], 1, 0, 0.1, 0.1, 0.5, "last", None, 0.5, 1, ())
-        for job in confirm_jobs(spec, search, [chosen]):
-            assert job.probe_evaluations == max(100, int(share * 600 / 2))
+        for job in confirm_jobs(spec, [search], [selection_of(spec, search.contenders[0])]):
+            first = job.seed == search.replicate.confirm[0]
+            assert job.probe_evaluations == (max(100, int(share * 600 / 2)) if first else 0)
 
 
 def test_tune_runs_are_not_probed(finished: tuple[Path, Agenda]) -> None:
@@ -108,7 +140,7 @@ def test_tune_runs_are_not_probed(finished: tuple[Path, Agenda]) -> None:
 @pytest.mark.slow
 def test_kept_weights_are_those_that_were_measured(finished: tuple[Path, Agenda], digits: Pool) -> None:
     folder, agenda = finished
-    record = next(r for r in confirmed(agenda) if r.job.family == "sam")
+    record = next(r for r in probed(agenda) if r.job.family == "sam")
     kept = load((folder / "weights" / f"{record.run_id}.safetensors").read_bytes())
     again: list[bytes] = []
     run(record.job, digits, "cpu", SPEC.hash, again.append)
@@ -122,11 +154,12 @@ def test_a_line_begins_and_ends_at_the_weights_of_its_methods(finished: tuple[Pa
     folder, agenda = finished
     lines = read_lines(folder)
     assert {(line.start, line.end) for line in lines} == {("SGD", "SWA"), ("SGD", "SAM")}
-    assert len(lines) == 2 * SPEC.confirm_seeds
+    assert len(lines) == 2 * SPEC.replicates
+    assert {(line.replicate, line.seed) for line in lines} == {(r.replicate, r.job.seed) for r in probed(agenda)}
     by_end = {(line.seed, line.end): line for line in lines}
-    for record in confirmed(agenda):
+    for record in probed(agenda):
         if record.job.family == "base":
-            line, average = by_end[record.job.seed, "SWA"], record.job.probed[1]
+            line, average = by_end[record.job.seed, "SWA"], preferred_of(record).by_kind["swa"].weights
             # Averages are measured under the population's BatchNorm statistics, and so is every point of a line.
             measured = next(m for m in record.measurements if m.weights == average)
             assert (line.alphas[0], line.alphas[-1]) == (0, 1)
@@ -150,12 +183,13 @@ def test_a_line_whose_weights_are_gone_is_left_out(finished: tuple[Path, Agenda]
 
 def test_the_plane_passes_through_the_weights_of_its_methods(finished: tuple[Path, Agenda]) -> None:
     folder, agenda = finished
-    (found,) = read_planes(folder)  # one a cell: the first seed's
+    (found,) = read_planes(folder)  # one a cell: the first replicate's
+    assert found.replicate == 1
     assert [name for name, _, _ in found.corners] == ["SGD", "SAM", "SWA"]
     assert found.corners[0][1:] == (0, 0)
     assert found.corners[1][2] == pytest.approx(0, abs=1e-5)
-    base = next(r for r in confirmed(agenda) if r.job.family == "base" and r.job.seed == found.seed)
-    sam = next(r for r in confirmed(agenda) if r.job.family == "sam" and r.job.seed == found.seed)
+    base = next(r for r in probed(agenda) if r.job.family == "base" and r.job.seed == found.seed)
+    sam = next(r for r in probed(agenda) if r.job.family == "sam" and r.job.seed == found.seed)
     ends = [load((folder / "weights" / f"{run.run_id}.safetensors").read_bytes()) for run in (base, sam)]
     apart = [(ends[0][key] - ends[1][key]).square().sum() for key in ends[0] if key.startswith("last/")]
     assert found.corners[1][1] == pytest.approx(sum(apart).item() ** 0.5, rel=1e-4)
@@ -167,6 +201,13 @@ def test_the_plane_passes_through_the_weights_of_its_methods(finished: tuple[Pat
     assert 0 <= found.captured <= 1
 
 
+def test_trajectories_are_kept_for_the_plane_alone(finished: tuple[Path, Agenda]) -> None:
+    for record in probed(finished[1]):
+        kept = load((finished[0] / "weights" / f"{record.run_id}.safetensors").read_bytes())
+        epochs = {name.split("/")[0] for name in kept if name.startswith("epoch@")}
+        assert epochs == ({"epoch@1", "epoch@2"} if record.replicate == 1 else set())
+
+
 def test_line_files_hold_nothing_but_the_record(finished: tuple[Path, Agenda]) -> None:
     for path in (finished[0] / "lines").iterdir():
         assert set(json.loads(path.read_text())) == set(LineRecord.model_fields)
@@ -175,6 +216,6 @@ def test_line_files_hold_nothing_but_the_record(finished: tuple[Path, Agenda]) -
 
 
 def test_probing_changes_no_measurement(digits: Pool, finished: tuple[Path, Agenda]) -> None:
-    record = confirmed(finished[1])[0]
+    record = probed(finished[1])[0]
     plain = run(record.job.model_copy(update={"probed": ()}), digits, "cpu", SPEC.hash)
     assert plain.measurements == record.measurements

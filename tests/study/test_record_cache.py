@@ -26,9 +26,9 @@ def round_trip(records: list[RunRecord]) -> list[RunRecord]:
 @pytest.fixture(scope="module")
 def records() -> list[RunRecord]:
     """Every kind of record, of both stages, with hostile texts and other factors in some than in others."""
-    _, plain = synthetic_study(tasks=("digits",), trials=4, confirm_seeds=3, failed=0.1, diverged=0.1, hostile=True)
+    _, plain = synthetic_study(tasks=("digits",), trials=4, replicates=3, failed=0.1, diverged=0.1, hostile=True)
     _, pruned = synthetic_study(
-        tasks=("mnist1d",), factors={"label_noise": 0.3}, average_starts=[0.25, 0.3], confirm_seeds=3,
+        tasks=("mnist1d",), factors={"label_noise": 0.3}, average_starts=[0.25, 0.3], replicates=3,
         search={"trials": 16, "pruner": "asha", "average_start": {"low": 0.2, "high": 0.3}},
     )  # fmt: skip
     found = [*plain, *renamed(pruned, " é\n\0"), failed_run(pruned[0])]
@@ -40,7 +40,7 @@ def records() -> list[RunRecord]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A results folder whose cache has been written."""
     monkeypatch.setattr(record_files, "_NOT_WORTH_CACHING", 0)
-    spec, found = synthetic_study(tasks=("digits",), trials=2, confirm_seeds=2)
+    spec, found = synthetic_study(tasks=("digits",), trials=2, replicates=2)
     folder = write_results(tmp_path / "study", spec, found)
     read_records(folder)
     assert (folder / CACHE).is_file()
@@ -153,7 +153,7 @@ def test_a_number_that_no_column_holds_costs_the_cache_alone(folder: Path) -> No
 
 
 def test_a_small_study_needs_no_cache(tmp_path: Path) -> None:
-    spec, found = synthetic_study(tasks=("digits",), trials=2, confirm_seeds=2)
+    spec, found = synthetic_study(tasks=("digits",), trials=2, replicates=2)
     folder = write_results(tmp_path / "study", spec, found)
     assert read_records(folder) == truth(folder)
     assert not (folder / CACHE).exists()

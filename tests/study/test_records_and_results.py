@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -53,15 +54,17 @@ def test_a_record_survives_its_file(tmp_path: Path, study: tuple[StudySpec, list
     [
         (lambda text: text[: len(text) // 2], "not a run record"),
         (lambda text: "", "not a run record"),
-        (lambda text: text.replace('"schema_version": 2', '"schema_version": 99'), "update the program"),
+        (lambda text: text.replace('"schema_version": 3', '"schema_version": 99'), "update the program"),
         (lambda text: text.replace('"status"', '"state"'), "status|state"),
-        (lambda text: text.replace('"seed": 0', '"seed": 1'), "name and content must agree"),
+        (lambda text: re.sub('"seed": [0-9]+', '"seed": 1', text), "name and content must agree"),
+        (lambda text: re.sub('"test_seed": [0-9]+', '"test_seed": 1', text), "name and content must agree"),
+        (lambda text: re.sub('^  "replicate": 1', '  "replicate": 2', text, flags=re.M), "name and content must agree"),
     ],
 )
 def test_a_damaged_record_is_named_with_its_remedy(
     tmp_path: Path, study: tuple[StudySpec, list[RunRecord]], damage, message: str
 ) -> None:
-    record = next(record for record in study[1] if record.job.seed == 0)
+    record = next(record for record in study[1] if record.job.replicate == 1)
     path = write_record(tmp_path, record)
     path.write_text(damage(path.read_text()))
     with pytest.raises(RecordError, match=message) as caught:
@@ -124,9 +127,13 @@ def test_a_run_id_follows_every_field_of_the_job(study: tuple[StudySpec, list[Ru
     changes: list[dict[str, object]] = [
         {"seed": 77}, {"learning_rate": 0.123}, {"rho": 0.5}, {"stage": "confirm", "trial": None}, {"family": "sam"},
         {"epochs_factor": 2}, {"average_start": 0.41}, {"factors": job.factors | {"epochs": 3}},
+        {"replicate": 2}, {"test_seed": 5}, {"weight_decay": 0.1}, {"rungs": (3,)}, {"ema_decays": (0.5,)},
     ]  # fmt: skip
     ids = {job.run_id, *(job.model_copy(update=change).run_id for change in changes)}
     assert len(ids) == len(changes) + 1
+    # What it is called, and how much of it is looked at, changes nothing of what it is.
+    for change in ({"cell": "another name"}, {"reads": ("last",)}):
+        assert job.model_copy(update=change).run_id == job.run_id
 
 
 def test_the_frame_has_one_row_per_run_weights_and_epoch(study: tuple[StudySpec, list[RunRecord]]) -> None:
@@ -152,13 +159,31 @@ def _rows(record: RunRecord) -> list[dict[str, object]]:
     job, run = record.job.model_dump(), record.model_dump()
     shared = {name: run[name] for name in ("run_id", "status", "error", "gradient_evaluations", "forward_evaluations",
               "skipped_steps", "train_s", "evaluate_s", "wall_s", "device")}  # fmt: skip
-    shared |= {name: job[name] for name in ("stage", "cell", "task", "family", "epochs_factor", "learning_rate", "rho",
-               "average_start", "seed", "trial", "search")} | job["factors"]  # fmt: skip
+    shared |= {name: run[name] for name in ("metric", "unit", "higher_is_better")}
+    shared |= {name: job[name] for name in ("stage", "cell", "task", "replicate", "family", "epochs_factor",
+               "learning_rate", "rho", "average_start", "seed", "trial", "search")} | job["factors"]  # fmt: skip
     shared["configuration"] = configuration_of(record.job).id
-    nothing = {"weights": "last", "epoch": 0} | dict.fromkeys(METRICS)
+    nothing = {"weights": "last", "epoch": 0, "weights_epoch": None} | dict.fromkeys(METRICS)
     return [
-        shared | row | {"final": row["epoch"] in (0, record.job.epochs)} for row in run["measurements"] or [nothing]
+        shared | row | {"final": row["epoch"] in (0, record.job.epochs), "method": _whose(record.job, row["weights"])}
+        for row in run["measurements"] or [nothing]
     ]
+
+
+def _whose(job: Job, weights: str) -> str:
+    """Name the method that a row is of: SGD and SAM keep weights of one epoch, SWA and WASAM read averages."""
+    averaged = {"base": "SWA", "sam": "WASAM"} if weights.startswith("swa@") else {"base": "SGD", "sam": "SAM"}
+    return averaged[job.family]
+
+
+def test_the_frame_knows_the_epoch_of_the_best_weights(study: tuple[StudySpec, list[RunRecord]]) -> None:
+    frame = frame_of(study[1])
+    best = frame["weights"] == "best"
+    assert best.any()
+    assert frame.loc[best, "weights_epoch"].between(1, frame.loc[best, "epoch"]).all()
+    assert frame.loc[~best, "weights_epoch"].isna().all()
+    assert set(frame["method"]) == {"SGD", "SWA", "SAM", "WASAM"}
+    assert set(frame.loc[best, "method"]) == {"SGD", "SAM"}
 
 
 def test_a_failed_run_keeps_its_row(study: tuple[StudySpec, list[RunRecord]]) -> None:
@@ -319,7 +344,7 @@ def test_reading_needs_no_lock(tmp_path: Path, study: tuple[StudySpec, list[RunR
 
 
 def test_failed_runs_are_done_again_and_their_records_stay(tmp_path: Path) -> None:
-    spec, records = synthetic_study(tasks=("digits",), factors={}, trials=2, confirm_seeds=2)
+    spec, records = synthetic_study(tasks=("digits",), factors={}, trials=2, replicates=2)
     whole = write_results(tmp_path / "whole", spec, records)
     write_views(load(whole))
     lost = [record for record in records if record.job.stage == "tune"][:1]
@@ -344,7 +369,7 @@ def test_failed_runs_are_done_again_and_their_records_stay(tmp_path: Path) -> No
 
 
 def test_runs_of_a_choice_that_was_not_made_again_stand_aside(tmp_path: Path) -> None:
-    spec, records = synthetic_study(tasks=("digits",), factors={}, trials=2, confirm_seeds=2)
+    spec, records = synthetic_study(tasks=("digits",), factors={}, trials=2, replicates=2)
     folder = write_results(tmp_path / "study", spec, records)
     job = next(record.job for record in records if record.job.stage == "confirm")
     ghost = next(r for r in records if r.job == job).model_copy(
@@ -384,14 +409,14 @@ def test_a_vanished_folder_does_not_come_back_half(tmp_path: Path, study: tuple[
 
 @pytest.mark.parametrize("field", Configuration._fields)
 def test_a_configuration_is_told_from_another_by_each_of_its_fields(field: str) -> None:
-    one = Configuration("digits", "sam", 1.0, 0.1, 0.05, 0.75, None)
+    one = Configuration("digits", 1, "sam", 1.0, 0.1, 0.05, 0.75, None)
     other = one._replace(**{field: 2.0 if not isinstance(getattr(one, field), str) else "other"})
     assert one != other
     assert one.id != other.id
 
 
 def test_a_selection_and_the_runs_that_confirm_it_have_one_configuration() -> None:
-    spec, records = synthetic_study(tasks=("digits",), factors={}, trials=4, confirm_seeds=2)
+    spec, records = synthetic_study(tasks=("digits",), factors={}, trials=4, replicates=2)
     runs = [record for record in records if record.job.stage == "confirm"]
     chosen = {configuration_of(selection) for selection in find(spec, records).selections}
     assert {configuration_of(run.job) for run in runs} == chosen

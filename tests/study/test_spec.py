@@ -1,19 +1,21 @@
 """A spec is checked at birth, and each mistake gets one sentence that names the key, the given and the allowed."""
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from study.specs.factors import FACTORS, OF_SOME_TASKS, OPTIONAL
-from study.specs.spec import SearchRange, SpecError, builtin_specs, load_spec, parse_spec
+from study.specs.spec import SearchRange, SpecError, builtin_specs, load_spec, parse_spec, with_seed
 from study.specs.tasks import TASKS, check_factor, default_factors
 
 GOOD = """
 name = "mine"
 question = "Does it help?"
-confirm_seeds = 6
+replicates = 6
+confirms = 2
 [search]
 trials = 4
 [[problems]]
@@ -37,8 +39,32 @@ def with_line(line: str) -> str:
         (changed('name = "mine"', 'name = "../mine"'), "name", "../mine", "pattern"),
         (changed('name = "mine"\n', ""), "name", "missing", "add it"),
         (changed('"Does it help?"', '""'), "question", "''", "at least 1 character"),
-        (changed("confirm_seeds = 6", "confirm_seeds = 0"), "confirm_seeds", "0", "greater than or equal to 1"),
-        (changed("confirm_seeds = 6", "confirm_seeds = 2.5"), "confirm_seeds", "2.5", "integer"),
+        (changed("replicates = 6", "replicates = 0"), "replicates", "0", "greater than or equal to 1"),
+        (changed("replicates = 6", "replicates = 2.5"), "replicates", "2.5", "integer"),
+        (changed("confirms = 2", "confirms = -1"), "confirms", "-1", "greater than or equal to 1"),
+        (with_line("confirm_seeds = 6"), "confirm_seeds", "6", "replicates = 10"),
+        (with_line("confirm_seeds = 6"), "protocol 1", "6", "confirms = 3"),
+        (changed("replicates = 6\nconfirms = 2", "confirm_seeds = 5"), "confirm_seeds", "5", "one tuning"),
+        (with_line("seed = -1"), "seed", "-1", "greater than or equal to 0"),
+        (with_line(f"seed = {2**32}"), "seed", str(2**32), "less than"),
+        (with_line('weights = ["first"]'), "weights.0", "'first'", "'last' or 'best'"),
+        (with_line('weights = ["swa"]'), "weights.0", "'swa'", "'last' or 'best'"),
+        (with_line("weights = []"), "weights", "[]", "at least 1 item"),
+        (with_line('weights = ["best", "best"]'), "weights", "'best', 'best'", "once"),
+        (with_line("gradient_ceiling = 0.9"), "gradient_ceiling", "0.9", "greater than or equal to 1"),
+        (with_line("gradient_ceiling = 1.5"), "gradient_ceiling", "1.5", "SAM takes 2 times"),
+        (
+            with_line('methods = ["SGD", "late SAM"]\ngradient_ceiling = 1.1'),
+            "gradient_ceiling", "1.1", "late SAM takes 1.2 times",
+        ),
+        (changed("trials = 4", 'sampler = "tpe"\ntrials = 7'), "search.trials", "7", '8 trials on: give as many'),
+        (with_line("delta = -0.01"), "delta", "-0.01", "greater than 0"),
+        (changed("[[problems]]", "[[problems]]\ndelta = 0.0"), "problems.0.delta", "0", "greater than 0"),
+        (GOOD + '[[problems]]\ntask = "digits"\ndelta = 0.1', "delta = 0.1 and none", "'digits'", "one δ"),
+        (
+            changed("[[problems]]", "[[problems]]\ndelta = 0.2") + '[[problems]]\ntask = "digits"\ndelta = 0.1',
+            "delta = 0.1 and 0.2", "'digits'", "the same, or none",
+        ),
         (with_line('methods = ["SGD", "SGDX"]'), "methods", "SGDX", "SGD, SWA, EMA, LAWA, SAM, WASAM"),
         (with_line('methods = ["SAM", "SWA"]'), "methods", "'SAM', 'SWA'", "held against 'SGD'"),
         (with_line('methods = ["SGD", "SAM", "SAM"]'), "methods", "SAM", "once"),
@@ -85,7 +111,7 @@ def test_each_mistake_gets_one_sentence(text: str, key: str, given_: str, allowe
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(SpecError, match="quick, smoke, claims/01-label-noise"):
+    with pytest.raises(SpecError, match="quick, smoke, standard, claims/01-label-noise"):
         load_spec("quikc")
 
 
@@ -105,6 +131,50 @@ def test_the_hash_follows_content_and_not_layout() -> None:
 @pytest.mark.parametrize("name", builtin_specs())
 def test_builtin_specs_are_valid_and_named_as_their_file(name: str) -> None:
     assert load_spec(name)[0].name == name.replace("claims/", "claim-")
+
+
+def test_every_problem_of_a_task_may_name_its_delta_and_each_task_its_own() -> None:
+    text = changed("[[problems]]", "[[problems]]\ndelta = 0.02")
+    text += '[[problems]]\ntask = "digits"\ndelta = 0.02\nfactors.epochs = 5\n[[problems]]\ntask = "mnist1d"\n'
+    spec = parse_spec(text, "mine")
+    assert (spec.delta_of("digits"), spec.delta_of("mnist1d")) == (0.02, spec.delta)
+
+
+def test_a_ceiling_binds_where_it_is_asked_for_alone() -> None:
+    line = 'budgets = ["E"]\nprimary_budget = "E"\ngradient_ceiling = 1.0'
+    assert parse_spec(with_line(line), "mine").gradient_ceiling == 1
+    assert parse_spec(with_line('methods = ["SGD", "SWA"]\ngradient_ceiling = 1.0'), "mine").gradient_ceiling == 1
+    assert parse_spec(with_line("gradient_ceiling = 2"), "mine").gradient_ceiling == 2
+
+
+# Specs of protocol 1 as results folders hold them, with the hash that stands above them there.
+OLD = {
+    path.stem: path.read_text(encoding="utf-8")
+    for path in sorted((Path(__file__).parent / "data" / "protocol-1").iterdir())
+}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_a_spec_of_protocol_1_is_read_from_its_folder_and_begun_nowhere(name: str) -> None:
+    header, _, text = OLD[name].partition("\n")
+    spec = parse_spec(text, name, frozen=True)
+    assert header == f"# spec hash: {spec.hash}"
+    assert (spec.protocol, spec.replicates, spec.weights, spec.one_tuning) == (1, 1, ("last",), True)
+    assert spec.confirms == spec.confirm_seeds
+    with pytest.raises(SpecError, match=r"confirm_seeds = \d+ was given, .*replicates = 10 .*confirms = 3 "):
+        parse_spec(text, name)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    name=st.sampled_from(sorted(builtin_specs())),
+)
+def test_another_seed_changes_the_seed_and_nothing_else(seed: int, name: str) -> None:
+    text = builtin_specs()[name]
+    spec, moved = parse_spec(text, name), parse_spec(with_seed(text, seed), name)
+    assert moved == spec.model_copy(update={"seed": seed})
+    assert (moved.hash == spec.hash) == (seed == spec.seed)
+    assert with_seed(with_seed(text, 5), seed) == with_seed(text, seed)
 
 
 @given(low=st.floats(1e-6, 1e3), factor=st.floats(1.01, 1e4), unit=st.floats(0, 1), log=st.booleans())

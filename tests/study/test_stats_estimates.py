@@ -18,6 +18,8 @@ from study.stats import (
     correlation,
     estimate,
     holm,
+    interval_for_new_data,
+    max_t_p,
     minimum_detectable_effect,
     share_better,
     sign_flip_p,
@@ -186,3 +188,60 @@ def test_correlation_is_pearsons(pairs: list[tuple[float, float]]) -> None:
 def test_correlation_of_two_pairs_says_nothing() -> None:
     assert math.isnan(correlation([0.1, 0.2], [0.3, 0.5]))
     assert math.isnan(correlation([], []))
+
+
+def _slow_max_t(rows: list[list[float]]) -> list[float]:
+    """Every pattern of signs, one by one, with t as `scipy.stats.ttest_1samp` gives it."""
+
+    def t_of(values: np.ndarray) -> float:
+        return abs(float(stats.ttest_1samp(values, 0.0).statistic)) if np.any(values) else 0.0
+
+    own = [t_of(np.array(row)) for row in rows]
+    hits = [0] * len(rows)
+    patterns = list(itertools.product((1, -1), repeat=len(rows[0])))
+    for signs in patterns:
+        largest = max(t_of(np.array(row) * signs) for row in rows)
+        hits = [hit + (largest >= one * (1 - 1e-9)) for hit, one in zip(hits, own, strict=True)]
+    return [hit / len(patterns) for hit in hits]
+
+
+def test_the_joint_sign_flips_are_those_that_are_made_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    rows = [(rng.normal(shift, 1, 6)).tolist() for shift in (0.0, 0.5, 2.0)]
+    assert max_t_p(rows) == pytest.approx(_slow_max_t(rows))
+
+
+def test_of_one_row_the_joint_test_is_the_sign_flip_test() -> None:
+    """With the sum of squares fixed, t grows with the mean."""
+    rng = np.random.default_rng(1)
+    for n in (5, 8, 12):
+        row = rng.normal(0.3, 1, n).tolist()
+        assert max_t_p([row]) == pytest.approx([sign_flip_p(row)])
+
+
+def test_a_row_that_stands_twice_costs_the_joint_test_nothing() -> None:
+    row, other = np.random.default_rng(2).normal(0.8, 1, (2, 8)).tolist()
+    assert max_t_p([row, row]) == pytest.approx(max_t_p([row]) * 2)
+    assert all(joint >= alone for joint, alone in zip(max_t_p([row, other]), max_t_p([row]), strict=False))
+
+
+def test_the_joint_test_holds_its_level_where_rows_move_together() -> None:
+    rng = np.random.default_rng(3)
+    false = 0
+    for _ in range(400):
+        shared = rng.normal(0, 1, 8)
+        false += min(max_t_p([(shared + 0.3 * rng.normal(0, 1, 8)).tolist() for _ in range(4)])) <= 0.05
+    assert stats.binomtest(false, 400, 0.05, alternative="greater").pvalue > 1e-4
+
+
+@pytest.mark.parametrize("rows", [[[0.1]], [[], []]])
+def test_too_few_units_have_no_joint_test(rows: list[list[float]]) -> None:
+    assert all(map(math.isnan, max_t_p(rows)))
+
+
+def test_an_interval_for_new_data_is_the_plain_one_where_test_parts_are_their_own() -> None:
+    values = np.random.default_rng(4).normal(0, 1, 10).tolist()
+    plain = estimate(values)
+    assert interval_for_new_data(plain.mean, plain.sd, 10, 0.0) == pytest.approx(plain.ci95)
+    low, high = interval_for_new_data(plain.mean, plain.sd, 10, 0.4)
+    assert (high - low) / (plain.ci95[1] - plain.ci95[0]) == pytest.approx(math.sqrt(1 + 10 * 0.4))

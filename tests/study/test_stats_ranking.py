@@ -8,7 +8,7 @@ from matrices import repeated
 from numpy.testing import assert_allclose
 from statsmodels.stats.multitest import multipletests
 
-from study.stats import Contrast, Effect, compare, judge
+from study.stats import Arm, Contrast, Effect, compare, judge
 
 METHODS = ("SWA", "SAM", "WASAM")
 DELTA, ALPHA, SEEDS = 1e-9, 0.05, 12
@@ -23,9 +23,11 @@ def scores(gains: dict[str, float], seed: int) -> pd.DataFrame:
 
 def judged(table: pd.DataFrame, delta: float = DELTA) -> tuple[Effect, ...]:
     def effect(method: str) -> Effect:
-        contrast = Contrast("cell", "digits", (), "tuned", method, "SGD", "E", "test_score")
-        own, base = (dict(enumerate(table[name])) for name in (method, "SGD"))
-        return compare(contrast, own, base, planned=SEEDS, alpha=ALPHA)
+        contrast = Contrast("cell", "digits", (), "tuned", method, "E", "test_score")
+        own, base = (
+            Arm(name, {unit: {0: score} for unit, score in enumerate(table[name])}) for name in (method, "SGD")
+        )
+        return compare(contrast, own, [base], planned=SEEDS, alpha=ALPHA)
 
     return judge([effect(method) for method in METHODS], delta, ALPHA)
 

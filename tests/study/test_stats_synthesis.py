@@ -16,6 +16,7 @@ from study.stats import random_effects, signed_rank, synthesize
 gains = st.integers(-200, 200).map(lambda k: k / 1000)
 variances = st.integers(10, 500).map(lambda k: k * 1e-6)  # above the floor
 problems = st.lists(st.tuples(gains, variances), min_size=3, max_size=12)
+several_tasks = st.lists(st.tuples(gains, variances), min_size=5, max_size=12)  # enough to predict a new one
 
 
 def split(pairs: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -72,7 +73,7 @@ def test_moving_all_gains_moves_the_mean_and_nothing_else(pairs: list[tuple[floa
     assert_allclose([other.tau2, other.error], [one.tau2, one.error], atol=1e-6)
 
 
-@given(problems)
+@given(several_tasks)
 def test_a_new_problem_is_less_certain_than_the_mean(pairs: list[tuple[float, float]]) -> None:
     found = random_effects(*split(pairs))
     assert found.prediction95[0] <= found.ci95[0] <= found.mean <= found.ci95[1] <= found.prediction95[1]
@@ -87,6 +88,10 @@ def test_few_cells() -> None:
     two = random_effects([0.02, 0.04], [1e-6, 1e-6])
     assert np.isfinite(two.ci95).all()
     assert np.isnan(two.prediction95).all()
+    four, five = (random_effects([0.02, 0.04, 0.03, 0.01, 0.02][:k], [1e-6] * k) for k in (4, 5))
+    assert np.isfinite(four.ci95).all()
+    assert np.isnan(four.prediction95).all()
+    assert np.isfinite(five.prediction95).all()
 
 
 def test_cells_without_spread_do_not_take_all_the_weight() -> None:
@@ -115,9 +120,9 @@ def test_signed_rank_needs_eight_cells_and_repeats() -> None:
 
 
 def test_a_synthesis_holds_all_of_it() -> None:
-    y, v = [0.01, 0.03, 0.02, 0.05], [1e-6, 2e-6, 1e-6, 3e-6]
+    y, v = [0.01, 0.03, 0.02, 0.05, 0.04], [1e-6, 2e-6, 1e-6, 3e-6, 2e-6]
     found, pooled = synthesize("SAM", "G", y, v, 0.005), random_effects(y, v)
-    assert (found.method, found.budget, found.cells) == ("SAM", "G", 4)
+    assert (found.method, found.budget, found.tasks) == ("SAM", "G", 5)
     assert (found.mean, found.ci95, found.prediction95) == (pooled.mean, pooled.ci95, pooled.prediction95)
     assert found.tau == math.sqrt(pooled.tau2)
     assert math.isnan(found.p_positive)

@@ -186,30 +186,58 @@ def found(study: tuple[StudySpec, list[RunRecord]]) -> Findings:
     return find(*study, planned_runs(*study))
 
 
-def tuned_values(records: list[RunRecord], cell: str, method: str, factor: float) -> list[float]:
-    """Return a method's validation accuracy in every trial of one search, by position."""
-    kind = METHODS[method].weights
+def tuned_values(records: list[RunRecord], cell: str, role: str, factor: float) -> list[list[float]]:
+    """Return what a role reads as the validation accuracy of every trial, replicate by replicate, by position."""
+    method = role.partition(" ")[0]
+    reads = [role.partition(" ")[2]] if method == "SGD" else ["last", "best", METHODS[method].weights]
     runs = [r for r in records if (r.job.stage, r.job.cell, r.job.epochs_factor) == ("tune", cell, factor)]
     runs = sorted((r for r in runs if r.job.family == METHODS[method].family), key=lambda r: r.job.trial or 0)
     return [
-        max(m.val_score or 0 for m in r.measurements
-            if m.epoch == r.job.epochs and (m.weights == "last" or m.weights.startswith(f"{kind}@")))
-        for r in runs
+        [
+            max(m.val_score or 0 for m in r.measurements
+                if m.epoch == r.job.epochs and m.weights.partition("@")[0] in reads)
+            for r in runs if r.job.replicate == number
+        ]
+        for number in range(1, 7)
     ]  # fmt: skip
 
 
 def test_curves_are_those_of_the_tune_stage(study: tuple[StudySpec, list[RunRecord]], found: Findings) -> None:
-    assert len(found.tuning_curves) == len(found.selections) == 4 * 5
-    for curve, chosen in zip(found.tuning_curves, found.selections, strict=True):
-        values = tuned_values(study[1], curve.cell, curve.method, curve.epochs_factor)
-        assert curve.trials == tuple(range(1, 25))
-        assert curve.expected[-1] == pytest.approx(chosen.val_score) == pytest.approx(max(values))
+    """One curve a role, cell and length, over the trials of all replicates, each with its own best."""
+    roles = [(role, factor) for role in ("SGD last", "SGD best", "SWA") for factor in (1.0, 2.0)]
+    roles += [("SAM", 1.0), ("WASAM", 1.0)]
+    cells = {r.job.cell for r in study[1]}
+    assert sorted((c.cell, c.method, c.epochs_factor) for c in found.tuning_curves) == sorted(
+        (cell, *role) for cell in cells for role in roles
+    )
+    for curve in found.tuning_curves:
+        by_replicate = tuned_values(study[1], curve.cell, curve.method, curve.epochs_factor)
+        values = [value for found_values in by_replicate for value in found_values]
+        trials = 24 if curve.epochs_factor == 1 else 12  # half of them once more at twice the price
+        assert {len(of) for of in by_replicate} == {trials}
+        assert curve.trials == tuple(range(1, trials + 1))
         assert curve.expected[0] == pytest.approx(statistics.fmean(values))
-        assert curve.within_delta == sum(v >= max(values) - 0.005 - 1e-9 for v in values) / 24
+        assert statistics.fmean(values) < curve.expected[-1] < max(values)
+        near = sum(value >= max(of) - 0.005 - 1e-9 for of in by_replicate for value in of)
+        assert curve.within_delta == near / len(values)
         assert (curve.sampler, curve.approximate) == ("qmc", True)
-    costs = {(c.method, c.epochs_factor): c.gradient_evaluations[-1] for c in found.tuning_curves}
-    assert costs["SGD", 2] == 2 * costs["SGD", 1] == 2 * costs["SWA", 1]
-    assert costs["SGD", 1] < costs["SAM", 1] <= 2 * costs["SGD", 1]
+    costs = {(c.method, c.epochs_factor): c.gradient_evaluations[11] for c in found.tuning_curves}
+    assert costs["SGD last", 2] == 2 * costs["SGD last", 1] == 2 * costs["SWA", 1] == costs["SWA", 2]
+    assert costs["SGD last", 1] < costs["SAM", 1] <= 2 * costs["SGD last", 1]
+
+
+def test_a_selection_holds_the_best_validation_score_of_all_lengths_that_it_may_use(
+    study: tuple[StudySpec, list[RunRecord]], found: Findings
+) -> None:
+    for chosen in found.selections:
+        role = f"{chosen.method} {chosen.reads[0]}" if chosen.method == "SGD" else chosen.method
+        values = [
+            value
+            for length in chosen.lengths
+            for value in tuned_values(study[1], chosen.cell, role, length)[chosen.replicate - 1]
+        ]
+        assert chosen.val_score == max(values)
+        assert chosen.trials == len(values)
 
 
 def test_failed_trials_are_no_trials(study: tuple[StudySpec, list[RunRecord]]) -> None:
@@ -230,22 +258,28 @@ def test_a_radius_is_at_home_where_it_was_selected(found: Findings) -> None:
 
 
 def test_the_winner_is_flattered(study: tuple[StudySpec, list[RunRecord]], found: Findings) -> None:
+    """By how much the score that won is above what the same configuration shows on fresh seeds, over replicates."""
     assert {(o.method, o.epochs_factor) for o in found.optimism} == {
-        (s.method, s.epochs_factor) for s in found.selections
+        *((f"SGD {kind}", length) for kind in ("last", "best") for length in (1.0, 2.0)),
+        *((method, length) for method, length in (("SWA", 1.0), ("SWA", 2.0), ("SAM", 1.0), ("WASAM", 1.0))),
     }
     (sam,) = (o for o in found.optimism if o.method == "SAM")
-    chosen = next(s for s in found.selections if s.method == "SAM")
-    confirmed = [
-        m.val_score
-        for r in study[1]
-        if (r.job.stage, r.job.cell, r.job.rho) == ("confirm", chosen.cell, chosen.rho)
-        and (r.job.learning_rate, r.job.epochs_factor) == (chosen.learning_rate, 1)
-        for m in r.measurements
-        if (m.epoch, m.weights) == (r.job.epochs, chosen.weights)
-    ]
-    assert dict(sam.by_cell)[chosen.cell] == pytest.approx(chosen.val_score - statistics.fmean(confirmed))  # type: ignore[arg-type]
+    cell = next(s.cell for s in found.selections)
+    gaps = []
+    for chosen in (s for s in found.selections if (s.method, s.cell) == ("SAM", cell)):
+        confirmed = [
+            max(m.val_score or 0 for m in r.measurements
+                if m.epoch == r.job.epochs and m.weights in ("last", "best"))
+            for r in study[1]
+            if (r.job.stage, r.job.cell, r.job.rho) == ("confirm", chosen.cell, chosen.rho)
+            and (r.job.learning_rate, r.job.replicate) == (chosen.learning_rate, chosen.replicate)
+        ]  # fmt: skip
+        gaps.append(chosen.val_score - statistics.fmean(confirmed))
+    assert len(gaps) == 6
+    assert dict(sam.by_cell)[cell] == pytest.approx(statistics.fmean(gaps))
     assert sam.trials == 24
-    assert statistics.fmean(o.mean for o in found.optimism) > 0
+    flat = synthetic_study(tasks=("digits",), factors={}, trials=24, gains={}, noise=0.01)  # what wins is chance
+    assert all(o.mean > 0.005 for o in find(*flat, planned_runs(*flat)).optimism)
 
 
 def test_importance_names_its_evaluator_and_knows_its_limits(found: Findings) -> None:
@@ -258,7 +292,7 @@ def test_importance_names_its_evaluator_and_knows_its_limits(found: Findings) ->
     }
     assert {entry.evaluator for entry in found.importances} == {EVALUATOR}
     assert shares["SAM"]["rho"] > 0.2
-    small = synthetic_study(tasks=("digits",), trials=4)
+    small = synthetic_study(tasks=("digits",), trials=2, replicates=6)  # 12 settings a cell
     assert all(math.isnan(entry.r2) for entry in find(*small, planned_runs(*small)).importances)
 
 

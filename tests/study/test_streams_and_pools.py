@@ -1,6 +1,7 @@
 """Random streams keep to themselves, splits pair methods, and the test part is sealed."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -20,7 +21,7 @@ from study.data.image_sets import IMAGE_SETS, Images
 from study.data.mnist1d import make_signals
 from study.models import MODELS
 from study.specs.tasks import TASKS, default_factors
-from study.streams import stream, torch_seed
+from study.streams import derived_seed, stream, torch_seed
 from study.tasks import build_task, draw_split
 from study.tasks.examples import examples_of
 
@@ -46,16 +47,27 @@ def test_torch_seeds_fit_torch() -> None:
 
 
 def test_the_test_part_opens_in_confirm_alone(digits: Pool) -> None:
-    inputs, labels = digits.open_test("confirm")
+    inputs, labels = digits.open_test("confirm", 1)
     assert len(inputs) == len(labels) == 397
     with pytest.raises(SealedTestError, match="stage 'tune'"):
-        digits.open_test("tune")
+        digits.open_test("tune", 1)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    names=st.lists(st.text(max_size=20), min_size=2, max_size=20, unique=True),
+)
+def test_derived_seeds_of_two_kinds_never_meet(seed: int, names: list[str]) -> None:
+    made = [[derived_seed(seed, name, kind) for name in names] for kind in (0, 1)]
+    assert not {*made[0]} & {*made[1]}
+    assert all(0 <= found < 2**48 for kind in made for found in kind)
+    assert len({*made[0]}) == len({*made[1]}) == len(names)
+    assert made[0] == [derived_seed(seed, name) for name in names]
+    assert made[0][0] != derived_seed(seed + 1, names[0])
 
 
 def test_the_digits_are_scikit_learns(digits: Pool) -> None:
-    test_inputs, test_labels = digits.open_test("confirm")
-    ours = np.concatenate([digits.inputs, test_inputs]).reshape(1797, 64)
-    labels = np.concatenate([digits.labels, test_labels])
+    ours, labels = digits.inputs.reshape(1797, 64), digits.labels
     pixels, classes = load_digits(return_X_y=True)
     theirs = ((pixels - pixels.mean()) / pixels.std()).astype(np.float32)
     assert sorted((label, *row) for label, row in zip(labels, ours.tolist(), strict=True)) == sorted(
@@ -77,7 +89,7 @@ def test_every_task_is_built_from_its_entry(name: str, tmp_path: Path) -> None:
     data = images_of(name, tmp_path) if entry.find else load_data(name)
     small = {"train_size": 20, "width": 0.25} | ({"model": "conv"} if entry.find else {})
     small |= {"image_size": 8} if "image_size" in entry.defaults else {}
-    task = build_task(name, data, default_factors(name) | small, seed=0)
+    task = build_task(name, data, default_factors(name) | small, seed=0, test_seed=1)
     assert len(examples_of(task.train, "train")) == 20
     assert task.metric.name == entry.metric
     inputs, targets = next(examples_of(task.val, "val").batches(4))
@@ -92,7 +104,7 @@ def images_of(name: str, folder: Path) -> Any:
         found = IMAGE_SETS[name]
         pixels = rng.integers(256, size=(40, len(found.look.mean), 8, 8)).astype(np.uint8)
         labels = rng.integers(found.classes, size=40)
-        return Images(Pool(pixels, labels, 10, found.classes, (pixels, labels)), found.look)
+        return Images(Pool(pixels, labels, 10, found.classes, _official=(pixels, labels)), found.look)
     for part, label, index in itertools.product(("train", "test"), ("cat", "dog"), range(15)):
         path = folder / part / label / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,35 +112,47 @@ def images_of(name: str, folder: Path) -> Any:
     return load_data(name, folder)
 
 
-def test_development_and_test_are_disjoint(digits: Pool) -> None:
-    test_inputs, _ = digits.open_test("confirm")
-    seen = {example.tobytes() for example in digits.inputs}
-    # A few digits of the real data are drawn twice; a leak would repeat them all.
-    assert sum(example.tobytes() in seen for example in test_inputs) <= 2
+def numbered(test_size: int = 397) -> Pool:
+    """Return a pool of 1,797 examples that are their own numbers."""
+    return Pool(np.arange(1797, dtype=np.float32)[:, None], np.arange(1797) % 10, 400, 10, test_size=test_size)
 
 
-@pytest.mark.parametrize("task", ["digits", "mnist1d"])
+@given(test_seed=st.integers(0, 2**48 - 1), seed=st.integers(0, 2**48 - 1))
+def test_a_replicate_trains_validates_and_tests_on_disjoint_examples(test_seed: int, seed: int) -> None:
+    """Whatever the run's seed: what is tested on belongs to the replicate, and no run of it has seen it before."""
+    pool = numbered()
+    split = draw_split(pool, default_factors("digits"), seed, test_seed)
+    tested = {*pool.open_test("confirm", test_seed)[0].ravel()}
+    parts = [tested, {*split.train_inputs.ravel()}, {*split.val_inputs.ravel()}]
+    assert [len(part) for part in parts] == [397, 1000, 400]
+    assert len(set.union(*parts)) == 1797
+    assert {*pool.open_test("confirm", test_seed + 1)[0].ravel()} != tested
+
+
+@pytest.mark.parametrize("task", ["digits", "mnist1d", "wine", "breast_cancer"])
 def test_pools_keep_what_the_task_table_promises(task: str) -> None:
     pool, limits = load_data(task), TASKS[task]
-    assert len(pool.labels) - pool.validation_size == limits.max_train_size
+    assert len(pool.development(7)) - pool.validation_size >= limits.max_train_size
+    assert len(pool.development(7)) == len(pool.labels) - pool.test_size
+    assert pool.test_size == (limits.test_size if limits.test == "split" else 0)
     assert pool.classes == limits.classes
     assert set(np.unique(pool.labels)) == set(range(pool.classes))
     assert set(limits.models) <= set(MODELS)
-    assert pool.inputs.dtype == np.float32
+    assert pool.inputs.dtype == (np.float64 if pool.columns else np.float32)
 
 
 def test_one_seed_gives_every_train_size_the_same_validation_and_a_prefix(digits: Pool) -> None:
-    small = draw_split(digits, default_factors("digits") | {"train_size": 100}, seed=3)
-    large = draw_split(digits, default_factors("digits"), seed=3)
+    small = draw_split(digits, default_factors("digits") | {"train_size": 100}, seed=3, test_seed=4)
+    large = draw_split(digits, default_factors("digits"), seed=3, test_seed=4)
     np.testing.assert_array_equal(small.val_inputs, large.val_inputs)
     np.testing.assert_array_equal(small.train_inputs, large.train_inputs[:100])
 
 
 def test_no_more_examples_validate_than_train_or_a_thousand() -> None:
     rows = np.arange(9000)
-    pool = Pool(rows[:, None], rows % 10, 3000, 10, (rows[:0, None], rows[:0]))
+    pool = Pool(rows[:, None], rows % 10, 3000, 10, _official=(rows[:0, None], rows[:0]))
     sizes = (500, 1000, 2000, 3000, 6000)
-    splits = [draw_split(pool, default_factors("digits") | {"train_size": size}, seed=2) for size in sizes]
+    splits = [draw_split(pool, default_factors("digits") | {"train_size": size}, seed=2, test_seed=0) for size in sizes]
     assert [len(split.val_labels) for split in splits] == [1000, 1000, 2000, 3000, 3000]
     largest = splits[-1]
     for split in splits:
@@ -137,26 +161,22 @@ def test_no_more_examples_validate_than_train_or_a_thousand() -> None:
         assert not set(split.train_inputs.ravel()) & set(largest.val_inputs.ravel())
 
 
-def test_train_and_validation_are_disjoint_rows(digits: Pool) -> None:
-    marked = Pool(np.arange(1400, dtype=np.float32)[:, None], digits.labels, 400, 10, digits.open_test("confirm"))
-    split = draw_split(marked, default_factors("digits"), seed=5)
-    assert not set(split.train_inputs.ravel()) & set(split.val_inputs.ravel())
-
-
-@given(share=st.sampled_from([0.0, 0.1, 0.3, 0.95]), seed=st.integers(0, 1000))
-def test_noise_moves_an_exact_share_to_other_classes(share: float, seed: int) -> None:
-    pool = Pool(
-        np.zeros((300, 1), np.float32),
-        np.arange(300) % 10,
-        100,
-        10,
-        (np.zeros((1, 1), np.float32), np.zeros(1, int)),
-    )
-    factors = {"train_size": 200, "label_noise": share}
-    clean = draw_split(pool, factors | {"label_noise": 0.0}, seed)
-    noisy = draw_split(pool, factors, seed)
-    assert (noisy.train_labels != clean.train_labels).sum() == round(200 * share)
-    np.testing.assert_array_equal(noisy.val_labels, clean.val_labels)
+@given(share=st.sampled_from([0.0, 0.1, 0.3, 0.95]), seed=st.integers(0, 1000), clean=st.booleans())
+def test_noise_moves_an_exact_share_to_other_classes(share: float, seed: int, clean: bool) -> None:
+    """Of training and validation alike: who has noisy labels has no clean ones to choose by."""
+    pool = numbered(test_size=1497)
+    factors = {"train_size": 200, "label_noise": share} | ({"validation_label_noise": "none"} if clean else {})
+    pool = replace(pool, validation_size=100)
+    noisy = draw_split(pool, factors, seed, 3)
+    free = draw_split(pool, factors | {"label_noise": 0.0}, seed, 3)
+    np.testing.assert_array_equal(noisy.train_inputs, free.train_inputs)
+    np.testing.assert_array_equal(noisy.val_inputs, free.val_inputs)
+    np.testing.assert_array_equal(free.train_labels, free.train_inputs.ravel() % 10)
+    assert (noisy.train_labels != free.train_labels).sum() == round(200 * share)
+    assert (noisy.val_labels != free.val_labels).sum() == (0 if clean else round(100 * share))
+    # Test labels stay clean.
+    inputs, labels = pool.open_test("confirm", 3)
+    np.testing.assert_array_equal(labels, inputs.ravel() % 10)
 
 
 @pytest.mark.slow
@@ -166,9 +186,9 @@ def test_signals_match_the_published_generator() -> None:
     arguments = data.get_dataset_args()
     arguments.num_samples = 4000
     theirs = data.make_dataset(arguments)
-    ours, labels = make_signals(4000, np.random.default_rng(0))
-    assert ours.shape == (4000, 40)
-    np.testing.assert_allclose([ours.mean(), ours.std()], [0, 1], atol=1e-5)
+    signals, labels = make_signals(4000, np.random.default_rng(0))
+    assert signals.shape == (4000, 40)
+    ours = (signals - signals.mean()) / signals.std()  # as the pool does, and with its numbers for every test part
     for label in range(10):  # 400 correlated tests in all: the largest |t| of equal means stays below 4.5
         t = ttest_ind(ours[labels == label], theirs["x"][theirs["y"] == label]).statistic
         assert np.abs(t).max() < 4.5

@@ -21,7 +21,7 @@ Study = tuple[StudySpec, list[RunRecord]]
 
 @pytest.fixture(scope="module")
 def study() -> Study:
-    return synthetic_study(tasks=["digits"], factors={}, trials=4)
+    return synthetic_study(tasks=["digits"], factors={}, trials=4, replicates=2)
 
 
 def views_of(folder: Path, spec: StudySpec, agenda: Agenda, then: Callable[[], object] = lambda: None) -> Views:
@@ -36,7 +36,8 @@ def written(folder: Path) -> tuple[int, int]:
 
 
 def trials_of(agenda: Agenda) -> int:
-    return sum(len(s.methods) for record, s in agenda.records_with_searches() if record.job.stage == "tune")
+    searches = [search for record, search in agenda.records_with_searches() if record.job.stage == "tune"]
+    return sum(len({one.role for one in search.contenders}) for search in searches)
 
 
 def run_all(agenda: Agenda, records: list[RunRecord], kept: Views) -> None:

@@ -55,7 +55,7 @@ def synthetic(count: int = 300, channels: int = 3, side: int = 8, classes: int =
         return images, labels
 
     look = Look((0.3,) * channels, (0.25,) * channels, flips=False)
-    return Images(Pool(*part(count), count // 10, classes, part(100)), look)
+    return Images(Pool(*part(count), count // 10, classes, _official=part(100)), look)
 
 
 def factors(**changes: object) -> dict[str, object]:
@@ -66,6 +66,7 @@ def job(**changes: object) -> Job:
     given = {
         "stage": "confirm", "cell": "fashion", "task": "fashion", "factors": factors(), "family": "base",
         "epochs_factor": 1, "learning_rate": 0.1, "rho": 0.0, "average_start": 0.5, "seed": 1000,
+        "reads": ("last", "best"),
     } | changes  # fmt: skip
     return Job.model_validate(given)
 
@@ -95,7 +96,7 @@ def test_idx_files_are_read_from_torchvisions_place_and_others(tmp_path: Path, i
     pool = load_data("mnist", tmp_path).pool
     np.testing.assert_array_equal(pool.inputs[:, 0], held["train-images-idx3-ubyte"])
     np.testing.assert_array_equal(pool.labels, held["train-labels-idx1-ubyte"])
-    np.testing.assert_array_equal(pool.open_test("confirm")[0][:, 0], held["t10k-images-idx3-ubyte"])
+    np.testing.assert_array_equal(pool.open_test("confirm", 0)[0][:, 0], held["t10k-images-idx3-ubyte"])
     assert pool.inputs.dtype == np.uint8
     assert pool.labels.dtype == np.int64
     assert pool.validation_size == 5
@@ -136,7 +137,7 @@ def test_cifar_is_read_as_torchvision_keeps_it(
     pool = load_data(name, tmp_path).pool
     np.testing.assert_array_equal(pool.inputs, np.concatenate([images for images, _ in written[:-1]]))
     np.testing.assert_array_equal(pool.labels, np.concatenate([labels for _, labels in written[:-1]]))
-    np.testing.assert_array_equal(pool.open_test("confirm")[0], written[-1][0])
+    np.testing.assert_array_equal(pool.open_test("confirm", 0)[0], written[-1][0])
     assert pool.inputs.flags.c_contiguous
     assert pool.classes == classes
 
@@ -225,7 +226,7 @@ def test_factors_of_images_belong_to_image_tasks() -> None:
 def test_a_network_sees_standardized_images_in_training_and_evaluation() -> None:
     data = synthetic()
     seen: list[torch.Tensor] = []
-    task = image_task(data, factors(transforms="crop-flip"), seed=0)
+    task = image_task(data, factors(transforms="crop-flip"), seed=0, test_seed=0)
     assert isinstance(task.model, Standardized)
     task.model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     inputs, _ = next(examples_of(task.val, "val").batches(30))
@@ -245,7 +246,7 @@ def test_runs_on_images_learn_and_repeat_themselves(transforms: str, strength: f
     first, again = (run(asked, synthetic(), "cpu", "0") for _ in range(2))
     assert first.status == "completed", first.error
     assert first.measurements == again.measurements
-    assert first.measurements[-1].test_score > 0.4  # a quarter by chance
+    assert max(m.test_score or 0 for m in first.measurements) > 0.4  # a quarter by chance
 
 
 def test_label_smoothing_changes_the_training_loss_and_not_the_evaluation() -> None:
@@ -253,7 +254,7 @@ def test_label_smoothing_changes_the_training_loss_and_not_the_evaluation() -> N
     pools = load_data("digits"), synthetic()
     for build, data, task in ((pool_task, pools[0], "digits"), (image_task, pools[1], "fashion")):
         cell = default_factors(task) | {"train_size": 100, "width": 0.25}
-        plain, smooth = (build(data, cell | {"label_smoothing": share}, 0) for share in (0.0, 0.2))
+        plain, smooth = (build(data, cell | {"label_smoothing": share}, 0, 0) for share in (0.0, 0.2))
         assert plain.training_loss is None
         examples = examples_of(plain.val, "val")
         assert evaluate(plain.model, examples, plain)[2] == evaluate(smooth.model, examples, smooth)[2]
@@ -296,18 +297,32 @@ def test_images_of_a_folder_train_and_validate(tmp_path: Path) -> None:
     }  # fmt: skip
     record = run(job(task="image-folder", factors=cell), load_data("image-folder", tmp_path), "cpu", "0")
     assert record.status == "completed", record.error
-    task = build_task("image-folder", load_data("image-folder", tmp_path), cell, 0)
+    task = build_task("image-folder", load_data("image-folder", tmp_path), cell, 0, 0)
     assert len(examples_of(task.val, "val")) == 6
     assert len(task.open_test("confirm")) == 10
     with pytest.raises(TaskError, match="holds 54 training images"):
-        build_task("image-folder", load_data("image-folder", tmp_path), cell | {"train_size": 55}, 0)
+        build_task("image-folder", load_data("image-folder", tmp_path), cell | {"train_size": 55}, 0, 0)
 
 
 def test_a_validation_part_of_the_folder_is_used(tmp_path: Path) -> None:
     write_pictures(tmp_path, {"train": 10, "val": 3, "test": 2})
     cell = default_factors("image-folder") | {"model": "conv", "image_size": 16, "train_size": 20, "batch_size": 10}
-    task = build_task("image-folder", load_data("image-folder", tmp_path), cell, 0)
+    task = build_task("image-folder", load_data("image-folder", tmp_path), cell, 0, 0)
     assert len(examples_of(task.val, "val")) == 6
+
+
+def test_its_labels_are_as_noisy_as_those_that_are_trained_on(tmp_path: Path) -> None:
+    write_pictures(tmp_path, {"train": 10, "val": 10, "test": 2})
+    cell = default_factors("image-folder") | {"model": "conv", "image_size": 16, "train_size": 20, "batch_size": 10}
+    wrong = {}
+    for said in ("same", "none"):
+        noise = {"label_noise": 0.3, "validation_label_noise": said}
+        task = build_task("image-folder", load_data("image-folder", tmp_path), cell | noise, 0, 0)
+        for part in ("train", "val"):
+            (pairs,) = examples_of(getattr(task, part), part).batches(20)
+            red = pairs[0][:, 0].float().mean((1, 2)) > pairs[0][:, 1].float().mean((1, 2))
+            wrong[said, part] = int((red != pairs[1]).sum())  # classes in the order of the alphabet: green, red
+    assert wrong == {("same", "train"): 6, ("same", "val"): 6, ("none", "train"): 6, ("none", "val"): 0}
 
 
 @pytest.mark.parametrize("size", [(40, 30), (30, 47), (12, 12)])
@@ -350,7 +365,7 @@ def fashion() -> Images:
 def test_real_fashion_is_what_its_table_says(fashion: Images) -> None:
     pool = fashion.pool
     assert pool.inputs.shape == (60_000, 1, 28, 28)
-    assert len(pool.open_test("confirm")[1]) == 10_000
+    assert len(pool.open_test("confirm", 0)[1]) == 10_000
     assert len(pool.labels) - pool.validation_size == TASKS["fashion"].max_train_size
     assert np.bincount(pool.labels).tolist() == [6000] * 10
     assert (pool.inputs.mean() / 255, pool.inputs.std() / 255) == (

@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from dashboards.cells import Cell
+from dashboards.contenders import unit_of, unit_words
 from dashboards.figures.kit.confirmed import Confirmed, confirmed_runs
 from dashboards.figures.kit.panels import Arrangement
 from dashboards.figures.kit.traces import Figure
@@ -45,8 +46,13 @@ class Sources:
 
     @cached_property
     def confirmed(self) -> tuple[Confirmed, ...]:
-        """The confirm runs of every selection that has any."""
-        return confirmed_runs(self.frame, self.findings.selections)
+        """The confirm runs of every contender that has any."""
+        return confirmed_runs(self.frame, self.findings.selections, one_tuning=unit_of(self.findings) == "seed")
+
+    @property
+    def units(self) -> str:
+        """What intervals are over: "replicates", "seeds of one tuning"."""
+        return unit_words(self.findings)
 
     @cached_property
     def tried(self) -> Tried:
@@ -63,8 +69,8 @@ class Key:
     """One entry of the legend, which the page draws outside the figure so that it wraps on a phone.
 
     ``look``: a filled or an ``open`` marker, a ``line`` with the method's dash, a ``dashed`` one, a dotted
-    upright ``guide``, ``both`` marker and line, a ``tick`` (one seed), the ``band`` of practical equivalence, or a
-    ``field`` in ``color``.
+    upright ``guide``, ``both`` marker and line, a ``tick`` (one replicate, or seed), the ``band`` of practical
+    equivalence, or a ``field`` in ``color``.
     """
 
     text: str

@@ -10,11 +10,11 @@ import pandas as pd
 from dashboards.figures.kit.confirmed import rows_of
 
 _COLUMNS = ["run_id", "cell", "family", "trial", "learning_rate", "rho", "weight_decay", "weights", "val_score"]
-LAST = 1.0  # the start that stands for "no averaging": the average over the final iterate alone
+NO_AVERAGE = 1.0  # the start that stands for no averaging: the last weights, or the best epoch's where they are kept
 
 
 class Run(NamedTuple):
-    """One tune run at equal epochs with the weights that validation prefers; the last weights win ties.
+    """One tune run at equal epochs with the weights that validation prefers; those without an average win ties.
 
     ``weight_decay`` is NaN where the task has no such factor; ``start`` is that of averaging, as a share of the epochs,
     ``score`` that on validation.
@@ -34,8 +34,8 @@ class Run(NamedTuple):
 class Tried:
     """The tune runs at equal epochs that were measured, by cell, family and trial: tables with the columns of `Run`.
 
-    ``runs`` has one row a run; ``weights`` one a set of weights, by start, and the number of its ``run``. There may be
-    very many of both: objects are made of those alone that are shown.
+    ``runs`` has one row a run; ``weights`` one a start (of the last weights and the best epoch's the better one), with
+    the number of its ``run``. There may be very many of both: objects are made of those alone that are shown.
     """
 
     runs: pd.DataFrame
@@ -56,7 +56,8 @@ def tried_of(frame: pd.DataFrame) -> Tried:
             "score": rows["val_score"],
         }
     ).dropna(subset="start")
-    rows = rows.sort_values(["cell", "family", "trial", "run", "start"], ignore_index=True)
+    rows = rows.sort_values(["cell", "family", "trial", "run", "start", "score"], ignore_index=True)
+    rows = rows.drop_duplicates(["run", "start"], keep="last", ignore_index=True)
     best = rows[::-1].groupby("run")["score"].idxmax()  # from the end: the first of equal scores is taken
     return Tried(rows.loc[best.sort_values()], rows)
 
@@ -69,9 +70,9 @@ def runs_in(table: pd.DataFrame) -> list[Run]:
 def _start(weights: str) -> float:
     """Return from when the weights are averaged, NaN for averages that have no start (EMA, LAWA)."""
     kind, _, start = weights.partition("@")
-    return LAST if kind == "last" else float(start) if kind == "swa" else math.nan
+    return NO_AVERAGE if kind in ("last", "best") else float(start) if kind == "swa" else math.nan
 
 
 def start_words(start: float) -> str:
-    """Say a start of averaging: ``75 %``, or ``last`` where nothing is averaged."""
-    return "last" if start == LAST else f"{100 * start:.3g}\u202f%"
+    """Say a start of averaging: ``75 %``, or ``none`` where nothing is averaged."""
+    return "none" if start == NO_AVERAGE else f"{100 * start:.3g}\u202f%"

@@ -8,7 +8,7 @@ from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.figures.kit import dots
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.confirmed import Confirmed, standing_for
+from dashboards.figures.kit.confirmed import Confirmed, for_methods, standing_for
 from dashboards.figures.kit.panels import Arrangement
 from dashboards.figures.kit.traces import Figure
 from dashboards.tables.table import Column, Entry, Table, numeric
@@ -19,7 +19,7 @@ _ERROR, _LOSS = "expected calibration error", "negative log-likelihood"
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """One method's weights in one problem, over its confirm seeds: a value a seed, mean and 95 % Student-t interval.
+    """One method's weights in one problem: a value a replicate (or seed), mean and 95 % Student-t interval.
 
     ``errors`` are fractions (ECE, 15 equal bins), ``losses`` nats.
     """
@@ -36,19 +36,17 @@ class Calibration:
 def calibrations_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Calibration, ...]:
     """Return what every method measured at equal epochs, where the task is a classification."""
     found = []
-    for confirmed in runs:
-        chosen = confirmed.selection
+    for one in for_methods(runs):
         ends = [
-            (end.test_calibration_error, end.test_loss)
-            for end in confirmed.at_end(standing_for(chosen))
-            if not math.isnan(end.test_calibration_error) and not math.isnan(end.test_loss)
+            end for end in one.standing if not math.isnan(end.test_calibration_error) and not math.isnan(end.test_loss)
         ]
-        if chosen.epochs_factor != 1 or not ends:
+        if not ends:
             continue
-        errors, losses = zip(*ends, strict=True)
+        errors = one.by_unit(ends, lambda end: end.test_calibration_error)
+        losses = one.by_unit(ends, lambda end: end.test_loss)
         found.append(
             Calibration(
-                cells[chosen.cell].label, chosen.method, standing_for(chosen), errors, losses, estimate(errors),
+                cells[one.cell].label, one.method, standing_for(one.method), errors, losses, estimate(errors),
                 estimate(losses),
             )
         )  # fmt: skip
@@ -68,7 +66,8 @@ def lower_than(data: Sequence[Calibration], baseline: str) -> dict[str, tuple[in
 
 
 def figure_of(data: Sequence[Calibration]) -> tuple[Figure, Arrangement]:
-    """Draw two panels, calibration error and loss: one row a problem, a marker a method, every seed a tick."""
+    """Draw two panels, calibration error and loss: one row a problem, a marker a method, every replicate (or seed) a "
+    "tick."""
     errors = [
         dots.Dot(
             panel=_ERROR,
@@ -107,7 +106,7 @@ def table_of(data: Sequence[Calibration]) -> Table:
     """Return one row a problem and method."""
     return Table(
         "calibration-error",
-        "Expected calibration error and negative log-likelihood on test; means over the confirm seeds.",
+        "Expected calibration error and negative log-likelihood on test; means over the confirm runs.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),
@@ -154,13 +153,14 @@ def chart_of(sources: Sources) -> Chart | None:
             "log-likelihood: the test loss, which wrong and confident predictions drive up."
         ),
         caption=(
-            f"Means over {prose.seeds(one.error.n for one in data)} completed confirm seeds, each a small tick, with "
-            "their 95 % Student-t intervals; 15 equal bins. An averaging method stands for its average. Descriptive: "
-            "paired differences are in the table of losses."
+            f"Means over {prose.numbers(one.error.n for one in data)} {sources.units}, each a small tick (the mean of "
+            "its completed confirm runs), with their 95 % Student-t intervals; 15 equal bins. An averaging method "
+            "stands for its average, every other for its last weights. Descriptive: paired differences are in the "
+            "table of losses."
         ),
         keys=(
             *(Key(method, method) for method in dict.fromkeys(one.method for one in data)),
-            Key("one seed", "", "tick"),
+            Key(f"one of the {sources.units}", "", "tick"),
         ),
         figure=figure,
         narrow=narrow,

@@ -1,10 +1,11 @@
 """What does each method cost, and what would the same compute buy the baseline?"""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
+from dashboards.contenders import keeps_last
 from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.confirmed import Confirmed
 from dashboards.figures.kit.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out, window
@@ -16,16 +17,17 @@ from study.specs.methods import METHODS
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One way to spend compute in one cell: a tuned method, or the baseline at twice its epochs.
+    """One way to spend compute in one cell: a contender, so a tuned method, or a baseline with its weights and length.
 
     ``gradient_evaluations`` is the mean of a completed run (a diverged one stops early), ``relative`` the same over
-    the baseline's at equal epochs; ``on_front``: no other option of the cell has a higher
-    mean score at the same or a lower cost.
+    the baseline's at equal epochs; ``scores`` has one a unit, of the weights that its runs stand by; ``on_front``: no
+    other option of the cell has a higher mean score at the same or a lower cost.
     """
 
     cell: str
     method: str
-    epochs_factor: float
+    name: str
+    lengths: tuple[float, ...]
     gradient_evaluations: float
     relative: float
     scores: tuple[float, ...]
@@ -33,9 +35,14 @@ class Option:
     on_front: bool
 
     @property
-    def name(self) -> str:
-        """Method, and how many times the epochs where that is more than one."""
-        return self.method if self.epochs_factor == 1 else f"{self.method}, {self.epochs_factor:g}× epochs"
+    def role(self) -> str:
+        """What it is whatever its length: ``SGD best``."""
+        return self.name.partition(",")[0]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its marker is open: a baseline that keeps its last weights, a method that may train longer."""
+        return keeps_last(self.role) or (self.role in METHODS and self.lengths[-1] != 1)
 
 
 def options_of(runs: Iterable[Confirmed], baseline: str, cells: Mapping[str, Cell]) -> tuple[Option, ...]:
@@ -46,12 +53,12 @@ def options_of(runs: Iterable[Confirmed], baseline: str, cells: Mapping[str, Cel
         spent = [end.gradient_evaluations for end in final if end.status == "completed"]
         if not spent:
             continue
-        chosen = confirmed.selection
-        scores = tuple(end.test_score for end in final)
+        scores = confirmed.by_unit(final, lambda end: end.test_score)
         option = Option(
-            cell=cells[chosen.cell].label,
-            method=chosen.method,
-            epochs_factor=chosen.epochs_factor,
+            cell=cells[confirmed.cell].label,
+            method=confirmed.method,
+            name=confirmed.name,
+            lengths=confirmed.lengths,
             gradient_evaluations=sum(spent) / len(spent),
             relative=float("nan"),
             scores=scores,
@@ -63,19 +70,14 @@ def options_of(runs: Iterable[Confirmed], baseline: str, cells: Mapping[str, Cel
 
 
 def _compared(options: list[Option], baseline: str) -> list[Option]:
-    unit = next((o.gradient_evaluations for o in options if (o.method, o.epochs_factor) == (baseline, 1)), float("nan"))
+    unit = next((o.gradient_evaluations for o in options if (o.method, o.lengths) == (baseline, (1.0,))), float("nan"))
     if not unit > 0:
         return []
     return [
-        Option(
-            o.cell,
-            o.method,
-            o.epochs_factor,
-            o.gradient_evaluations,
-            o.gradient_evaluations / unit,
-            o.scores,
-            o.mean,
-            not any(
+        replace(
+            o,
+            relative=o.gradient_evaluations / unit,
+            on_front=not any(
                 other.mean > o.mean and other.gradient_evaluations <= 1.001 * o.gradient_evaluations
                 for other in options
             ),
@@ -85,7 +87,7 @@ def _compared(options: list[Option], baseline: str) -> list[Option]:
 
 
 def figure_of(options: tuple[Option, ...], baseline: str, score: Score) -> tuple[Figure, Arrangement]:
-    """Draw one panel a cell: score against cost, a line along the baseline's epochs."""
+    """Draw one panel a cell: score against cost, a line along the epochs of each baseline."""
     names = list(dict.fromkeys(option.cell for option in options))
     ends = [_ends(options, name) for name in names]
     span = max(high - low for low, high in ends)
@@ -94,17 +96,19 @@ def figure_of(options: tuple[Option, ...], baseline: str, score: Score) -> tuple
     axes: Axes = {}
     for panel, (name, (low, high)) in enumerate(zip(names, ends, strict=True)):
         here = [option for option in options if option.cell == name]
-        longer = [option for option in here if option.method == baseline]
-        traces.append(
-            scatter(
-                x=theme.rounded([option.relative for option in longer]),
-                y=theme.rounded([theme.in_points(option.mean) for option in longer]),
-                mode="lines",
-                line={"color": theme.style_of(baseline).color, "width": 1.5},
-                hoverinfo="skip",
-                **anchors(panel),
+        for role in dict.fromkeys(option.role for option in here if option.method == baseline):
+            longer = [option for option in here if option.role == role]
+            dash = "dot" if keeps_last(role) else "solid"
+            traces.append(
+                scatter(
+                    x=theme.rounded([option.relative for option in longer]),
+                    y=theme.rounded([theme.in_points(option.mean) for option in longer]),
+                    mode="lines",
+                    line={"color": theme.style_of(baseline).color, "width": 1.5, "dash": dash},
+                    hoverinfo="skip",
+                    **anchors(panel),
+                )
             )
-        )
         traces += _traces(positions(here, baseline), low, panel, score)
         axes[axis("x", panel)] = {
             "title": {"text": "gradients, × base"},
@@ -162,8 +166,7 @@ def _traces(placed: list[tuple[Option, float]], floor: float, panel: int, score:
             "symbol": [theme.style_of(option.method).symbol for option, _ in placed],
             "size": 10,
             "color": [
-                color if option.epochs_factor == 1 else theme.PAPER
-                for color, (option, _) in zip(colors, placed, strict=True)
+                theme.PAPER if option.is_open else color for color, (option, _) in zip(colors, placed, strict=True)
             ],
             "line": {"color": colors, "width": 2},
         },
@@ -185,7 +188,7 @@ def table_of(options: tuple[Option, ...], score: Score) -> Table:
     """Return the options as a table."""
     return Table(
         "front",
-        f"Cost and mean test {score.name} of every tuned method, and of the baseline at twice its epochs.",
+        f"Cost and mean test {score.name} of every tuned method, and of every baseline with its weights and length.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),
@@ -211,27 +214,28 @@ def table_of(options: tuple[Option, ...], score: Score) -> Table:
 
 
 def ahead_of_baseline(options: tuple[Option, ...], baseline: str) -> dict[str, tuple[int, int]]:
-    """Return, by method, in how many cells its mean is above the baseline's at the same cost, and of how many."""
+    """Return, by contender, in how many cells its mean is above every baseline's that costs no more, and of how "
+    "many."""
     tally: dict[str, tuple[int, int]] = {}
     for option in sorted(options, key=lambda option: list(METHODS).index(option.method)):
-        equal = [
+        held_against = [
             other
             for other in options
-            if (other.cell, other.method) == (option.cell, baseline)
-            and abs(other.relative / option.relative - 1) < 0.02
+            if (other.cell, other.method) == (option.cell, baseline) and other.relative <= 1.02 * option.relative
         ]
-        if option.method != baseline and equal:
-            won, total = tally.get(option.method, (0, 0))
-            tally[option.method] = (won + (option.mean > equal[0].mean), total + 1)
+        if option.method != baseline and held_against:
+            won, total = tally.get(option.name, (0, 0))
+            ahead = all(option.mean > other.mean for other in held_against)
+            tally[option.name] = (won + ahead, total + 1)
     return tally
 
 
 def heading_of(baseline: str, ahead: Mapping[str, tuple[int, int]]) -> str:
-    """State in how many problems each method has a higher mean than the baseline at the same cost."""
+    """State in how many problems each method has a higher mean than every baseline that costs no more."""
     if not ahead:
-        return f"No method has been measured at a cost that {baseline} was measured at too"
+        return f"No method has been measured beside a {baseline} that costs no more"
     clauses = [f"{method} in {won} of {total}" for method, (won, total) in ahead.items()]
-    return f"At equal cost, the mean is above that of {baseline}: {prose.listed(clauses)}"
+    return f"The mean is above that of every {baseline} that costs no more: {prose.listed(clauses)}"
 
 
 def chart_of(sources: Sources) -> Chart | None:
@@ -241,23 +245,25 @@ def chart_of(sources: Sources) -> Chart | None:
     if not data:
         return None
     figure, narrow = figure_of(data, findings.baseline, score)
-    names = sorted(
-        {(option.method, option.epochs_factor, option.name) for option in data},
-        key=lambda name: (findings.methods.index(name[0]), name[1]),
-    )
+    looks = {
+        (option.method, option.is_open, option.role if option.method == findings.baseline else option.name)
+        for option in data
+    }
+    names = sorted(looks, key=lambda look: (findings.methods.index(look[0]), look[1], look[2]))
     return Chart(
         id="front",
         heading=heading_of(findings.baseline, ahead_of_baseline(data, findings.baseline)),
         reading=(
-            f"Up is better, right is dearer. The line is what more epochs alone buy {findings.baseline}: a method "
-            "above it at its own cost is worth its compute."
+            f"Up is better, right is dearer. The lines are what more epochs alone buy {findings.baseline}, with its "
+            "best epoch or with its last weights (dotted): a method above both at its own cost is worth its compute."
         ),
         caption=(
-            f"Mean test {score.name} over {prose.seeds(len(option.scores) for option in data)} confirm seeds, each a "
-            "small tick; no interval is drawn here, as paired gains with theirs are in the forest plot. Cost counts "
-            "forward and backward passes of training; markers at the same cost stand side by side."
+            f"Mean test {score.name} over {prose.numbers(len(option.scores) for option in data)} {sources.units}, each "
+            "a small tick, of the weights that every run stands by; no interval is drawn here, as paired gains with "
+            "theirs are in the forest plot. Cost counts forward and backward passes of training; markers at the same "
+            "cost stand side by side."
         ),
-        keys=tuple(Key(name, method, "filled" if factor == 1 else "open") for method, factor, name in names),
+        keys=tuple(Key(name, method, "open" if is_open else "filled") for method, is_open, name in names),
         figure=figure,
         narrow=narrow,
         table=sources.fitted(table_of(data, score), "runs.parquet"),

@@ -1,13 +1,14 @@
 """How did training go? The validation score over the epochs of the confirm runs, and where averaging takes it."""
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.confirmed import Confirmed, standing_for
+from dashboards.figures.kit.confirmed import Confirmed, End, for_methods, standing_for
 from dashboards.figures.kit.panels import (
     Arrangement,
     Axes,
@@ -30,7 +31,7 @@ SHOWN_BELOW_BEST = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Mean validation score by epoch of one tuned trajectory in one cell, with its 95 % Student-t interval.
+    """Mean validation score by epoch of one tuned trajectory in one cell, with its 95 % Student-t interval over units.
 
     Of the epochs that were kept every ``drawn_every``-th is held, back from the last one.
     """
@@ -47,9 +48,10 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Averaged:
-    """The average of one tuned trajectory at its last epoch, with its 95 % Student-t interval.
+    """The average of one tuned trajectory at its last epoch, with its 95 % Student-t interval over units.
 
-    ``start`` is the epoch after which averaging begins, None for averages that have no start (EMA, LAWA).
+    ``start`` is the epoch after which averaging begins, in the median of the runs, as validation chooses it in each;
+    None for averages that have no start (EMA, LAWA).
     """
 
     cell: str
@@ -61,38 +63,63 @@ class Averaged:
     n: int
 
 
+@dataclass(frozen=True, slots=True)
+class BestEpoch:
+    """Which epoch of one tuned trajectory validation prefers, in the median of the runs, and its mean score there."""
+
+    cell: str
+    method: str
+    epoch: float
+    mean: float
+    n: int
+
+
+def best_epochs_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[BestEpoch, ...]:
+    """Return the preferred epochs of the trajectories whose curves are drawn, where runs kept their best one."""
+    found = []
+    for one in for_methods(runs):
+        ends = one.of_kind("best")
+        if METHODS[one.method].weights == "last" and one.lengths == (1.0,) and ends:
+            values = one.by_unit(ends, lambda end: end.val_score)
+            epoch = statistics.median(end.stands for end in ends)
+            found.append(BestEpoch(cells[one.cell].label, one.method, epoch, statistics.fmean(values), len(values)))
+    return tuple(found)
+
+
 def averages_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Averaged, ...]:
     """Compute where the averages of the averaging methods end, at equal epochs."""
     found = []
-    for confirmed in runs:
-        chosen = confirmed.selection
-        ends = [end for end in confirmed.at_end(standing_for(chosen)) if not math.isnan(end.val_score)]
-        if METHODS[chosen.method].weights == "last" or chosen.epochs_factor != 1 or not ends:
+    for one in for_methods(runs):
+        ends = [end for end in one.standing if not math.isnan(end.val_score)]
+        if METHODS[one.method].weights == "last" or one.lengths != (1.0,) or not ends:
             continue
-        kind, _, setting = standing_for(chosen).partition("@")
-        epochs, values = ends[0].epoch, estimate([end.val_score for end in ends])
-        start = float(setting) * epochs if kind == "swa" else None
+        values = estimate(one.by_unit(ends, lambda end: end.val_score))
+        start = statistics.median(map(_start_of, ends)) if standing_for(one.method) == "swa" else None
         found.append(
-            Averaged(cells[chosen.cell].label, chosen.method, start, epochs, values.mean, values.ci95, values.n)
+            Averaged(cells[one.cell].label, one.method, start, ends[0].epoch, values.mean, values.ci95, values.n)
         )
     return tuple(found)
+
+
+def _start_of(end: End) -> float:
+    """Return the epoch after which a run's preferred average begins."""
+    return float(end.weights.partition("@")[2]) * end.epoch
 
 
 def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Curve, ...]:
     """Compute the curves of the methods that use the last weights, at equal epochs, where epochs were kept."""
     curves = []
     points = most(MOST_POINTS, len(cells), AMPLE)
-    for confirmed in runs:
-        chosen, course = confirmed.selection, confirmed.course
-        if METHODS[chosen.method].weights != "last" or chosen.epochs_factor != 1 or len(course) < 2:
+    for one in for_methods(runs):
+        if METHODS[one.method].weights != "last" or one.lengths != (1.0,) or len(one.course) < 2:
             continue
-        step = -(-len(course) // points)
-        epochs = sorted(course)[::-step][::-1]  # the last one among them
-        found = [estimate(course[epoch]) for epoch in epochs]
+        step = -(-len(one.course) // points)
+        epochs = sorted(one.course)[::-step][::-1]  # the last one among them
+        found = [one.over_units(epoch) for epoch in epochs]
         curves.append(
             Curve(
-                cell=cells[chosen.cell].label,
-                method=chosen.method,
+                cell=cells[one.cell].label,
+                method=one.method,
                 epochs=tuple(epochs),
                 mean=tuple(e.mean for e in found),
                 low=tuple(e.ci95[0] for e in found),
@@ -104,7 +131,9 @@ def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Cur
     return tuple(curves)
 
 
-def figure_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Score) -> tuple[Figure, Arrangement]:
+def figure_of(
+    curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Score, best: Sequence[BestEpoch] = ()
+) -> tuple[Figure, Arrangement]:
     """Draw one panel a cell; a band is the interval of the mean, the shade the epochs that are averaged."""
     names = list(dict.fromkeys(curve.cell for curve in curves))
     traces: list[Trace] = []
@@ -116,6 +145,7 @@ def figure_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Sc
         low, top = shown(here, [average.mean for average in ends])
         for curve in here:
             traces += _traces(curve, panel, score)
+        traces += [_best(one, low, panel, score) for one in best if one.cell == name]
         traces += [_end(average, k, (low, top), panel, score) for k, average in enumerate(ends)]
         shapes += _shade(ends, panel)
         room = 0.05 * max(top - low, 0.01)
@@ -169,6 +199,25 @@ def _end(average: Averaged, position: int, span: tuple[float, float], panel: int
         ],
         **anchors(panel),
     )
+
+
+def _best(one: BestEpoch, floor: float, panel: int, score: Score) -> Trace:
+    """Draw the epoch that validation prefers as an open marker."""
+    style = theme.style_of(one.method)
+    return scatter(
+        x=theme.rounded([one.epoch]),
+        y=theme.rounded([theme.in_points(max(one.mean, floor))]),
+        mode="markers",
+        marker={
+            "symbol": style.symbol, "size": 11, "color": theme.PAPER, "line": {"color": style.color, "width": 2},
+        },
+        hoverinfo="text",
+        hovertext=[
+            f"<b>{theme.plot_text(one.method)}</b>, best epoch of each run<br>epoch {theme.number(one.epoch)} in the "
+            f"median, {score.text(one.mean)} in the mean, n = {one.n}"
+        ],
+        **anchors(panel),
+    )  # fmt: skip
 
 
 def shown(curves: Sequence[Curve], ends: Sequence[float] = ()) -> tuple[float, float]:
@@ -274,15 +323,18 @@ def chart_of(sources: Sources) -> Chart | None:
     data = curves_of(runs, cells)
     if not data:
         return None
-    averages = [a for a in averages_of(runs, cells) if any(curve.cell == a.cell for curve in data)]
-    figure, narrow = figure_of(data, averages, score)
+    drawn = {curve.cell for curve in data}
+    averages = [average for average in averages_of(runs, cells) if average.cell in drawn]
+    best = [one for one in best_epochs_of(runs, cells) if one.cell in drawn]
+    figure, narrow = figure_of(data, averages, score, best)
     methods = list(dict.fromkeys(curve.method for curve in data))
     shade = (
-        " Shaded: the epochs that are averaged, from the start that tuning selected (dotted in the method's "
-        "colour); the markers right of the last epoch are the averages."
+        " Shaded: the epochs that are averaged, from the start that validation chose in the median run (dotted in the "
+        "method's colour); the markers right of the last epoch are the averages."
         if averages
         else ""
     )
+    epoch = " Open markers: the epoch that validation prefers, in the median run, and its score." if best else ""
     step = max(curve.drawn_every for curve in data)
     by_method = {m: {c.cell: c.mean[-1] for c in data if c.method == m} for m in methods}
     base, other = methods[0], methods[-1]
@@ -291,15 +343,16 @@ def chart_of(sources: Sources) -> Chart | None:
     return Chart(
         id="curves",
         heading=heading_of(higher, len(both), other, base, score.name),
-        reading=f"One line a trajectory, with its last weights; the band is the interval of the mean.{shade}",
+        reading=f"One line a trajectory, with its last weights; the band is the interval of the mean.{epoch}{shade}",
         caption=(
-            f"Mean over {prose.seeds(n for curve in data for n in curve.n)} confirm seeds with its 95 % Student-t "
-            f"interval, cut at the axis. A panel shows at most "
+            f"Mean over {prose.numbers(n for curve in data for n in curve.n)} {sources.units} with its 95 % Student-t "
+            f"interval, cut at the axis: confirm runs of what validation picked in each. A panel shows at most "
             f"{SHOWN_BELOW_BEST * 100:.0f} points below its best."
             f"{f' Every {step}th epoch that was kept is drawn.' if step > 1 else ''}"
         ),
         keys=(
             *(Key(method, method, "both") for method in methods),
+            *(Key(f"{method}, best epoch", method, "open") for method in dict.fromkeys(b.method for b in best)),
             *(Key(f"{method}, at the end", method) for method in dict.fromkeys(a.method for a in averages)),
             *([Key("epochs averaged", "", "band")] if any(a.start is not None for a in averages) else []),
         ),

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
+from dashboards.contenders import unit_of
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.confirmed import records_by_selection, standing_for
+from dashboards.figures.kit.confirmed import Standing, records_by_method, standing_for
 from dashboards.figures.kit.panels import Arrangement, Axes, anchor, anchors, axis, grid_of_cells, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.tables.table import Column, Entry, Table, numeric
@@ -19,9 +20,9 @@ LEAST_SHARE = 0.01  # of a method's predictions: emptier bins are left out of th
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """One bin of confidence over all seeds: ``count`` predictions, their mean confidence and accuracy.
+    """One bin of confidence over all runs: ``count`` predictions, their mean confidence and accuracy.
 
-    ``ci95``: of the accuracy, Student-t over seeds of the ratio's linear part; NaN with one seed.
+    ``ci95``: of the accuracy, Student-t over replicates (or seeds) of the ratio's linear part; NaN with one.
     """
 
     part: int
@@ -38,7 +39,7 @@ class Diagram:
     cell: str
     method: str
     weights: str
-    seeds: int
+    units: int
     bins: tuple[Bin, ...]
 
     @property
@@ -55,32 +56,47 @@ class Diagram:
 
 
 def diagrams_of(
-    records: Iterable[RunRecord], selections: Iterable[Selection], cells: Mapping[str, Cell]
+    records: Iterable[RunRecord],
+    selections: Iterable[Selection],
+    cells: Mapping[str, Cell],
+    *,
+    one_tuning: bool = False,
 ) -> tuple[Diagram, ...]:
-    """Return the diagrams of every method at equal epochs; an averaging method stands for its average."""
+    """Return the diagrams of every method at equal epochs; an averaging method stands for its average.
+
+    A replicate's predictions are one sample: the intervals are over replicates, or over the seeds of one tuning.
+    """
     found = []
-    for chosen, runs in records_by_selection(records, selections):
-        weights = standing_for(chosen)
-        measured = [r for run in runs for r in run.reliability if r.weights == weights and any(r.counts)]
+    for (chosen, *_), runs in records_by_method(records, selections, one_tuning=one_tuning):
+        measured = [(one.unit, own) for one in runs if (own := _measured(one))]
         if measured and chosen.cell in cells:
-            diagram = Diagram(cells[chosen.cell].label, chosen.method, weights, len(measured), _bins(measured))
-            found.append(diagram)
+            weights = standing_for(chosen.method)
+            units = len({unit for unit, _ in measured})
+            found.append(Diagram(cells[chosen.cell].label, chosen.method, weights, units, _bins(measured)))
     order = [cell.label for cell in cells.values()]
     return tuple(sorted(found, key=lambda diagram: order.index(diagram.cell)))
 
 
-def _bins(measured: Sequence[Reliability]) -> tuple[Bin, ...]:
+def _measured(one: Standing) -> Reliability | None:
+    return next((r for r in one.run.reliability if r.weights == one.weights and any(r.counts)), None)
+
+
+def _bins(measured: Sequence[tuple[int, Reliability]]) -> tuple[Bin, ...]:
+    """Pool the predictions of all runs, bin by bin; ``measured`` gives each run's unit."""
     bins = []
-    for part in range(len(measured[0].counts)):
-        counts = [float(r.counts[part]) for r in measured]
+    units = sorted({unit for unit, _ in measured})
+    for part in range(len(measured[0][1].counts)):
+        counts, right = ([0.0] * len(units) for _ in (0, 1))
+        for unit, found in measured:
+            counts[units.index(unit)] += found.counts[part]
+            right[units.index(unit)] += found.counts[part] * found.accuracy[part]
         total = sum(counts)
         if not total:
             continue
-        right = [r.counts[part] * r.accuracy[part] for r in measured]
         accuracy = sum(right) / total
-        scale = len(measured) / total
+        scale = len(units) / total
         linear = [accuracy + (hits - accuracy * count) * scale for hits, count in zip(right, counts, strict=True)]
-        confidence = sum(r.counts[part] * r.confidence[part] for r in measured) / total
+        confidence = sum(found.counts[part] * found.confidence[part] for _, found in measured) / total
         bins.append(Bin(part, int(total), confidence, accuracy, estimate(linear).ci95))
     return tuple(bins)
 
@@ -143,7 +159,7 @@ def table_of(diagrams: Sequence[Diagram]) -> Table:
     """Return one row a bin."""
     return Table(
         "reliability",
-        "Confidence and accuracy on test by bin of confidence, all seeds together.",
+        "Confidence and accuracy on test by bin of confidence, all runs together.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),
@@ -172,7 +188,9 @@ def table_of(diagrams: Sequence[Diagram]) -> Table:
 
 def chart_of(sources: Sources) -> Chart | None:
     """Return the chart, None without data."""
-    data = diagrams_of(sources.records, sources.findings.selections, sources.cells)
+    data = diagrams_of(
+        sources.records, sources.findings.selections, sources.cells, one_tuning=unit_of(sources.findings) == "seed"
+    )
     if not data:
         return None
     figure, narrow = figure_of(data)
@@ -186,12 +204,12 @@ def chart_of(sources: Sources) -> Chart | None:
         heading=f"Problems where the mean confidence is above the accuracy: {prose.listed(clauses)}",
         reading=(
             "On the dotted diagonal the confidence tells the truth; below it, the predictions are right less often "
-            "than they promise. An averaging method stands for its average."
+            "than they promise. An averaging method stands for its average, every other for its last weights."
         ),
         caption=(
-            f"Test predictions of {prose.seeds(diagram.seeds for diagram in data)} confirm seeds in 15 equal bins of "
-            "confidence, those with less than 1 % of a method's predictions left out; 95 % Student-t intervals over "
-            "seeds. Descriptive."
+            f"Test predictions of {prose.numbers(diagram.units for diagram in data)} {sources.units} in 15 equal bins "
+            "of confidence, those with less than 1 % of a method's predictions left out; 95 % Student-t intervals over "
+            f"{sources.units}. Descriptive."
         ),
         keys=tuple(Key(method, method, "both") for method in methods),
         figure=figure,

@@ -7,6 +7,7 @@ from typing import Literal
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
+from dashboards.contenders import keeps_last, longer, method_of
 from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.panels import Arrangement, Axes, anchors, axis, grid_of_cells, lay_out, shares_stay_shares
 from dashboards.figures.kit.traces import Figure, Trace, scatter
@@ -24,7 +25,8 @@ MOST_POINTS, AMPLE = 100, 8  # a line, and up to how many problems; fewer of the
 class BestOf:
     """One search: expected best of k trials with its simultaneous band; scores are fractions.
 
-    ``cost``: gradient evaluations of k trials over those of one run of the baseline.
+    ``method`` is the role, such as ``SGD best``; ``cost``: gradient evaluations of k trials over those of one run of
+    the baseline.
     """
 
     cell: str
@@ -38,8 +40,13 @@ class BestOf:
 
     @property
     def name(self) -> str:
-        """Method, and how many times the epochs where that is more than one."""
-        return self.method if self.epochs_factor == 1 else f"{self.method}, {self.epochs_factor:g}× epochs"
+        """Role, and how many times the epochs where that is more than one."""
+        return longer(self.method, self.epochs_factor)
+
+    @property
+    def filled(self) -> bool:
+        """Whether its markers are filled; open are those of longer training and of a baseline's last weights."""
+        return self.epochs_factor == 1 and not keeps_last(self.method)
 
 
 def curves_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[BestOf, ...]:
@@ -47,7 +54,7 @@ def curves_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[BestOf, ..
     unit = {
         curve.cell: curve.gradient_evaluations[0] / curve.trials[0]
         for curve in findings.tuning_curves
-        if (curve.method, curve.epochs_factor) == (findings.baseline, 1) and curve.trials
+        if (method_of(curve.method), curve.epochs_factor) == (findings.baseline, 1) and curve.trials
     }
     order, methods = list(cells), list(findings.methods)
     known = [curve for curve in findings.tuning_curves if curve.cell in cells and curve.trials]
@@ -62,7 +69,7 @@ def curves_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[BestOf, ..
             low=c.low,
             high=c.high,
         )
-        for c in sorted(known, key=lambda c: (order.index(c.cell), methods.index(c.method), c.epochs_factor))
+        for c in sorted(known, key=lambda c: (order.index(c.cell), methods.index(method_of(c.method)), c.epochs_factor))
     )
 
 
@@ -157,14 +164,17 @@ def _band(curve: BestOf, against: Against, panel: int) -> Trace:
 
 def _line(curve: BestOf, against: Against, panel: int, score: Score) -> Trace:
     style = theme.style_of(curve.method)
-    filled = curve.epochs_factor == 1
     return scatter(
         x=theme.rounded(_ends(curve, against)),
         y=theme.rounded([theme.in_points(v) for v in curve.expected]),
         mode="lines+markers" if len(curve.trials) <= 12 else "lines",
-        line={"color": style.color, "width": 2, "dash": style.dash if filled else "dot"},
+        line={
+            "color": style.color,
+            "width": 2 if curve.epochs_factor == 1 else 1.2,
+            "dash": "dot" if keeps_last(curve.method) else style.dash,
+        },
         marker={"symbol": style.symbol, "size": 6}
-        if filled
+        if curve.filled
         else {"symbol": style.symbol, "size": 6, "color": theme.PAPER, "line": {"color": style.color, "width": 1.4}},
         hoverinfo="text",
         hovertext=[
@@ -238,7 +248,7 @@ def chart_of(sources: Sources, against: Against) -> Chart | None:
         if samplers
         else ""
     )
-    searches = dict.fromkeys((curve.name, curve.method, curve.epochs_factor) for curve in data)
+    searches = dict.fromkeys((curve.name, curve.method, curve.filled) for curve in data)
     return Chart(
         id=f"best-of-{against}",
         heading=(
@@ -253,11 +263,11 @@ def chart_of(sources: Sources, against: Against) -> Chart | None:
             + " Where a line is flat, further trials buy nothing."
         ),
         caption=(
-            f"{prose.seeds(curve.trials[-1] for curve in data)} trials a search. Thin and dotted: simultaneous 95 % "
-            "confidence band (not an interval at one k), cut at the panel; with few trials it rules little out. "
-            f"Methods that are level lead together.{left_out}{approximate}"
+            f"{prose.numbers(curve.trials[-1] for curve in data)} trials a search, those of all replicates taken "
+            "together. Thin and dotted: simultaneous 95 % confidence band (not an interval at one k), cut at the "
+            f"panel; with few trials it rules little out. Methods that are level lead together.{left_out}{approximate}"
         ),
-        keys=tuple(Key(name, method, "both" if factor == 1 else "open") for name, method, factor in searches),
+        keys=tuple(Key(name, role, "both" if filled else "open") for name, role, filled in searches),
         figure=figure,
         narrow=narrow,
         table=sources.fitted(table_of(data, against, score), "findings.json"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
+from dashboards.contenders import keeps_last, method_of
 from dashboards.figures.kit import dots
 from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.panels import Arrangement
@@ -36,7 +37,7 @@ def shares_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[GoodShare,
     ]
     return tuple(
         GoodShare(cells[c.cell].label, c.method, c.trials[-1], c.within_delta)
-        for c in sorted(known, key=lambda c: (order.index(c.cell), methods.index(c.method)))
+        for c in sorted(known, key=lambda c: (order.index(c.cell), methods.index(method_of(c.method))))
     )
 
 
@@ -59,7 +60,8 @@ def figure_of(shares: Sequence[GoodShare]) -> tuple[Figure, Arrangement]:
             ci95=(float("nan"), float("nan")),
             values=(),
             hover=f"<b>{theme.plot_text(s.method)}</b> · {theme.plot_text(s.cell)}<br>"
-            f"{round(s.share * s.trials)} of {s.trials} trials",
+            f"{theme.percent(s.share, 0)} of the trials, {s.trials} a search",
+            filled=not keeps_last(s.method),
         )
         for s in shares
     ]
@@ -100,14 +102,16 @@ def chart_of(sources: Sources) -> Chart | None:
         id="good-space",
         heading=f"Within δ of the best lie, in the mean over problems, {prose.listed(clauses)} of the trials",
         reading=(
-            f"The further right, the less the settings matter: that share of the trials lies within δ = "
-            f"{theme.threshold(sources.findings.delta)} points of the search's best on validation."
+            "The further right, the less the settings matter: that share of the trials lies within "
+            f"{prose.deltas(sources.findings)} of the best of its replicate's search on validation."
         ),
         caption=(
-            f"{prose.seeds(share.trials for share in data)} trials a search, at equal epochs. No interval: the best is "
-            "one of the same trials, so the share is never 0."
+            f"{prose.numbers(share.trials for share in data)} trials a search, at equal epochs. No interval: the best "
+            "is one of the same trials, so the share is never 0."
         ),
-        keys=tuple(Key(method, method) for method in dict.fromkeys(share.method for share in data)),
+        keys=tuple(
+            Key(role, role, "open" if keeps_last(role) else "filled") for role in dict.fromkeys(s.method for s in data)
+        ),
         figure=figure,
         narrow=narrow,
         table=sources.fitted(table_of(data, sources.score), "findings.json"),

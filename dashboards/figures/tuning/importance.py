@@ -109,9 +109,9 @@ def chart_of(sources: Sources) -> Chart | None:
         ),
         caption=(
             f"Evaluator: {data[0].evaluator}; other evaluators ask other questions. "
-            f"{prose.seeds(i.settings for i in data)} settings over "
-            f"{prose.things(max(i.cells for i in data), 'problem')}, one seed each; no interval. Shown only where the "
-            f"surface predicts settings that it has not seen (R² {predicted}).{left_out}"
+            f"{prose.numbers(i.settings for i in data)} settings over "
+            f"{prose.things(max(i.cells for i in data), 'problem')} and all replicates; no interval. Shown only where "
+            f"the surface predicts settings that it has not seen (R² {predicted}).{left_out}"
         ),
         keys=tuple(Key(i.method, i.method) for i in data),
         figure=figure,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
+from dashboards.contenders import keeps_last, longer, method_of
 from dashboards.figures.kit import dots
 from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.panels import Arrangement
@@ -12,6 +13,7 @@ from dashboards.figures.kit.traces import Figure
 from dashboards.score import Score
 from dashboards.tables.table import Column, Entry, Table, numeric
 from study.findings import Findings
+from study.specs.methods import METHODS
 
 _PANEL = "tuned minus fresh"
 
@@ -29,8 +31,15 @@ class Flattery:
 
     @property
     def name(self) -> str:
-        """Method, and how many times the epochs where that is more than one."""
-        return self.method if self.epochs_factor == 1 else f"{self.method}, {self.epochs_factor:g}× epochs"
+        """Role, and how many times the epochs where that may be more than one."""
+        if self.method in METHODS and self.epochs_factor != 1:
+            return f"{self.method}, up to {self.epochs_factor:g}× epochs"
+        return longer(self.method, self.epochs_factor)
+
+    @property
+    def filled(self) -> bool:
+        """Whether its marker is filled; open are those of longer training and of a baseline's last weights."""
+        return self.epochs_factor == 1 and not keeps_last(self.method)
 
 
 def flattery_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Flattery, ...]:
@@ -44,7 +53,9 @@ def flattery_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Flattery
             o.mean,
             o.ci95,
         )
-        for o in sorted(findings.optimism, key=lambda o: (findings.methods.index(o.method), o.epochs_factor))
+        for o in sorted(
+            findings.optimism, key=lambda o: (findings.methods.index(method_of(o.method)), o.epochs_factor, o.method)
+        )
         if theme.known(o.mean)
     )
 
@@ -63,7 +74,7 @@ def figure_of(data: Sequence[Flattery], score: Score) -> tuple[Figure, Arrangeme
                 f"<b>{theme.plot_text(f.name)}</b>, best of {f.trials} trials<br>{theme.gain(f.mean)} points, 95 % CI "
                 f"{theme.interval(f.ci95)}, n = {len(f.by_cell)}"
             ),
-            filled=f.epochs_factor == 1,
+            filled=f.filled,
         )
         for f in data
     ]
@@ -113,11 +124,12 @@ def chart_of(sources: Sources) -> Chart | None:
             "pick them. That is why no verdict rests on the tune stage."
         ),
         caption=(
-            f"Mean over {prose.seeds(len(f.by_cell) for f in data)} problems, each a small tick, with its 95 % "
-            f"Student-t interval; the winner of {' or '.join(map(str, sorted({f.trials for f in data})))} trials."
+            f"Mean over {prose.numbers(len(f.by_cell) for f in data)} problems, each the mean over its replicates and "
+            "a small tick, with its 95 % Student-t interval; the winner of "
+            f"{' or '.join(map(str, sorted({f.trials for f in data})))} trials."
         ),
         keys=(
-            *(Key(f.name, f.method, "filled" if f.epochs_factor == 1 else "open") for f in data),
+            *(Key(f.name, f.method, "filled" if f.filled else "open") for f in data),
             Key("one problem", "", "tick"),
         ),
         figure=figure,

@@ -17,7 +17,7 @@ from dashboards.cells import Cell
 from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchor, anchors, axis, foot, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, scatter
-from dashboards.figures.kit.tried import LAST, Run, runs_in, start_words
+from dashboards.figures.kit.tried import NO_AVERAGE, Run, runs_in, start_words
 from dashboards.figures.tuning.radii import Radii, radii_of
 from dashboards.score import Score
 from dashboards.tables.table import MOST_MADE, MOST_RUN_ROWS, Column, Entry, Table, most, numeric
@@ -161,7 +161,7 @@ def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int, score: Score)
     """Write what the lower and the upper end of every axis stand for."""
     texts = [
         *(setting.ends for setting in settings),
-        ("0\u202f%", "last"),
+        ("0\u202f%", "none"),
         (score.text(bundle.floor, 1), score.text(bundle.best, 1)),
     ]
     return scatter(
@@ -179,7 +179,7 @@ def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int, score: Score)
 
 def _hover(run: Run, score: Score) -> str:
     rho = f", rho {theme.number(run.rho)}" if FAMILIES[run.family].rule else ""
-    weights = "last weights" if run.start == LAST else f"averaged from {start_words(run.start)}"
+    weights = "not averaged" if run.start == NO_AVERAGE else f"averaged from {start_words(run.start)}"
     return (
         f"<b>{theme.plot_text(last_of(run.family))}</b>, trial {run.trial}<br>learning rate "
         f"{theme.number(run.learning_rate)}{rho}<br>{weights}: validation {score.text(run.score)}"
@@ -239,9 +239,9 @@ def chart_of(sources: Sources) -> Chart | None:
             "Strong lines are the best quarter: where they run together, the setting matters."
         ),
         caption=(
-            f"{prose.seeds(len(bundle.runs) for bundle in data)} runs a panel, one seed each, hence no interval. Rates "
-            "and radii on log axes over all that was tried; scores far below the others are drawn at the foot."
-            f"{f' Every {step}th run is drawn.' if step > 1 else ''}"
+            f"{prose.numbers(len(bundle.runs) for bundle in data)} runs a panel, those of all replicates, hence no "
+            "interval. Rates and radii on log axes over all that was tried; scores far below the others are drawn at "
+            f"the foot.{f' Every {step}th run is drawn.' if step > 1 else ''}"
         ),
         keys=tuple(
             Key(f"{last_of(family)} steps", last_of(family), "both")

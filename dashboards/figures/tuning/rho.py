@@ -1,6 +1,7 @@
 """How does the validation score respond to rho, and is the selected rho inside the searched range?"""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,11 +23,12 @@ _SERIES = (("last", "SAM"), ("averaged", "WASAM"))
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One cell's tune runs of the sam family; scores are fractions.
+    """One cell's tune runs of the sam family, of all replicates; scores are fractions.
 
     All runs are held; ``drawn_every`` is the step at which they are drawn, 1 up to 300 of them. ``best_last`` and
-    ``best_averaged`` join the best run of each fifth of the log range of rho (only fifths that hold a run); ``floor``
-    is the lowest score drawn: runs below stand at the foot of the panel.
+    ``best_averaged`` join the best run of each fifth of the log range of rho (only fifths that hold a run);
+    ``selected_rho`` has what validation picked for SAM, one a replicate; ``floor`` is the lowest score drawn: runs
+    below stand at the foot of the panel.
     """
 
     cell: str
@@ -37,7 +39,7 @@ class Response:
     best_last: tuple[tuple[float, float], ...]
     best_averaged: tuple[tuple[float, float], ...]
     base_best: float
-    selected_rho: float | None
+    selected_rho: tuple[float, ...]
     floor: float
     drawn_every: int
 
@@ -86,7 +88,7 @@ def figure_of(responses: tuple[Response, ...], score: Score) -> tuple[Figure, Ar
     shapes: list[dict[str, object]] = []
     for panel, response in enumerate(responses):
         traces += _traces(response, panel, radii, score)
-        shapes += _lines(response, panel)
+        shapes += _lines(response, panel, radii)
         top = max([v for v in (*response.last, *response.averaged, response.base_best) if theme.known(v)] or [1.0])
         room = 0.06 * max(top - response.floor, 0.01)
         axes[axis("x", panel)] = radii.axis()
@@ -98,7 +100,7 @@ def figure_of(responses: tuple[Response, ...], score: Score) -> tuple[Figure, Ar
     return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title=score.axis("validation"), shapes=shapes)
 
 
-def _lines(response: Response, panel: int) -> list[dict[str, object]]:
+def _lines(response: Response, panel: int, radii: Radii) -> list[dict[str, object]]:
     where = {"layer": "below", "type": "line"}
     base = theme.in_points(response.base_best)
     lines: list[dict[str, object]] = []
@@ -108,12 +110,16 @@ def _lines(response: Response, panel: int) -> list[dict[str, object]]:
             | {"xref": f"{anchor('x', panel)} domain", "yref": anchor("y", panel), "x0": 0, "x1": 1}
             | {"y0": base, "y1": base, "line": {"color": theme.style_of("SGD").color, "width": 1.5}}
         )
-    if response.selected_rho:
-        x = math.log10(response.selected_rho)
+    for rho, times in sorted(Counter(response.selected_rho).items()):
+        x, width = radii.at(rho), 1 + 2 * (times - 1) / max(1, len(response.selected_rho) - 1)
         lines.append(
             where
             | {"xref": anchor("x", panel), "yref": f"{anchor('y', panel)} domain", "x0": x, "x1": x}
-            | {"y0": 0, "y1": 1, "line": {"color": theme.style_of("SAM").color, "width": 1.5, "dash": "dot"}}
+            | {
+                "y0": 0,
+                "y1": 1,
+                "line": {"color": theme.style_of("SAM").color, "width": round(width, 2), "dash": "dot"},
+            }
         )
     return lines
 
@@ -192,13 +198,17 @@ def table_of(responses: tuple[Response, ...], score: Score) -> Table:
     )
 
 
-def heading_of(selected: Sequence[float]) -> str:
-    """State the range of the rho that validation selected for SAM."""
-    if not selected:
+def heading_of(selected: Sequence[Sequence[float]]) -> str:
+    """State the range of the rho that validation selected for SAM, problem by problem and replicate by replicate."""
+    picks = [rho for of_problem in selected for rho in of_problem]
+    if not picks:
         return "No rho has been selected yet"
-    low, high = theme.number(min(selected)), theme.number(max(selected))
+    low, high = theme.number(min(picks)), theme.number(max(picks))
     span = f"is {low}" if low == high else f"runs from {low} to {high}"
-    return f"SAM's selected rho {span} over {prose.things(len(selected), 'problem')}"
+    problems = prose.things(sum(bool(of_problem) for of_problem in selected), "problem")
+    off = sum(rho == 0 for rho in picks)
+    zero = f"; it is 0, which is no perturbation, in {off}" if off else ""
+    return f"SAM's selected rho {span} in {prose.things(len(picks), 'pick')} over {problems}{zero}"
 
 
 def chart_of(sources: Sources) -> Chart | None:
@@ -210,19 +220,21 @@ def chart_of(sources: Sources) -> Chart | None:
     figure, narrow = figure_of(data, score)
     return Chart(
         id="rho",
-        heading=heading_of([r.selected_rho for r in data if r.selected_rho is not None]),
+        heading=heading_of([r.selected_rho for r in data]),
         reading=(
             "Each marker is one tune run. Runs at the same rho differ by their learning rate, so the lines join "
-            f"the best run in each of {BINS} equal parts of the log range; open markers at the foot lie below."
+            f"the best run in each of {BINS} equal parts of the log range; open markers at the foot lie below. Dotted: "
+            "what validation picked in each replicate, the wider the more often."
         ),
         caption=(
-            f"{prose.seeds(len(response.rho) for response in data)} runs a panel, one seed each, hence no interval. "
-            f"Validation {score.name}, optimistic by selection.{_thinned(response.drawn_every for response in data)}"
+            f"{prose.numbers(len(response.rho) for response in data)} runs a panel, those of all replicates, hence no "
+            f"interval. Validation {score.name}, optimistic by "
+            f"selection.{_thinned(response.drawn_every for response in data)}"
         ),
         keys=(
             Key("SAM, last weights", "SAM", "both"),
             Key("WASAM, best average", "WASAM", "both"),
-            Key("best base run", "SGD", "line"),
+            Key("what tuning picked for the baseline, in the mean", "SGD", "line"),
             Key("rho selected for SAM", "SAM", "guide"),
         ),
         figure=figure,

@@ -13,7 +13,7 @@ from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.confirmed import rows_of
 from dashboards.figures.kit.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, scatter
-from dashboards.figures.kit.tried import LAST, start_words
+from dashboards.figures.kit.tried import NO_AVERAGE, start_words
 from dashboards.figures.tuning.radii import Radii, radii_of
 from dashboards.score import Score
 from dashboards.tables.table import MOST_MADE, MOST_RUN_ROWS, Column, Entry, Table, most, numeric
@@ -21,11 +21,11 @@ from study.plan.selection import Selection
 from study.specs.methods import FAMILIES, METHODS, last_of
 
 MOST_DRAWN = 300  # markers a panel, fewer in a study of many problems
-_LAST_AT = 1.08  # where the last weights stand on the axis of starts
+_NONE_AT = 1.08  # where weights without an average stand on the axis of starts
 
 
 class Point(NamedTuple):
-    """One set of weights of one tune run; ``start`` is 1 for the last weights."""
+    """One set of weights of one tune run; ``start`` is 1 where nothing is averaged."""
 
     rho: float
     start: float
@@ -39,7 +39,7 @@ class StartMap:
 
     ``points`` is a table of all sets of weights, with the columns of `Point`; every ``drawn_every``-th is drawn.
     ``floor``: the score at which the colour scale begins, not far below the others; ``chosen``: rho and start that
-    validation selected for the averaging method.
+    validation selected for the averaging method, one a replicate.
     """
 
     cell: str
@@ -48,7 +48,7 @@ class StartMap:
     points: pd.DataFrame
     floor: float
     best: float
-    chosen: tuple[float, float] | None
+    chosen: tuple[tuple[float, float], ...]
     drawn_every: int
 
 
@@ -65,23 +65,22 @@ def maps_of(weights: pd.DataFrame, selections: Iterable[Selection], cells: Mappi
         (str(cell), str(family)): points
         for (cell, family), points in weights.groupby(["cell", "family"], observed=True)
     }
-    chosen = {
-        (s.cell, METHODS[s.method].family): (s.rho, _start_of(s))
-        for s in selections
-        if METHODS[s.method].weights == "swa" and s.epochs_factor == 1
-    }
+    chosen: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for s in selections:
+        if METHODS[s.method].weights == "swa" and s.lengths == (1.0,):
+            chosen.setdefault((s.cell, s.family), []).append((s.rho, _start_of(s)))
     order, drawn = list(cells), most(MOST_DRAWN, len(groups))
     return tuple(
-        _map(cells[key[0]].label, key[1], groups[key], chosen.get(key), drawn)
+        _map(cells[key[0]].label, key[1], groups[key], tuple(chosen.get(key, ())), drawn)
         for key in sorted(groups, key=lambda key: (order.index(key[0]), list(FAMILIES).index(key[1])))
     )
 
 
 def _start_of(selection: Selection) -> float:
-    return float(selection.weights.partition("@")[2]) if "@" in selection.weights else LAST
+    return float(selection.weights.partition("@")[2]) if "@" in selection.weights else NO_AVERAGE
 
 
-def _map(cell: str, family: str, points: pd.DataFrame, chosen: tuple[float, float] | None, drawn: int) -> StartMap:
+def _map(cell: str, family: str, points: pd.DataFrame, chosen: tuple[tuple[float, float], ...], drawn: int) -> StartMap:
     runs, scores = points["run"].nunique(), points["score"].tolist()
     return StartMap(cell, family, runs, points, foot(scores), max(scores), chosen, -(-len(points) // drawn))
 
@@ -89,7 +88,7 @@ def _map(cell: str, family: str, points: pd.DataFrame, chosen: tuple[float, floa
 def figure_of(maps: tuple[StartMap, ...], score: Score) -> tuple[Figure, Arrangement]:
     """Draw one panel a map: rho across, start up, the stronger the colour the better the score."""
     radii = radii_of(rho for one in maps for rho in one.points["rho"].unique())
-    low = min((start for one in maps for start in one.points["start"].unique() if start != LAST), default=0.5)
+    low = min((start for one in maps for start in one.points["start"].unique() if start != NO_AVERAGE), default=0.5)
     traces: list[Trace] = []
     axes: Axes = {}
     ticks = [start for start in (0.2, 0.4, 0.6, 0.8) if start >= low - 0.04]
@@ -97,9 +96,9 @@ def figure_of(maps: tuple[StartMap, ...], score: Score) -> tuple[Figure, Arrange
         traces += _traces(one, radii, panel, score)
         axes[axis("x", panel)] = radii.axis()
         axes[axis("y", panel)] = {
-            "tickvals": [*ticks, _LAST_AT],
-            "ticktext": [*(start_words(start) for start in ticks), "last"],
-            "range": [low - 0.06, _LAST_AT + 0.06],
+            "tickvals": [*ticks, _NONE_AT],
+            "ticktext": [*(start_words(start) for start in ticks), "none"],
+            "range": [low - 0.06, _NONE_AT + 0.06],
         }
     several = len({one.family for one in maps}) > 1
     titles = [theme.wrapped(f"{one.cell}, {last_of(one.family)}" if several else one.cell, 22) for one in maps]
@@ -122,17 +121,18 @@ def _traces(one: StartMap, radii: Radii, panel: int, score: Score) -> list[Trace
         hoverinfo="text",
         hovertext=[
             f"{score.text(p.score)}: rho {theme.number(p.rho)}, "
-            f"{'last weights' if p.start == LAST else f'from {start_words(p.start)}'}, "
+            f"{'no average' if p.start == NO_AVERAGE else f'from {start_words(p.start)}'}, "
             f"rate {theme.number(p.learning_rate)}"
             for p in shown
         ],
         **anchors(panel),
     )
-    if one.chosen is None:
+    if not one.chosen:
         return [points]
+    picked = sorted(set(one.chosen))
     ring = scatter(
-        x=theme.rounded([radii.at(one.chosen[0])]),
-        y=theme.rounded([_height(one.chosen[1])]),
+        x=theme.rounded([radii.at(rho) for rho, _ in picked]),
+        y=theme.rounded([_height(start) for _, start in picked]),
         mode="markers",
         marker={"symbol": "circle-open", "size": 19, "color": theme.INK, "line": {"width": 2}},
         cliponaxis=False,
@@ -147,7 +147,7 @@ def _points(table: pd.DataFrame) -> list[Point]:
 
 
 def _height(start: float) -> float:
-    return _LAST_AT if start == LAST else start
+    return _NONE_AT if start == NO_AVERAGE else start
 
 
 def table_of(maps: tuple[StartMap, ...], score: Score) -> Table:
@@ -192,25 +192,26 @@ def chart_of(sources: Sources) -> Chart | None:
     if not data:
         return None
     figure, narrow = figure_of(data, score)
-    chosen = [one.chosen[1] for one in data if one.chosen is not None]
-    averaged = sum(start != LAST for start in chosen)
+    chosen = [start for one in data for _, start in one.chosen]
+    averaged = sum(start != NO_AVERAGE for start in chosen)
     step = max(one.drawn_every for one in data)
     return Chart(
         id="rho-start",
         heading=(
-            f"With perturbed steps, validation prefers an average to the last weights in {averaged} of "
-            f"{prose.things(len(chosen), 'selected pair')} of rho and start"
+            f"With perturbed steps, validation prefers an average to weights of one epoch in {averaged} of "
+            f"{prose.things(len(chosen), 'pick')} of rho and start"
             if chosen
             else f"Validation {score.name} over rho and the start of averaging"
         ),
         reading=(
-            "One square is one set of weights of one tune run: rho across, the start of averaging up, the last weights "
-            "on top. The stronger its colour, the closer to the panel's best; the ring is the selected pair."
+            "One square is one set of weights of one tune run: rho across, the start of averaging up, and on top what "
+            "is not averaged. The stronger its colour, the closer to the panel's best; rings are the picks, one a "
+            "replicate."
         ),
         caption=(
-            f"{prose.seeds(one.runs for one in data)} runs a panel, each averaged from several starts, not binned; one "
-            "seed each, hence no interval. Runs also differ by their learning rate. The colour fades out at three "
-            "times the distance from best to median, and 2 points, below the median."
+            f"{prose.numbers(one.runs for one in data)} runs a panel, those of all replicates, each averaged from "
+            "several starts, not binned; hence no interval. Runs also differ by their learning rate. The colour fades "
+            "out at three times the distance from best to median, and 2 points, below the median."
             f"{f' Every {step}th square is drawn.' if step > 1 else ''}"
         ),
         keys=(

@@ -179,9 +179,9 @@ def chart_of(sources: Sources) -> Chart | None:
             "nothing."
         ),
         caption=(
-            f"{prose.seeds(trials)} trials a problem; the quarter nearest in log rho stands for a rho, earlier trials "
-            "win ties. The last row: a quarter that is picked blindly. No interval: each field is one comparison on "
-            f"validation.{left_out}"
+            f"{prose.numbers(trials)} trials a replicate of a problem, its regrets averaged over replicates; the "
+            "quarter nearest in log rho stands for a rho, earlier trials win ties. The last row: a quarter that is "
+            f"picked blindly. No interval: each field is one comparison on validation.{left_out}"
         ),
         keys=(Key("loss", "", "field", theme.sequential(1, 1, theme.LOSS)),),
         figure=figure,

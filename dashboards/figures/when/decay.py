@@ -34,7 +34,7 @@ def decay_of(findings: Findings, cells: Mapping[str, Cell]) -> Decay:
     groups = tuple(dict.fromkeys(entry.group for entry in entries))
     rows = tuple(sorted({row_of(entry) for entry in entries}, key=lambda row: (_family_order(row, entries), row)))
     spans = [high - low for low, high in (_ends(entries, group) for group in groups)]
-    return Decay(groups, rows, entries, max([*spans, 4 * findings.delta]))
+    return Decay(groups, rows, entries, max([*spans, *(4 * delta for delta in findings.deltas.values())], default=0.0))
 
 
 def group_words(effects: Iterable[Effect], cells: Mapping[str, Cell]) -> dict[str, str]:
@@ -188,9 +188,9 @@ def chart_of(sources: Sources) -> Chart | None:
         heading=heading_of(gains),
         reading="From the open marker (last weights) to the filled one (their average); the number is the gain.",
         caption=(
-            f"Means over {prose.seeds(entry.n for entry in data.entries)} seeds of the confirm stage; 95 % Student-t "
-            "intervals of the paired gain are in the hover text and the table. Every panel spans the same number of "
-            "points."
+            f"Means over {prose.numbers(entry.n for entry in data.entries)} {sources.units} in the confirm stage; 95 % "
+            "Student-t intervals of the paired gain are in the hover text and the table. Every panel spans the same "
+            "number of points."
         ),
         keys=tuple(
             key

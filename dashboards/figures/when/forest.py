@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dashboards import prose, theme
-from dashboards.cells import BUDGET_WORDS, Cell
+from dashboards.cells import Cell
 from dashboards.comparisons import Distinct, distinct
+from dashboards.contenders import budget_name, delta_of, short_budgets
 from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out, marker, whiskers
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.figures.when import pooled
 from dashboards.score import Score
 from dashboards.tables.table import Column, Entry, Table, numeric
+from dashboards.tables.verdicts import Wording, wording_of
 from study.findings import Findings
 
 
@@ -19,30 +21,36 @@ from study.findings import Findings
 class Mark:
     """One gain with its interval.
 
-    ``budgets``: those that it stands for (both where they coincide), in words in ``at_equal``; ``diverged``: runs of
-    either side that diverged and enter at chance level.
+    ``budgets``: those that it stands for (both where they coincide), in words in ``at``; ``baseline``: the strongest;
+    ``diverged``: runs of either side that diverged and enter at chance level; ``off``: units in which the method was
+    switched off.
     """
 
     method: str
     cell: str
+    baseline: str
     budgets: tuple[str, ...]
-    at_equal: str
+    at: str
     diverged: int
     mean: float
     ci95: tuple[float, float]
     gains: tuple[float, ...]
     verdict: str
+    words: str
     p_holm: float | None
+    off: int
 
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """Gains over the tuned baseline, by method and cell (both in the order drawn); fractions."""
+    """Gains over the strongest baseline, by method and cell (both in the order drawn); fractions.
+
+    ``deltas`` are δ by cell.
+    """
 
     methods: tuple[str, ...]
     cells: tuple[str, ...]
-    baseline: str
-    delta: float
+    deltas: tuple[float, ...]
     primary_budget: str
     marks: tuple[Mark, ...]
     summaries: tuple[pooled.Summary, ...] = ()
@@ -51,13 +59,14 @@ class Forest:
 def forest_of(findings: Findings, cells: Mapping[str, Cell]) -> Forest:
     """Collect the tuned effects that have a mean; effects equal under both budgets become one mark."""
     known = [effect for effect in findings.effects if effect.n]
-    marks = [_mark(found, cells) for found in distinct(known, findings.primary_budget)]
-    named = {cell.label: None for name, cell in cells.items() if any(effect.cell == name for effect in known)}
+    wording = wording_of(findings)
+    marks = [_mark(findings, found, cells, wording) for found in distinct(known, findings.primary_budget)]
+    with_effect = {effect.cell: effect.task for effect in known}
+    named = {cell.label: delta_of(findings, with_effect[n]) for n, cell in cells.items() if n in with_effect}
     return Forest(
         methods=tuple(m for m in findings.methods if any(mark.method == m for mark in marks)),
         cells=tuple(named),
-        baseline=findings.baseline,
-        delta=findings.delta,
+        deltas=tuple(named.values()),
         primary_budget=findings.primary_budget,
         marks=tuple(
             sorted(marks, key=lambda mark: (list(named).index(mark.cell), findings.methods.index(mark.method)))
@@ -66,31 +75,35 @@ def forest_of(findings: Findings, cells: Mapping[str, Cell]) -> Forest:
     )
 
 
-def _mark(found: Distinct, cells: Mapping[str, Cell]) -> Mark:
+def _mark(findings: Findings, found: Distinct, cells: Mapping[str, Cell], wording: Wording) -> Mark:
     effect = found.effect
     return Mark(
         method=effect.method,
         cell=cells[effect.cell].label,
+        baseline=effect.baseline,
         budgets=found.budgets,
-        at_equal=found.budget_words,
+        at=short_budgets(findings, found.budgets),
         diverged=effect.diverged_method + effect.diverged_baseline,
         mean=effect.mean,
         ci95=effect.ci95,
         gains=effect.differences,
         verdict=effect.verdict,
+        words=wording.verdict(effect, found.budgets),
         p_holm=effect.p_holm,
+        off=effect.off,
     )
 
 
 def range_of(forest: Forest) -> tuple[float, float]:
-    """Return the gains that the axes show: all means, ±2 δ, and all intervals and seeds without a diverged run.
+    """Return the gains that the axes show: all means, ±2 δ, and all intervals and gains without a diverged run.
     Summary rows widen them by half at most on either side.
 
     A run at chance level makes an interval so wide that it would flatten all others; it is cut, with an arrow.
     """
     values = [mark.mean for mark in forest.marks]
     values += [v for mark in forest.marks if not mark.diverged for v in (*mark.gains, *mark.ci95) if theme.known(v)]
-    low, high = min(*values, -2 * forest.delta), max(*values, 2 * forest.delta)
+    most = 2 * max(forest.deltas)
+    low, high = min(*values, -most), max(*values, most)
     low, high = pooled.widened(forest.summaries, low, high)
     margin = 0.06 * (high - low)
     return low - margin, high + margin
@@ -126,7 +139,7 @@ def figure_of(forest: Forest, score: Score) -> tuple[Figure, Arrangement]:
         axes[axis("y", panel)] = {
             "tickvals": [*([pooled.ROW] if forest.summaries else []), *range(len(forest.cells))],
             "ticktext": [
-                *(["<b>all problems</b>"] if forest.summaries else []),
+                *(["<b>all tasks</b>"] if forest.summaries else []),
                 *(theme.wrapped(cell, 24) for cell in reversed(forest.cells)),
             ],
             "range": [pooled.ROW - 0.5 if forest.summaries else -0.6, len(forest.cells) - 0.4],
@@ -139,7 +152,7 @@ def figure_of(forest: Forest, score: Score) -> tuple[Figure, Arrangement]:
         columns=columns, narrow_columns=1, row=row, narrow_row=row, left=150, narrow_left=142, gap=92, x_gap=0.03,
         y_labels="first", top=30,
     )  # fmt: skip
-    titles = [theme.plot_text(f"{method} against {forest.baseline}") for method in forest.methods]
+    titles = [theme.plot_text(f"{method} over its baselines") for method in forest.methods]
     return lay_out(traces, titles, grid, axes, shapes=_backdrop(forest))
 
 
@@ -147,12 +160,12 @@ def _backdrop(forest: Forest) -> list[dict[str, object]]:
     shapes: list[dict[str, object]] = []
     for panel in range(len(forest.methods)):
         where = {"xref": anchor("x", panel), "yref": f"{anchor('y', panel)} domain", "y0": 0, "y1": 1}
-        delta = theme.in_points(forest.delta)
-        shapes.append(
-            where
-            | {"type": "rect", "x0": -delta, "x1": delta, "fillcolor": theme.BAND, "line": {"width": 0}}
-            | {"layer": "below"}
-        )
+        for delta, (low, high) in _bands(forest):
+            shapes.append(
+                {"xref": anchor("x", panel), "yref": anchor("y", panel), "y0": low, "y1": high, "layer": "below"}
+                | {"type": "rect", "x0": -theme.in_points(delta), "x1": theme.in_points(delta)}
+                | {"fillcolor": theme.BAND, "line": {"width": 0}}
+            )
         shapes.append(
             where | {"type": "line", "x0": 0, "x1": 0, "line": {"color": theme.MUTED, "width": 1}, "layer": "below"}
         )
@@ -162,6 +175,18 @@ def _backdrop(forest: Forest) -> list[dict[str, object]]:
                 | {"x0": 0, "x1": 1, "y0": -0.6, "y1": -0.6, "line": {"color": theme.GRID, "width": 1}}
             )
     return shapes
+
+
+def _bands(forest: Forest) -> list[tuple[float, tuple[float, float]]]:
+    """Return every δ with the heights that its zone covers: rows of one task lie together."""
+    found: list[tuple[float, tuple[float, float]]] = []
+    for row, delta in enumerate(forest.deltas):
+        height = len(forest.deltas) - 1 - row
+        if found and found[-1][0] == delta:
+            found[-1] = delta, (height - 0.5, found[-1][1][1])
+        else:
+            found.append((delta, (height - 0.5, height + 0.5)))
+    return found
 
 
 def _traces(forest: Forest, marks: list[Mark], panel: int, primary: bool, offset: float) -> list[Trace]:
@@ -175,7 +200,7 @@ def _traces(forest: Forest, marks: list[Mark], panel: int, primary: bool, offset
         mode="markers",
         marker={"symbol": "line-ns", "size": 7, "line": {"color": theme.faded(style.color, 0.45), "width": 1.5}},
         hoverinfo="skip",
-        name="one seed",
+        name="one replicate or seed",
         **anchors(panel),
     )
     ends = [
@@ -222,7 +247,9 @@ def _hover(mark: Mark) -> str:
         [
             f"<b>{theme.plot_text(mark.method)}</b> · {theme.plot_text(mark.cell)}",
             f"{theme.gain(mark.mean)} points, 95 % CI {theme.interval(mark.ci95)}, n = {len(mark.gains)}",
-            f"{mark.verdict} at equal {mark.at_equal}",
+            f"over {theme.plot_text(mark.baseline)}, {theme.plot_text(mark.at)}",
+            theme.plot_text(mark.words),
+            *([f"switched off in {mark.off} of {len(mark.gains)}"] if mark.off else []),
             *([f"{mark.diverged} diverged"] if mark.diverged else []),
         ]
     )
@@ -232,17 +259,18 @@ def table_of(forest: Forest) -> Table:
     """Return the forest as a table: one row a mark."""
     return Table(
         "forest",
-        "Gains over the tuned baseline.",
+        "Gains over the strongest baseline.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),
-            Column("At equal …", "budget"),
+            Column("Budget", "budget"),
+            Column("Over", "baseline"),
             Column("Verdict", "verdict"),
             numeric("Gain, points", "gain"),
             numeric("95 % CI low", "ci95_low"),
             numeric("95 % CI high", "ci95_high"),
-            numeric("New problem low", "prediction95_low"),
-            numeric("New problem high", "prediction95_high"),
+            numeric("New task low", "prediction95_low"),
+            numeric("New task high", "prediction95_high"),
             numeric("n", "n"),
             numeric("p (Holm)", "p_holm"),
         ),
@@ -250,8 +278,9 @@ def table_of(forest: Forest) -> Table:
             (
                 Entry(mark.cell),
                 Entry(mark.method, method=mark.method),
-                Entry(mark.at_equal, "+".join(mark.budgets)),
-                Entry(mark.verdict, icon=theme.VERDICT_ICONS[mark.verdict]),
+                Entry(mark.at, "+".join(mark.budgets)),
+                Entry(mark.baseline),
+                Entry(mark.words, mark.verdict, icon=theme.VERDICT_ICONS[mark.verdict]),
                 Entry(theme.gain(mark.mean), mark.mean),
                 Entry(theme.gain(mark.ci95[0]), mark.ci95[0]),
                 Entry(theme.gain(mark.ci95[1]), mark.ci95[1]),
@@ -273,7 +302,7 @@ def heading_of(findings: Findings) -> str:
     for method in dict.fromkeys(effect.method for effect in primary):
         means = [effect.mean for effect in primary if effect.method == method]
         clauses.append(f"{method} {prose.span(means, theme.gain)}")
-    budget = BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)
+    budget = budget_name(findings, findings.primary_budget)
     return f"Mean gains in points at {budget}: {prose.listed(clauses)}" if clauses else "No gain has been measured yet"
 
 
@@ -283,27 +312,27 @@ def chart_of(sources: Sources) -> Chart | None:
     if not data.marks:
         return None
     figure, narrow = figure_of(data, sources.score)
-    primary = BUDGET_WORDS.get(data.primary_budget, data.primary_budget)
-    others = [
-        b for b in BUDGET_WORDS if any(data.primary_budget not in m.budgets and b in m.budgets for m in data.marks)
-    ]
+    findings = sources.findings
+    primary = budget_name(findings, data.primary_budget)
+    others = list(dict.fromkeys(b for m in data.marks if data.primary_budget not in m.budgets for b in m.budgets))
     reading = (
-        f"Right of zero the method beats tuned {data.baseline}; the grey band is ±δ, inside which no gain matters."
+        "Right of zero the method beats the strongest of its baselines, each tuned on its own; which one that is "
+        "stands under the pointer and in the table. The grey band is ±δ, inside which no gain matters."
     )
     keys = [Key(primary, "", "filled")]
     if others:
-        reading += " Where filled and open markers part, compute explains the difference."
-        keys.append(Key(prose.listed([BUDGET_WORDS[b] for b in others]), "", "open"))
+        reading += " Where filled and open markers part, the budget makes the difference."
+        keys.append(Key(prose.listed([budget_name(findings, b) for b in others]), "", "open"))
     return Chart(
         id="forest",
         heading=heading_of(sources.findings),
         reading=reading,
         caption=(
             f"Mean paired gain with its 95 % Student-t interval, not adjusted for the number of comparisons; "
-            f"{prose.seeds(len(mark.gains) for mark in data.marks)} seeds, each a small tick."
+            f"{prose.numbers(len(mark.gains) for mark in data.marks)} {sources.units}, each a small tick."
             f"{pooled.caption_of(data.summaries)}"
         ),
-        keys=(*keys, Key("one seed", "", "tick"), Key("±δ, no material effect", "", "band")),
+        keys=(*keys, Key(f"one of the {sources.units}", "", "tick"), Key("±δ, no material effect", "", "band")),
         figure=figure,
         narrow=narrow,
         table=sources.fitted(table_of(data), "runs.parquet"),

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards import prose, theme
-from dashboards.cells import BUDGET_WORDS, Cell, words_of
+from dashboards.cells import Cell, words_of
+from dashboards.contenders import budget_name
 from dashboards.figures.kit import fields
 from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.panels import Arrangement
@@ -134,7 +135,7 @@ def table_of(data: GainMap) -> Table:
     """Return one row a field."""
     return Table(
         "gain-map",
-        "Mean gain over the tuned baseline of every method in every problem, at the primary budget.",
+        "Mean gain over the strongest baseline of every method in every problem, at the primary budget.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),
@@ -158,14 +159,14 @@ def table_of(data: GainMap) -> Table:
 
 
 def chart_of(sources: Sources) -> Chart | None:
-    """Return the chart, None without data."""
+    """Return the chart, None without data and before the last run is done: intervals are counted in it."""
     findings, score = sources.findings, sources.score
     data = gain_map_of(findings, sources.cells)
-    if not data.gains:
+    if not data.gains or not findings.counts.finished:
         return None
     figure, narrow = figure_of(data, score)
     clauses = [f"{above} of {total} with {method}" for method, (above, total) in above_zero(data).items()]
-    primary = BUDGET_WORDS.get(findings.primary_budget, findings.primary_budget)
+    primary = budget_name(findings, findings.primary_budget)
     across = (
         f"{data.factor.replace('_', ' ')} across, all else down" if data.factor else "methods across, problems down"
     )
@@ -177,10 +178,10 @@ def chart_of(sources: Sources) -> Chart | None:
             "larger the gain or the loss; bold where the 95 % interval excludes zero."
         ),
         caption=(
-            f"Mean paired gain over tuned {findings.baseline} at {primary}, "
-            f"{prose.seeds(gain.n for gain in data.gains)} seeds a field. 95 % Student-t intervals, not adjusted for "
-            f"the number of comparisons, are in the table and under the pointer. The colours are centred at zero and "
-            f"end at ±{theme.points(data.most)} points, growing with the square root."
+            f"Mean paired gain over the strongest baseline at {primary}, "
+            f"{prose.numbers(gain.n for gain in data.gains)} {sources.units} a field. 95 % Student-t intervals, not "
+            "adjusted for the number of comparisons, are in the table and under the pointer. The colours are centred "
+            f"at zero and end at ±{theme.points(data.most)} points, growing with the square root."
         ),
         keys=(
             Key("gain", "", "field", theme.diverging(1, 1)),

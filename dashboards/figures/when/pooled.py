@@ -1,9 +1,9 @@
-"""The forest's summary rows: what all problems say together, and what a new problem like these may bring."""
+"""The forest's summary rows: what all tasks say together, and what a new one like these may bring."""
 
 from dataclasses import dataclass
 
 from dashboards import theme
-from dashboards.cells import short_budget
+from dashboards.contenders import short_budgets
 from dashboards.figures.kit.panels import anchors, marker
 from dashboards.figures.kit.traces import Trace, scatter
 from dashboards.tables.table import Entry
@@ -11,24 +11,20 @@ from study.findings import Findings
 from study.stats import Synthesis
 
 ROW = -1.2  # its height in the forest, whose cells stand at 0, 1, 2 …
-MOST_WIDENING = 0.5  # of the range that the cells take: with few problems these intervals are far wider
+MOST_WIDENING = 0.5  # of the range that the cells take: with few tasks these intervals are far wider
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A method's random-effects mean; ``budgets``: those it stands for, both where they coincide."""
+    """A method's random-effects mean over tasks; ``budgets``: those it stands for, ``at`` says them."""
 
     method: str
     budgets: tuple[str, ...]
-    cells: int
+    at: str
+    tasks: int
     mean: float
     ci95: tuple[float, float]
     prediction95: tuple[float, float]
-
-    @property
-    def at_equal(self) -> str:
-        """Say the budgets after "at equal"."""
-        return " and ".join(short_budget(budget) for budget in self.budgets)
 
 
 def summaries_of(findings: Findings) -> tuple[Summary, ...]:
@@ -41,7 +37,8 @@ def summaries_of(findings: Findings) -> tuple[Summary, ...]:
         Summary(
             same[0].method,
             tuple(synthesis.budget for synthesis in same),
-            same[0].cells,
+            short_budgets(findings, [synthesis.budget for synthesis in same]),
+            same[0].tasks,
             same[0].mean,
             same[0].ci95,
             same[0].prediction95,
@@ -93,25 +90,26 @@ def traces(summary: Summary, height: float, span: tuple[float, float], panel: in
 
 def _hover(summary: Summary) -> str:
     lines = [
-        f"<b>{theme.plot_text(summary.method)}</b> · {summary.cells} problems together",
+        f"<b>{theme.plot_text(summary.method)}</b> · {summary.tasks} tasks together",
         f"{theme.gain(summary.mean)} points, 95 % CI {theme.interval(summary.ci95)}",
-        f"at equal {theme.plot_text(summary.at_equal)}",
+        theme.plot_text(summary.at),
     ]
     if theme.known(summary.prediction95[0]):
-        lines.insert(2, f"a new problem: {theme.interval(summary.prediction95)}")
+        lines.insert(2, f"a new task: {theme.interval(summary.prediction95)}")
     return "<br>".join(lines)
 
 
 def row_of(summary: Summary) -> tuple[Entry, ...]:
     """Return the summary as a row of the forest's table."""
     return (
-        Entry("all problems"),
+        Entry("all tasks"),
         Entry(summary.method, method=summary.method),
-        Entry(summary.at_equal, "+".join(summary.budgets)),
+        Entry(summary.at, "+".join(summary.budgets)),
         Entry("random effects"),
         *(Entry(theme.gain(v), v if theme.known(v) else None) for v in (summary.mean, *summary.ci95)),
         *(Entry(theme.gain(v), v if theme.known(v) else None) for v in summary.prediction95),
-        Entry(f"{summary.cells} problems", summary.cells),
+        Entry(f"{summary.tasks} tasks", summary.tasks),
+        Entry("–"),
         Entry("–"),
     )
 
@@ -120,9 +118,12 @@ def caption_of(summaries: tuple[Summary, ...]) -> str:
     """Say what the summary rows show; "" without any."""
     if not summaries:
         return ""
-    cells = sorted({summary.cells for summary in summaries})
-    span = f"{cells[0]}" if len(cells) == 1 else f"{cells[0]} to {cells[-1]}"
-    sentence = f" All problems: random-effects mean over {span} problems with its 95 % interval (thick)"
+    tasks = sorted({summary.tasks for summary in summaries})
+    span = f"{tasks[0]}" if len(tasks) == 1 else f"{tasks[0]} to {tasks[-1]}"
+    sentence = (
+        f" All tasks: random-effects mean over {span} tasks, each the mean of its problems, with its 95 % interval "
+        "(thick)"
+    )
     if any(theme.known(summary.prediction95[0]) for summary in summaries):
-        sentence += " and the 95 % prediction interval for the true gain in a new problem like these (thin)"
+        sentence += " and the 95 % prediction interval for the true gain in a new task like these (thin)"
     return f"{sentence}; arrows go on beyond the axis."

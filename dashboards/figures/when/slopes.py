@@ -1,10 +1,12 @@
-"""What does averaging the weights do within a run? Last weights joined with averaged weights, seed by seed."""
+"""What does averaging the weights do within a run? Last weights joined with averaged weights of the same runs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
+from dashboards.comparisons import NOT_YET
+from dashboards.contenders import delta_of
 from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.panels import Arrangement, Axes, anchors, axis, foot, grid_of_cells, lay_out, window
 from dashboards.figures.kit.traces import Figure, Trace, scatter
@@ -18,12 +20,12 @@ _PAIR_WIDTH, _PAIR_STEP = 1.0, 1.9  # x positions: last at 0, averaged at 1, the
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One family in one cell: scores of the same runs, seed by seed; fractions."""
+    """One family in one cell: scores of the same runs, replicate by replicate (or seed by seed); fractions."""
 
     cell: str
     last_name: str
     averaged_name: str
-    seeds: tuple[int, ...]
+    units: tuple[int, ...]
     last: tuple[float, ...]
     averaged: tuple[float, ...]
     gain: float
@@ -51,7 +53,7 @@ def slopes_of(findings: Findings, cells: Mapping[str, Cell]) -> Slopes:
             cells[effect.cell].label,
             effect.baseline,
             effect.method,
-            effect.seeds,
+            effect.units,
             effect.baseline_values,
             effect.method_values,
             effect.mean,
@@ -62,7 +64,8 @@ def slopes_of(findings: Findings, cells: Mapping[str, Cell]) -> Slopes:
     )
     names = tuple(dict.fromkeys(pair.cell for pair in pairs))
     spans = [high - low for low, high in (_ends(pairs, name) for name in names)]
-    return Slopes(names, pairs, max([*spans, 4 * findings.delta]))
+    deltas = [delta_of(findings, effect.task) for effect in findings.averaging]
+    return Slopes(names, pairs, max([*spans, *(4 * delta for delta in deltas)], default=0.0))
 
 
 def _ends(pairs: tuple[Pair, ...], cell: str) -> tuple[float, float]:
@@ -143,7 +146,7 @@ def table_of(slopes: Slopes, score: Score) -> Table:
             Column("Problem", "problem"),
             Column("Last", "last_method"),
             Column("Averaged", "averaged_method"),
-            numeric("Seed", "seed"),
+            numeric("Replicate or seed", "unit"),
             numeric(score.head("Last"), "last"),
             numeric(score.head("Averaged"), "averaged"),
             numeric("Gain, points", "gain"),
@@ -153,13 +156,13 @@ def table_of(slopes: Slopes, score: Score) -> Table:
                 Entry(pair.cell),
                 Entry(pair.last_name),
                 Entry(pair.averaged_name),
-                Entry(str(seed), seed),
+                Entry(str(unit), unit),
                 Entry(score.text(last), last),
                 Entry(score.text(averaged), averaged),
                 Entry(theme.gain(averaged - last), averaged - last),
             )
             for pair in slopes.pairs
-            for seed, last, averaged in zip(pair.seeds, pair.last, pair.averaged, strict=True)
+            for unit, last, averaged in zip(pair.units, pair.last, pair.averaged, strict=True)
         ),
     )
 
@@ -167,6 +170,8 @@ def table_of(slopes: Slopes, score: Score) -> Table:
 def heading_of(effects: Iterable[Effect]) -> str:
     """State in how many comparisons averaging the weights of a run helps, hurts, or has no material effect."""
     verdicts = [effect.verdict for effect in effects if effect.n]
+    if NOT_YET in verdicts:
+        return "Last and averaged weights of the same runs, so far"
     undecided = sum(verdict not in ("helps", "hurts", "no material effect") for verdict in verdicts)
     parts = [
         (verdicts.count("no material effect"), "has no material effect in"),
@@ -190,13 +195,14 @@ def chart_of(sources: Sources) -> Chart | None:
         id="slopes",
         heading=heading_of(sources.findings.averaging),
         reading=(
-            "Each thin line is one run, from its last weights to its averaged ones. Every panel spans the same "
-            "number of points, so equal slopes are equal gains."
+            f"Each thin line is one of the {sources.units}, from its last weights to the averaged ones of the same "
+            "runs. Every panel spans the same number of points, so equal slopes are equal gains."
         ),
         caption=(
-            f"Thick line: mean over {prose.seeds(len(pair.seeds) for pair in data.pairs)} seeds; every run is drawn, "
-            "at the foot of its panel if it lies far below. 95 % Student-t intervals are in the hover text; the "
-            "heading counts verdicts, Holm-adjusted among these comparisons. Within-run: the mechanism, not the answer."
+            f"Thick line: mean over {prose.numbers(len(pair.units) for pair in data.pairs)} {sources.units}; every one "
+            "is drawn, at the foot of its panel if it lies far below. 95 % Student-t intervals are in the hover text; "
+            "the heading counts verdicts, Holm-adjusted among these comparisons. Within-run: the mechanism, not the "
+            "answer."
         ),
         keys=tuple(Key(name, name) for name in methods),
         figure=figure,

@@ -23,8 +23,8 @@ MOST_DRAWN = 40  # panels
 class Way:
     """All lines between the same two methods in one cell.
 
-    ``alphas`` run from 0 (``start``) to 1 (``end``); ``train`` and ``test`` hold one line a seed, losses in nats;
-    ``barrier``: the highest rise of the training loss above the straight line between its ends, over seeds.
+    ``alphas`` run from 0 (``start``) to 1 (``end``); ``train`` and ``test`` hold one line a run, losses in nats;
+    ``barrier``: the highest rise of the training loss above the straight line between its ends, over runs.
     """
 
     cell: str
@@ -39,7 +39,7 @@ class Way:
 def ways_of(lines: Iterable[LineRecord], cells: Mapping[str, Cell]) -> tuple[Way, ...]:
     """Group the lines by cell and by the methods at their ends, in the order of cells and of methods."""
     groups: dict[tuple[str, str, str], list[LineRecord]] = {}
-    for line in sorted(lines, key=lambda line: line.seed):
+    for line in sorted(lines, key=lambda line: (line.replicate, line.seed)):
         if line.cell in cells and all(map(theme.known, (*line.train_losses, *line.test_losses))):
             groups.setdefault((line.cell, line.start, line.end), []).append(line)
     names, methods = list(cells), list(METHODS)
@@ -62,7 +62,7 @@ def ways_of(lines: Iterable[LineRecord], cells: Mapping[str, Cell]) -> tuple[Way
 
 
 def mean_of(losses: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Return the mean loss over seeds at every point of the line."""
+    """Return the mean loss over runs at every point of the line."""
     return tuple(statistics.fmean(at) for at in zip(*losses, strict=True))
 
 
@@ -77,7 +77,7 @@ def drawn_of(ways: Sequence[Way], limit: int = MOST_DRAWN) -> tuple[Way, ...]:
 
 
 def figure_of(ways: Sequence[Way]) -> tuple[Figure, Arrangement]:
-    """Draw one panel a cell and baseline: all seeds thin, their mean thick; test loss dashed."""
+    """Draw one panel a cell and baseline: all runs thin, their mean thick; test loss dashed."""
     panels: dict[tuple[str, str], list[Way]] = {}
     for way in ways:
         panels.setdefault((way.cell, way.start), []).append(way)
@@ -141,7 +141,7 @@ def table_of(ways: Iterable[Way]) -> Table:
     """Return one row a point of a mean line, with the barrier of its line."""
     return Table(
         "lines",
-        "Mean loss over seeds on the straight lines between the weights of two methods, and the training barrier.",
+        "Mean loss over runs on the straight lines between the weights of two methods, and the training barrier.",
         (
             Column("Problem", "problem"),
             Column("From", "start"),
@@ -201,7 +201,8 @@ def chart_of(sources: Sources) -> Chart | None:
             "barrier: the two lie in different valleys."
         ),
         caption=(
-            f"Thick: mean over {prose.seeds(way.barrier.n for way in ways)} seeds; thin: every seed. Barrier, the "
+            f"Thick: mean over {prose.numbers(way.barrier.n for way in ways)} confirm runs, the first of every "
+            "replicate; thin: every run. Barrier, the "
             f"highest rise above the straight line between the ends: {prose.listed(told)}; 95 % Student-t intervals "
             f"are in the table. BatchNorm statistics are measured anew at every point.{left_out} Descriptive."
         ),

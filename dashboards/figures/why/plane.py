@@ -243,10 +243,10 @@ def chart_of(sources: Sources) -> Chart | None:
             "stronger the grey, the higher the loss, on a log scale of each panel's own. Thin lines: how training went."
         ),
         caption=(
-            f"{prose.seeds([1])} seed a problem, the first, hence no interval; {len(data[0].x)} × {len(data[0].y)} "
-            "points, BatchNorm statistics measured anew at each. Axes are distances in weight space, on one scale "
-            f"unless one is more than twice as long.{projected}{left_out} Descriptive: a plane shows two of very many "
-            "directions."
+            f"{prose.numbers([1])} seed a problem, the first of one replicate, hence no interval; {len(data[0].x)} × "
+            f"{len(data[0].y)} points, BatchNorm statistics measured anew at each. Axes are distances in weight space, "
+            f"on one scale unless one is more than twice as long.{projected}{left_out} Descriptive: a plane shows two "
+            "of very many directions."
         ),
         keys=tuple(Key(method, method) for method in methods),
         figure=figure,

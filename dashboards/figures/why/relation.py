@@ -1,7 +1,7 @@
 """Do flatter weights go with larger gains? One point a problem; a description that says nothing about causes.
 
-The gain comes from every second seed and the sharpness from the seeds between them: a baseline that happened to do
-badly on a seed would otherwise move both axes at once.
+The gain comes from every second replicate (or seed of one tuning) and the sharpness from those between them: a
+baseline that happened to do badly in one would otherwise move both axes at once.
 """
 
 import math
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
+from dashboards.contenders import unit_of
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.confirmed import records_by_selection, standing_for
+from dashboards.figures.kit.confirmed import records_by_method
 from dashboards.figures.kit.dots import ticks
 from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, scatter
@@ -21,6 +22,7 @@ from dashboards.score import Score
 from dashboards.tables.table import Column, Entry, Table, numeric
 from study.findings import Findings
 from study.records import RunRecord
+from study.specs.methods import METHODS
 from study.stats import Slope, robust_slopes
 
 MEASURE = "top_eigenvalue"
@@ -32,10 +34,10 @@ class Point:
     """One method in one problem.
 
     Attributes:
-        ratio: Geometric mean of its top eigenvalue over that of its baseline, over the seeds that the gain leaves out.
-        gain: Mean gain over the other seeds, as a fraction.
-        rate: Learning rate of the method over that of its baseline.
-        seeds: Seeds behind the sharpness and behind the gain.
+        ratio: Geometric mean of its top eigenvalue over that of its baseline, over the units that the gain leaves out.
+        gain: Mean gain over the other units, as a fraction.
+        rate: Learning rate of the method over that of its baseline, geometric means over replicates.
+        units: Units (replicates, or seeds of one tuning) behind the sharpness and behind the gain.
     """
 
     cell: str
@@ -43,7 +45,7 @@ class Point:
     ratio: float
     gain: float
     rate: float
-    seeds: tuple[int, int]
+    units: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +64,26 @@ def relations_of(findings: Findings, records: Iterable[RunRecord], cells: Mappin
     """Return the methods whose sharpness and gain are both known in some problem, at equal epochs where possible."""
     probes: dict[tuple[str, str], dict[int, float]] = {}
     rates: dict[tuple[str, str], float] = {}
-    for chosen, runs in records_by_selection(records, findings.selections):
-        values = {run.job.seed: probed(run, standing_for(chosen), MEASURE) for run in runs}
-        probes[chosen.cell, chosen.method] = {seed: v for seed, v in values.items() if v is not None and v > 0}
-        rates[chosen.cell, chosen.method] = chosen.learning_rate
+    for chosen, runs in records_by_method(records, findings.selections, one_tuning=unit_of(findings) == "seed"):
+        values: dict[int, list[float]] = {}
+        for one in runs:
+            value = probed(one, MEASURE)
+            if value is not None and value > 0:
+                values.setdefault(one.unit, []).append(math.log(value))
+        key = chosen[0].cell, chosen[0].method
+        probes[key] = {unit: statistics.fmean(logs) for unit, logs in values.items()}
+        rates[key] = math.exp(statistics.fmean(math.log(one.learning_rate) for one in chosen))
     budgets = {effect.budget for effect in findings.effects}
     budget = "E" if "E" in budgets else findings.primary_budget  # the weights whose sharpness was measured
     found: dict[str, list[Point]] = {}
     for effect in findings.effects:
-        own, base = (effect.cell, effect.method), (effect.cell, effect.baseline)
+        own, base = (effect.cell, effect.method), (effect.cell, METHODS[effect.method].baseline)
         if effect.budget != budget or effect.cell not in cells or not {own, base} <= probes.keys():
             continue
-        sharp = [s for s in effect.seeds[::2] if s in probes[own] and s in probes[base]]
+        sharp = [unit for unit in effect.units[::2] if unit in probes[own] and unit in probes[base]]
         gains = effect.differences[1::2]
         if sharp and gains:
-            log = statistics.fmean(math.log(probes[own][s] / probes[base][s]) for s in sharp)
+            log = statistics.fmean(probes[own][unit] - probes[base][unit] for unit in sharp)
             point = Point(
                 cells[effect.cell].label, effect.method, math.exp(log), statistics.fmean(gains),
                 rates[own] / rates[base], (len(sharp), len(gains)),
@@ -149,8 +156,8 @@ def _trace(relation: Relation, panel: int) -> Trace:
         hoverinfo="text",
         hovertext=[
             f"<b>{theme.plot_text(point.method)}</b> · {theme.plot_text(point.cell)}<br>{theme.ratio(point.ratio)} the "
-            f"baseline's eigenvalue ({point.seeds[0]} seeds)<br>{theme.gain(point.gain)} points "
-            f"({point.seeds[1]} other seeds)"
+            f"baseline's eigenvalue (n = {point.units[0]})<br>{theme.gain(point.gain)} points "
+            f"(n = {point.units[1]} others)"
             for point in relation.points
         ],
         **anchors(panel),
@@ -161,15 +168,15 @@ def table_of(relations: Sequence[Relation]) -> Table:
     """Return one row a point, with its method's adjusted slope where there is one."""
     return Table(
         "relation",
-        "Gain on every second seed, and sharpness over the baseline's on the seeds between them.",
+        "Gain in every second replicate (or seed), and sharpness over the baseline's in those between them.",
         (
             Column("Method", "method"),
             Column("Problem", "problem"),
             numeric("Eigenvalue, × baseline's", "eigenvalue_ratio"),
             numeric("Gain, points", "gain"),
             numeric("Learning rate, × baseline's", "learning_rate_ratio"),
-            numeric("Seeds", "seeds_sharpness"),
-            numeric("Other seeds", "seeds_gain"),
+            numeric("n, sharpness", "n_sharpness"),
+            numeric("n, gain", "n_gain"),
         ),
         tuple(
             (
@@ -178,8 +185,8 @@ def table_of(relations: Sequence[Relation]) -> Table:
                 Entry(theme.ratio(point.ratio), point.ratio),
                 Entry(theme.gain(point.gain), point.gain),
                 Entry(theme.ratio(point.rate), point.rate),
-                Entry(str(point.seeds[0]), point.seeds[0]),
-                Entry(str(point.seeds[1]), point.seeds[1]),
+                Entry(str(point.units[0]), point.units[0]),
+                Entry(str(point.units[1]), point.units[1]),
             )
             for relation in relations
             for point in relation.points
@@ -227,8 +234,9 @@ def chart_of(sources: Sources) -> Chart | None:
             "above the level one it gains. A slope between markers is no cause: problems differ in more than sharpness."
         ),
         caption=(
-            f"Sharpness from {prose.seeds(p.seeds[0] for p in points)} seeds, gain from the other "
-            f"{prose.seeds(p.seeds[1] for p in points)}: disjoint halves, so that no run is on both axes.{sentence} "
+            f"Sharpness from {prose.numbers(p.units[0] for p in points)} {sources.units}, gain over the strongest "
+            f"baseline from the other {prose.numbers(p.units[1] for p in points)}: disjoint halves, so that no run is "
+            f"on both axes. An averaging method stands for its average, every other for its last weights.{sentence} "
             "Descriptive: no interval of a slope makes it a cause."
         ),
         keys=tuple(Key(one.method, one.method) for one in data),

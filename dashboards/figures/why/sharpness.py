@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
+from dashboards.contenders import unit_of
 from dashboards.figures.kit import dots
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.confirmed import records_by_selection, standing_for
+from dashboards.figures.kit.confirmed import Standing, records_by_method, standing_for
 from dashboards.figures.kit.panels import Arrangement
 from dashboards.figures.kit.traces import Figure
 from dashboards.tables.table import Column, Entry, Table, numeric
@@ -30,8 +31,8 @@ MEASURES = {
 class Sharpness:
     """One probe of one method's weights in one cell.
 
-    ``mean`` is the geometric mean over seeds, ``ci95`` its Student-t interval on the log scale; both NaN where a
-    value is not above 0, as leaving it out would make the rest look sharper.
+    ``values`` has one a replicate (or seed): ``mean`` is their geometric mean, ``ci95`` its Student-t interval on the
+    log scale; both NaN where a value is not above 0, as leaving it out would make the rest look sharper.
     """
 
     cell: str
@@ -44,24 +45,34 @@ class Sharpness:
 
 
 def sharpness_of(
-    records: Iterable[RunRecord], selections: Iterable[Selection], cells: Mapping[str, Cell]
+    records: Iterable[RunRecord],
+    selections: Iterable[Selection],
+    cells: Mapping[str, Cell],
+    *,
+    one_tuning: bool = False,
 ) -> tuple[Sharpness, ...]:
     """Collect the probes of every method at equal epochs; an averaging method stands for its average."""
     found = []
-    for chosen, runs in records_by_selection(records, selections):
+    for (chosen, *_), runs in records_by_method(records, selections, one_tuning=one_tuning):
         if chosen.cell not in cells:
             continue
-        weights = standing_for(chosen)
         for measure in MEASURES:
-            values = tuple(value for value in (probed(run, weights, measure) for run in runs) if value is not None)
-            if values:
+            by_unit: dict[int, list[float]] = {}
+            for one in runs:
+                value = probed(one, measure)
+                if value is not None:
+                    by_unit.setdefault(one.unit, []).append(value)
+            if by_unit:
+                values = tuple(map(statistics.fmean, by_unit.values()))
+                weights = standing_for(chosen.method)
                 found.append(_summarized(cells[chosen.cell].label, chosen.method, weights, measure, values))
     return tuple(found)
 
 
-def probed(run: RunRecord, weights: str, measure: str) -> float | None:
+def probed(one: Standing, measure: str) -> float | None:
     """Return a probe's value, None where it was not measured."""
-    values = (p.value for p in run.probes if (p.weights, p.name) == (weights, measure) and theme.known(p.value))
+    wanted = one.weights, measure
+    values = (p.value for p in one.run.probes if (p.weights, p.name) == wanted and theme.known(p.value))
     return next(values, None)
 
 
@@ -118,7 +129,7 @@ def table_of(data: Sequence[Sharpness]) -> Table:
     """Return the probes as a table: one row a cell, method and measure."""
     return Table(
         "sharpness",
-        "Sharpness of the weights of each method at the end of the confirm runs; geometric means over seeds.",
+        "Sharpness of the weights of each method at the end of the confirm runs; geometric means.",
         (
             Column("Problem", "problem"),
             Column("Method", "method"),
@@ -156,7 +167,9 @@ def heading_of(data: Sequence[Sharpness]) -> str:
 
 def chart_of(sources: Sources) -> Chart | None:
     """Return the chart, None without data."""
-    data = sharpness_of(sources.records, sources.findings.selections, sources.cells)
+    data = sharpness_of(
+        sources.records, sources.findings.selections, sources.cells, one_tuning=unit_of(sources.findings) == "seed"
+    )
     if not data:
         return None
     figure, narrow = figure_of(data)
@@ -172,11 +185,15 @@ def chart_of(sources: Sources) -> Chart | None:
             "weights, the same for every method: the largest found, and the mean over random directions."
         ),
         caption=(
-            f"Geometric mean over {prose.seeds(len(s.values) for s in data)} confirm seeds, each a small tick, with "
-            f"its 95 % Student-t interval on the log scale, cut at the axis.{left_out}{trace} Descriptive: flatter "
+            f"Geometric mean over {prose.numbers(len(s.values) for s in data)} {sources.units}, each a small tick, "
+            "with its 95 % Student-t interval on the log scale, cut at the axis; an averaging method stands for its "
+            f"average, every other for its last weights.{left_out}{trace} Descriptive: flatter "
             "weights need not be better ones, and measures of sharpness can disagree."
         ),
-        keys=(*(Key(m, m) for m in dict.fromkeys(s.method for s in data)), Key("one seed", "", "tick")),
+        keys=(
+            *(Key(m, m) for m in dict.fromkeys(s.method for s in data)),
+            Key(f"one of the {sources.units}", "", "tick"),
+        ),
         figure=figure,
         narrow=narrow,
         table=sources.fitted(table_of(data), "records/"),

@@ -28,7 +28,7 @@ def objective(trial: optuna.Trial) -> float:
         trial.suggest_float("rho", 0.0, 1.0),
         trial.suggest_float("average_start", 0.0, 1.0),
     )
-    scores = fit(configuration, trial.suggest_int("seed", 0, 10_000))
+    scores = fit(configuration, trial.suggest_int("seed", 0, 2**48))
     trial.set_user_attr("scores", asdict(scores))
     return max(scores.last, scores.average)
 

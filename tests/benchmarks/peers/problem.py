@@ -11,8 +11,9 @@ from benchmarks.noisy_digits import noisy_digits
 from torch import Tensor, nn
 
 from study.data import load_data
-from study.plan.cells import FIRST_CONFIRM_SEED, TUNE_SEED, cells
-from study.plan.proposals import qmc_design
+from study.plan.cells import cells, searches
+from study.plan.proposals import propose
+from study.plan.replicates import Replicate, replicate_of
 from study.specs.spec import StudySpec
 from study.streams import torch_seed
 from study.tasks import build_task
@@ -61,19 +62,25 @@ def spec_of(trials: int, seeds: int) -> tuple[StudySpec, str]:
 
 def configurations(trials: int) -> list[Configuration]:
     """Return what everybody tries: the study's design."""
-    space = spec_of(trials, 1)[0].search
-    return [
-        Configuration(family, index, p.learning_rate, p.rho, p.average_start)
-        for family in ("base", "sam")
-        for index, p in enumerate(qmc_design(space, family))
+    spec = spec_of(trials, 1)[0]
+    proposed = [
+        (search.family, index, propose(spec.search, search, index, []))
+        for search in searches(spec)
+        for index in range(search.trials)
     ]
+    return [Configuration(family, index, p.learning_rate, p.rho, p.average_start) for family, index, p in proposed]
+
+
+def replicate(seeds: int) -> Replicate:
+    """Return the seeds of the study's one tuning."""
+    return replicate_of(spec_of(1, seeds)[0], 1)
 
 
 def problem_of(seed: int) -> Problem:
     """Return the problem with the split, the label noise and the first weights of a seed."""
     torch.manual_seed(torch_seed(seed, "torch"))
     factors = cells(spec_of(1, 1)[0])[0].factors
-    task = build_task("digits", load_data("digits"), factors, seed)
+    task = build_task("digits", load_data("digits"), factors, seed, replicate(1).test)
     tensors = [_tensors(part) for part in (task.train, task.val, task.test())]
     return Problem(task.model, *tensors)
 
@@ -104,13 +111,13 @@ def solve(sweep: Sweep) -> None:
     parser.add_argument("--seeds", type=int, required=True)
     given = parser.parse_args()
     tried = configurations(given.trials)
-    tuned = sweep([(configuration, TUNE_SEED) for configuration in tried])
+    tuned = sweep([(configuration, replicate(given.seeds).tune) for configuration in tried])
     best = {
         method: max((getattr(scores, weights), -c.index, c) for c, scores in zip(tried, tuned, strict=True)
                     if c.family == family)[-1]
         for method, (family, weights) in METHODS.items()
     }  # fmt: skip
-    seeds = [FIRST_CONFIRM_SEED + number for number in range(given.seeds)]
+    seeds = replicate(given.seeds).confirm
     again = [(configuration, seed) for configuration in dict.fromkeys(best.values()) for seed in seeds]
     tested = dict(zip(again, sweep(again), strict=True))
     result = {

@@ -1,0 +1,48 @@
+"""Gains replicate by replicate, against every baseline of a comparison: what studies put side by side need.
+
+A finding names the strongest baseline of its own study. Another study of the same question may name another one, and
+replicates that are relabelled between the two must be held against one and the same.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from study.findings.conclusions import PRIMARY_METRIC
+from study.findings.evidence import gather
+from study.records import RunRecord
+from study.specs.budgets import Budget
+from study.specs.contenders import baselines, contender, others_of
+from study.specs.spec import StudySpec
+from study.stats import Contrast, compare
+
+
+class Comparison(NamedTuple):
+    """What is held against its baselines: a method in a cell under a budget."""
+
+    cell: str
+    method: str
+    budget: Budget
+
+
+Gains = Mapping[str, Mapping[int, float]]
+"""Gains by baseline and unit, over the units that are complete against it."""
+
+
+def gains_of(spec: StudySpec, records: Iterable[RunRecord]) -> dict[Comparison, Gains]:
+    """Return the gains of every comparison of a study, in the order of its cells, methods and budgets."""
+    evidence = gather(spec, list(records))
+    found: dict[Comparison, Gains] = {}
+    for cell in evidence.cells:
+        for method in others_of(spec):
+            for budget in spec.budgets:
+                contrast = Contrast(cell.name, cell.task, cell.factors, "tuned", method, budget, PRIMARY_METRIC)
+                ours = evidence.of(cell.name, contender(spec, method, budget)).arm(PRIMARY_METRIC)
+                by_baseline: dict[str, Mapping[int, float]] = {}
+                for one in baselines(spec, method, budget):
+                    theirs = evidence.of(cell.name, one).arm(PRIMARY_METRIC)
+                    effect = compare(
+                        contrast, ours, [theirs], planned=evidence.planned_units, confirms=evidence.seeds_a_unit
+                    )
+                    by_baseline[theirs.name] = dict(zip(effect.units, effect.differences, strict=True))
+                found[Comparison(cell.name, method, budget)] = by_baseline
+    return found
