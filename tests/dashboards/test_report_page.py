@@ -220,6 +220,7 @@ def test_a_study_that_is_hostile_throughout_gives_a_page(make) -> None:
         ({"sampler": "tpe", "trials": 8}, "At up to 2× the gradient evaluations, "),
     ],
 )
+@pytest.mark.slow
 def test_every_study_has_an_honest_page(make, settings: dict, sentence: str) -> None:
     made = make(**{"trials": 3, "tasks": ["digits"], "factors": {"schedule": ["cosine", "constant"]}} | settings)
     page = build_report(made.findings, made.frame)

@@ -214,6 +214,7 @@ def test_importance_names_its_evaluator_and_hides_what_can_not_be_said(made, mak
      {"methods": ["SGD", "SWA"], "budgets": ["E"], "primary_budget": "E"}, {"sampler": "tpe", "trials": 8},
      {"factors": {}}],
 )  # fmt: skip
+@pytest.mark.slow
 def test_odd_studies_have_sensible_charts_or_none(make, settings: dict) -> None:
     made = make(**{"trials": 2, "tasks": ["digits"], "factors": {"schedule": ["cosine", "constant"]}} | settings)
     for chart in charts_of(Sources(made.findings, made.frame, made.cells)).values():

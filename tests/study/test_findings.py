@@ -794,6 +794,7 @@ def test_the_schema_file_is_that_of_the_dataclasses() -> None:
         {"sampler": "tpe", "trials": 8, "methods": ["SGD", "EMA", "SAM", "SAM+LAWA"]},
     ],
 )
+@pytest.mark.slow
 def test_every_findings_file_satisfies_the_schema(settings: dict[str, Any], tmp_path: Path) -> None:
     found = found_in(one_cell(**settings))
     assert_round_trip(found, tmp_path)

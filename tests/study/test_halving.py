@@ -151,6 +151,7 @@ def score_at(epoch: int, one: Contender, record: RunRecord) -> float | None:
 
 @settings(max_examples=20, deadline=None)
 @given(slots=st.integers(1, 7), seed=st.integers(0, 99), stop=st.integers(0, 300))
+@pytest.mark.slow
 def test_neither_timing_nor_an_interruption_changes_what_is_run(study: Study, slots: int, seed: int, stop: int) -> None:
     spec, records = study
     by_id = {record.run_id: record for record in records}
@@ -292,6 +293,7 @@ def test_optuna_sees_pruned_trials_as_pruned(study: Study, tmp_path: Path) -> No
     storage.engine.dispose()
 
 
+@pytest.mark.slow
 def test_tpe_prunes_too_and_repeats_itself() -> None:
     spec, records = pruning(search={"sampler": "tpe", "trials": 12})
     assert any(record.status == "pruned" for record in records)

@@ -65,6 +65,7 @@ def rows(path: Path) -> dict[str, list[Any]]:
         }
 
 
+@pytest.mark.slow
 def test_its_rows_are_those_that_optuna_writes(tmp_path: Path, study: tuple[StudySpec, list[RunRecord]]) -> None:
     spec, records = study
     known, later = [r for r in records if (r.job.trial or 0) < 4], [r for r in records if (r.job.trial or 0) >= 4]

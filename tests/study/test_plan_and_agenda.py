@@ -393,6 +393,7 @@ def test_replicates_run_elsewhere_are_those_of_the_whole_plan(sampler: str) -> N
 
 @settings(deadline=None)
 @given(sampler=st.sampled_from(["qmc", "tpe"]), slots=st.integers(1, 6), seed=st.integers(0, 999))
+@pytest.mark.slow
 def test_an_interrupted_study_holds_whole_replicates_up_to_the_slots(sampler: str, slots: int, seed: int) -> None:
     spec = one_cell(sampler, replicates=6)
     agenda, rng = Agenda(spec), random.Random(seed)
@@ -458,6 +459,7 @@ def confirmed_by(spec: StudySpec, parts: Sequence[Search], jobs: Sequence[Job]) 
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+@pytest.mark.slow
 def test_what_is_planned_and_what_is_whole_is_right_at_each_step(sampler: str) -> None:
     spec = one_cell(sampler, replicates=2)
     final = [measured(job) for job in drain(Agenda(spec))]

@@ -21,6 +21,8 @@ from study.store.record_files import read_lines, read_planes
 from study.training.landscape import measure_piece, missing_pieces, read_content
 from study.training.trial import run
 
+pytestmark = pytest.mark.slow
+
 SPEC = parse_spec(
     """
 name = "probed"

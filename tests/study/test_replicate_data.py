@@ -141,6 +141,7 @@ def test_each_replicate_draws_new_test_data(name: str, data: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
+@pytest.mark.slow
 def test_an_official_test_part_stays_as_it_is(name: str, data: dict[str, Any]) -> None:
     parts = [unseen_rows(name, data[name], one) for one in (*replicates_of(SPEC), *replicates_of(OTHER_SEED))]
     assert all(part == parts[0] for part in parts)
@@ -255,6 +256,7 @@ SHARES = repeated("share", [0.3, 0.1, 0.55])
 
 @SHARES
 @pytest.mark.parametrize("name", NOISY)
+@pytest.mark.slow
 def test_validation_labels_are_as_noisy_as_the_training_labels(name: str, share: float, data: dict[str, Any]) -> None:
     clean, same, said, none = (
         built(name, data[name], 3, 5, **changes)

@@ -47,6 +47,7 @@ def test_a_factor_that_some_cells_lack_is_looked_at_in_the_others() -> None:
         assert found["schedule", "constant"].cells == len(mixed)
 
 
+@pytest.mark.slow
 def test_a_study_of_tasks_with_different_factors_is_read() -> None:
     """Factors are looked at from five tasks on, since cells of one data set are not problems."""
     noise = {"label_noise": [0.0, 0.1, 0.2, 0.3]}

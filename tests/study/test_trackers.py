@@ -165,6 +165,7 @@ def test_whatever_a_listener_is_told_its_error_stays_with_it(study: tuple[StudyS
     assert len(said) == 6
 
 
+@pytest.mark.slow
 def test_weights_and_biases_does_not_bring_a_vanished_folder_back(
     study: tuple[StudySpec, tuple[RunRecord, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

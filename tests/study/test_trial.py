@@ -262,6 +262,7 @@ def test_of_two_equally_good_epochs_the_later_one_is_best(digits: Pool, monkeypa
     assert (best.weights_epoch, best.val_score, best.val_loss) == (6, 0.7, 6.0)
 
 
+@pytest.mark.slow
 def test_in_confirm_the_preferred_weights_of_each_kind_alone_are_tested(digits: Pool) -> None:
     """By the validation part of that run itself, so that two seeds may prefer two averages."""
     chosen = set()
