@@ -114,13 +114,11 @@ class Tried:
         """Return the mean gradient evaluations of its completed runs (others stop early); NaN without any."""
         return mean_known(one.run.gradient_evaluations for _, one in self.by_unit if one.run.status == "completed")
 
-    def arm(self, metric: str, name: str = "") -> Arm:
+    def arm(self, metric: str) -> Arm:
         """Return it as one side of a comparison."""
         ended = self.statuses()
-        runs = sum(ended.values()) - ended["failed"]
-        return Arm(
-            name or self.contender.name, self.scores(metric), runs, ended["diverged"], self.gradient_evaluations()
-        )
+        runs = ended.total() - ended["failed"]
+        return Arm(self.contender.name, self.scores(metric), runs, ended["diverged"], self.gradient_evaluations())
 
     def switched_off(self, baseline: "Tried", metric: str) -> set[int]:
         """Return the units in which it is a baseline: the same pick and length, no perturbation, and equal scores.
