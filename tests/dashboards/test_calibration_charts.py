@@ -89,6 +89,7 @@ def test_calibration_is_that_of_the_frame(made) -> None:
     assert calibration.lower_than(data, "SGD")["SWA"] == (4, 4)
 
 
+@pytest.mark.slow
 def test_a_task_that_is_no_classification_has_no_calibration(made) -> None:
     findings, frame, records, cells = made
     bare = frame.assign(val_calibration_error=float("nan"), test_calibration_error=float("nan"))

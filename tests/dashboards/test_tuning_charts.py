@@ -223,6 +223,7 @@ def test_odd_studies_have_sensible_charts_or_none(make, settings: dict) -> None:
         assert chart.figure.data
 
 
+@pytest.mark.slow
 def test_hostile_names_of_problems_stay_text() -> None:
     spec, records = synthetic_study(tasks=["digits"], trials=16)
     records = renamed(records)

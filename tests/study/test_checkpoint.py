@@ -142,6 +142,7 @@ def test_whatever_the_seed_the_averages_and_the_epochs(
     assert_same_end(undisturbed(one, digits), interrupted(one, digits, stops), one)
 
 
+@pytest.mark.slow
 def test_probes_and_kept_weights_are_the_same(digits: Pool) -> None:
     one = job("sam", probed=("last", "swa"))
     whole = undisturbed(one, digits)

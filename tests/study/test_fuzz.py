@@ -174,6 +174,7 @@ def mutated_specs(draw: st.DrawFn) -> str:
 
 @many(700)
 @given(text=mutated_specs() | st.dictionaries(KEYS, VALUES, max_size=6).map(document) | st.text(max_size=60))
+@pytest.mark.slow
 def test_a_spec_is_used_or_refused(text: str, workplace: Path) -> None:
     cleared(workplace)
     (workplace / "mine.toml").write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
@@ -241,6 +242,7 @@ SPECS = st.sampled_from(["smoke", "quick", "nonsense", "claims", "../x", "claims
 
 @many(500)
 @given(spec=st.lists(SPECS, max_size=2), options=st.lists(OPTIONS, max_size=3))
+@pytest.mark.slow
 def test_a_command_line_is_used_or_refused(spec: list[str], options: list[list[str]], workplace: Path) -> None:
     cleared(workplace)
     (workplace / "a-file").write_text("precious")
@@ -335,6 +337,7 @@ def resume_and_read(folder: Path) -> None:
 
 @many(500)
 @given(which=st.integers(0, 6), damage=mutations())
+@pytest.mark.slow
 def test_a_damaged_record_is_refused_or_harmless(
     which: int,
     damage: Callable[[str], bytes],
@@ -390,6 +393,7 @@ FILES = ["spec.toml", "records", "records/x.json", "lines", "lines/x.json", "pla
     content=st.binary(max_size=30),
     command=st.sampled_from(["resume", "retry", "report"]),
 )
+@pytest.mark.slow
 def test_anything_in_place_of_a_file_is_harmless_or_refused(
     name: str,
     kind: str,

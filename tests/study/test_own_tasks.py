@@ -405,6 +405,7 @@ def written(folder: Path, kind: str, before: str = "") -> StudySpec:
 
 
 @pytest.mark.parametrize("kind", new.KINDS)
+@pytest.mark.slow
 def test_each_example_runs_to_its_end(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     if kind == "huggingface":

@@ -337,6 +337,7 @@ def test_a_lock_follows_no_link(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_reading_needs_no_lock(tmp_path: Path, study: tuple[StudySpec, list[RunRecord]]) -> None:
     folder = write_results(tmp_path / "study", *study)
     with hold(folder):

@@ -158,6 +158,7 @@ def test_every_task_says_where_its_test_part_comes_from() -> None:
 
 
 @pytest.mark.parametrize("name", [*SPLIT, *DRAWN])
+@pytest.mark.slow
 def test_what_is_trained_on_is_the_seeds_and_what_is_set_aside_the_replicates(name: str, data: dict[str, Any]) -> None:
     def parts(seed: int, test_seed: int) -> tuple[Any, ...]:
         task = built(name, data[name], seed, test_seed)

@@ -34,6 +34,7 @@ def judged(table: pd.DataFrame, delta: float = DELTA) -> tuple[Effect, ...]:
 
 @repeated("seed", range(5))
 @pytest.mark.parametrize("scale", [0.0, 0.3, 1.0])
+@pytest.mark.slow
 def test_pairwise_tests_and_verdicts_are_autoranks_under_holm(seed: int, scale: float) -> None:
     table = scores({"SGD": 0.0, "SWA": 0.002 * scale, "SAM": 0.006 * scale, "WASAM": -0.004 * scale}, seed)
     effects = judged(table)

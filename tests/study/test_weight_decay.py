@@ -126,6 +126,7 @@ def test_tpe_learns_it() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+@pytest.mark.slow
 def test_what_validation_picks_is_confirmed_and_reported(sampler: str, tmp_path: Path) -> None:
     spec, records = decaying(search={"sampler": sampler}, replicates=5)
     tuned = [r for r in records if r.job.stage == "tune" and r.job.replicate == 1]
