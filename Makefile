@@ -13,7 +13,7 @@ help:
 	@echo "make test-all             like make test, with whole matrices"
 	@echo "make lint                 ruff and mypy alone"
 	@echo "make bench                all benchmarks, with their tables at the end; make bench-core is one alone"
-	@echo "make faults               break a study in every way, resume it, print the table (half an hour)"
+	@echo "make faults               break a study in every way, resume it, print the table (ten minutes)"
 	@echo "make soak                 1,000 tiny runs in one study: does memory grow?"
 
 study: $(VENV)/.installed
