@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
         "--scale", type=_positive_number, default=1.0, metavar="X",
         help="of the suite \"claims\": multiply trials and replicates, for bigger machines; default 1",
     )  # fmt: skip
-    made.add_argument("--max-concurrent", type=_positive_int, metavar="N", help="at most N runs side by side")
+    made.add_argument("--max-concurrent", type=whole_number, metavar="N", help="at most N runs side by side")
     made.add_argument(
         "--storage", metavar="PATH",
         help="where runs are saved under way, for a lost node's to go on elsewhere: a folder or URI (s3://…) that all "
@@ -135,12 +135,6 @@ def whole_number(text: str, least: int = 1) -> int:
     """
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r} was given; a whole number from {least} is needed")
-    return int(text)
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} was given; a whole number from 1 is needed")
     return int(text)
 
 

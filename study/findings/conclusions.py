@@ -160,7 +160,7 @@ def _tuned_effects(evidence: Evidence, method: str, budget: Budget) -> tuple[Eff
     """Return one judged effect per cell of one method under one budget: a Holm family."""
     spec = evidence.spec
     family = [_tuned_effect(evidence, cell, method, budget, PRIMARY_METRIC) for cell in evidence.cells]
-    return judge(family, {cell.task: spec.delta_of(cell.task) for cell in evidence.cells}, spec.alpha)
+    return judge(family, _deltas(evidence), spec.alpha)
 
 
 def _tuned_effect(evidence: Evidence, cell: Cell, method: str, budget: Budget, metric: str) -> Effect:
@@ -207,27 +207,31 @@ def _descriptive_effects(evidence: Evidence) -> Iterable[Effect]:
 def _direct_effects(evidence: Evidence) -> tuple[Effect, ...]:
     """Return methods against each other under the primary budget, each pair a Holm family: a description."""
     spec = evidence.spec
-    return tuple(
-        effect
-        for method, other in DIRECT
-        if {method, other} <= {*spec.methods}
-        for effect in judge(
-            [
-                compare(
-                    Contrast(cell.name, cell.task, cell.factors, "direct", method, spec.primary_budget, PRIMARY_METRIC),
-                    evidence.of(cell.name, contender(spec, method, spec.primary_budget)).arm(PRIMARY_METRIC),
-                    [evidence.of(cell.name, contender(spec, other, spec.primary_budget)).arm(PRIMARY_METRIC)],
-                    planned=evidence.planned_units,
-                    confirms=evidence.seeds_a_unit,
-                    unit=_unit(evidence),
-                    alpha=spec.alpha,
-                )
-                for cell in evidence.cells
-            ],
-            {cell.task: spec.delta_of(cell.task) for cell in evidence.cells},
-            spec.alpha,
-        )
+    pairs = [pair for pair in DIRECT if {*pair} <= {*spec.methods}]
+    families = [[_direct_effect(evidence, cell, *pair) for cell in evidence.cells] for pair in pairs]
+    return tuple(effect for family in families for effect in judge(family, _deltas(evidence), spec.alpha))
+
+
+def _direct_effect(evidence: Evidence, cell: Cell, method: str, other: str) -> Effect:
+    spec = evidence.spec
+    ours, theirs = (
+        evidence.of(cell.name, contender(spec, name, spec.primary_budget)).arm(PRIMARY_METRIC)
+        for name in (method, other)
     )
+    return compare(
+        Contrast(cell.name, cell.task, cell.factors, "direct", method, spec.primary_budget, PRIMARY_METRIC),
+        ours,
+        [theirs],
+        planned=evidence.planned_units,
+        confirms=evidence.seeds_a_unit,
+        unit=_unit(evidence),
+        alpha=spec.alpha,
+    )
+
+
+def _deltas(evidence: Evidence) -> dict[str, float]:
+    """Return δ by task."""
+    return {cell.task: evidence.spec.delta_of(cell.task) for cell in evidence.cells}
 
 
 def _averaging_effects(evidence: Evidence) -> tuple[Effect, ...]:
@@ -235,7 +239,7 @@ def _averaging_effects(evidence: Evidence) -> tuple[Effect, ...]:
     spec = evidence.spec
     averaging = [name for name in spec.methods if METHODS[name].weights != "last"]
     family = [_averaging_effect(evidence, cell, method) for cell in evidence.cells for method in averaging]
-    return judge(family, {cell.task: spec.delta_of(cell.task) for cell in evidence.cells}, spec.alpha)
+    return judge(family, _deltas(evidence), spec.alpha)
 
 
 def _averaging_effect(evidence: Evidence, cell: Cell, method: str) -> Effect:
