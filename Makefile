@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SPEC ?= quick
 
-.PHONY: study test test-fast test-all lint bench faults soak browser fashion help
+.PHONY: study test test-fast test-all lint bench faults soak truth browser fashion help
 
 help:
 	@echo "make study [SPEC=quick]   install, run a study, print the path of its report"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint                 ruff and mypy alone"
 	@echo "make bench                all benchmarks, with their tables at the end; make bench-core is one alone"
 	@echo "make faults               break a study in every way, resume it, print the table (ten minutes)"
+	@echo "make truth                real trainings: do intervals cover the truth, is a null found? (an hour and a half)"
 	@echo "make soak                 1,000 tiny runs in one study: does memory grow?"
 
 study: $(VENV)/.installed
@@ -46,6 +47,10 @@ bench-%: $(VENV)/.installed-test
 
 faults: $(VENV)/.installed-test
 	PYTHONPATH=.:tests $(BIN)/python -m faults.matrix
+
+truth: $(VENV)/.installed-test
+	PYTHONPATH=.:tests $(BIN)/python -m truth.null results/truth-null
+	PYTHONPATH=.:tests $(BIN)/python -m truth.coverage results/truth-coverage
 
 soak: $(VENV)/.installed-test
 	PYTHONPATH=.:tests $(BIN)/python -m faults.soak

@@ -1,0 +1,80 @@
+"""How often is the baseline found to differ from itself? Nothing is there to be found, so at most 5 % of times.
+
+    PYTHONPATH=.:tests python -m truth.null RESULTS
+
+RESULTS is the folder of ``null.toml``, finished or not; where there is none, the study is run first. A comparison takes
+twice ten replicates: the baseline of ten of them, which were tuned by themselves on streams of their own, is held as a
+method against the baseline of the other ten. No replicate serves twice. Verdicts are for δ → 0 and without Holm's
+correction, so that only the t test is left to hold them back.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.conditions import header, table
+from truth.rows import Row, evidence_of, train
+
+from study.findings.conclusions import PRIMARY_METRIC
+from study.findings.evidence import Evidence
+from study.simulations.rates import Rate
+from study.specs.contenders import Contender
+from study.stats import Effect
+
+SPEC = Path(__file__).with_name("null.toml")
+SIZE = 10
+NEXT_TO_NOTHING = 1e-9  # δ: any gain that is found counts
+
+
+def comparisons(row: Row) -> Iterator[Effect]:
+    """Hold the method of ten replicates against the baselines of the next ten, and so on."""
+    units = row.units
+    for first in range(0, len(units) - 2 * SIZE + 1, 2 * SIZE):
+        method, others = units[first : first + SIZE], units[first + SIZE : first + 2 * SIZE]
+        paired = {u: dict(enumerate(row.method[u].values())) for u in method}
+        against = {
+            name: {u: dict(enumerate(side[v].values())) for u, v in zip(method, others, strict=True)}
+            for name, side in row.baselines.items()
+        }
+        yield Row(row.cell, row.name, paired, against, row.confirms).study(method, NEXT_TO_NOTHING)
+
+
+def baselines_as_methods(evidence: Evidence) -> Iterator[Row]:
+    """Yield each baseline as a method against itself, and the best epoch against both, as a method would be held."""
+    kinds = {kind: Contender("SGD", (kind,), (1.0,)) for kind in evidence.spec.weights}
+    for cell in evidence.cells:
+        scores = {kind: evidence.of(cell.name, one).scores(PRIMARY_METRIC) for kind, one in kinds.items()}
+        for against in (("best",), ("last",), ("best", "last")):
+            sides = {kinds[kind].name: scores[kind] for kind in against}
+            yield Row(cell, f"{kinds[against[0]].name} again", scores[against[0]], sides, evidence.spec.confirms)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, metavar="RESULTS")
+    given = parser.parse_args()
+    if not given.results.exists():
+        train(SPEC, given.results)
+    rows = list(baselines_as_methods(evidence_of(given.results)))
+    lines = [("cell", "method", "against", "comparisons", "helps", "hurts", "either, with its exact 95 % interval")]
+    by_kind: dict[tuple[str, str], list[Effect]] = {}
+    for row in rows:
+        found = list(comparisons(row))
+        against = ", ".join(row.baselines)
+        by_kind.setdefault((row.name, against), []).extend(found)
+        lines.append(line(row.cell.task, row.name, against, found))
+    lines += [line("both cells", name, against, found) for (name, against), found in by_kind.items()]
+    print(header(), table(lines), sep="\n\n")
+
+
+def line(cell: str, name: str, against: str, found: list[Effect]) -> tuple[str, ...]:
+    """Return a line of the table."""
+    helps, hurts = (sum(effect.verdict == word for effect in found) for word in ("helps", "hurts"))
+    rate = Rate(name, against, helps + hurts, len(found), "≤", 0.05)
+    low, high = rate.interval
+    return (cell, name, against, str(rate.of), str(helps), str(hurts), f"{rate.rate:.1%} [{low:.1%}, {high:.1%}]")
+
+
+if __name__ == "__main__":
+    main()
