@@ -10,7 +10,7 @@ from dashboards.tables.table import Column, Entry, Table, numeric
 from dashboards.tables.verdicts import most_delta, scale_of
 from study.findings import Findings
 from study.stats import Effect, Moderator, ModeratorRule
-from study.stats.moderators import MIN_CELLS_FOR_RULE
+from study.stats.clustered import MIN_TASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def slope_table(findings: Findings) -> Table:
     scale = scale_of(((s.across, s.across95) for s in slopes if theme.known(s.across)), most_delta(findings))
     return Table(
         "moderators",
-        "How the gain moves with what differs between problems; the problem is the unit.",
+        "How the gain moves with what differs between problems; the task is the unit.",
         (
             Column("Method", "method"),
             Column("Factor", "factor"),
@@ -81,7 +81,7 @@ def slope_table(findings: Findings) -> Table:
             numeric("Lowest to highest, points [95 % CI]", "across"),
             Column("Interval", ""),
             numeric("p", "p"),
-            numeric("n", "cells"),
+            numeric("n", "tasks"),
             Column("Adjusted for", "adjusted_for"),
         ),
         tuple(
@@ -92,13 +92,18 @@ def slope_table(findings: Findings) -> Table:
                 Entry(theme.gain_within(s.across, s.across95), s.across if theme.known(s.across) else None),
                 Entry("", span=scale.span(s.across, s.across95, s.moderator.method)),
                 Entry(theme.p_value(s.moderator.p), s.moderator.p),
-                Entry(prose.things(s.moderator.cells, "cell"), s.moderator.cells),
+                Entry(_witnesses(s.moderator), s.moderator.tasks),
                 Entry(prose.listed([name.replace("_", " ") for name in s.moderator.adjusted_for]) or "nothing"),
             )
             for s in slopes
         ),
         tuple(i for i, s in enumerate(slopes) if i == 0 or slopes[i - 1].moderator.method != s.moderator.method),
     )
+
+
+def _witnesses(moderator: Moderator) -> str:
+    where = "within" if moderator.within else "between"
+    return f"{where} {prose.things(moderator.tasks, 'task')}, {prose.things(moderator.cells, 'cell')}"
 
 
 def _slope_words(moderator: Moderator) -> str:
@@ -123,9 +128,11 @@ def slope_reading(findings: Findings) -> str:
     return (
         f"Gains at {budget_name(findings, findings.primary_budget)}, one mean a problem. Above "
         "zero the method gains more where the factor is higher (or at the named level rather than the first). "
-        "Intervals are HC3 with Student's t, unadjusted for the number of slopes; bars share one scale and show the "
+        "A factor that varies within tasks is read within them, and its interval is what leaving out tasks changes; "
+        "one that is the same in all problems of a task is read over the means of tasks, which differ in much else. "
+        "Student's t, unadjusted for the number of slopes; bars share one scale and show the "
         "change from the lowest to the highest value. What was measured on the baseline comes from other "
-        "replicates (or seeds) than the gain. Slopes need five tasks."
+        f"replicates (or seeds) than the gain. A slope needs {MIN_TASKS} tasks that tell something of it."
     )
 
 
@@ -138,13 +145,16 @@ def _rule_sentence(rule: ModeratorRule) -> str:
     if not rule.reliable:
         if math.isnan(rule.r2):
             return (
-                f"{rule.method}: no reliable rule found ({prose.things(rule.cells, 'cell')}; "
-                f"{MIN_CELLS_FOR_RULE} that differ are needed)."
+                f"{rule.method}: no reliable rule found ({prose.things(rule.tasks, 'task')} with "
+                f"{prose.things(rule.cells, 'cell')}; {MIN_TASKS} tasks and something that varies are needed)."
             )
-        return f"{rule.method}: no reliable rule found (it predicts unseen cells no better than their mean)."
+        return (
+            f"{rule.method}: no reliable rule found (it is not shown to predict tasks that it has not seen better than "
+            f"their mean; p {theme.p_value(rule.p)})."
+        )
     leaves = "; ".join(
         f"{' and '.join(leaf.conditions).replace('_', ' ') or 'everywhere'}: {theme.gain(leaf.gain)} points "
         f"({prose.things(leaf.cells, 'cell')})"
         for leaf in rule.leaves
     )
-    return f"{rule.method} (exploratory, R² on unseen cells {rule.r2:.2f}): {leaves}."
+    return f"{rule.method} (exploratory, R² on unseen tasks {rule.r2:.2f}, p {theme.p_value(rule.p)}): {leaves}."

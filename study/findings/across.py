@@ -4,7 +4,6 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from study.findings.combinations import design_row
 from study.findings.evidence import Evidence
 from study.specs.contenders import baselines
 from study.specs.spec import StudySpec
@@ -18,10 +17,10 @@ from study.stats import (
     moderators,
     synthesize,
 )
+from study.stats.clustered import MIN_TASKS
 from study.stats.effects import insufficient
 
 SHARPNESS = "top_eigenvalue"
-LEAST_TASKS = 5  # cells of one data set are not problems
 
 
 def syntheses_of(spec: StudySpec, effects: Sequence[Effect]) -> tuple[Synthesis, ...]:
@@ -43,13 +42,14 @@ def syntheses_of(spec: StudySpec, effects: Sequence[Effect]) -> tuple[Synthesis,
 def moderators_of(evidence: Evidence, effects: Sequence[Effect]) -> tuple[Moderator, ...]:
     """Return the moderators of every method and budget: the factors, then what was measured on the baseline.
 
-    Cells without enough units for a verdict are left out; there is none before five tasks.
+    Cells without enough units for a verdict are left out; there is none before five tasks, which are the witnesses.
     """
     found: list[Moderator] = []
     for method, budget, group in _groups(evidence.spec, _sufficient(effects)):
         if _few_tasks(group):
             continue
-        found += moderators(method, budget, [design_row(effect) for effect in group], [e.mean for e in group])
+        gains, tasks = [effect.mean for effect in group], [effect.task for effect in group]
+        found += moderators(method, budget, [dict(effect.factors) for effect in group], gains, tasks)
         found += _measured(evidence, method, budget, group)
     return tuple(found)
 
@@ -57,14 +57,17 @@ def moderators_of(evidence: Evidence, effects: Sequence[Effect]) -> tuple[Modera
 def rules_of(spec: StudySpec, effects: Sequence[Effect]) -> tuple[ModeratorRule, ...]:
     """Return the exploratory rule of every method under the primary budget."""
     return tuple(
-        moderator_rule(method, budget, [design_row(effect) for effect in group], [effect.mean for effect in group])
+        moderator_rule(
+            method, budget, [dict(effect.factors) for effect in group], [effect.mean for effect in group],
+            [effect.task for effect in group],
+        )
         for method, budget, group in _groups(spec, _sufficient(effects))
         if budget == spec.primary_budget and not _few_tasks(group)
-    )
+    )  # fmt: skip
 
 
 def _few_tasks(group: Sequence[Effect]) -> bool:
-    return len({effect.task for effect in group}) < LEAST_TASKS
+    return len({effect.task for effect in group}) < MIN_TASKS
 
 
 def _sufficient(effects: Sequence[Effect]) -> list[Effect]:
@@ -86,16 +89,13 @@ def _groups(spec: StudySpec, effects: Sequence[Effect]) -> list[tuple[str, str, 
 
 def _measured(evidence: Evidence, method: str, budget: str, group: Sequence[Effect]) -> list[Moderator]:
     """Hold the gain on every second unit against what the baseline measured on the units between them."""
-    gains = [statistics.fmean(effect.differences[1::2]) for effect in group]
-    found = [
-        measured_moderator(
-            method, budget, "baseline score", [statistics.fmean(e.baseline_values[::2]) for e in group], gains
-        )
-    ]
+    gains, tasks = [statistics.fmean(effect.differences[1::2]) for effect in group], [e.task for e in group]
+    scores = [statistics.fmean(effect.baseline_values[::2]) for effect in group]
+    found = [measured_moderator(method, budget, "baseline score", scores, gains, tasks)]
     sharpness = [_log_sharpness(evidence, effect) for effect in group]
     if all(value is not None for value in sharpness):
         known = [value for value in sharpness if value is not None]
-        found.append(measured_moderator(method, budget, f"log of baseline {SHARPNESS}", known, gains))
+        found.append(measured_moderator(method, budget, f"log of baseline {SHARPNESS}", known, gains, tasks))
     return found
 
 

@@ -10,8 +10,8 @@ from study.findings.quantities import ByUnit, Combination, Combine, Material, Me
 from study.records import FactorValue
 from study.specs.spec import Hypothesis, StudySpec
 from study.stats import Effect, columns, estimate, isolated
+from study.stats.designs import UNKNOWN_SLOPE, adjusted_slope
 from study.stats.effects import DECIMALS, insufficient
-from study.stats.moderators import adjusted_slopes
 
 MIN_DESCRIPTIVE_UNITS = 3  # probes and lines are dear and their effects large: fewer units than a verdict needs
 
@@ -110,9 +110,10 @@ def _check(hypothesis: Hypothesis, material: Material, by_cell: Mapping[str, ByU
         return ""
     predictors = columns([design_row(cell) for cell in cells])
     means = [statistics.fmean(by_cell[cell.name].values()) for cell in cells]
-    slopes = zip(adjusted_slopes(means, predictors), predictors, strict=True)
-    found = next((slope for (slope, _), column in slopes if column.factor == hypothesis.factor), None)
-    if found is None or math.isnan(found.slope):
+    asked = next((column for column in predictors if column.factor == hypothesis.factor), None)
+    others = [column for column in predictors if column.factor != hypothesis.factor]
+    found = adjusted_slope(means, asked, others) if asked else UNKNOWN_SLOPE
+    if math.isnan(found.slope):
         return f"{len(cells)} cells are too few for a check with the cell as the unit."
     low, high = found.ci95
     return (

@@ -19,7 +19,7 @@ from study.specs.contenders import Contender, at_equal_epochs, contender
 from study.specs.methods import METHODS, is_baseline, last_of
 from study.specs.spec import Hypothesis, StudySpec
 from study.stats import Effect, Estimate
-from study.stats.moderators import slope_alone
+from study.stats.designs import slope_alone
 
 ByUnit = Mapping[int, float]
 SCORE = "test_score"  # what hypotheses are about

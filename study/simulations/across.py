@@ -6,24 +6,28 @@ A task is one problem, however many cells it has: what its cells have in common 
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from study.findings.hypotheses import decide
 from study.simulations.procedure import ALPHA
 from study.simulations.rates import Rate
 from study.simulations.verdicts import DELTA
-from study.stats import estimate, moderator_rule, moderators, random_effects, robust_slopes
+from study.stats import columns, estimate, moderator_rule, moderators, random_effects, robust_slopes
+from study.stats.designs import Level, adjusted_slope
 
 SD = 0.006  # of a replicate's gain, what small real studies show
 UNITS = 10
 TAU = 0.005  # of true gains between tasks
 TASKS = ("digits", "mnist1d", "moons", "wine", "iris", "waves")
-CELLS = [
-    {"task": task, "label_noise": noise, "schedule": schedule}
-    for task in TASKS
+CELLS: list[dict[str, Level]] = [
+    {"label_noise": noise, "schedule": schedule, "classes": classes}
+    for classes in range(2, 2 + len(TASKS))
     for noise in (0.0, 0.3)
     for schedule in ("cosine", "constant")
 ]
 OF_A_TASK = len(CELLS) // len(TASKS)
+OF = [task for task in TASKS for _ in range(OF_A_TASK)]
+NOISE, *OTHERS = columns([{**cell, "classes": task} for cell, task in zip(CELLS, OF, strict=True)])
 
 
 def predictions(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
@@ -43,32 +47,36 @@ def predictions(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
 
 
 def null_factors(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
-    """Tasks differ, but not because of any factor: how often is a factor said to matter?"""
-    noise = [float(cell["label_noise"]) for cell in CELLS]
-    group = "null factor"
-    by_cell = leaning = pooled = by_unit = rules = 0
-    trees = max(1, studies // 10)
+    """Tasks differ, and what a factor does in them, but on average it does nothing: how often is it said to matter?"""
+    noise = np.asarray([float(cell["label_noise"]) for cell in CELLS])
+    group, trees = "null factor", max(1, studies // 10)
+    ours = leaning = between = over_cells = pooled = by_unit = rules = 0
     for study in range(studies):
         of_tasks = np.repeat(rng.normal(0.01, TAU, len(TASKS)), OF_A_TASK)
         alone = rng.normal(0, TAU / 2, len(CELLS))
         gains = (of_tasks + alone)[:, None] + rng.normal(0, SD, (len(CELLS), UNITS))
-        means = gains.mean(axis=1).tolist()
-        by_cell += _p_of_noise(means) < ALPHA
-        slopes = np.repeat(rng.normal(0, TAU / 0.3, len(TASKS)), OF_A_TASK)
-        leaning += _p_of_noise((np.asarray(means) + slopes * noise).tolist()) < ALPHA
+        means = gains.mean(axis=1)
+        own = means + np.repeat(rng.normal(0, TAU / 0.3, len(TASKS)), OF_A_TASK) * noise
+        ours += _p_of("label_noise", means) < ALPHA
+        leaning += _p_of("label_noise", own) < ALPHA
+        between += _p_of("classes", own) < ALPHA
+        over_cells += adjusted_slope(own.tolist(), NOISE, OTHERS).p < ALPHA
         pooled += robust_slopes(gains.ravel().tolist(), [np.repeat(noise, UNITS).tolist()])[0].p < ALPHA
         by_unit += estimate(np.polyfit(noise, gains, 1)[0].tolist()).p < ALPHA
         if study < trees:
-            rules += moderator_rule("SAM", "G", CELLS, means).reliable
-    yield Rate(group, f"HC3 on {len(CELLS)} cell means of {len(TASKS)} tasks", by_cell, studies, "≤", ALPHA)
-    yield Rate(group, "HC3 where the factor acts on each task in its own way", leaning, studies, "")
-    yield Rate(group, f"HC3 on all {len(CELLS)} × {UNITS} gains", pooled, studies, "")
+            rules += moderator_rule("SAM", "G", CELLS, own.tolist(), OF).reliable
+    cells, tasks = len(CELLS), len(TASKS)
+    yield Rate(group, f"slope within {tasks} tasks, which it acts on alike", ours, studies, "≤", ALPHA)
+    yield Rate(group, f"slope within {tasks} tasks, on each of which it acts otherwise", leaning, studies, "≤", ALPHA)
+    yield Rate(group, f"slope over the means of {tasks} tasks", between, studies, "≤", ALPHA)
+    yield Rate(group, f"tree that predicts unseen tasks, {tasks} tasks", rules, trees, "≤", ALPHA)
+    yield Rate(group, f"HC3 on {cells} cells, on each task of which it acts otherwise", over_cells, studies, "")
+    yield Rate(group, f"HC3 on all {cells} × {UNITS} gains", pooled, studies, "")
     yield Rate(group, "slope by replicate, cells taken as given", by_unit, studies, "")
-    yield Rate(group, "tree with R² > 0 on unseen cells", rules, trees, "")
 
 
-def _p_of_noise(means: list[float]) -> float:
-    return next(found.p for found in moderators("SAM", "G", CELLS, means) if found.factor == "label_noise")
+def _p_of(factor: str, means: NDArray[np.float64]) -> float:
+    return next(found.p for found in moderators("SAM", "G", CELLS, means.tolist(), OF) if found.factor == factor)
 
 
 def hypotheses(studies: int, rng: np.random.Generator) -> Iterable[Rate]:

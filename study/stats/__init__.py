@@ -33,14 +33,8 @@ from study.stats.estimates import (
     share_better,
     sign_flip_p,
 )
-from study.stats.moderators import (
-    Moderator,
-    ModeratorRule,
-    RuleLeaf,
-    measured_moderator,
-    moderator_rule,
-    moderators,
-)
+from study.stats.moderators import Moderator, measured_moderator, moderators
+from study.stats.rules import ModeratorRule, RuleLeaf, moderator_rule
 from study.stats.synthesis import RandomEffects, Synthesis, random_effects, signed_rank, synthesize
 from study.stats.tuning import Importance, Optimism, RhoTransfer, TuningCurve, best_band, expected_best, importance
 

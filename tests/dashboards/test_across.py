@@ -62,13 +62,18 @@ def test_slopes_span_the_values_of_the_problems(wide) -> None:
     assert found["SAM", "label noise"].across == pytest.approx(0.3 * found["SAM", "label noise"].moderator.slope)
     table = moderators.slope_table(study.findings)
     assert len(table.rows) == len(found)
-    assert {row[6].text for row in table.rows} == {"20 cells"}
+    for row, slope in zip(table.rows, moderators.slopes_of(study.findings), strict=True):
+        where = "between" if slope.moderator.kind == "measured" else "within"
+        assert row[6].text == f"{where} 5 tasks, 20 cells"
     assert "SAM with label noise (up)" in moderators.slope_heading(study.findings)
 
 
-@pytest.mark.parametrize(("r2", "reason"), [(math.nan, "4 cells; 6 that differ are needed"), (-0.2, "no better")])
-def test_an_unreliable_rule_says_so(study, r2: float, reason: str) -> None:
-    rule = ModeratorRule("SAM", "E", 4, r2, ())
+@pytest.mark.parametrize(
+    ("r2", "p", "reason"),
+    [(math.nan, math.nan, "2 tasks with 4 cells; 5 tasks and"), (0.2, 0.25, "better than their mean; p .250")],
+)
+def test_an_unreliable_rule_says_so(study, r2: float, p: float, reason: str) -> None:
+    rule = ModeratorRule("SAM", "E", 4, 2, r2, p, ())
     (sentence,) = moderators.rule_sentences(replace(study.findings, rules=(rule,)))
     assert sentence.startswith("SAM: no reliable rule found")
     assert reason in sentence

@@ -8,26 +8,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from scipy.stats import t, ttest_1samp
 from statsmodels.api import OLS, add_constant
 from synthetic import planned_runs, synthetic_study
 
 from study.findings import Findings, find
 from study.stats import columns, isolated, measured_moderator, moderator_rule, moderators, random_effects, robust_slopes
+from study.stats.clustered import slope_between, slopes_within
+from study.stats.designs import UNKNOWN_SLOPE
 
 FIVE_TASKS = ("digits", "mnist1d", "mnist", "fashion", "svhn")
 CELLS: list[dict[str, Any]] = [
-    {"task": task, "label_noise": noise, "schedule": schedule}
-    for task in ("digits", "mnist1d")
+    {"label_noise": noise, "schedule": schedule}
+    for _ in FIVE_TASKS
     for noise in (0.0, 0.15, 0.3)
     for schedule in ("cosine", "constant")
 ]
+OF = [task for task in FIVE_TASKS for _ in range(6)]
 
 
 def test_columns_are_numbers_or_levels() -> None:
-    task, noise, schedule = columns(CELLS)
-    assert (task.factor, task.level) == ("task", "mnist1d")
-    assert task.values == (0.0,) * 6 + (1.0,) * 6
-    assert (noise.level, noise.values[:4]) == ("", (0.0, 0.0, 0.15, 0.15))
+    noise, schedule = columns(CELLS)
+    assert (noise.factor, noise.level, noise.values[:4]) == ("label_noise", "", (0.0, 0.0, 0.15, 0.15))
     assert (schedule.level, schedule.values[:2]) == ("constant", (0.0, 1.0))
     assert columns([{"norm": "batch", "width": 1}, {"norm": "group", "width": 1}, {"norm": "none", "width": 1}]) == [
         *columns([{"norm": "batch"}, {"norm": "group"}, {"norm": "none"}])
@@ -36,15 +38,18 @@ def test_columns_are_numbers_or_levels() -> None:
 
 
 def test_a_factor_that_some_cells_lack_is_looked_at_in_the_others() -> None:
-    bare: list[dict[str, Any]] = [{"task": "diabetes", "schedule": schedule} for schedule in ("cosine", "constant")]
-    gains = np.random.default_rng(0).normal(size=len(CELLS)).tolist()
-    for mixed, of in (([*CELLS, *bare], [*gains, 0.1, 0.2]), ([*bare, *CELLS], [0.1, 0.2, *gains])):
-        assert {column.factor for column in columns(mixed)} == {"task", "schedule"}
-        found = {(m.factor, m.level): m for m in moderators("SAM", "G", mixed, of)}
-        alone = {(m.factor, m.level): m for m in moderators("SAM", "G", CELLS, gains)}
-        assert found["label_noise", ""] == alone["label_noise", ""]
-        assert found["label_noise", ""].cells == len(CELLS)
-        assert found["schedule", "constant"].cells == len(mixed)
+    bare: list[dict[str, Any]] = [{"schedule": schedule} for schedule in ("cosine", "constant")]
+    gains, two = np.random.default_rng(0).normal(size=len(CELLS)).tolist(), ["diabetes"] * 2
+    alone = {m.factor: m for m in moderators("SAM", "G", CELLS, gains, OF)}
+    for mixed, of, tasks in (
+        ([*CELLS, *bare], [*gains, 0.1, 0.2], [*OF, *two]),
+        ([*bare, *CELLS], [0.1, 0.2, *gains], [*two, *OF]),
+    ):
+        found = {m.factor: m for m in moderators("SAM", "G", mixed, of, tasks)}
+        assert found["label_noise"] == alone["label_noise"]
+        assert (found["label_noise"].cells, found["label_noise"].tasks) == (len(CELLS), 5)
+        assert (found["schedule"].cells, found["schedule"].tasks) == (len(mixed), 6)
+        assert found["schedule"].adjusted_for == ("task",)
 
 
 @pytest.mark.slow
@@ -119,65 +124,132 @@ def test_a_perfect_fit_is_certain() -> None:
     assert found.p < 1e-12
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(5, 9))
+def test_a_slope_within_equal_tasks_is_the_t_test_of_their_own_slopes(seed: int, tasks: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = np.tile(rng.normal(size=4), tasks), rng.normal(size=4 * tasks)
+    of = np.repeat([f"task {k}" for k in range(tasks)], 4).tolist()
+    own = [float(np.polyfit(x[k : k + 4], y[k : k + 4], 1)[0]) for k in range(0, 4 * tasks, 4)]
+    reference = ttest_1samp(own, 0)
+    (found,) = slopes_within(y.tolist(), [x.tolist()], of)
+    assert found.slope == pytest.approx(np.mean(own))
+    assert found.p == pytest.approx(reference.pvalue)
+    assert found.ci95 == pytest.approx(tuple(reference.confidence_interval()))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_slope_within_tasks_is_the_coefficient_beside_one_mean_a_task(seed: int) -> None:
+    """Tasks of other sizes and designs, against statsmodels and a jackknife that is spelt out."""
+    rng = np.random.default_rng(seed)
+    of = np.repeat(np.arange(6), rng.integers(3, 7, 6))
+    x, y = rng.normal(size=(len(of), 2)), rng.normal(size=len(of))
+
+    def fit(kept: Any) -> Any:
+        dummies = np.equal.outer(of[kept], np.unique(of[kept])).astype(float)
+        return OLS(y[kept], np.column_stack([x[kept], dummies])).fit().params[:2]
+
+    whole = fit(of >= 0)
+    error = np.sqrt(5 / 6 * sum((fit(of != task) - whole) ** 2 for task in range(6)))
+    found = slopes_within(y.tolist(), x.T.tolist(), of.astype(str).tolist())
+    assert_allclose([slope.slope for slope in found], whole, rtol=1e-7, atol=1e-10)
+    assert_allclose([(s.ci95[1] - s.ci95[0]) / 2 for s in found], t.isf(0.025, 5) * error, rtol=1e-7)
+
+
+def test_slopes_within_tasks_know_what_they_cannot_know() -> None:
+    y, of = np.random.default_rng(0).normal(size=20).tolist(), np.repeat(list("abcde"), 4).tolist()
+    rising = [0.0, 1.0, 2.0, 3.0]
+    unknown = [
+        slopes_within(y[:16], [rising * 4], of[:16]),  # four tasks
+        slopes_within(y, [[*rising * 4, *[1.0] * 4]], of),  # it varies in four
+        slopes_within(y, [np.repeat([0.0, 1.0, 2.0, 3.0, 4.0], 4).tolist()], of),  # in none
+        slopes_within(y, [rising * 5, [2 * value for value in rising] * 5], of),  # confounded
+    ]
+    assert all(math.isnan(slope.slope) and math.isnan(slope.p) for found in unknown for slope in found)
+    assert slope_between(y[:16], y[:16], of[:16]) == UNKNOWN_SLOPE
+
+
 def test_moderators_are_fitted_together() -> None:
     rng = np.random.default_rng(0)
     gains = [
         0.1 * cell["label_noise"] + 0.02 * (cell["schedule"] == "constant") + 0.001 * rng.normal() for cell in CELLS
     ]
-    task, noise, schedule = moderators("SAM", "G", CELLS, gains)
+    noise, schedule = moderators("SAM", "G", CELLS, gains, OF)
     assert noise.slope == pytest.approx(0.1, abs=0.01)
     assert schedule.slope == pytest.approx(0.02, abs=0.002)
-    assert (noise.p < 0.01, task.p > 0.05) == (True, True)
+    assert noise.p < 0.01
     assert noise.adjusted_for == ("task", "schedule")
-    assert (noise.cells, noise.kind, schedule.level) == (12, "factor", "constant")
+    assert (noise.cells, noise.tasks, noise.kind, noise.within, schedule.level) == (30, 5, "factor", True, "constant")
 
 
-def test_with_few_cells_each_factor_stands_alone() -> None:
-    few = [cell for cell in CELLS if cell["task"] == "digits" and cell["label_noise"] != 0.15]
-    found = moderators("SAM", "G", few, [0.0, 0.01, 0.05, 0.07])
-    assert [moderator.adjusted_for for moderator in found] == [(), ()]
-    assert math.isfinite(found[0].p)
-    two = moderators("SAM", "G", few[:2], [0.0, 0.01])
-    assert [math.isnan(moderator.slope) for moderator in two] == [True]
-    assert moderators("SAM", "G", CELLS[:1], [0.01]) == []
+def test_a_factor_of_whole_tasks_is_read_over_their_means() -> None:
+    y = np.random.default_rng(0).normal(size=len(CELLS)).tolist()
+    size = dict(zip(FIVE_TASKS, (100, 200, 400, 800, 1600), strict=True))
+    cells = [{**cell, "train_size": size[task]} for cell, task in zip(CELLS, OF, strict=True)]
+    found = {m.factor: m for m in moderators("SAM", "G", cells, y, OF)}
+    means = [float(np.mean(y[k : k + 6])) for k in range(0, 30, 6)]
+    (reference,) = robust_slopes(means, [[float(value) for value in size.values()]])
+    assert not found["train_size"].within
+    assert (found["train_size"].slope, found["train_size"].p) == pytest.approx((reference.slope, reference.p))
+    alone = {m.factor: m for m in moderators("SAM", "G", CELLS, y, OF)}
+    assert found["label_noise"] == alone["label_noise"]
 
 
-def test_measured_moderator_is_a_slope_alone() -> None:
+def test_a_factor_that_too_few_tasks_vary_has_no_slope() -> None:
+    cells = [dict(cell, width=(index % 2 if index < 24 else 1)) for index, cell in enumerate(CELLS)]
+    y = np.random.default_rng(0).normal(size=len(CELLS)).tolist()
+    found = {m.factor: m for m in moderators("SAM", "G", cells, y, OF)}
+    assert math.isnan(found["width"].slope)
+    assert math.isfinite(found["label_noise"].slope)
+    assert moderators("SAM", "G", [], [], []) == moderators("SAM", "G", CELLS[:1], [0.01], OF[:1]) == []
+
+
+def test_measured_moderator_is_a_slope_over_tasks() -> None:
     x, y = [0.9, 0.8, 0.7, 0.6, 0.65], [0.01, 0.02, 0.05, 0.04, 0.05]
-    found = measured_moderator("SAM", "G", "baseline score", x, y)
+    found = measured_moderator("SAM", "G", "baseline score", x, y, FIVE_TASKS)
     reference = OLS(np.array(y), add_constant(np.array(x))).fit(cov_type="HC3", use_t=True)
     assert_allclose([found.slope, found.p], [reference.params[1], reference.pvalues[1]])
-    assert (found.kind, found.cells) == ("measured", 5)
+    assert (found.kind, found.cells, found.tasks, found.within) == ("measured", 5, 5, False)
+    twice = measured_moderator("SAM", "G", "baseline score", [*x, *x], [*y, *y], FIVE_TASKS * 2)
+    assert (twice.slope, twice.p) == pytest.approx((found.slope, found.p))
 
 
 def test_a_planted_rule_is_found_and_noise_is_none() -> None:
     rng = np.random.default_rng(1)
     gains = [0.05 * (cell["label_noise"] > 0.1) * (cell["schedule"] == "constant") for cell in CELLS]
-    found = moderator_rule("SAM", "G", CELLS, [gain + 0.001 * rng.normal() for gain in gains])
+    found = moderator_rule("SAM", "G", CELLS, [gain + 0.001 * rng.normal() for gain in gains], OF)
     assert found.reliable
     assert found.r2 > 0.9
     best = max(found.leaves, key=lambda leaf: leaf.gain)
     assert set(best.conditions) == {"label_noise > 0.075", "schedule is constant"}
     assert best.gain == pytest.approx(0.05, abs=0.002)
-    assert (best.cells, sum(leaf.cells for leaf in found.leaves)) == (4, 12)
-    nothing = moderator_rule("SAM", "G", CELLS, rng.normal(size=12).tolist())
+    assert (best.cells, sum(leaf.cells for leaf in found.leaves)) == (10, 30)
+    nothing = moderator_rule("SAM", "G", CELLS, rng.normal(size=30).tolist(), OF)
     assert (nothing.reliable, nothing.leaves) == (False, ())
-    assert nothing.r2 <= 0
 
 
-def test_rules_need_six_cells_and_something_that_varies() -> None:
-    assert math.isnan(moderator_rule("SAM", "G", CELLS[:5], [0.0] * 5).r2)
-    assert math.isnan(moderator_rule("SAM", "G", [{"task": "digits"}] * 6, [0.0] * 6).r2)
-    assert not moderator_rule("SAM", "G", CELLS, [0.01] * 12).reliable
+def test_a_rule_that_holds_in_one_task_alone_is_none() -> None:
+    gains = [0.05 * (task == "digits") * (cell["label_noise"] > 0.1) for cell, task in zip(CELLS, OF, strict=True)]
+    assert not moderator_rule("SAM", "G", CELLS, gains, OF).reliable
+
+
+def test_rules_need_five_tasks_and_something_that_varies() -> None:
+    assert math.isnan(moderator_rule("SAM", "G", CELLS[:24], [0.0] * 24, OF[:24]).r2)
+    assert math.isnan(moderator_rule("SAM", "G", [{"norm": "none"}] * 30, [0.0] * 30, OF).r2)
+    assert not moderator_rule("SAM", "G", CELLS, [0.01] * 30, OF).reliable
 
 
 def test_two_cuts_of_one_factor_are_one_condition() -> None:
-    cells = [{"width": width} for width in (1, 2, 3, 4, 5, 6, 7, 8)]
-    found = moderator_rule("SAM", "G", cells, [0, 0, 1, 1, 9, 9, 30, 30])
+    cells = [{"width": width} for _ in FIVE_TASKS for width in (1, 2, 3, 4, 5, 6, 7, 8)]
+    tasks = [task for task in FIVE_TASKS for _ in range(8)]
+    jitter = 0.01 * np.random.default_rng(0).normal(size=40)  # of equal tasks nothing is left to test with
+    found = moderator_rule("SAM", "G", cells, [*(jitter + [0, 0, 1, 1, 9, 9, 30, 30] * 5)], tasks)
     assert [leaf.conditions for leaf in found.leaves] == [
         ("width ≤ 4.5",),
         ("width ≤ 6.5", "width > 4.5"),
-        ("width > 6.5",),
+        ("width > 6.5", "width ≤ 7.5"),
+        ("width > 7.5",),
     ]
 
 
@@ -198,7 +270,6 @@ def test_findings_look_across_cells(found: Findings) -> None:
     assert math.isfinite(synthesis.prediction95[0])
     entries = [(m.factor, m.level) for m in found.moderators if (m.method, m.budget) == ("SAM", "G")]
     assert entries == [
-        *(("task", task) for task in FIVE_TASKS[1:]),
         ("label_noise", ""), ("schedule", "constant"), ("baseline score", ""),
         ("log of baseline top_eigenvalue", ""),
     ]  # fmt: skip
@@ -207,8 +278,10 @@ def test_findings_look_across_cells(found: Findings) -> None:
 
 def test_gain_and_baseline_are_read_on_other_seeds(found: Findings) -> None:
     sam = [effect for effect in found.effects if (effect.method, effect.budget) == ("SAM", "G")]
-    x = [np.mean(effect.baseline_values[::2]) for effect in sam]
-    y = [np.mean(effect.differences[1::2]) for effect in sam]
+    x, y = (
+        [np.mean([np.mean(of(effect)) for effect in sam if effect.task == task]) for task in FIVE_TASKS]
+        for of in (lambda effect: effect.baseline_values[::2], lambda effect: effect.differences[1::2])
+    )
     (entry,) = (m for m in found.moderators if (m.method, m.budget, m.factor) == ("SAM", "G", "baseline score"))
     assert entry.slope == pytest.approx(np.polyfit(x, y, 1)[0])
 
