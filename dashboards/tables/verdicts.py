@@ -82,7 +82,9 @@ def verdict_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
             Column("Verdict", "verdict"),
             numeric("Gain [95 % CI]", "gain"),
             Column("Interval", ""),
+            numeric("For new data", "ci95_new_data"),
             numeric("p (Holm)", "p_holm"),
+            numeric("p (joint signs)", "p_max_t"),
             Column("Over the strongest", "baseline"),
             numeric("n", "n"),
             Column("Switched off", "off"),
@@ -124,7 +126,9 @@ def _verdict_row(
         Entry(wording.verdict(effect, found.budgets), effect.verdict, icon=theme.VERDICT_ICONS[effect.verdict]),
         Entry(theme.gain_within(effect.mean, ends), effect.mean),
         Entry("", span=scale.span(effect.mean, ends, effect.method, delta_of(findings, effect.task))),
+        Entry(theme.interval(effect.ci95_new_data), _both(effect.ci95_new_data)),
         Entry(theme.p_value(effect.p_holm), effect.p_holm),
+        Entry(theme.p_value(effect.p_max_t), effect.p_max_t),
         Entry(effect.baseline),
         Entry(str(effect.n) if effect.n >= effect.planned else f"{effect.n} of {effect.planned}", effect.n),
         Entry(off_words(effect), effect.off),
@@ -136,6 +140,11 @@ def _verdict_row(
         ),
         Entry(theme.ratio(effect.cost_ratio), effect.cost_ratio if theme.known(effect.cost_ratio) else None),
     )
+
+
+def _both(ends: tuple[float, float]) -> str | None:
+    """Write an interval for the CSV; None where there is none."""
+    return f"{ends[0]:.10g} to {ends[1]:.10g}" if theme.known(ends[0]) else None
 
 
 def off_words(effect: Effect) -> str:

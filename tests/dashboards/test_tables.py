@@ -114,6 +114,11 @@ def test_every_row_names_the_strongest_baseline_and_what_its_interval_is_over(st
         assert row[at["baseline"]].text == effect.baseline
         assert effect.mean == min(one.mean for one in effect.against)
         assert row[at["p_holm"]].value == effect.p_holm
+        assert row[at["p_max_t"]].value == effect.p_max_t is not None
+        digits = effect.task == "digits"  # split anew by every replicate; mnist1d is drawn anew
+        low, high = effect.ci95_new_data
+        assert digits == (row[at["ci95_new_data"]].text != "–") == math.isfinite(low)
+        assert not digits or (low < effect.ci95[0] and high > effect.ci95[1])
         assert row[at["candidates"]].value == effect.candidates > 0
         assert row[at["off"]].text == (f"off in {effect.off} of {effect.n}" if effect.off else "–")
         assert row[at["minimum_detectable"]].value == effect.minimum_detectable
