@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.conditions import header, table
-from truth.rows import Row, evidence_of, rows_of, train
+from truth.rows import Row, evidence_of, rows_of, setting_of, train
 
 from study.findings.conclusions import PRIMARY_METRIC
 from study.findings.evidence import Evidence
@@ -81,11 +81,12 @@ def at_last_weights(evidence: Evidence) -> Iterator[Row]:
         yield Row(cell, "SAM, last weights", ours, {twice.name: theirs}, spec.confirms)
 
 
-def elsewhere(row: Row, studies: Iterable[Evidence], delta: float) -> Iterator[Seen]:
+def elsewhere(row: Row, evidence: Evidence, studies: Iterable[Evidence], delta: float) -> Iterator[Seen]:
     """Yield what other studies say of a row, each with all of its replicates."""
     for study in studies:
         for other in rows_of(study):
-            if (other.cell.name, other.name) == (row.cell.name, row.name):
+            alike = setting_of(study, other.cell) == setting_of(evidence, row.cell)
+            if alike and other.name == row.name:
                 effect = other.study(other.units, delta)
                 yield Seen(effect, row.gain(effect.baseline, row.units))
 
@@ -128,7 +129,7 @@ def main() -> None:
         for design, cut in {"n = 10": of_size(10), "n = 5": of_size(5), "one tuning": one_tuning}.items():
             lines.append(line(row, design, list(cut(row, delta))))
         if studies:
-            lines.append(line(row, "given", list(elsewhere(row, studies, delta))))
+            lines.append(line(row, "given", list(elsewhere(row, evidence, studies, delta))))
     lines += [line(row, "one tuning", list(one_tuning(row, delta))) for row in at_last_weights(evidence)]
     truths = [("cell", "method", "replicates", "true gain over each baseline")]
     for row in (*rows_of(evidence), *at_last_weights(evidence)):

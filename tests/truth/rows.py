@@ -10,6 +10,7 @@ from benchmarks.conditions import python
 
 from study.findings.conclusions import PRIMARY_METRIC
 from study.findings.evidence import Cell, Evidence, gather
+from study.records import FactorValue
 from study.specs.contenders import baselines, contender, others_of
 from study.stats import Arm, Contrast, Effect, compare, judge
 from study.stats.effects import Scores, Unit
@@ -63,6 +64,12 @@ def evidence_of(folder: Path) -> Evidence:
     """Read a results folder, finished or not."""
     study = load(folder)
     return gather(study.spec, study.records)
+
+
+def setting_of(evidence: Evidence, cell: Cell) -> tuple[str, Mapping[str, FactorValue]]:
+    """Return all that makes a cell, whatever its study calls it."""
+    job = next(one.runs[0].run.job for key, one in evidence.tuned.items() if key[1] == cell.name)
+    return job.task, job.factors
 
 
 def rows_of(evidence: Evidence) -> Iterator[Row]:
