@@ -10,7 +10,8 @@ independent would give an interval that is too narrow whenever they do move toge
 prediction interval of `study.stats.Synthesis` is. For slopes the note adds HC3 on cell means, in which the cell is
 the unit.
 
-**The rules**, with m the margin (δ for gains) and no correction between hypotheses, each being a claim of its own:
+**The rules**, with m the margin (for gains δ, the mean over the cells) and no correction between hypotheses, each
+being a claim of its own:
 
 - ``+``: reproduced if the 95 % interval lies above 0; contradicted if it lies below 0, or if the 90 % interval lies
   inside ±m (an effect was claimed, and there is none that matters); ``-`` is its mirror image.
@@ -26,6 +27,7 @@ rules. Nothing was predicted for it before its first run, so that agreement is a
 """
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -116,10 +118,10 @@ def evaluate(
 
 
 def _evaluated(hypothesis: Hypothesis, material: Material) -> HypothesisResult:
-    kind, spec = KINDS[hypothesis.kind], material.evidence.spec
+    kind = KINDS[hypothesis.kind]
     measured = kind.measure(hypothesis, material)
     missing = _unmeasured(material.evidence) or measured.missing
-    margin = (spec.delta if kind.margin is None else kind.margin) / measured.span
+    margin = (_delta(material.evidence, measured.cells) if kind.margin is None else kind.margin) / measured.span
     decided = decide(measured.found, hypothesis.expected, margin, never_negative=kind.never_negative)
     return HypothesisResult(
         id=hypothesis.id,
@@ -142,6 +144,13 @@ def _evaluated(hypothesis: Hypothesis, material: Material) -> HypothesisResult:
         gradient_evaluations=_cost(hypothesis, material.evidence, measured.cells),
         note=" ".join(sentence for sentence in (missing, measured.note) if sentence),
     )
+
+
+def _delta(evidence: Evidence, names: Iterable[str]) -> float:
+    """Return the mean δ of some cells: what a mean over them has to reach to matter."""
+    asked = {*names}
+    deltas = [evidence.spec.delta_of(cell.task) for cell in evidence.cells if cell.name in asked]
+    return statistics.fmean(deltas) if deltas else evidence.spec.delta
 
 
 def _unmeasured(evidence: Evidence) -> str:

@@ -128,6 +128,13 @@ def test_the_rules(ends: tuple[float, float, float, float], expected: str, outco
     assert decide(stated(*ends), expected, MARGIN) == outcome
 
 
+def test_the_margin_is_the_mean_delta_of_the_cells() -> None:
+    problems = [{"task": "digits", "delta": 0.01}, {"task": "mnist1d", "factors": {"label_noise": [0.0, 0.3]}}]
+    spec, records = study_of(claim("gain"), problems=problems, trials=2)
+    [result] = find(spec, records).hypotheses
+    assert (result.cells, result.margin) == (3, pytest.approx((0.01 + 2 * 0.005) / 3))
+
+
 def test_what_is_never_negative_must_exceed_its_margin() -> None:
     assert decide(stated(0.001, 0.0012, 0.004, 0.0045), "+", MARGIN, never_negative=True) == "contradicted"
     assert decide(stated(0.004, 0.0051, 0.02, 0.03), "+", MARGIN, never_negative=True) == "inconclusive"
