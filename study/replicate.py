@@ -3,9 +3,10 @@
 import argparse
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from study.driver.options import whole_number
 from study.findings import FindingsError
 from study.findings.gains import Comparison, Gains, gains_of
 from study.specs.spec import SpecError, StudySpec
-from study.stats import Effect
+from study.stats import Effect, estimate
 from study.stats.replication import LEVEL, Relabelling, agreement, flipped, relabelling_test
 from study.store.folder import ResultsError
 from study.store.record_files import RecordError
@@ -63,10 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     rows = side_by_side(studies)
-    print(table(studies, rows))
+    together = put_together(studies)
+    print(table(studies, rows, together))
     print()
     flips = [comparison for comparison, effects in rows.items() if flipped([effect.verdict for effect in effects])]
-    found = relabelled(studies, options.permutations, np.random.default_rng(options.seed))
+    found = relabelled(together.values(), options.permutations, np.random.default_rng(options.seed))
     print(in_words(rows, flips, found))
     return 1 if flips or found.differs else 0
 
@@ -131,18 +133,30 @@ def side_by_side(studies: Sequence[Study]) -> dict[Comparison, list[Effect]]:
     return {comparison: [found[comparison] for found in by_study] for comparison in shared}
 
 
-def relabelled(studies: Sequence[Study], permutations: int, rng: np.random.Generator) -> Relabelling:
-    """Test whether the studies differ by more than their replicates do, all comparisons together."""
+class Together(NamedTuple):
+    """The gains of all studies by (study, unit), over the baseline that is the strongest of all of them together."""
+
+    baseline: str
+    gains: Mapping[tuple[int, int], float]
+
+
+def put_together(studies: Sequence[Study]) -> dict[Comparison, Together]:
+    """Return the gains of every comparison that stands in all studies."""
     by_study = [gains_of(study.spec, study.records) for study in studies]
     shared = [comparison for comparison in by_study[0] if all(comparison in found for found in by_study)]
-    rows = [_against_the_strongest([found[comparison] for found in by_study]) for comparison in shared]
+    return {comparison: _against_the_strongest([found[comparison] for found in by_study]) for comparison in shared}
+
+
+def relabelled(together: Iterable[Together], permutations: int, rng: np.random.Generator) -> Relabelling:
+    """Test whether the studies differ by more than their replicates do, all comparisons together."""
+    rows = [row.gains for row in together]
     columns = sorted({column for row in rows for column in row})
     gains = [[row.get(column, math.nan) for column in columns] for row in rows]
     return relabelling_test(gains, [study for study, _ in columns], permutations, rng)
 
 
-def _against_the_strongest(by_study: Sequence[Gains]) -> Mapping[tuple[int, int], float]:
-    """Return the gains by (study, unit) over the baseline that is the strongest of all studies together.
+def _against_the_strongest(by_study: Sequence[Gains]) -> Together:
+    """Return the gains over the baseline that is the strongest of all studies together.
 
     Each study's own strongest would be chosen with the labels in hand, which relabelling has to be free of.
     """
@@ -152,13 +166,15 @@ def _against_the_strongest(by_study: Sequence[Gains]) -> Mapping[tuple[int, int]
     }
     complete = set.intersection(*(set(gains) for gains in by_baseline.values()))
     if not complete:
-        return {}
+        return Together("", {})
     strongest = min(by_baseline, key=lambda name: math.fsum(by_baseline[name][column] for column in sorted(complete)))
-    return {column: by_baseline[strongest][column] for column in sorted(complete)}
+    return Together(strongest, {column: by_baseline[strongest][column] for column in sorted(complete)})
 
 
-def table(studies: Sequence[Study], rows: Mapping[Comparison, Sequence[Effect]]) -> str:
-    """Return what every study found as text, comparison by comparison."""
+def table(
+    studies: Sequence[Study], rows: Mapping[Comparison, Sequence[Effect]], together: Mapping[Comparison, Together]
+) -> str:
+    """Return what every study found as text, comparison by comparison, and what all of their replicates come to."""
     lines: list[tuple[str, ...]] = [
         ("cell", "method", "budget", "seed", "gain", "95 % interval", "n", "verdict", "against")
     ]
@@ -175,6 +191,10 @@ def table(studies: Sequence[Study], rows: Mapping[Comparison, Sequence[Effect]])
             )
             lines.append((*names, str(study.spec.seed), *found))
             names = ("", "", "")
+        pooled = estimate(list(together[comparison].gains.values()))
+        interval = f"{pooled.ci95[0]:+.4f} to {pooled.ci95[1]:+.4f}"
+        of_all = (f"{pooled.mean:+.4f}", interval, str(pooled.n), "–", together[comparison].baseline)
+        lines.append((*names, "all", *of_all))
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     align = [str.ljust, str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.rjust, str.ljust, str.ljust]
     return "\n".join(
@@ -187,9 +207,10 @@ def in_words(rows: Mapping[Comparison, Sequence[Effect]], flips: Sequence[Compar
     """Return how far the verdicts agree, and what came of the two gates."""
     same, pairs = agreement([[effect.verdict for effect in effects] for effects in rows.values()])
     lines = [
+        "all: the replicates of all studies together; a description, since nobody fixed their number beforehand.",
         f"Verdicts agree in {same} of {pairs} pairs of studies ({same / pairs:.0%}): a matter of power, and no gate."
         if pairs
-        else "No comparison stands in all studies."
+        else "No comparison stands in all studies.",
     ]
     where = "; ".join(f"{flip.method} in {flip.cell} at budget {flip.budget}" for flip in flips)
     lines.append(f"Gate 1, FAILED: helps in one study and hurts in another: {where}." if flips else _NO_FLIP)

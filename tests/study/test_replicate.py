@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from synthetic import repeated_study, write_results
 
 from study.findings.gains import Comparison, gains_of
-from study.replicate import comparable, in_words, main, relabelled, side_by_side
+from study.replicate import comparable, in_words, main, put_together, relabelled, side_by_side, table
 from study.specs.spec import parse_spec
 from study.stats.replication import Relabelling, agreement, flipped, relabelling_test
 from study.store.folder import freeze_spec
@@ -150,9 +150,9 @@ def test_the_command_prints_every_study_of_every_comparison(
     assert [study.spec.seed for study in studies] == [0, 1, 2]
     rows = side_by_side(studies)
     lines = table.splitlines()[1:]
-    assert len(lines) == 3 * len(rows)
+    assert len(lines) == 4 * len(rows)
     every = [effect for effects in rows.values() for effect in effects]
-    for line, effect in zip(lines, every, strict=True):
+    for line, effect in zip([line for line in lines if " all " not in line], every, strict=True):
         assert f"{effect.mean:+.4f}" in line
         assert f"{effect.ci95[0]:+.4f} to {effect.ci95[1]:+.4f}" in line
         assert effect.verdict in line
@@ -177,16 +177,26 @@ def test_gains_are_those_of_the_findings_where_the_baseline_is_the_same(folders:
 def test_relabelling_holds_all_replicates_against_one_baseline(folders: list[Path]) -> None:
     """The gains that are relabelled don't depend on which study a replicate belongs to."""
     studies = comparable(folders)
-    found = relabelled(studies, 500, rng())
+    together = put_together(studies)
+    found = relabelled(together.values(), 500, rng())
     pooled = []
     for comparison in side_by_side(studies):
         by_study = [gains_of(study.spec, study.records)[comparison] for study in studies]
         means = {name: np.mean([list(gains[name].values()) for gains in by_study]) for name in by_study[0]}
-        strongest = min(means, key=lambda name: means[name])
+        strongest = together[comparison].baseline
+        assert means[strongest] == pytest.approx(min(means.values()))
         pooled.append([gain for gains in by_study for gain in gains[strongest].values()])
     labels = [number for number, study in enumerate(studies) for _ in range(study.spec.replicates)]
     assert found.statistic == pytest.approx(slow_statistic(varied(pooled), labels))
     assert found.rows + found.equal == len(pooled)
+    printed = table(studies, side_by_side(studies), together)
+    for gains, comparison in zip(pooled, side_by_side(studies), strict=True):
+        row = together[comparison]
+        assert sorted(row.gains.values()) == sorted(gains)
+        reference = stats.ttest_1samp(gains, 0)
+        low, high = reference.confidence_interval()
+        assert f"all  {np.mean(gains):+.4f}" in printed
+        assert math.isnan(low) or f"{low:+.4f} to {high:+.4f}" in printed
 
 
 def test_studies_that_differ_by_more_than_their_replicates_fail(
