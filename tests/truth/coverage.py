@@ -11,6 +11,7 @@ is one more as it is.
 - one tuning: every replicate alone, as protocol 1 had it; the interval is over its confirm seeds.
 - last weights: that of protocol 1's own contrast, last weights against those of SGD at twice the epochs.
 
+Methods of one study share their replicates, so the sums over methods and cells at the end have no interval.
 Equal gains throughout, of a method that is switched off, make no interval; such studies are counted apart.
 """
 
@@ -91,10 +92,10 @@ def elsewhere(row: Row, evidence: Evidence, studies: Iterable[Evidence], delta: 
                 yield Seen(effect, row.gain(effect.baseline, row.units))
 
 
-def line(row: Row, design: str, found: list[Seen]) -> tuple[str, ...]:
+def line(task: str, name: str, design: str, found: list[Seen]) -> tuple[str, ...]:
     """Return a line of the table."""
     with_interval = [one for one in found if one.interval]
-    rate = Rate(row.name, design, sum(one.covered for one in with_interval), len(with_interval), "")
+    rate = Rate(name, design, sum(one.covered for one in with_interval), len(with_interval), "")
     covers = "–"
     if rate.of:
         low, high = rate.interval
@@ -103,12 +104,21 @@ def line(row: Row, design: str, found: list[Seen]) -> tuple[str, ...]:
     same, pairs = agreement([verdicts])
     helps, hurts = verdicts.count("helps"), verdicts.count("hurts")
     return (
-        row.cell.task, row.name, design, str(len(found)), str(len(found) - rate.of),
+        task, name, design, str(len(found)), str(len(found) - rate.of),
         covers,
         f"{helps} / {hurts}",
         f"{same / pairs:.0%}" if pairs else "–",
         f"{helps * hurts / pairs:.1%}" if pairs else "–",
     )  # fmt: skip
+
+
+def total(design: str, found: list[Seen]) -> tuple[str, ...]:
+    """Return the line of all methods and cells."""
+    known = [one for one in found if one.interval]
+    covers = (
+        f"{sum(one.covered for one in known)} of {len(known)}: {sum(one.covered for one in known) / len(known):.0%}"
+    )
+    return ("all", "all", design, str(len(found)), str(len(found) - len(known)), covers, "", "", "")
 
 
 HEAD = ("cell", "method", "study", "studies", "no interval", "covers the truth", "helps / hurts", "pairs agree", "flip")
@@ -124,13 +134,18 @@ def main() -> None:
         train(SPEC, given.results)
     evidence, studies = evidence_of(given.results), [evidence_of(folder) for folder in given.studies]
     delta = evidence.spec.delta
-    lines = [HEAD]
+    lines, everything = [HEAD], dict[str, list[Seen]]()
     for row in rows_of(evidence):
-        for design, cut in {"n = 10": of_size(10), "n = 5": of_size(5), "one tuning": one_tuning}.items():
-            lines.append(line(row, design, list(cut(row, delta))))
+        designs = {"n = 10": of_size(10), "n = 5": of_size(5), "one tuning": one_tuning}
+        by_design = {name: list(cut(row, delta)) for name, cut in designs.items()}
         if studies:
-            lines.append(line(row, "given", list(elsewhere(row, evidence, studies, delta))))
-    lines += [line(row, "one tuning", list(one_tuning(row, delta))) for row in at_last_weights(evidence)]
+            by_design["given"] = list(elsewhere(row, evidence, studies, delta))
+        for design, found in by_design.items():
+            lines.append(line(row.cell.task, row.name, design, found))
+            everything.setdefault(design, []).extend(found)
+    for row in at_last_weights(evidence):
+        lines.append(line(row.cell.task, row.name, "one tuning", list(one_tuning(row, delta))))
+    lines += [total(design, found) for design, found in everything.items()]
     truths = [("cell", "method", "replicates", "true gain over each baseline")]
     for row in (*rows_of(evidence), *at_last_weights(evidence)):
         gains = ", ".join(f"{name} {round(row.gain(name, row.units), DECIMALS):+.4f}" for name in row.baselines)

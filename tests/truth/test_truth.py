@@ -55,7 +55,7 @@ def test_equal_gains_make_no_interval() -> None:
     row = Row(CELL, "SWA", scores, {"SGD best": scores}, 2)
     found = list(of_size(5)(row, DELTA))
     assert [seen.interval for seen in found] == [False, False]
-    assert line(row, "n = 5", found)[3:6] == ("2", "2", "–")
+    assert line("some", "SWA", "n = 5", found)[3:6] == ("2", "2", "–")
     moved = {u: {**one, 0: 0.5 + u / 8} for u, one in scores.items()}
     shifted = Row(CELL, "SWA", moved, {"SGD best": scores}, 2).study(range(10), DELTA)
     assert Seen(shifted, shifted.mean).interval
