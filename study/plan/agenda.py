@@ -204,13 +204,17 @@ class Agenda:
         self._close_exhausted()
 
     def _next_tune_job(self) -> _Made | None:
-        """Return the next tune job of the first search that has one now."""
+        """Return the next tune job of the first search that has one now, or what that search has come to."""
         for progress in self._open:
             made = progress.passed_over.popleft() if progress.passed_over else self._make_tune_job(progress)
+            if progress.exhausted:
+                self._close_exhausted()
             if made is not None:
-                if progress.exhausted:
-                    self._close_exhausted()
                 return made
+            # The records of its last trials may have been there before those that they had to wait for.
+            self._open_confirm_stage(self._tunings[_tuning_key(progress.search)])
+            if self._confirm:
+                return self._confirm.popleft()
         return None
 
     def _close_exhausted(self) -> None:

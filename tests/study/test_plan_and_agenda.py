@@ -375,6 +375,16 @@ def test_any_records_that_are_there_leave_the_rest_of_the_same_plan(sampler: str
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+@pytest.mark.parametrize("slots", [1, 3])
+def test_searches_whose_last_trials_are_there_before_the_others_are_confirmed(sampler: str, slots: int) -> None:
+    records = whole(sampler)
+    last = {(r.job.replicate, r.job.search, r.job.epochs_factor): r for r in records if r.job.stage == "tune"}
+    agenda = Agenda(one_cell(sampler), last.values())
+    assert ids(drain(agenda, slots=slots)) == {r.run_id for r in records} - {r.run_id for r in last.values()}
+    assert agenda.finished
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "tpe"])
 def test_replicates_run_elsewhere_are_those_of_the_whole_plan(sampler: str) -> None:
     spec = one_cell(sampler, replicates=5)
     whole = drain(Agenda(spec))
