@@ -9,15 +9,23 @@ nothing is lost to rounding.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import is_not
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wasam_core.bare_torch import grad_off
-from wasam_core.running_mean import RunningMean, WeightSwap, accumulator_dtype
-
-FORMAT = 1
+from wasam_core.average_state import FORMAT, check_model, check_state
+from wasam_core.lookup import (
+    Form,
+    Lookup,
+    buffer_places,
+    forms_of,
+    parameter_places,
+)
+from wasam_core.running_mean import RunningMean, accumulator_dtype, lasting_memory, update_together
+from wasam_core.snapshots import snapshot
+from wasam_core.weight_swap import WeightSwap
 
 
 class WeightAverages:
@@ -33,8 +41,11 @@ class WeightAverages:
     one copy in the weights' own dtype per epoch of the longest window. Time is one pass over the
     weights per epoch for all of SWA together, and one per decay every `ema_every` steps.
 
+    Parameters and buffers are looked up by name each time, so that they may be replaced (a state dict that is assigned,
+    a conversion) or frozen and thawed. Their names and shapes may change until the first weights are taken in.
+
     Args:
-        model: the model whose parameters are averaged; frozen ones too, as they may thaw.
+        model: the model whose parameters are averaged; frozen ones too, as they may thaw. Those of integers stay.
         swa_starts: fractions in [0, 1]. Start s takes in epoch e (1-based) if
             e >= int(s * max_epochs), and the last epoch in any case.
         max_epochs: length of the run in epochs; needed for `swa_starts`.
@@ -89,10 +100,8 @@ class WeightAverages:
         self.steps = 0
         self._device = device
         self._swap: WeightSwap | None = None
-        self._parameters: list[Tensor] = list(model.parameters())
-        self._layout = [name for name, _ in model.named_parameters()]
-        if average_buffers:
-            self._layout += [name for name, b in model.named_buffers() if b.is_floating_point()]
+        self._lookup = Lookup(model, buffers=average_buffers)
+        self._forms: list[Form] = []  # of the tensors that were last taken in, or compared with them
         self._starts = {f"swa@{start!r}": _start_epoch(start, max_epochs) for start in sorted(map(float, swa_starts))}
         self._segments = {epoch: RunningMean(device=device) for epoch in sorted(set(self._starts.values()))}
         self._emas = {
@@ -133,17 +142,22 @@ class WeightAverages:
             return min(len(self._snapshots), self._windows[name])
         raise KeyError(f"There is no average {name!r}. There are: {', '.join(self.names)}.")
 
+    @property
+    def layout(self) -> list[str]:
+        """Name the tensors of which the averages are, in the order in which `read` returns them."""
+        return [name for name, _, _ in self._forms] if self.ready else [*self._lookup.tensors()]
+
     def start_epoch(self, name: str) -> int:
         """Return the first epoch (1-based) that the SWA average `name` takes in."""
         return self._starts[name]
 
-    @torch.no_grad()
     def update(self, epoch: int) -> None:
         """Take in the weights at the end of epoch `epoch` (1-based): SWA and LAWA.
 
         Raises:
             ValueError: if epochs do not come in increasing order.
-            RuntimeError: inside `average_parameters`.
+            RuntimeError: inside `average_parameters`, or if the model has other parameters than those taken in before.
+                Nothing has changed then.
         """
         self._refuse_swapped("update")
         if epoch <= self.last_epoch:
@@ -151,14 +165,17 @@ class WeightAverages:
                 f"update({epoch}) after update({self.last_epoch}): call it once at the end of "
                 "each epoch, with 1, 2, 3 ..."
             )
-        self.last_epoch = epoch
-        tensors = self._tensors()
+        tensors = self._present("update")
+        snapshots = []
+        if self._windows:
+            with lasting_memory():
+                snapshots.append([t.detach().to(self._device, copy=True) for t in tensors])
         begun = [start for start in self._segments if start <= epoch]
         if begun:
             segment = self._segments[max(begun)]
             segment.update(segment.matched(tensors))
-        if self._windows:
-            self._snapshots.append([t.detach().to(self._device, copy=True) for t in tensors])
+        self._snapshots.extend(snapshots)
+        self.last_epoch = epoch
 
     def update_step(self) -> None:
         """Take in the weights after an optimizer step: EMA, every `ema_every` calls.
@@ -167,56 +184,67 @@ class WeightAverages:
         `optimizer.register_step_post_hook(lambda *_: averages.update_step())`.
 
         Raises:
-            RuntimeError: inside `average_parameters`.
+            RuntimeError: as `update`.
         """
         if not self._emas:
             return
         self._refuse_swapped("update_step")
+        if (self.steps + 1) % self.ema_every == 0:
+            emas = list(self._emas.values())
+            update_together(emas, emas[0].matched(self._present("update_step")))
         self.steps += 1
-        if self.steps % self.ema_every:
-            return
-        emas = list(self._emas.values())
-        with grad_off():
-            tensors = emas[0].matched(self._tensors())
-            for ema in emas:
-                ema.update(tensors)
 
     @contextmanager
     def average_parameters(self, name: str) -> Iterator[None]:
         """Put the average `name` into the model for the length of the block.
 
-        Parameters and buffers return bit for bit at the end, also if the block raises. Inside,
-        recalibrate BatchNorm and evaluate; do not train.
+        Parameters and buffers return bit for bit at the end, also if the block raises or converts
+        the model. Inside, recalibrate BatchNorm and evaluate; do not train.
 
         Raises:
             KeyError: if there is no average of that name.
-            RuntimeError: if the average is empty yet, if the block is entered twice, or if the
-                block changed the parameters (the change is undone).
+            RuntimeError: if the average is empty yet, if the model has other parameters than it, if
+                the block is entered twice, or if the block changed the parameters (the change is
+                undone).
         """
-        values = self.read(name)
         self._refuse_swapped("average_parameters")
-        self._swap = WeightSwap(self._tensors(), self._other_buffers())
+        values = self._read(name)
+        tensors = self._present("average_parameters")
+        names = [*self._lookup.tensors()]
+        swap = WeightSwap(tensors, parameter_places(self.model.modules()) + buffer_places(self.model.modules()))
         changed = False
+        self._swap = swap
         try:
-            self._swap.put(values)
+            swap.put(values)
             yield
         finally:
-            changed = self._swap.undo()
-            self._swap = None
+            try:
+                changed = swap.undo()
+            finally:
+                self._swap = None
         if changed:
             raise RuntimeError(
                 f'The parameters were changed inside average_parameters("{name}"). The change is '
                 "undone: train outside the block, on the run's own weights."
             )
+        now = self._lookup.tensors()
+        if [*now] != names or any(map(is_not, now.values(), tensors)):
+            raise RuntimeError(
+                f'The model was rebuilt inside average_parameters("{name}"): the parameters that left it have their '
+                "weights again, and it holds others. Add, replace and wrap modules outside the block."
+            )
 
-    @torch.no_grad()
     def read(self, name: str) -> list[Tensor]:
-        """Return the average `name`, one tensor per parameter, in float32 at least; do not write to them.
+        """Return a copy of the average `name`, one tensor per averaged parameter, in float32 at least.
 
         Raises:
             KeyError: if there is no average of that name.
             RuntimeError: if it has not taken in any weights yet.
         """
+        values: list[Tensor] = snapshot(self._read(name))
+        return values
+
+    def _read(self, name: str) -> list[Tensor]:
         if not self.count(name):
             when = f"epoch {self._starts[name]}" if name in self._starts else "the first update"
             raise RuntimeError(
@@ -232,13 +260,14 @@ class WeightAverages:
             if len(parts) == 1:
                 return parts[0][1]
         total = sum(count for count, _ in parts)
-        result = [torch.zeros_like(t, dtype=accumulator_dtype(t)) for t in parts[0][1]]
-        for count, values in parts:
-            torch._foreach_add_(result, values, alpha=count / total)
+        with lasting_memory():
+            result = [torch.zeros_like(t, dtype=accumulator_dtype(t)) for t in parts[-1][1]]
+            for count, values in parts:
+                torch._foreach_add_(result, values, alpha=count / total)
         return result
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all averages and counters; `torch.load(weights_only=True)` can read it back.
+        """Return all averages and counters as they are now; `torch.load(weights_only=True)` can read it back.
 
         Raises:
             RuntimeError: inside `average_parameters`.
@@ -246,60 +275,60 @@ class WeightAverages:
         self._refuse_swapped("state_dict")
         return {
             "format": FORMAT,
-            "layout": list(self._layout),
+            "layout": self.layout,
             "ema_every": self.ema_every,
+            "windows": list(self._windows),
             "last_epoch": self.last_epoch,
             "steps": self.steps,
             "segments": {str(e): segment.state_dict() for e, segment in self._segments.items()},
             "emas": {name: ema.state_dict() for name, ema in self._emas.items()},
-            "snapshots": [list(snapshot) for snapshot in self._snapshots],
+            "snapshots": snapshot(list(self._snapshots)),
         }
 
-    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned for the same model and the same settings.
+        """Take over what `state_dict` returned for a model of the same parameters and the same settings.
 
         Raises:
-            ValueError: if the model, the starts or the decays are others; nothing has changed
-                then.
+            ValueError: if the names, shapes or dtypes of the parameters, the starts, the decays or the windows are
+                others; nothing has changed then.
         """
         self._refuse_swapped("load_state_dict")
-        mine = {str(epoch): segment for epoch, segment in self._segments.items()}
-        for what, saved, here in (
-            ("format", state["format"], FORMAT),
-            ("parameters", state["layout"], self._layout),
-            ("ema_every", state["ema_every"], self.ema_every),
-            ("start epochs", list(state["segments"]), list(mine)),
-            ("decays", list(state["emas"]), list(self._emas)),
-        ):
-            if saved != here:
-                raise ValueError(
-                    f"The saved averages have other {what} than this object: {saved} against {here}. Build it with "
-                    "the settings of the saved run."
-                )
-        for key, packed in state["segments"].items():
-            mine[key].load_state_dict(packed, self._tensors())
-        for name, packed in state["emas"].items():
-            self._emas[name].load_state_dict(packed, self._tensors())
-        self._snapshots.clear()
-        for snapshot in state["snapshots"]:
-            pairs = zip(snapshot, self._tensors(), strict=True)
-            self._snapshots.append([t.to(self._device or here.device, copy=True) for t, here in pairs])
-        self.last_epoch = state["last_epoch"]
-        self.steps = state["steps"]
+        here = self._lookup.tensors()
+        tensors, forms = list(here.values()), forms_of(here)
+        settings = {
+            "ema_every": self.ema_every,
+            "windows": list(self._windows),
+            "start epochs": [str(epoch) for epoch in self._segments],
+            "decays": list(self._emas),
+        }
+        check_state(state, forms, settings)
+        packed = [*state["segments"].values(), *state["emas"].values()]
+        new = [RunningMean(mean.decay, self._device) for mean in (*self._segments.values(), *self._emas.values())]
+        for mean, one in zip(new, packed, strict=True):
+            mean.load_state_dict(one, tensors)
+        with lasting_memory():
+            snapshots = [
+                [t.to(self._device or like.device, copy=True) for t, like in zip(weights, tensors, strict=True)]
+                for weights in state["snapshots"]
+            ]
+        counters = int(state["last_epoch"]), int(state["steps"])
+        self._segments = dict(zip(self._segments, new, strict=False))
+        self._emas = dict(zip(self._emas, new[len(self._segments) :], strict=True))
+        self._snapshots = deque(snapshots, maxlen=self._snapshots.maxlen)
+        self._forms = forms
+        self.last_epoch, self.steps = counters
 
     def _segments_of(self, name: str) -> list[RunningMean]:
         return [s for epoch, s in self._segments.items() if epoch >= self._starts[name]]
 
-    def _tensors(self) -> list[Tensor]:
-        # Buffers are looked up every time, because model.to(device) replaces them.
-        if not self.average_buffers:
-            return self._parameters
-        return [*self._parameters, *(b for b in self.model.buffers() if b.is_floating_point())]
-
-    def _other_buffers(self) -> list[Tensor]:
-        averaged = self.average_buffers
-        return [b for b in self.model.buffers() if not (averaged and b.is_floating_point())]
+    def _present(self, call: str) -> list[Tensor]:
+        """Return the model's tensors as they are now, or refuse if they are others than those that were taken in."""
+        tensors = self._lookup.tensors()
+        forms = forms_of(tensors)
+        if forms != self._forms:
+            check_model(call, tensors, self._forms if self.ready else ())
+            self._forms = forms
+        return list(tensors.values())
 
     def _refuse_swapped(self, call: str) -> None:
         if self._swap is not None:

@@ -3,17 +3,26 @@
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import islice
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
+from wasam_core.agreement import refuse_joining
 from wasam_core.bare_torch import nothing_compiles
 from wasam_core.buffers import BufferGuard
-from wasam_core.moments import Moments, measuring
+from wasam_core.modes import modes_kept
+from wasam_core.moments import Moments, NormLayer, measuring
+from wasam_core.moved import weights_moved
+
+# How the classes of layers that keep statistics end in a scripted model, which has none of the layers themselves.
+_SCRIPTED = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
 
 ForwardFn = Callable[[nn.Module, Any], object]
 
@@ -37,12 +46,14 @@ def recalibrate_batchnorm(
     Batches count by their size, and the variance between batches is part of the variance. Layers
     normalize by the batch during the pass, as in training; all other modules run in eval mode, so
     that dropout is off, as it will be when the statistics are used, and draws no random numbers.
+    InstanceNorm layers that keep statistics get the means over all instances of what torch's layer
+    collects of each. Layers that only resemble these (no subclasses of torch's) keep what they have.
 
     Args:
         model: the model; also compiled (it runs uncompiled here) or in DistributedDataParallel.
             Layers in eval mode inside a model in training mode, layers with momentum 0 and layers
-            without running statistics are left alone. If the whole model is in eval mode, no
-            layer counts as frozen by that.
+            without running statistics are left alone. If the whole model is in eval mode, those
+            are frozen that its `train()` leaves there. Each module's mode is what it was, afterwards.
         batches: an iterable, such as a DataLoader: tensors, or tuples whose first entry is the
             model's input, or anything that `forward_fn` understands.
         forward_fn: called as `forward_fn(model, batch)`; for dicts and for models of several
@@ -56,7 +67,9 @@ def recalibrate_batchnorm(
         The number of examples (length of the first tensor of each batch, summed), for `Cost`.
 
     Raises:
-        ValueError: if there is no batch, or limit < 1.
+        RuntimeError: inside `join()` of a DistributedDataParallel, where not all processes answer.
+        ValueError: if there is no batch, limit < 1, a lazy layer has not seen an input yet, or the model is
+            scripted.
         TypeError: if a batch is neither tensor nor tuple and there is no `forward_fn`.
         Whatever the loader or the model raises: the model is then as it was before.
 
@@ -76,6 +89,7 @@ def recalibrate_batchnorm(
     if limit is not None and limit < 1:
         raise ValueError(f"limit = {limit!r}: use at least one batch, or None for all of them.")
     if isinstance(model, DistributedDataParallel):
+        refuse_joining(model, "recalibrate_batchnorm")
         process_group = process_group or model.process_group
         model = model.module
     forward_fn = forward_fn or _forward_first
@@ -100,8 +114,11 @@ def recalibrate_batchnorm(
             m.merge()
             if process_group is not None:
                 m.reduce(process_group)
-    for m in moments:
-        m.write(count)
+    found = [pair for m in moments for pair in m.found(count)]
+    if found:
+        # In one call, so that an interrupt finds all of it done or nothing.
+        torch._foreach_copy_([buffer for buffer, _ in found], [value for _, value in found])
+    weights_moved()
     return examples
 
 
@@ -120,15 +137,28 @@ def _sum_over_processes(count: int, m: Moments, group: dist.ProcessGroup | None)
     return int(total)
 
 
-def _layers_to_recalibrate(model: nn.Module) -> list[_BatchNorm]:
-    return [
-        layer
-        for layer in model.modules()
-        if isinstance(layer, _BatchNorm)
-        and layer.track_running_stats
-        and layer.momentum != 0.0
-        and (layer.training or not model.training)
-    ]
+def _layers_to_recalibrate(model: nn.Module) -> list[NormLayer]:
+    with modes_kept(model):
+        if not model.training:
+            model.train()  # shows which layers are frozen by a `train` of their owner's
+        return [layer for layer in model.modules() if _keeps_statistics(layer) and layer.training]
+
+
+def _keeps_statistics(layer: nn.Module) -> TypeGuard[NormLayer]:
+    if isinstance(layer, ScriptModule) and layer.original_name.endswith(_SCRIPTED):
+        raise ValueError(
+            f"A {layer.original_name} is part of a scripted model, in which nobody can look at its inputs: set the "
+            "statistics of the model before torch.jit.script, or of the one that it was made of."
+        )
+    if not isinstance(layer, _BatchNorm | _InstanceNorm) or not layer.track_running_stats or layer.running_mean is None:
+        return False
+    if is_lazy(layer.running_mean):
+        raise ValueError(
+            f"A {type(layer).__name__} has not seen an input yet, and so has no statistics: run the model once, on any "
+            "batch, before its weights are averaged or its statistics set."
+        )
+    # torch's InstanceNorm takes no momentum for one of 0.
+    return layer.momentum != 0.0 and not (isinstance(layer, _InstanceNorm) and layer.momentum is None)
 
 
 def _forward_first(model: nn.Module, batch: Any) -> object:

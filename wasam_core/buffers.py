@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from wasam_core.lookup import Place, Walk, buffer_places, put_back
+from wasam_core.moved import weights_moved
+
 
 class BufferGuard:
     """Give every buffer of a model the value back that it had at `hold`.
@@ -32,9 +35,8 @@ class BufferGuard:
     """
 
     def __init__(self, model: nn.Module | None) -> None:
-        # The dicts outlive model.to(device), which replaces the tensors in them.
-        self._tables = None if model is None else [m._buffers for m in model.modules()]
-        self._buffers: list[Tensor] = []
+        self._walk = None if model is None else Walk(model)
+        self._places: list[Place] = []
         self._copies: list[Tensor] = []
         self._seen: set[nn.Module] = set()
         self._unhook: weakref.finalize[..., BufferGuard] | None = None
@@ -42,35 +44,40 @@ class BufferGuard:
     def hold(self) -> None:
         """Copy the buffers away."""
         self.release()
-        if self._tables is None:
+        if self._walk is None:
             this = weakref.ref(self)
             handle = register_module_forward_pre_hook(lambda layer, _: _hold_layer(this(), layer))
             # Runs at release(), or when the guard is dropped without it, so that no hook stays behind.
             self._unhook = weakref.finalize(self, handle.remove)
             return
-        buffers = [b for table in self._tables for b in table.values() if b is not None]
-        if buffers:
-            self._keep(buffers)
+        self._keep(buffer_places(self._walk.modules()))
 
     def release(self) -> None:
-        """Copy them back; nothing happens without a `hold` before."""
+        """Copy them back, also where a pass has put another tensor in their place; nothing happens without a `hold`."""
         if self._unhook is not None:
             self._unhook()
             self._unhook = None
             self._seen.clear()
-        if self._buffers:
-            torch._foreach_copy_(self._buffers, self._copies)
-            self._buffers, self._copies = [], []
+        if self._places:
+            for place in self._places:
+                put_back(place)
+            pairs = [(tensor.detach(), copy) for (_, _, tensor), copy in zip(self._places, self._copies, strict=True)]
+            if any(buffer.shape != copy.shape for buffer, copy in pairs):  # a cache may have grown meanwhile
+                pairs = [(buffer, copy) for buffer, copy in pairs if buffer.shape == copy.shape]
+            if pairs:
+                torch._foreach_copy_([buffer for buffer, _ in pairs], [copy for _, copy in pairs])
+            weights_moved()
+            self._places, self._copies = [], []
 
     def hold_layer(self, layer: nn.Module) -> None:
         """Copy one layer's buffers away, unless that has been done."""
         if layer not in self._seen:
             self._seen.add(layer)
-            self._keep([b for b in layer._buffers.values() if b is not None])
+            self._keep(buffer_places([layer]))
 
-    def _keep(self, buffers: list[Tensor]) -> None:
-        self._buffers += [b.detach() for b in buffers]
-        self._copies += [b.detach().clone() for b in buffers]
+    def _keep(self, places: list[Place]) -> None:
+        self._places += places
+        self._copies += [tensor.detach().clone() for _, _, tensor in places]
 
 
 def _hold_layer(guard: BufferGuard | None, layer: nn.Module) -> None:

@@ -44,23 +44,32 @@ class Cost:
 
     def bill_gradients(self, examples: int) -> None:
         """Add the forward and backward of `examples` examples (an int ≥ 0)."""
-        self.gradient_evaluations += _whole(examples)
+        self.gradient_evaluations += whole(examples)
 
     def bill_forwards(self, examples: int) -> None:
         """Add the forward-only evaluation of `examples` examples (an int ≥ 0)."""
-        self.forward_evaluations += _whole(examples)
+        self.forward_evaluations += whole(examples)
 
     def state_dict(self) -> dict[str, int]:
         """Return the counts by name."""
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Take over the counts that `state_dict` returned."""
-        for field in fields(self):
-            setattr(self, field.name, state[field.name])
+        """Take over the counts that `state_dict` returned.
+
+        Raises:
+            ValueError: if a count is missing, or no int >= 0; nothing has changed then.
+        """
+        names = [field.name for field in fields(self)]
+        missing = [name for name in names if name not in state]
+        if missing:
+            raise ValueError(f"The saved counts lack {', '.join(missing)}: give what Cost.state_dict() returned.")
+        for name, count in [(name, whole(state[name], name)) for name in names]:
+            setattr(self, name, count)
 
 
-def _whole(examples: int) -> int:
-    if examples < 0 or examples != int(examples):
-        raise ValueError(f"examples = {examples!r}: give the number of examples, an int >= 0.")
-    return int(examples)
+def whole(count: int, name: str = "examples") -> int:
+    """Return a number of things, or say what it must be."""
+    if count < 0 or count != int(count):
+        raise ValueError(f"{name} = {count!r}: give a number of them, an int >= 0.")
+    return int(count)

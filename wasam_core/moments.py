@@ -1,4 +1,4 @@
-"""Mean and variance of what goes into BatchNorm layers, over a whole pass."""
+"""Mean and variance of what goes into normalization layers, over a whole pass."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils.hooks import RemovableHandle
+
+from wasam_core.modes import modes_kept
+
+NormLayer = _BatchNorm | _InstanceNorm
 
 # Batch statistics are kept as they come and merged this many at a time: few small operations per batch, and little
 # memory however long the pass is.
@@ -17,9 +22,13 @@ MERGE_EVERY = 64
 
 @dataclass
 class Moments:
-    """Count, mean and sum of squared deviations of one layer's inputs, merged from batches."""
+    """Count, mean and sum of squared deviations of one layer's inputs, merged from batches.
 
-    layer: _BatchNorm
+    What counts are values per channel; of an InstanceNorm, which normalizes each instance by itself, it is instances,
+    and the variance that it keeps is the mean of theirs: what lies between them is no part of it.
+    """
+
+    layer: NormLayer
     n: float = 0.0
     mean: Tensor | None = None
     deviation: Tensor | None = None
@@ -48,7 +57,8 @@ class Moments:
             deviations = torch.cat([self.deviation[None], deviations])
         self.n = float(counts.sum())
         self.mean = (counts * means).sum(0) / self.n
-        self.deviation = (deviations + counts * (means - self.mean).square()).sum(0)
+        between = (means - self.mean).square() if isinstance(self.layer, _BatchNorm) else 0.0
+        self.deviation = (deviations + counts * between).sum(0)
 
     def reduce(self, group: dist.ProcessGroup | None) -> None:
         """Merge the moments of all processes of `group`."""
@@ -64,50 +74,50 @@ class Moments:
         if n == 0:
             return
         common = totals[1:] / n
-        deviation = deviation + self.n * (mean - common).square()
+        if isinstance(self.layer, _BatchNorm):
+            deviation = deviation + self.n * (mean - common).square()
         dist.all_reduce(deviation, group=group)
         self.n, self.mean, self.deviation = n, common, deviation
 
-    def write(self, batches: int) -> None:
-        """Set the layer's running statistics; a layer that never ran keeps its own."""
+    def found(self, batches: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the layer's buffers and what is to be written into them; a layer that never ran keeps its own."""
         layer = self.layer
         if self.mean is None or self.deviation is None:
-            return
+            return []
         assert layer.running_mean is not None
         assert layer.running_var is not None
-        layer.running_mean.copy_(self.mean)
-        layer.running_var.copy_(self.deviation / self.n)
+        pairs = [(layer.running_mean, self.mean), (layer.running_var, self.deviation / self.n)]
         if layer.num_batches_tracked is not None:
-            layer.num_batches_tracked.fill_(batches)
+            pairs.append((layer.num_batches_tracked, torch.full_like(layer.num_batches_tracked, batches)))
+        return pairs
 
 
 @contextmanager
 def measuring(model: nn.Module, moments: list[Moments]) -> Iterator[None]:
     """Run the layers so that each forward hands its batch's moments over."""
-    modes = [(module, module.training) for module in model.modules()]
     momenta = [(m.layer, m.layer.momentum) for m in moments]
     handles: list[RemovableHandle] = []
-    try:
-        model.eval()
-        for m in moments:
-            m.layer.train()
-            # With momentum 1 the layer itself leaves the batch's own moments behind.
-            m.layer.momentum = 1.0
-            if m.layer.running_mean is not None and m.layer.running_var is not None:
-                # momentum 1 multiplies the old values by 0, which nan and inf would survive.
-                m.layer.running_mean.zero_()
-                m.layer.running_var.fill_(1.0)
-            measure = _Measure(m)
-            handles.append(m.layer.register_forward_pre_hook(measure.before))
-            handles.append(m.layer.register_forward_hook(measure.after))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for layer, momentum in momenta:
-            layer.momentum = momentum
-        for module, mode in modes:
-            module.training = mode
+    with modes_kept(model):
+        try:
+            model.eval()
+            for m in moments:
+                m.layer.train()
+                measure = _Measure(m)
+                if measure.known:
+                    # With momentum 1 the layer itself leaves the batch's own moments behind.
+                    m.layer.momentum = 1.0
+                    if m.layer.running_mean is not None and m.layer.running_var is not None:
+                        # momentum 1 multiplies the old values by 0, which nan and inf would survive.
+                        m.layer.running_mean.zero_()
+                        m.layer.running_var.fill_(1.0)
+                handles.append(m.layer.register_forward_pre_hook(measure.before))
+                handles.append(m.layer.register_forward_hook(measure.after))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            for layer, momentum in momenta:
+                layer.momentum = momentum
 
 
 class _Measure:
@@ -115,22 +125,29 @@ class _Measure:
 
     def __init__(self, moments: Moments) -> None:
         self.moments = moments
-        # SyncBatchNorm leaves the moments of all processes behind, and 16-bit running statistics
-        # are too coarse: both are computed from the input instead.
+        # SyncBatchNorm leaves the moments of all processes behind, 16-bit running statistics are too coarse, and what
+        # a forward of somebody else's does with them is not known: these are computed from the input instead.
         layer = moments.layer
         assert layer.running_mean is not None
         coarse = torch.finfo(layer.running_mean.dtype).bits < 32
-        self.directly = coarse or isinstance(layer, nn.SyncBatchNorm)
+        self.known = type(layer).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+        self.directly = coarse or not self.known or isinstance(layer, nn.SyncBatchNorm)
 
     def before(self, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
         # One value per channel has no variance to normalize by, and torch refuses it: such a
         # batch is normalized by the statistics of the one before.
-        if _values_per_channel(args[0]) == 1:
+        if isinstance(layer, _BatchNorm) and _values_per_channel(args[0]) == 1:
             layer.training = False
 
     def after(self, layer: nn.Module, args: tuple[Tensor, ...], _: object) -> None:
-        assert isinstance(layer, _BatchNorm)
         x = args[0]
+        if isinstance(layer, _InstanceNorm):
+            batched = x if x.dim() > layer._get_no_batch_dim() else x[None]
+            # Unbiased, as torch's layer collects it.
+            var, mean = torch.var_mean(batched.double().flatten(2), dim=2)
+            self.moments.add(len(batched), mean.mean(0), var.mean(0))
+            return
+        assert isinstance(layer, _BatchNorm)
         n = _values_per_channel(x)
         if self.directly or n == 1:
             values = x.double().transpose(0, 1).flatten(1) if x.dim() > 1 else x.double()[:, None]

@@ -6,7 +6,7 @@ the matter of a rule, by name: plain, and adaptive in the two ways that are in u
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
@@ -28,17 +28,27 @@ class Rule:
 
     With T = |w| + eta for rescaled parameters and T = 1 for the others, the perturbation is
     rho * T² g / ||T g||, and the norm runs over all perturbed parameters together.
+
+    Attributes:
+        rescales: part of the names of the rescaled parameters; "" is part of every name; None: no parameter.
+        eta: the offset of |w|.
+        source: where it is from.
     """
 
-    rescales: Callable[[str], bool] | None
+    rescales: str | None
     eta: float
     source: str
+
+    @property
+    def needs_names(self) -> bool:
+        """Whether it tells parameters from each other by their names."""
+        return bool(self.rescales)
 
 
 RULES: dict[str, Rule] = {
     "sam": Rule(None, 0.0, "Foret 2021, eq. 2"),
-    "asam": Rule(lambda name: "weight" in name, 0.01, "Kwon 2021, eq. 10; the authors' code"),
-    "asam-common": Rule(lambda name: True, 0.0, "Kwon 2021 without eta and on every parameter"),
+    "asam": Rule("weight", 0.01, "Kwon 2021, eq. 10; the authors' code"),
+    "asam-common": Rule("", 0.0, "Kwon 2021 without eta and on every parameter"),
 }
 
 
@@ -57,7 +67,7 @@ class Ascent(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Name the parameters that move together, and how far (`rho`)."""
+    """Name the parameters that move together, and how far: rho, uphill; below 0, downhill."""
 
     params: Sequence[Tensor]
     names: Sequence[str] | None
@@ -170,16 +180,16 @@ class Perturbation:
             yield _Piece(params, None, _grads(params), target.rho)
 
     def _rescaled(self, target: Target) -> set[Tensor]:
-        assert self.rule.rescales is not None
-        if self.variant == "asam-common":
+        if not self.rule.needs_names:
             return set(target.params)
+        assert self.rule.rescales is not None
         if target.names is None:
             raise ValueError(
                 f'variant = "{self.variant}" rescales the parameters whose name holds "weight", but the parameters '
                 "came without names: give model.named_parameters() instead of model.parameters(), or model=model, or "
                 'choose "asam-common".'
             )
-        return {p for p, name in zip(target.params, target.names, strict=True) if self.rule.rescales(name)}
+        return {p for p, name in zip(target.params, target.names, strict=True) if self.rule.rescales in name}
 
 
 def _grads(params: list[Tensor]) -> list[Tensor]:

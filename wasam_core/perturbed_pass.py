@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wasam_core.buffers import BufferGuard
+from wasam_core.groups import check_group, names_of
 from wasam_core.perturbation import Ascent, Perturbation, Target, Variant, check_rho
 from wasam_core.rng import RngState, capture_rng, restore_rng
 
@@ -24,6 +25,7 @@ def perturbed(
     model: nn.Module | None = None,
     rng: RngState | None = None,
     zero_grad: bool = True,
+    maximize: bool = False,
 ) -> Iterator[Ascent]:
     """Run the block at the worst-case weights of the gradients that are present.
 
@@ -37,18 +39,20 @@ def perturbed(
         variant: "sam", "asam" or "asam-common"; see `Perturbation`.
         eta: the offset of "asam"; None takes 0.01.
         model: the model, if `params` is not one: its buffers (BatchNorm statistics) keep the
-            values of the clean pass.
+            values of the clean pass, and its names count where `params` came without.
         rng: what `capture_rng()` returned before the clean pass: the block sees the same random
             numbers, so that dropout masks agree, and afterwards the generator goes on as after
             the clean pass.
         zero_grad: set the clean gradients to None on entry, so that the block's backward does not
             add to them.
+        maximize: the optimizer goes uphill (its option of that name), so that the worse points lie downhill.
 
     Yields:
         The `Ascent`: norm, and whether it was finite. If it was not, the weights have not moved.
 
     Raises:
-        ValueError: for a negative rho, an unknown variant, or "asam" without names.
+        ValueError: for a negative rho, an unknown variant, "asam" without names, or parameters that are split over
+            processes (FSDP).
 
     Source: Foret et al. 2021 (arXiv 2010.01412), eq. 2 and Algorithm 1; Kwon et al. 2021 (arXiv
         2102.11600), eq. 10.
@@ -66,12 +70,17 @@ def perturbed(
         model = params if model is None else model
         params = params.named_parameters()
     target = as_target(params, check_rho(rho))
+    check_group({"params": target.params})
     devices = {p.device for p in target.params}
     perturbation = Perturbation(variant, eta)
-    with torch.no_grad():
-        ascent = perturbation.apply([target])
+    if perturbation.rule.needs_names and target.names is None and model is not None:
+        target = target._replace(names=names_of(target.params, model))
+    if maximize:
+        target = target._replace(rho=-target.rho)
     guard = BufferGuard(model)
     after = capture_rng(devices)
+    with torch.no_grad():
+        ascent = perturbation.apply([target])
     try:
         if zero_grad:
             for p in target.params:

@@ -1,11 +1,12 @@
 """Random number states: capture them before one pass, replay them in the next, as a whole or forward by forward."""
 
 import weakref
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 RngState = dict[str, torch.Tensor]
 
@@ -43,17 +44,24 @@ def restore_rng(state: RngState) -> None:
         state: what `capture_rng` returned, on this machine or on one with the same devices.
 
     Raises:
-        RuntimeError: from torch, if `state` names a device that this machine does not have.
+        RuntimeError: if `state` names a device that this machine does not have; no generator has changed then.
 
     Example:
         >>> restore_rng(capture_rng())
     """
-    for name, value in state.items():
-        if name == "cpu":
-            _CPU.set_state(value)
-        else:
-            device = torch.device(name)
-            torch.get_device_module(device).set_rng_state(value.cpu(), *_which(device))
+    accelerators = [(torch.device(name), value) for name, value in state.items() if name != "cpu"]
+    for device, _ in accelerators:
+        present = torch.get_device_module(device).device_count()
+        # torch would keep the state for the day on which there is one.
+        if (device.index or 0) >= present:
+            raise RuntimeError(
+                f"The saved random numbers are those of {device}, and this machine has {present} of its kind: leave "
+                "its entry out of the state."
+            )
+    for device, value in accelerators:
+        torch.get_device_module(device).set_rng_state(value.cpu(), *_which(device))
+    if "cpu" in state:
+        _CPU.set_state(state["cpu"].cpu())
 
 
 def _which(device: torch.device) -> tuple[torch.device, ...]:
@@ -72,20 +80,27 @@ class ForwardReplay:
     Args:
         model: the module that is called.
         devices: accelerators whose generators count, beside the CPU's.
+
+    Attributes:
+        same_inputs: False if the first replayed forward got another batch than the first recorded one.
     """
 
     def __init__(self, model: nn.Module, devices: Collection[torch.device]) -> None:
         self.devices = devices
+        self.same_inputs = True
         self._states: list[RngState] = []
+        self._inputs: list[Tensor] = []
         self._next: int | None = None
         self._hook = _Hook(self)
-        handle = model.register_forward_pre_hook(self._hook)
+        handle = model.register_forward_pre_hook(self._hook, with_kwargs=True)
         self._hook_id: int = handle.id
         self._hooks = model._forward_pre_hooks
+        self._taking_kwargs = model._forward_pre_hooks_with_kwargs
 
     def pause(self) -> None:
         """Take the hook out until `reset`: a call through hooks costs a small model some percent."""
         self._hooks.pop(self._hook_id, None)
+        self._taking_kwargs.pop(self._hook_id, None)
 
     def start(self) -> None:
         """Begin to replay: the perturbed pass follows."""
@@ -93,15 +108,27 @@ class ForwardReplay:
 
     def reset(self) -> None:
         """Forget what was recorded: a new step begins."""
+        self.same_inputs = True
         self._states.clear()
+        self._inputs = []
         self._next = None
         self._hooks[self._hook_id] = self._hook
+        self._taking_kwargs[self._hook_id] = True
 
-    def before_forward(self) -> None:
-        """Record the generator, or set it, depending on the pass."""
+    def before_forward(self, devices: set[torch.device], inputs: object) -> None:
+        """Record the generators, or set them, depending on the pass; compare the first inputs of both.
+
+        Args:
+            devices: where the model is now; it may have moved since the optimizer looked.
+            inputs: what the model is called with.
+        """
         if self._next is None:
-            self._states.append(capture_rng(self.devices))
+            if not self._states:
+                self._inputs = list(_tensors_in(inputs))
+            self._states.append(capture_rng(devices.union(self.devices)))
         elif self._next < len(self._states):
+            if self._next == 0:
+                self.same_inputs = _are_equal(self._inputs, list(_tensors_in(inputs)))
             restore_rng(self._states[self._next])
             self._next += 1
 
@@ -116,13 +143,31 @@ class _Hook:
     def __init__(self, replay: ForwardReplay | None) -> None:
         self._replay = None if replay is None else weakref.ref(replay)
 
-    def __call__(self, module: nn.Module, _: Any) -> None:
+    def __call__(self, module: nn.Module, *inputs: Any) -> None:
         replay = None if self._replay is None else self._replay()
         if replay is not None and module.training and torch.is_grad_enabled():
-            replay.before_forward()
+            replay.before_forward({p.device for p in islice(module.parameters(), 1)}, inputs)
 
     def __deepcopy__(self, _: Any) -> "_Hook":
         return _Hook(None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_Hook, (None,))
+
+
+def _tensors_in(inputs: object) -> Iterator[Tensor]:
+    if isinstance(inputs, Tensor):
+        yield inputs
+    elif isinstance(inputs, dict | list | tuple):
+        for entry in inputs.values() if isinstance(inputs, dict) else inputs:
+            yield from _tensors_in(entry)
+
+
+def _are_equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    return len(some) == len(others) and all(a is b or _holds_the_same(a, b) for a, b in zip(some, others, strict=True))
+
+
+def _holds_the_same(a: Tensor, b: Tensor) -> bool:
+    if (a.shape, a.dtype, a.device, a.layout) != (b.shape, b.dtype, b.device, b.layout):
+        return False
+    return torch.equal(a, b) or (a.is_floating_point() and torch.equal(a.nan_to_num(), b.nan_to_num()))

@@ -7,16 +7,18 @@ A step takes the gradient twice: at the weights (the *clean* pass), and at the w
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
-from torch.nn.parallel import DistributedDataParallel
 
-from wasam_core.cost import Cost
-from wasam_core.groups import BaseOptimizer, Group, Params
+from wasam_core.cost import Cost, whole
+from wasam_core.groups import BaseOptimizer, Params, check_group
 from wasam_core.norms import FiniteCheck
 from wasam_core.own_average import OwnAverage
+from wasam_core.own_state import Parts, averaged_values, check_fit, pack, shapes_of, unpack
 from wasam_core.perturbation import Perturbation, Variant, check_rho
 from wasam_core.rng import capture_rng, restore_rng
+from wasam_core.snapshots import snapshot
 from wasam_core.steps import SharpnessAwareSteps
 from wasam_core.two_pass import Closure, Phase, TwoPass
 
@@ -55,12 +57,20 @@ class WASAM(SharpnessAwareSteps):
             It is not part of the state dict.
         clip_norm: clip the norm of the final gradient (> 0). Anything else that must happen to it can be done in a
             hook: `register_step_pre_hook`.
+        gradient_accumulation_steps: k, for trainers that call backward k - 1 times before `step(closure)`, whose
+            closure adds the gradient of the k-th micro-batch (Lightning's accumulate_grad_batches). The ascent goes
+            along the sum G of all k; the last one, g_k, is the only one that can be taken again, and stands for all:
+            the base optimizer gets G + k * (g_k(w + e) - g_k(w)), of the same mean as with all of them taken again,
+            but noisier; a window of fewer micro-batches is taken like one of k. 1: gradients present at `step(closure)`
+            are those of the whole clean pass. In a loop of one's own, accumulate before `first_step` and again before
+            `second_step`, and leave this at 1.
         local_ascent: with a DistributedDataParallel model, `step(closure)` takes each process's
             own clean gradient (`no_sync`), as in the paper. False: the average of all.
         **base_kwargs: options for a `base_optimizer` given as a class.
 
     Raises:
-        ValueError: for options out of range, or an optimizer over other parameters.
+        ValueError: for options out of range or in contradiction, an optimizer over other parameters, one whose step
+            needs a closure of its own, differentiable=True, or parameters that are split over processes (FSDP).
         TypeError: for something that is not an optimizer, or not parameters.
 
     Source: Foret et al. 2021 (arXiv 2010.01412), Algorithm 1 and section 4.1 (m); Kwon et al. 2021
@@ -103,44 +113,43 @@ class WASAM(SharpnessAwareSteps):
         rho_schedule: Callable[[int], float] | None = None,
         clip_norm: float | None = None,
         local_ascent: bool = False,
+        gradient_accumulation_steps: int = 1,
         **base_kwargs: Any,
     ) -> None:
         if adaptive and variant not in (None, "asam-common"):
             raise ValueError(f'adaptive=True means variant="asam-common"; it contradicts variant="{variant}".')
-        _check(interval >= 1, f"interval = {interval}: perturb every 1, 2, 3 ... steps.")
-        _check(start_step >= 0, f"start_step = {start_step}: steps count from 0.")
-        _check(m is None or m >= 1, f"m = {m}: a micro-batch holds at least one example.")
+        _check(interval >= 1 and interval % 1 == 0, f"interval = {interval}: perturb every 1, 2, 3 ... steps.")
+        _check(start_step >= 0 and start_step % 1 == 0, f"start_step = {start_step}: steps count from 0.")
+        _check(m is None or (m >= 1 and m % 1 == 0), f"m = {m}: a micro-batch holds at least one example.")
         _check(clip_norm is None or clip_norm > 0, f"clip_norm = {clip_norm}: must be above 0.")
+        _check(
+            gradient_accumulation_steps >= 1 and gradient_accumulation_steps % 1 == 0,
+            f"gradient_accumulation_steps = {gradient_accumulation_steps}: a step has at least one micro-batch.",
+        )
+        _check(
+            gradient_accumulation_steps == 1 or (m is None and not local_ascent),
+            "gradient_accumulation_steps > 1 takes one micro-batch again and synchronizes all of them: it contradicts "
+            "m and local_ascent.",
+        )
         perturbation = Perturbation(variant or ("asam-common" if adaptive else "sam"), eta)
         super().__init__(params, base_optimizer, {"rho": check_rho(rho)}, base_kwargs)
-        for group in self.param_groups:
-            check_rho(group["rho"])
         self.model = model
         self.m = m
         self.interval = interval
         self.start_step = start_step
         self.rho_schedule = rho_schedule
         self.clip_norm = clip_norm
+        self.gradient_accumulation_steps = gradient_accumulation_steps
         self.cost = Cost()
         self._attempts = 0
         self._examples: int | None = None
-        self._names = {} if model is None else {id(p): name for name, p in model.named_parameters()}
-        self._accelerators = {p.device for p in self.parameters() if p.device.type != "cpu"}
-        self._passes = TwoPass(perturbation, model, self._accelerators, local_ascent)
-        self._process_group = model.process_group if isinstance(model, DistributedDataParallel) else None
+        self._unbilled: list[int | None] = []
+        self._updated = False
+        self._compared = False
+        self._accelerators: set[torch.device] = set()
+        self._passes = TwoPass(perturbation, model, self._find_accelerators(), local_ascent)
         self._all_finite = FiniteCheck()
         self._average = OwnAverage()
-
-    def add_param_group(self, param_group: Group) -> None:
-        """Add a group to the base optimizer; options that it lacks, `rho` among them, get their defaults.
-
-        Raises:
-            ValueError: for a rho out of range, or from the base optimizer.
-        """
-        check_rho(param_group.get("rho", 0.0))
-        super().add_param_group(param_group)
-        if "base_optimizer" in self.__dict__:
-            self._accelerators |= {p.device for p in self.param_groups[-1]["params"] if p.device.type != "cpu"}
 
     def first_step(self, zero_grad: bool = False, *, examples: int | None = None) -> bool:
         """Move the weights uphill along the gradients of the clean pass.
@@ -158,7 +167,12 @@ class WASAM(SharpnessAwareSteps):
             RuntimeError: between the two steps, or while the weights are swapped.
         """
         self._require_clean("first_step")
-        return self._ascend(self.will_perturb, examples, zero_grad=zero_grad)
+        self._find_accelerators()
+        try:
+            return self._ascend(self.will_perturb, examples, zero_grad=zero_grad)
+        except BaseException:
+            self.restore()
+            raise
 
     def second_step(
         self,
@@ -186,7 +200,7 @@ class WASAM(SharpnessAwareSteps):
                 "second_step() without first_step(): run backward at the weights, first_step(), backward again, "
                 "second_step()."
             )
-        updated = self._settle(scaler, self._examples if examples is None else examples)
+        updated = self._settle(scaler, self._examples if examples is None else whole(examples))
         if zero_grad:
             self.zero_grad()
         return updated
@@ -194,10 +208,11 @@ class WASAM(SharpnessAwareSteps):
     def restore(self) -> None:
         """Take `first_step` back without an update; nothing happens if there was none.
 
-        Weights and buffers are what they were at the end of the clean pass, bit for bit. Call it if the second pass
-        fails and the loop goes on.
+        Weights and buffers are what they were at the end of the clean pass, bit for bit, and the step does not count.
+        Call it if the second pass fails and the loop goes on.
         """
         self._passes.restore()
+        self._unbilled.clear()
 
     def step(  # type: ignore[override]
         self,
@@ -207,12 +222,14 @@ class WASAM(SharpnessAwareSteps):
         batch: Sequence[Tensor] = (),
         examples: int | None = None,
     ) -> Tensor | None:
-        """Take one whole step, and clear the gradients.
+        """Take one whole step, and clear the gradients if there is a closure.
 
         Args:
             closure: computes the loss, calls backward and returns the loss. Without gradients
                 present it runs twice, as torch's optimizers expect. With gradients of the clean
-                pass present it runs once, at the perturbed weights.
+                pass present it runs once, at the perturbed weights; where nothing is perturbed only
+                the first time, to see that they are of its batch. None where nothing is perturbed
+                (see `will_perturb`), for one base step with the gradients present.
             scaler: the GradScaler with which the closure scales the loss before backward; the
                 closure returns the loss unscaled.
             batch: tensors with the examples along dimension 0; the closure is called with them,
@@ -223,80 +240,128 @@ class WASAM(SharpnessAwareSteps):
             The clean loss; None if the closure ran at the perturbed weights only.
 
         Raises:
-            RuntimeError: if there is nothing to do without a closure, between `first_step` and
-                `second_step`, while the weights are swapped, or if no pass left a gradient.
+            RuntimeError: without a closure where a second pass is needed, between `first_step` and
+                `second_step`, while the weights are swapped, if no pass left a gradient, or if
+                gradients are present that are not those of the clean pass, as far as that can be
+                seen: those of a Lightning trainer that accumulates, and, if `model` is given, those
+                of another batch. Of a closure of your own without `model` it can't be seen.
             ValueError: if `m` is set and `batch` is missing.
+            A step that fails counts as none: weights, optimizer state and counters are as before;
+            gradients are cleared.
         """
         if closure is None:
-            self._finish()
+            self._finish(scaler, examples)
             return None
         if self._passes.phase is not Phase.CLEAN or self._average.swapped:
             self._require_clean("step")
         if examples is None and batch:
             examples = len(batch[0])
+        self._find_accelerators()
         try:
             if self.m is not None and self.will_perturb:
                 return self._step_in_parts(closure, batch, scaler)
             return self._step_whole(closure, batch, scaler, examples)
         finally:
             # Also after an exception: half a step must not count as gradients of the next.
-            self._passes.restore()
+            self.restore()
             for p in self.parameters():
                 p.grad = None
 
-    def _finish(self) -> None:
+    def _finish(self, scaler: GradScaler | None, examples: int | None) -> None:
         if self._passes.phase is Phase.READY:
             self._descend()
-        elif self._passes.phase is Phase.ASCENDED:
-            self.second_step()
-        else:
+            return
+        if self._passes.phase is Phase.ASCENDED:
+            self.second_step(scaler=scaler, examples=examples)
+            return
+        self._require_clean("step")
+        if not self._step_without_closure(scaler, examples):
             raise RuntimeError(
                 "step() needs a closure that computes the loss, calls backward and returns the loss, because a "
                 "sharpness-aware step takes the gradient twice. Without a closure: first_step(), backward again, "
-                "second_step()."
+                "second_step(). Trainers that call step() alone can't take it."
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a run needs to go on with identical bits.
+        """Return everything a run needs to go on with identical bits: a copy, which later steps leave alone.
 
-        The base optimizer's state dict, and under "wasam" the average, the counters and the generators of random
-        numbers. `torch.load(weights_only=True)` can read it.
+        It is the base optimizer's state dict, with the average in the `state` of each parameter ("wasam_average"), and
+        the counters and the generators of random numbers in each of `param_groups` ("wasam"), because these two keys
+        are what other tools keep, torch.distributed.checkpoint among them. `torch.load(weights_only=True)` can read it.
+        Hooks of `register_state_dict_pre_hook` and `_post_hook` get this optimizer, and the whole of it.
 
         Raises:
             RuntimeError: while the weights are perturbed or swapped.
         """
         self._require_clean("state_dict")
-        state = self.base_optimizer.state_dict()
-        state["wasam"] = {
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        average = self._average.state_dict()
+        counters = {
             "attempts": self._attempts,
             "cost": self.cost.state_dict(),
-            "average": self._average.state_dict(),
-            "rng": capture_rng(self._accelerators),
+            "averaged": average["count"],
+            "shapes": shapes_of(self.param_groups),
+            "rng": capture_rng(self._find_accelerators()),
         }
-        return state
+        state: dict[str, Any] = snapshot(pack(self.base_optimizer.state_dict(), counters, average["values"]))
+        return self._shown(self._optimizer_state_dict_post_hooks, state)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned, the generators of random numbers included.
+        """Take over a copy of what `state_dict` returned, the generators of random numbers included.
 
-        A state dict of the base optimizer alone is understood as well; the average and the counters are left as they
-        are then.
+        A state dict of a base optimizer that was never in a `WASAM` is understood as well; radii, average and counters
+        are left as they are then. Hooks of `register_load_state_dict_pre_hook` and `_post_hook` get this optimizer.
 
         Raises:
             RuntimeError: while the weights are perturbed or swapped.
-            ValueError: from the base optimizer, if the groups differ.
+            ValueError: if groups, shapes or names differ, if a part is missing, or from the base optimizer. Nothing has
+                changed then.
         """
         self._require_clean("load_state_dict")
-        self.base_optimizer.load_state_dict({key: value for key, value in state_dict.items() if key != "wasam"})
-        for group in self.param_groups:
-            group.setdefault("rho", self.defaults["rho"])
-        own = state_dict.get("wasam")
-        if own is None:
-            return
-        self._attempts = own["attempts"]
-        self.cost.load_state_dict(own["cost"])
-        self._average.load_state_dict(own["average"], self.parameters())
-        here = {"cpu", *map(str, self._accelerators)}
-        restore_rng({name: value for name, value in own["rng"].items() if name in here})
+        state_dict = self._shown(self._optimizer_load_state_dict_pre_hooks, dict(state_dict))
+        # What is loaded in a hook that runs in inference mode is trained with outside of it.
+        with torch.inference_mode(mode=False):
+            self._take_over(unpack(snapshot(state_dict)))
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def _shown(self, hooks: dict[int, Any], state: dict[str, Any]) -> dict[str, Any]:
+        """Return what the hooks make of a state dict, one after the other."""
+        for hook in hooks.values():
+            changed = hook(self, state)
+            state = state if changed is None else changed
+        return state
+
+    def _take_over(self, parts: Parts) -> None:
+        """Take over all of a state, or nothing."""
+        check_fit(parts, self.param_groups)
+        counters, average, base = parts.counters, OwnAverage(), self.base_optimizer
+        if counters is not None:
+            values = averaged_values(parts, self.parameters())
+            average.load_state_dict({"count": counters["averaged"], "values": values}, self.parameters())
+            Cost().load_state_dict(counters["cost"])
+        held, rng = (base.state, base.param_groups), capture_rng(self._find_accelerators())
+        try:
+            base.load_state_dict(parts.base)
+            for group, before in zip(base.param_groups, held[1], strict=True):
+                group.setdefault("rho", before["rho"])
+                # The saved names may come in another order.
+                if "param_names" in before:
+                    group["param_names"] = before["param_names"]
+                else:
+                    group.pop("param_names", None)
+                check_group(group)
+            if counters is not None:
+                restore_rng({name: value for name, value in counters["rng"].items() if name in rng})
+        except BaseException:
+            base.state, base.param_groups = held
+            restore_rng(rng)
+            raise
+        if counters is not None:
+            self._attempts = counters["attempts"]
+            self.cost.load_state_dict(counters["cost"])
+            self._average = average
 
 
 def _check(condition: bool, message: str) -> None:

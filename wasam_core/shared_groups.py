@@ -1,5 +1,6 @@
 """An optimizer round another one: the same parameter groups, the same state, the same hooks."""
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -7,7 +8,8 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from wasam_core.bare_torch import Eager, bare_step, take_step
-from wasam_core.groups import BaseOptimizer, Group, Params, as_groups, build_base, merge_into
+from wasam_core.groups import BaseOptimizer, Group, Params, as_groups, build_base, check_group, merge_into
+from wasam_core.moved import weights_moved
 
 
 class SharedGroups(Eager, Optimizer):
@@ -26,12 +28,18 @@ class SharedGroups(Eager, Optimizer):
         self, params: Params, base_optimizer: BaseOptimizer, defaults: dict[str, Any], base_kwargs: dict[str, Any]
     ) -> None:
         groups = as_groups(params)
+        built = base_optimizer.param_groups if isinstance(base_optimizer, Optimizer) else []
+        for group in (*groups, *built, {**base_kwargs, "params": []}):
+            check_group(group)
         if isinstance(base_optimizer, Optimizer):
             merge_into(base_optimizer, groups, base_kwargs)
             groups = base_optimizer.param_groups
         self._groups_in_the_making: list[Group] = []
         super().__init__(groups, dict(defaults))
         self.base_optimizer = build_base(base_optimizer, self._groups_in_the_making, base_kwargs)
+        for group in self.base_optimizer.param_groups:
+            check_group(group)
+        self._groups_in_the_making = []
         self._bare_step = bare_step(self.base_optimizer)
         self.defaults = {**self.base_optimizer.defaults, **self.defaults}
 
@@ -64,11 +72,12 @@ class SharedGroups(Eager, Optimizer):
         """Add a group to the base optimizer; options that it lacks get their defaults.
 
         Raises:
-            ValueError: from the base optimizer.
+            ValueError: for what `WASAM` itself would refuse, or from the base optimizer; nothing has changed then.
         """
         if "base_optimizer" in self.__dict__:
-            for key, value in self.defaults.items():
-                param_group.setdefault(key, value)
+            if isinstance(param_group, dict):
+                (group,) = as_groups([param_group])
+                param_group = self.defaults | check_group(group)
             self.base_optimizer.add_param_group(param_group)
         else:
             super().add_param_group(param_group)
@@ -82,7 +91,7 @@ class SharedGroups(Eager, Optimizer):
 
     def register_step_post_hook(self, hook: Any) -> RemovableHandle:
         """Run `hook(base_optimizer, args, kwargs)` just after the base optimizer's step."""
-        return self.base_optimizer.register_step_post_hook(hook)
+        return self.base_optimizer.register_step_post_hook(partial(_call_at_moved_weights, hook))
 
     def parameters(self) -> list[Tensor]:
         """Return the parameters of all groups, in order."""
@@ -95,16 +104,23 @@ class SharedGroups(Eager, Optimizer):
     def take_base_step(self) -> None:
         """Let the base optimizer step."""
         take_step(self.base_optimizer, self._bare_step)
+        weights_moved()
 
     def _patch_step_function(self) -> None:
         # The base optimizer's step is profiled and runs the hooks; once is enough.
         pass
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to one process: a patched `step`, and a function that has no name."""
-        return {key: value for key, value in self.__dict__.items() if key not in ("step", "_bare_step")}
+        """Leave out what belongs to one process: a patched `step`, a nameless function, and, as torch does, hooks."""
+        state = self.__dict__.items()
+        return {k: v for k, v in state if k not in ("step", "_bare_step") and not k.startswith("_optimizer_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Find anew what `__getstate__` left out."""
-        self.__dict__.update(state)
+        super().__setstate__(state)
         self._bare_step = bare_step(self.base_optimizer)
+
+
+def _call_at_moved_weights(hook: Any, *args: Any) -> None:
+    weights_moved()
+    hook(*args)

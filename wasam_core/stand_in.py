@@ -5,6 +5,8 @@ from operator import is_
 import torch
 from torch import Tensor, nn
 
+from wasam_core.moved import weights_moved
+
 LOW_PRECISION = {torch.float16, torch.bfloat16}
 
 # Weights of fewer bytes stay in the processor's cache, where copies are cheaper than a call for each parameter.
@@ -45,7 +47,7 @@ class StandIn:
     def __init__(self) -> None:
         self.active = False
         self._params: list[Tensor] = []
-        self._places: list[tuple[torch.dtype, int]] = []
+        self._places: list[tuple[torch.dtype, torch.Size, int]] = []
         self._spares: list[Tensor] = []
         self._own: list[tuple[Tensor, Tensor]] = []
         self._aside = False
@@ -54,15 +56,15 @@ class StandIn:
 
     def begin(self, params: list[Tensor]) -> None:
         """Make sure that the present values of `params` will return."""
-        # What changes when parameters are converted or moved; they stay the same objects then.
-        places = [(p.dtype, p.data_ptr()) for p in params]
+        # What changes when parameters are converted, moved or cut; they stay the same objects then.
+        places = [(p.dtype, p.shape, p.data_ptr()) for p in params]
         if places != self._places or not all(map(is_, params, self._params)):
+            self._spares = [torch.empty_like(p) for p in params]  # first, because memory may be short
             self._params = params
             self._places = places
             self._coarse = any(p.dtype in LOW_PRECISION for p in params)
             size = sum(p.numel() * p.element_size() for p in params)
             self._plain = size >= LARGE_BYTES and all(map(_is_plain, params))
-            self._spares = [torch.empty_like(p) for p in params]
         self._aside = self._plain and all(_users(p) == ALONE for p in params)
         if not self._aside:
             torch._foreach_copy_(self._spares, params)
@@ -76,6 +78,7 @@ class StandIn:
             factor = 1.0
         if not self._aside:
             torch._foreach_add_(params, steps, alpha=factor)
+            weights_moved()
             return
         spares = self._spares[len(self._own) :]
         for p, step, spare in zip(params, steps, spares, strict=False):
@@ -84,6 +87,7 @@ class StandIn:
             p.data = torch.add(own, step, alpha=factor, out=spare)
         # As after a change in place, backward through an older graph must be refused.
         torch.autograd.graph.increment_version(params)
+        weights_moved()
 
     def end(self) -> None:
         """Give the parameters their own values back; nothing happens without a `begin` before."""
@@ -98,6 +102,7 @@ class StandIn:
         else:
             torch._foreach_copy_(self._params, self._spares)
         self.active = False
+        weights_moved()
 
 
 def widened(tensors: list[Tensor]) -> list[Tensor]:

@@ -1,13 +1,17 @@
 """Averaged copies of a model, one per start: the face that the public WASAM code shows."""
 
 import copy
-from collections.abc import Iterable
-from typing import TypedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wasam_core.averaging import WeightAverages
+from wasam_core.lookup import differences, forms_of
+from wasam_core.moved import weights_moved
+from wasam_core.running_mean import lasting_memory
+from wasam_core.snapshots import snapshot
 
 
 class AveragedCopy(TypedDict):
@@ -60,23 +64,63 @@ class MultipleSWAModels:
             for name in self.averages.names
         ]
 
-    @torch.no_grad()
     def update_parameters(self, model: nn.Module, epoch: int) -> None:
         """Take in the weights at the end of `epoch` (1-based), for every start that has come.
 
         Buffers of the copies are set to the model's; recalibrate BatchNorm before evaluating.
 
         Raises:
-            ValueError: if `model` is another one than at the beginning, or epochs run backwards.
+            ValueError: if `model` is another one than at the beginning, or has other parameters or buffers than were
+                copied, or epochs run backwards. Nothing has changed then.
         """
         if model is not self.averages.model:
             raise ValueError("update_parameters() got another model than MultipleSWAModels().")
+        for entry in self.models:
+            found = differences(forms_of(_tensors(entry["model"])), forms_of(_tensors(model)))
+            if found:
+                raise ValueError(
+                    f"The model is not what MultipleSWAModels() copied: {found}. Build it after such a change."
+                )
         self.averages.update(epoch)
-        for name, entry in zip(self.averages.names, self.models, strict=True):
-            if not self.averages.count(name):
-                continue
-            copied = entry["model"]
-            for parameter, value in zip(copied.parameters(), self.averages.read(name), strict=True):
-                parameter.copy_(value)
-            for buffer, value in zip(copied.buffers(), model.buffers(), strict=True):
-                buffer.copy_(value)
+        for index, name in enumerate(self.averages.names):
+            if self.averages.count(name):
+                self._fill(index, _tensors(model))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the averages, and the buffers of the copies, as they are now."""
+        buffers = [dict(entry["model"].named_buffers()) for entry in self.models]
+        return {"averages": self.averages.state_dict(), "buffers": snapshot(buffers)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned for the same model and starts.
+
+        Raises:
+            ValueError: if parameters, buffers or starts are others; nothing has changed then.
+        """
+        if len(state["buffers"]) != len(self.models):
+            raise ValueError(
+                f"{len(state['buffers'])} copies were saved, and there are {len(self.models)} here: build "
+                "MultipleSWAModels with the starts of the saved run."
+            )
+        for entry, saved in zip(self.models, state["buffers"], strict=True):
+            found = differences(forms_of(saved), forms_of(dict(entry["model"].named_buffers())))
+            if found:
+                raise ValueError(f"The saved copies are those of another model; in this one, {found}.")
+        self.averages.load_state_dict(state["averages"])
+        for index, saved in enumerate(state["buffers"]):
+            self._fill(index, saved)
+
+    def _fill(self, index: int, others: Mapping[str, Tensor]) -> None:
+        """Write an average into its copy, and the buffers, and what is not averaged, of `others`."""
+        name = self.averages.names[index]
+        read = self.averages.read(name) if self.averages.count(name) else []
+        values = dict(zip(self.averages.layout, read, strict=False))
+        with lasting_memory():
+            for key, tensor in _tensors(self.models[index]["model"]).items():
+                if key in values or key in others:
+                    tensor.copy_(values[key] if key in values else others[key])
+        weights_moved()
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return dict(model.named_parameters()) | dict(model.named_buffers())

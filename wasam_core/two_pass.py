@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from wasam_core.agreement import check_static_graph
 from wasam_core.bare_torch import grad_off
 from wasam_core.buffers import BufferGuard
 from wasam_core.perturbation import Perturbation, Target
@@ -45,6 +46,7 @@ class TwoPass:
     def __init__(
         self, perturbation: Perturbation, model: nn.Module | None, accelerators: set[torch.device], local_ascent: bool
     ) -> None:
+        check_static_graph(model, local_ascent)
         self.perturbation = perturbation
         self.phase = Phase.CLEAN
         self.finite = True
@@ -52,10 +54,18 @@ class TwoPass:
         self._model = model
         self._accelerators = accelerators
         self._ddp = model if local_ascent and isinstance(model, DistributedDataParallel) else None
+        # Where the gradients of the next pass are written over those of this one.
+        self._in_buckets = isinstance(model, DistributedDataParallel) and model.gradient_as_bucket_view
         self._guard = BufferGuard(model)
         self._replay = None if model is None else ForwardReplay(model, accelerators)
         self._before: RngState | None = None
         self._after: RngState | None = None
+        self._within = False
+
+    @property
+    def same_inputs(self) -> bool:
+        """False if the perturbed pass was seen to begin with another batch than the clean pass."""
+        return self._replay is None or self._replay.same_inputs
 
     def clean_pass(self, closure: Closure, batch: Sequence[Tensor]) -> Tensor:
         """Run the closure at the weights, and remember the random numbers it gets."""
@@ -63,10 +73,14 @@ class TwoPass:
             # The generator is set before the whole perturbed pass, not before each forward.
             self._replay.pause()
         self._before = capture_rng(self._accelerators)
-        if self._ddp is not None:
+        self._within = True
+        try:
+            if self._ddp is None:
+                return _with_grad(closure, batch)
             with self._ddp.no_sync():
                 return _with_grad(closure, batch)
-        return _with_grad(closure, batch)
+        finally:
+            self._within = False
 
     def perturbed_pass(self, closure: Closure, batch: Sequence[Tensor]) -> None:
         """Run the closure again, at the perturbed weights and with the same random numbers."""
@@ -85,11 +99,11 @@ class TwoPass:
         self.phase = Phase.ASCENDED
         moved = self.perturbation.active
         if not moved:
-            self.set_aside = [(p, p.grad) for p in params if p.grad is not None]
+            self.set_aside = [(p, p.grad.clone() if self._in_buckets else p.grad) for p in params if p.grad is not None]
+        self._guard.hold()
         if zero_grad:
             for p in params:
                 p.grad = None
-        self._guard.hold()
         if self._before is None and self._replay is not None:
             self._after = capture_rng(self._accelerators)
             self._replay.start()
@@ -109,7 +123,9 @@ class TwoPass:
         self.forget()
 
     def forget(self) -> None:
-        """Begin to record random numbers anew: a new step comes."""
+        """Begin to record random numbers anew: a new step comes. A closure that clears gradients doesn't begin one."""
+        if self._within:
+            return
         self._before = None
         if self._replay is not None:
             self._replay.reset()

@@ -19,6 +19,7 @@ class Adapted(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.training = model.training
         self.shelf: list[Any] = []  # the inputs that `numbered` batches stand for
 
     def forward(self, inputs: Any) -> Any:

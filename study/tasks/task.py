@@ -60,7 +60,7 @@ class Task:
     Attributes:
         model: The network, its initial weights drawn from the run's seed. Called with the inputs of a batch: a tensor,
             or a tuple or dict of tensors that become its arguments. An output that has ``logits`` (as those of Hugging
-            Face models) counts as these.
+            Face models) counts as these. What is in eval mode inside a model in training mode stays so: it is frozen.
         train, val: Tensors ``(inputs, targets)``, or a map-style Dataset or DataLoader that yields such pairs. Order
             and batch size are the study's, so that every method sees the same batches.
         test: A function that returns the test data; it is called in the confirm stage alone.

@@ -24,6 +24,7 @@ from study.tasks.examples import examples_of
 from study.tasks.task import accuracy
 from study.training.building import adapted
 from study.training.measure import EVALUATION_BATCH
+from study.training.train import begin_training
 from study.training.trial import TRACE
 from wasam_core.probes.landscape import line, plane
 
@@ -171,7 +172,7 @@ def measure_piece(data: Any, piece: Piece, content: Content) -> str:
     task = build_task(job.task, data, job.factors, job.seed, job.test_seed)
     train, test = examples_of(task.train, "train"), task.open_test(job.stage)
     parts = {"train": train.first(_EXAMPLES), "test": test.first(_EXAMPLES)}
-    model = adapted(task)
+    model = begin_training(adapted(task))  # shows which layers are frozen
     batches = (*(list(part.batches(_EXAMPLES)) for part in parts.values()), list(train.batches(EVALUATION_BATCH)))
     with numbered(model, *batches) as (*by_split, for_statistics):
         surface: dict[str, Any] = {

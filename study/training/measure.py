@@ -22,6 +22,7 @@ from study.tasks.examples import Examples
 from study.tasks.task import Task
 from study.training.train import arithmetic
 from wasam_core import Cost
+from wasam_core.modes import eval_mode
 
 EVALUATION_BATCH = 1000
 CALIBRATION_BINS = 15
@@ -53,7 +54,7 @@ def measure(
         epoch: Epochs behind them.
         sets: Examples by name: ``train``, ``val``, ``test``.
         task: Says what loss and score are.
-        model: Left in evaluation mode.
+        model: Each of its modules is left in the mode that it was in.
         cost: Billed with the forward evaluations.
         precision: As in training.
 
@@ -81,19 +82,19 @@ def evaluate(model: nn.Module, examples: Examples, task: Task, precision: str = 
     """Return the outputs and targets of all examples and their mean loss, in evaluation mode.
 
     Args:
-        model: Left in evaluation mode.
+        model: Each of its modules is left in the mode that it was in.
         examples: On the model's device. Losses of batches count by their size.
         task: Says what the loss is.
         precision: Arithmetic of the forward passes; outputs come back in float32.
     """
-    model.eval()
     outputs, targets, losses = [], [], []
-    for inputs, wanted in examples.batches(EVALUATION_BATCH):
-        with arithmetic(precision, wanted.device):
-            found = model(inputs)
-        outputs.append(found.float() if found.is_floating_point() else found)
-        targets.append(wanted)
-        losses.append(task.loss(outputs[-1], wanted).double() * len(wanted))
+    with eval_mode(model):
+        for inputs, wanted in examples.batches(EVALUATION_BATCH):
+            with arithmetic(precision, wanted.device):
+                found = model(inputs)
+            outputs.append(found.float() if found.is_floating_point() else found)
+            targets.append(wanted)
+            losses.append(task.loss(outputs[-1], wanted).double() * len(wanted))
     return torch.cat(outputs), torch.cat(targets), float(torch.stack(losses).sum()) / len(examples)
 
 
@@ -148,7 +149,7 @@ def probe(
     generator = torch.Generator(batches[0][1].device).manual_seed(torch_seed(seed, "probes"))
     with numbered(model, batches) as (tensors,):
         found = measure_sharpness(
-            model.eval(), task.loss, tensors, rho=PROBE_RHO, budget=budget or None, generator=generator, cost=cost
+            model, task.loss, tensors, rho=PROBE_RHO, budget=budget or None, generator=generator, cost=cost
         )
     values: Iterable[tuple[str, float, float | None, float | None]] = (
         ("top_eigenvalue", found.eigenvalues.values[0], None, None),

@@ -29,7 +29,7 @@ from study.tasks.task import Task
 from study.training.building import adapted, build_optimizer
 from study.training.measure import evaluate, reliability_of
 from study.training.tracebacks import concerns_user, user_traceback
-from study.training.train import take_step
+from study.training.train import begin_training, take_step
 from wasam_core.probes.surface import LossSurface
 
 _EXAMPLES = 8
@@ -121,7 +121,7 @@ def _try_steps(spec: StudySpec, cell: Cell, task: Task) -> None:
     loss_of = task.training_loss or task.loss
     for family, search in families.items():
         with _told(cell, f"a training step of {family}"):
-            model = adapted(task).train()
+            model = begin_training(adapted(task))
             inputs, targets = next(_few(task.train, "train").batches(_EXAMPLES))
             _check_loss(cell, loss_of(model(inputs), targets))
             take_step(model, build_optimizer(tune_job(spec, search, 0, propose(space, search, 0, [])), model),

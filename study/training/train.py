@@ -83,7 +83,7 @@ def train(
     from the device within an epoch.
 
     Args:
-        model: In training mode whenever a step is taken; the caller may evaluate it between epochs.
+        model: As `begin_training` puts it; the caller may evaluate it between epochs, and put back the modes.
         optimizer: Steps over the model's parameters; its learning rate is scaled by the schedule at every step.
         averages: Told of every epoch's end.
         examples: The training examples, their batches on the model's device.
@@ -92,8 +92,8 @@ def train(
         done: Epochs that are behind the model, the optimizer, the averages and the draws already.
     """
     steps = len(examples) // recipe.batch_size
+    begin_training(model)
     for epoch in range(done + 1, recipe.epochs + 1):
-        model.train()
         order = draws.order.permutation(len(examples))
         total: Tensor | float = 0.0
         for step, (inputs, targets) in enumerate(examples.batches(recipe.batch_size, order, whole=True)):
@@ -107,6 +107,19 @@ def train(
                 averages.update_step()
         averages.update(epoch)
         yield EpochResult(epoch, float(total / steps))
+
+
+def begin_training(model: nn.Module) -> nn.Module:
+    """Put a model into training mode, but for what its owner keeps in eval mode, and return it.
+
+    That may be said by a `train` of the model's own, which is called, or by modules in eval mode inside a model in
+    training mode. Of a model that is in eval mode itself, as pretrained ones come, everything is to be trained.
+    """
+    frozen = [module for module in model.modules() if not module.training] if model.training else []
+    model.train()
+    for module in frozen:
+        module.training = False
+    return model
 
 
 def take_step(

@@ -33,6 +33,7 @@ from study.training.measure import EVALUATION_BATCH, DivergedError, Meter, dumpe
 from study.training.tracebacks import user_traceback
 from study.training.train import Draws, Recipe, train
 from wasam_core import Cost, recalibrate_batchnorm
+from wasam_core.moved import weights_moved
 
 _CURVE_POINTS = 10  # epochs at which validation sees the last weights: the learning curve, and what may be the best
 TRACE = "epoch@"  # weights kept along the way are named "epoch@7"
@@ -205,6 +206,7 @@ class Run:
                 else:
                     assert self._best is not None
                     self._model.load_state_dict(self._best.state)
+                    weights_moved()
                     self._test(name, kind, sets)
 
     def _test(self, name: str, kind: str, sets: Mapping[str, Examples]) -> None:
@@ -317,6 +319,7 @@ class Run:
         held = read_checkpoint(self._job.run_id, state, self._device)
         self._epoch = held["epoch"]
         self._model.load_state_dict(held["model"])
+        weights_moved()
         self._averages.load_state_dict(held["averages"])
         self._draws.restore(held["draws"])
         self._meter.restore(held)

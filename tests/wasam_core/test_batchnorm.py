@@ -1,10 +1,12 @@
 """BatchNorm: exact statistics, and passes that leave no trace."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from wasam_core import WASAM, frozen_batchnorm_statistics, recalibrate_batchnorm
+from wasam_core import WASAM, frozen_batchnorm_statistics, perturbed, recalibrate_batchnorm
 
 
 @pytest.mark.parametrize("sizes", [(8,), (8, 8), (96, 4), (1, 5), (5, 1), (7,) * 150])
@@ -209,3 +211,54 @@ def test_buffers_are_guarded_after_a_conversion_too():
     x = torch.randn(4, 2, dtype=torch.float64)
     optimizer.step(lambda: model(x).square().sum().backward() or torch.ones(()))
     assert model[0].num_batches_tracked == 1
+
+
+class Rebinds(nn.Module):
+    """Keeps a mean by putting a new tensor in the place of the old one, and a cache that grows with its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("cache", torch.zeros(0))
+
+    def forward(self, x):
+        self.mean = 0.5 * self.mean + 0.5 * x.detach().mean(0)
+        if len(self.cache) < len(x):
+            self.cache = torch.ones(len(x))
+        return x - self.mean
+
+
+@pytest.mark.parametrize("flow", ["block", "step", "perturbed"])
+def test_a_buffer_that_a_pass_replaces_returns_and_a_cache_that_has_grown_stays(flow):
+    model = nn.Sequential(nn.Linear(2, 2), Rebinds())
+    expected = copy.deepcopy(model)
+    x = torch.randn(3, 2)
+
+    def closure():
+        loss = model(x).square().sum()
+        loss.backward()
+        return loss
+
+    if flow == "block":
+        with frozen_batchnorm_statistics(model):
+            model(x)
+    else:
+        expected(x)
+        if flow == "step":
+            WASAM(model.parameters(), torch.optim.SGD, rho=0.5, lr=0.1, model=model).step(closure)
+        else:
+            closure()
+            with perturbed(model, rho=0.5):
+                closure()
+    assert torch.equal(model[1].mean, expected[1].mean)
+    assert len(model[1].cache) == 3
+    model(x)
+
+
+def test_layers_that_come_after_the_optimizer_are_guarded_too():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Identity())
+    optimizer = WASAM(model.parameters(), torch.optim.SGD, rho=0.5, lr=0.1, model=model)
+    model[1] = nn.BatchNorm1d(2)
+    x = torch.randn(4, 2)
+    optimizer.step(lambda: model(x).square().sum().backward() or torch.ones(()))
+    assert model[1].num_batches_tracked == 1

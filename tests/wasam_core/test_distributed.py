@@ -12,6 +12,7 @@ from wasam_core import WASAM
 SCRIPT = """
 import os
 import sys
+import warnings
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -23,20 +24,22 @@ torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
 
 
-def build(**options):
+def build(of_ddp=None, **options):
     torch.manual_seed(1)
     net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).double()
-    model = DistributedDataParallel(net)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # broadcast_buffers has a new name from torch 2.14 on
+        model = DistributedDataParallel(net, **(of_ddp or {}))
     return net, model, WASAM(model.parameters(), torch.optim.SGD, rho=0.3, lr=0.1, momentum=0.9, model=model, **options)
 
 
-def batches():
+def batches(count=3):
     torch.manual_seed(2)
-    return [torch.randn(8, 4, dtype=torch.float64)[rank * 4 : rank * 4 + 4] for _ in range(3)]
+    return [torch.randn(8, 4, dtype=torch.float64)[rank * 4 : rank * 4 + 4] for _ in range(count)]
 
 
-def run(flow, spoil=None):
-    net, model, optimizer = build(local_ascent=flow == "local")
+def run(flow, spoil=None, of_ddp=None):
+    net, model, optimizer = build(of_ddp, local_ascent=flow == "local")
     passes = 0
 
     def closure(x):
@@ -62,6 +65,47 @@ def run(flow, spoil=None):
 
 results = {flow: run(flow) for flow in ("synchronous", "local", "local, two steps")}
 results |= {f"spoilt {flow} {spoil}": run(flow, spoil) for flow in ("synchronous", "local") for spoil in (3, 4)}
+for option in ("gradient_as_bucket_view", "static_graph", "find_unused_parameters"):
+    results[f"synchronous, {option}"] = run("synchronous", of_ddp={option: True})
+    if option != "static_graph":
+        results[f"local, {option}"] = run("local", of_ddp={option: True})
+for flow in ("synchronous", "local"):
+    results[f"{flow}, broadcast_buffers"] = run(flow, of_ddp={"broadcast_buffers": False})
+try:
+    run("local", of_ddp={"static_graph": True})
+except ValueError as error:
+    results["local, static_graph"] = str(error)
+
+net, model, optimizer = build()
+with model.join():
+    for x in batches(5)[: 3 + 2 * rank]:
+
+        def closure():
+            loss = model(x).square().mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+results["join"] = [p.detach() for p in net.parameters()]
+refused = []
+for flow in ("local_ascent", "no_sync", "recalibration"):
+    net, model, optimizer = build(local_ascent=flow == "local_ascent")
+    before = [p.detach().clone() for p in net.parameters()]
+    try:
+        with model.join():
+            x = batches(1)[0]
+            if flow == "local_ascent":
+                optimizer.step(lambda: model(x).square().mean().backward())
+            elif flow == "no_sync":
+                with model.no_sync():
+                    model(x).square().mean().backward()
+                optimizer.first_step()
+            else:
+                recalibrate_batchnorm(model, [x])
+    except RuntimeError as error:
+        refused.append(str(error))
+    assert all(map(torch.equal, before, net.parameters()))
+results["refused in join"] = refused
 
 norm = DistributedDataParallel(nn.Sequential(nn.BatchNorm1d(2)))
 torch.manual_seed(3)
@@ -84,6 +128,9 @@ os._exit(0)
 """
 
 
+OPTIONS = ("gradient_as_bucket_view", "static_graph", "find_unused_parameters", "broadcast_buffers")
+
+
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("ranks"))
@@ -92,9 +139,13 @@ def ranks(tmp_path_factory):
     return [torch.load(f"{folder}/{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def one_process(**options):
+def same_net():
     torch.manual_seed(1)
-    net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).double()
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).double()
+
+
+def one_process(**options):
+    net = same_net()
     optimizer = WASAM(net.parameters(), torch.optim.SGD, rho=0.3, lr=0.1, momentum=0.9, **options)
 
     def closure(x):
@@ -146,3 +197,60 @@ def test_batchnorm_statistics_are_those_of_all_processes_together(ranks):
         torch.testing.assert_close(rank["norm, one rank empty"][0], x[:5].mean(0))
         torch.testing.assert_close(rank["norm, one rank empty"][1], x[:5].var(0, correction=0))
         assert "no batch" in rank["norm, both empty"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("flow", ["synchronous", "local"])
+def test_the_options_of_the_wrapper_change_no_step(ranks, flow, option):
+    for rank in ranks:
+        found = rank[f"{flow}, {option}"]
+        if (flow, option) == ("local", "static_graph"):
+            assert "build it without static_graph" in found
+            continue
+        for a, b in zip(found["weights"], rank[flow]["weights"], strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def uneven_twin():
+    """Return what torch's join() makes of it: a process without a batch has gradient 0, and is one of two still."""
+    net = same_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    torch.manual_seed(2)
+    for step, x in enumerate([torch.randn(8, 4, dtype=torch.float64) for _ in range(5)]):
+        parts = [x[:4], x[4:]] if step < 3 else [x[4:]]
+
+        def gradient(parts=parts):
+            net.zero_grad()
+            for part in parts:
+                (net(part).square().mean() / 2).backward()
+            return [p.grad.clone() for p in net.parameters()]
+
+        clean = gradient()
+        start = [p.detach().clone() for p in net.parameters()]
+        norm = torch.stack([g.norm() for g in clean]).norm()
+        with torch.no_grad():
+            for p, g in zip(net.parameters(), clean, strict=True):
+                p += 0.3 * g / norm
+        gradient()
+        with torch.no_grad():
+            for p, value in zip(net.parameters(), start, strict=True):
+                p.copy_(value)
+        optimizer.step()
+    return list(net.parameters())
+
+
+@pytest.mark.slow
+def test_processes_may_run_out_of_batches_inside_join(ranks):
+    for a, b, twin in zip(ranks[0]["join"], ranks[1]["join"], uneven_twin(), strict=True):
+        assert torch.equal(a, b)
+        torch.testing.assert_close(a, twin.detach())
+
+
+@pytest.mark.slow
+def test_what_needs_an_agreement_of_all_processes_is_refused_inside_join(ranks):
+    for rank in ranks:
+        local, unsynchronized, recalibration = rank["refused in join"]
+        assert "leave it synchronized" in local
+        assert local == unsynchronized
+        assert "call it after the block" in recalibration

@@ -370,6 +370,8 @@ def test_passes_through_a_copy_of_the_model_are_not_taken_for_passes_of_a_step(t
         ({"rho": -0.1}, "rho = -0.1"),
         ({"rho": float("nan")}, "rho = nan"),
         ({"interval": 0}, "interval = 0"),
+        ({"interval": 1.5}, r"interval = 1\.5"),
+        ({"m": 2.5}, r"m = 2\.5"),
         ({"start_step": -1}, "start_step = -1"),
         ({"m": 0}, "m = 0"),
         ({"clip_norm": 0.0}, "clip_norm"),

@@ -156,3 +156,22 @@ def test_the_finite_check_finds_every_bad_entry_and_no_other(dtype, size):
         broken[: len(bad)] = torch.tensor(bad, dtype=dtype)
         assert not all_finite([torch.zeros(3, dtype=dtype), broken])
         assert all_finite([torch.zeros(size, dtype=dtype)])
+
+
+def test_memory_that_was_short_once_is_asked_for_again(monkeypatch):
+    def fail(_: torch.Tensor) -> None:
+        raise MemoryError
+
+    w = nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = WASAM([w], torch.optim.SGD, rho=0.5, lr=0.0)
+    for shape in (2, 3):
+        w.data = torch.ones(shape)
+        w.grad = torch.ones(shape)
+        with monkeypatch.context() as short:
+            short.setattr(torch, "empty_like", fail)
+            with pytest.raises(MemoryError):
+                optimizer.first_step()
+        optimizer.first_step()
+        torch.testing.assert_close((w.detach() - 1).norm(), torch.tensor(0.5))
+        optimizer.second_step()
+        assert w.tolist() == [1.0] * shape

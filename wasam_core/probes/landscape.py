@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from wasam_core.batchnorm import recalibrate_batchnorm
 from wasam_core.buffers import BufferGuard
 from wasam_core.cost import Cost
+from wasam_core.modes import eval_mode
 from wasam_core.probes.surface import (
     Batch,
     LossFn,
@@ -29,7 +31,6 @@ from wasam_core.probes.surface import (
     check_scalar,
     check_whole,
     count_examples,
-    eval_mode,
     weights_by_name,
 )
 
@@ -276,10 +277,10 @@ class _Probe:
         if not batches_by_split:
             raise ValueError('batches_by_split is empty: give batches by name, such as {"train": …, "test": …}.')
         if recalibrate_with is None and any(
-            isinstance(m, _BatchNorm) and m.track_running_stats for m in model.modules()
+            isinstance(m, _BatchNorm | _InstanceNorm) and m.track_running_stats for m in model.modules()
         ):
             raise ValueError(
-                f"{type(model).__name__} has BatchNorm layers, whose statistics fit one set of weights only: give "
+                f"{type(model).__name__} has normalization layers whose statistics fit one set of weights only: give "
                 "recalibrate_with = training batches, so that they are computed at every point."
             )
         self._model = model

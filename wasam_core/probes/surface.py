@@ -7,8 +7,7 @@ refuses blocks that write to the parameters.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from wasam_core.cost import Cost
+from wasam_core.modes import eval_mode
+from wasam_core.moved import weights_moved
 
 Batch = tuple[Tensor, Tensor]
 LossFn = Callable[[Any, Tensor], Tensor]
@@ -115,7 +116,11 @@ class LossSurface:
     def _batch_loss(self, weights: Sequence[Tensor], batch: Batch) -> Tensor:
         inputs, targets = batch
         tensors = dict(zip(self._names, weights, strict=True)) | self._constants
-        return check_scalar(self._loss_fn(functional_call(self._model, tensors, (inputs,)), targets), "loss_fn")
+        outputs = functional_call(self._model, tensors, (inputs,))
+        # An autocast block round all of it would keep its copies of these weights until it ends, and let the gradients
+        # of all batches meet in them, in low precision.
+        weights_moved()
+        return check_scalar(self._loss_fn(outputs, targets), "loss_fn")
 
     def _check_deterministic(self) -> float:
         first, second = self.loss_at(self.weights), self.loss_at(self.weights)
@@ -131,27 +136,6 @@ class LossSurface:
                 "functional dropout without training=self.training), or call torch.use_deterministic_algorithms(True)."
             )
         return first
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put the model into eval mode for the block; each module gets its own mode back.
-
-    Example:
-        >>> model = nn.Dropout()
-        >>> with eval_mode(model):
-        ...     model.training
-        False
-        >>> model.training
-        True
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def check_batches(batches: Sequence[Batch]) -> tuple[Batch, ...]:
