@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from dashboards.index import write_index
@@ -14,7 +15,7 @@ from study.store.folder import ResultsError
 from study.store.record_files import RecordError
 from study.store.results import load
 
-EXIT_DONE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 2, 130
+EXIT_DONE, EXIT_NO_PAGE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 _EXAMPLES = """examples:
   python -m dashboards results/quick                      writes results/quick/report.html
   python -m dashboards results/quick -o quick.html        writes quick.html
@@ -22,7 +23,7 @@ _EXAMPLES = """examples:
   python -m dashboards --watch results/quick --every 30   rewrites the report while the study runs
   SOURCE_DATE_EPOCH=$(date +%s) python -m dashboards results/quick     prints the date in the report
 
-exit codes: 0 done; 2 the folder can't be used; 130 a watch was interrupted
+exit codes: 0 done; 1 the page can't be made; 2 the folder can't be used; 130 a watch was interrupted
 """
 
 
@@ -40,6 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (ResultsError, RecordError, SpecError, OSError) as error:
         print(f"python -m dashboards: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except Exception as error:  # a fault of ours, in whatever is computed or drawn
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        print(
+            f"python -m dashboards: the page of {given.results} can't be made: {type(error).__name__}: {error} "
+            f"({place.filename}, line {place.lineno}); the records are as they were.",
+            file=sys.stderr,
+        )
+        return EXIT_NO_PAGE
     return EXIT_DONE
 
 

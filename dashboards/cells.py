@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from dashboards.score import units_in_words
 from study.findings import Findings
 from study.records import FactorValue
 
@@ -41,9 +42,13 @@ def cells_of(findings: Findings, frame: pd.DataFrame) -> dict[str, Cell]:
     factors = columns[columns.index(_FIRST_FACTOR_AFTER) + 1 : columns.index(_LAST_FACTOR_BEFORE)]
     heads = frame.drop_duplicates("cell").sort_values("cell")
     for row in heads[["cell", "task", *factors]].to_dict("records"):
-        given = {str(name): row[name] for name in factors if not pd.isna(row[name])}
+        given = {name.removeprefix("factor."): row[name] for name in factors if not pd.isna(row[name])}
         found.setdefault(str(row["cell"]), (str(row["task"]), given))
-    return labelled(found)
+    units = units_in_words(findings)
+    return {
+        name: replace(cell, label=f"{cell.label} ({units[cell.task]})") if cell.task in units else cell
+        for name, cell in labelled(found).items()
+    }
 
 
 def labelled(found: Mapping[str, tuple[str, dict[str, FactorValue]]]) -> dict[str, Cell]:
@@ -71,7 +76,7 @@ def _label(task: str, factors: Mapping[str, FactorValue]) -> str:
 
 def words_of(factor: str, value: FactorValue) -> str:
     """Say one factor's value in words: ``label_noise`` 0.3 is "30 % noisy labels"."""
-    if factor == "label_noise":
+    if factor == "label_noise" and not isinstance(value, str):  # an own task may call it by a name
         return f"{100 * float(value):.3g} % noisy labels" if float(value) else "clean labels"
     if factor == "schedule":
         return {"cosine": "decaying rate", "constant": "constant rate"}.get(str(value), f"{value} rate")

@@ -36,5 +36,6 @@ CHARTS: tuple[Callable[[Sources], Chart | None], ...] = (
 
 def charts_of(sources: Sources) -> dict[str, Chart]:
     """Return every chart that has data, by id."""
-    made = (chart_of(sources) for chart_of in CHARTS)
+    with sources.score.written():
+        made = [chart_of(sources) for chart_of in CHARTS]
     return {chart.id: chart for chart in made if chart is not None}

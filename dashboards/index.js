@@ -68,9 +68,9 @@
   }
 
   // ---- the table
-  function points(fraction) {
-    const text = Math.abs(fraction * 100).toFixed(2);
-    return Number(text) === 0 ? "0.00" : (fraction > 0 ? "+" : "−") + text;
+  function written(gain, plain) { // of fractions in points
+    const text = plain ? Math.abs(gain).toPrecision(4) : Math.abs(gain * 100).toFixed(2);
+    return Number(text) === 0 ? "0.00" : (gain > 0 ? "+" : "−") + text;
   }
 
   function cell(tag, text, value, name = "") {
@@ -80,25 +80,25 @@
     return made;
   }
 
-  function row(key, first, second) {
+  function row(key, first, second, plain) {
     const found = difference(first, second);
     const apart = found.low > 0 || found.high < 0 ? "num apart" : "num";
     const made = document.createElement("tr");
     made.append(cell("th", key[0]), ...key.slice(1).map((text) => cell("td", text)));
-    for (const value of [mean(first[1]), mean(second[1])]) made.append(cell("td", points(value), value, "num"));
-    for (const value of [found.middle, found.low, found.high]) made.append(cell("td", points(value), value, apart));
+    for (const value of [mean(first[1]), mean(second[1])]) made.append(cell("td", written(value, plain), value, "num"));
+    for (const value of [found.middle, found.low, found.high]) made.append(cell("td", written(value, plain), value, apart));
     made.append(cell("td", found.interval), cell("td", found.n));
     return made;
   }
 
   function startComparing(form) {
-    const { keys, studies } = JSON.parse(document.getElementById("gains").textContent);
+    const { keys, studies, plain } = JSON.parse(document.getElementById("gains").textContent);
     const names = Object.keys(studies);
     const shared = (a, b) => keys.flatMap((key, index) => (a !== b && index in studies[a] && index in studies[b] ? [index] : []));
     const [a, b] = [form.elements.a, form.elements.b];
     const show = () => {
       const common = shared(a.value, b.value);
-      const rows = common.map((index) => row(keys[index], studies[a.value][index], studies[b.value][index]));
+      const rows = common.map((index) => row(keys[index], studies[a.value][index], studies[b.value][index], plain.includes(index)));
       document.querySelector("#comparison-table tbody").replaceChildren(...rows);
       const apart = rows.filter((one) => one.querySelector(".apart")).length;
       form.querySelector("output").textContent = common.length

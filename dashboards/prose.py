@@ -10,19 +10,19 @@ from dashboards.cells import Cell, where
 from dashboards.contenders import budget_name, runs_of_a_unit, unit_of, unit_words
 from dashboards.score import metric_words, score_of
 from study.findings import Findings, MethodSummary
+from study.findings.content import OF_DESIGN
 from study.stats import Effect
-
-_OF_DESIGN = ("protocol 1", "one tuning", "few replicates", "extended after looking")
 
 
 def deltas(findings: Findings) -> str:
     """Say δ with its unit, task by task where tasks differ: "δ = 0.50 points"."""
-    points = score_of(findings).points
+    score = score_of(findings)
+    points = "" if score.name == score.points else score.points
     if len(set(findings.deltas.values())) < 2:
         chosen = next(iter(findings.deltas.values()), findings.delta)
-        return f"δ = {theme.threshold(chosen)} {points}"
+        return f"δ = {theme.threshold(chosen)} {points}".strip()
     told = [f"{theme.threshold(delta)} in {task}" for task, delta in findings.deltas.items()]
-    return f"δ ({listed(told)}; {points})"
+    return f"δ ({listed(told)}{f'; {points}' if points else ''})"
 
 
 def has_verdict(findings: Findings) -> bool:
@@ -32,7 +32,7 @@ def has_verdict(findings: Findings) -> bool:
 
 def marks(findings: Findings) -> list[tuple[str, str]]:
     """Return what a reader must know of the study's design before its answer, each under a short name."""
-    return [(caveat.kind.capitalize(), caveat.detail) for caveat in findings.caveats if caveat.kind in _OF_DESIGN]
+    return [(caveat.kind.capitalize(), caveat.detail) for caveat in findings.caveats if caveat.kind in OF_DESIGN]
 
 
 def scope(findings: Findings) -> str:

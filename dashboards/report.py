@@ -87,8 +87,21 @@ def build_report(
         reload_s: Seconds after which an undisturbed page loads itself anew; 0 for one that is not written again.
     """
     findings = without_early_verdicts(findings)
+    with score_of(findings).written():
+        return _built(findings, frame, tuple(records), tuple(lines), tuple(planes), built, reload_s)
+
+
+def _built(
+    findings: Findings,
+    frame: pd.DataFrame,
+    records: tuple[RunRecord, ...],
+    lines: tuple[LineRecord, ...],
+    planes: tuple[PlaneRecord, ...],
+    built: datetime | None,
+    reload_s: int,
+) -> str:
     cells = cells_of(findings, frame)
-    charts = charts_of(Sources(findings, frame, cells, tuple(records), tuple(lines), tuple(planes)))
+    charts = charts_of(Sources(findings, frame, cells, records, lines, planes))
     return page.render(
         "template.html",
         ("page.js", "report.js"),
@@ -114,6 +127,7 @@ def build_report(
         provenance=_provenance(findings, built),
         spec_text=spec_toml(findings.spec),
         reload_s=reload_s,
+        unit=theme.unit(),
         figures=Markup(page.packed(page.figures_json(charts.values()))),  # base64
         plotly=Markup(page.packed_plotly() if charts else ""),  # base64
     )

@@ -15,12 +15,13 @@ from dashboards.contenders import budget_name, unit_of
 from dashboards.provenance import without_home
 from dashboards.tables import claims
 from study.findings import Findings
+from study.findings.units import FRACTION
 from study.records import FactorValue
 from study.stats import Effect
 from study.store.results import Study, load
 
 DEPTH = 2  # results/quick, and results/claims/01-label-noise
-_DECIMALS = 6  # of embedded gains: a ten-thousandth of a point
+_DIGITS = 6  # of embedded gains
 
 Key = tuple[str, str, str, str]  # (problem: task and all factors as JSON, method, its baselines, budget in words)
 
@@ -49,6 +50,7 @@ class Line:
         verdicts: How often each verdict was given, under the primary budget; none before it is finished.
         gains: What can be held against another study: those of finished ones.
         problems: Task and factors of every problem, by the name that stands in the keys of ``gains``.
+        plain: Problems whose gains are no fractions, with their unit.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Line:
     verdicts: tuple[tuple[str, int], ...] = ()
     gradient_evaluations: int = 0
     gains: tuple[tuple[Key, Gains], ...] = ()
+    plain: tuple[tuple[str, str], ...] = ()
     problems: tuple[tuple[str, tuple[str, dict[str, FactorValue]]], ...] = ()
 
     @property
@@ -95,8 +98,9 @@ def line_of(folder: Path, root: Path) -> Line:
     href = quote(f"{name}/report.html") if (folder / "report.html").is_file() else ""
     try:
         return _line(load(folder), name, href)
-    except (ValueError, OSError) as error:  # a spec, a record or a line that can't be read; each says what to do
-        sentence = re.sub(r"\s+", " ", str(error)).replace(f"{root}/", "")
+    except Exception as error:  # what can't be read says what to do; what can't be computed must not cost the others
+        said = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        sentence = re.sub(r"\s+", " ", said).replace(f"{root}/", "")
         return Line(name, href, error=without_home(sentence))
 
 
@@ -122,9 +126,16 @@ def _line(study: Study, name: str, href: str) -> Line:
         gains=tuple(
             (
                 (names[effect.cell], effect.method, _held_against(effect), budget_name(findings, effect.budget)),
-                Gains(_units(findings, effect), tuple(round(gain, _DECIMALS) for gain in effect.differences)),
+                Gains(_units(findings, effect), tuple(float(f"{gain:.{_DIGITS}g}") for gain in effect.differences)),
             )
             for effect in complete
+        ),
+        plain=tuple(
+            dict.fromkeys(
+                (names[effect.cell], findings.scores[effect.task].measure)
+                for effect in complete
+                if effect.task in findings.scores and findings.scores[effect.task].unit != FRACTION
+            )
         ),
         problems=tuple((names[cell], contents[cell]) for cell in dict.fromkeys(effect.cell for effect in complete)),
     )
@@ -153,15 +164,20 @@ def comparable(lines: Iterable[Line]) -> dict[str, object]:
     """Return, as plain data, the comparisons that at least two studies have in common.
 
     ``keys`` holds problem, method, baseline and budget in words, ``studies`` the units and gains of each study by the
-    key's position.
+    key's position, ``plain`` the positions whose gains are no fractions; their problem's name says their unit.
     """
     lines = list(lines)
     shared = [key for key, n in Counter(key for line in lines for key, _ in line.gains).items() if n > 1]
     problems = {name: content for line in lines for name, content in line.problems}
     labels = labelled({name: problems[name] for name in dict.fromkeys(key[0] for key in shared)})
+    units = dict(unit for line in lines for unit in line.plain)
     position = {key: index for index, key in enumerate(shared)}
     return {
-        "keys": [[labels[p].label, method, base, budget] for p, method, base, budget in shared],
+        "keys": [
+            [f"{labels[p].label} ({units[p]})" if p in units else labels[p].label, method, base, budget]
+            for p, method, base, budget in shared
+        ],
+        "plain": [index for index, key in enumerate(shared) if key[0] in units],
         "studies": {
             line.name: {
                 str(position[key]): [list(gains.units), list(gains.values)]

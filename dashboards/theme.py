@@ -1,11 +1,15 @@
 """How things look: colour, marker and dash of every method, light and dark, and how a number is written.
 
 Colour is never the only carrier: a method always has its own marker and dash, a verdict its own word and icon.
-Everything outside this module holds fractions; points, their hundredths, exist only in the functions below.
+Everything outside this module holds scores as they are; points, the hundredths of a fraction, exist only in the
+functions below, and only inside `writing` of a study whose scores are fractions.
 """
 
 import html
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -162,24 +166,83 @@ def rounded(values: object) -> list[float | None]:
     return [float(f"{v:.6g}") if known(v) else None for v in values]  # type: ignore[attr-defined]
 
 
-def in_points(fraction: float) -> float:
-    """Convert a score, or a difference of scores, to points: × 100, for accuracies percentage points."""
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How a study's scores and gains are written: in points, or as they are in a unit of their own.
+
+    Attributes:
+        unit: What the numbers are of, in the middle of a sentence.
+        share: Scores are fractions, and written × 100.
+    """
+
+    unit: str = "points"
+    share: bool = True
+
+
+_POINTS = Writing()
+_WRITING: ContextVar[Writing] = ContextVar("writing", default=_POINTS)
+
+
+@contextmanager
+def writing(how: Writing) -> Iterator[None]:
+    """Write scores and gains so inside the block."""
+    token = _WRITING.set(how)
+    try:
+        yield
+    finally:
+        _WRITING.reset(token)
+
+
+def unit() -> str:
+    """Return the unit of scores and gains: "points", "k$"."""
+    return _WRITING.get().unit
+
+
+def least(span: float, of_fractions: float) -> float:
+    """Return a span that a picture can show: not below a bound, which is one of fractions alone."""
+    if _WRITING.get().share:
+        return max(span, of_fractions)
+    return span if span > 0 else 1.0
+
+
+def shares() -> bool:
+    """Tell whether scores are fractions."""
+    return _WRITING.get().share
+
+
+def hundredths(fraction: float) -> float:
+    """Convert a fraction to percent, or to percentage points."""
     return fraction * 100
 
 
-def gain(fraction: float | None) -> str:
-    """Write a gain in points, always with its sign: ``+1.23``."""
-    if fraction is None or not known(fraction):
+def in_points(score: float) -> float:
+    """Convert a score, or a difference of scores, to points where scores are fractions; others stay."""
+    return hundredths(score) if _WRITING.get().share else score
+
+
+def gain(difference: float | None) -> str:
+    """Write a gain in points, or in the unit of the study's scores, always with its sign: ``+1.23``."""
+    if difference is None or not known(difference):
         return "–"
-    text = f"{abs(in_points(fraction)):.2f}"
-    if float(text) == 0:
-        return "0.00"
-    return ("+" if fraction > 0 else "−") + text
+    text = points(abs(difference))
+    if not float(text.replace(",", "")):
+        return "0.00" if _WRITING.get().share else "0"
+    return ("+" if difference > 0 else "−") + text
 
 
-def points(fraction: float | None, decimals: int = 2) -> str:
-    """Write a size in points, without a sign: ``0.50``."""
-    return "–" if fraction is None or not known(fraction) else f"{in_points(fraction):.{decimals}f}"
+def points(score: float | None, decimals: int = 2) -> str:
+    """Write a size in points, without a sign: ``0.50``; in another unit with four significant digits: ``149.2``."""
+    if score is None or not known(score):
+        return "–"
+    return f"{hundredths(score):.{decimals}f}" if _WRITING.get().share else plain(score)
+
+
+def plain(value: float) -> str:
+    """Write a number with four significant digits, or decimals: ``0.0123``, ``149.2``, ``14,921``."""
+    size = abs(value)
+    if not 1e-3 <= size < 1e7:
+        return f"{value:.4g}"
+    return f"{value:,.{max(0, 3 - max(-1, math.floor(math.log10(size))))}f}"
 
 
 def interval(ends: tuple[float, float]) -> str:
@@ -188,8 +251,10 @@ def interval(ends: tuple[float, float]) -> str:
 
 
 def threshold(fraction: float) -> str:
-    """Write a δ in points: two decimals, more where it has more."""
-    return f"{in_points(fraction):.2f}" if round(fraction, 4) == fraction else f"{in_points(fraction):.4g}"
+    """Write a δ in points: two decimals, more where it has more; in another unit with four significant digits."""
+    if not _WRITING.get().share:
+        return plain(fraction)
+    return f"{hundredths(fraction):.2f}" if round(fraction, 4) == fraction else f"{hundredths(fraction):.4g}"
 
 
 def gain_within(mean: float, ends: tuple[float, float]) -> str:
@@ -199,7 +264,7 @@ def gain_within(mean: float, ends: tuple[float, float]) -> str:
 
 def percent(fraction: float | None, decimals: int = 2) -> str:
     """Write a share: ``94.52 %``, with a narrow space that does not break. Scores: see `dashboards.score`."""
-    return "–" if fraction is None or not known(fraction) else f"{in_points(fraction):.{decimals}f}\u202f%"
+    return "–" if fraction is None or not known(fraction) else f"{hundredths(fraction):.{decimals}f}\u202f%"
 
 
 def p_value(p: float | None) -> str:

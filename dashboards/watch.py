@@ -91,7 +91,12 @@ def in_background(folder: Path, every_s: int = EVERY_S) -> Iterator[None]:
     command = [sys.executable, "-m", "dashboards", "--watch", str(folder), "--every", str(every_s), "--with-parent"]
     quiet = subprocess.DEVNULL
     # A session of its own: Ctrl-C on the terminal is for the study, which then says here what to do.
-    watching = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
+        watching = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    except OSError as error:
+        print(f"the report does not follow the study: {error}", file=sys.stderr)
+        yield
+        return
     stop = signal.SIGINT
     try:
         yield

@@ -41,9 +41,6 @@ METHODS_IN_WORDS: dict[str, str] = {
 }
 
 _PERCENTAGE_POINT = "Percentage point: 80.0 % to 80.5 % is a gain of 0.50 points."
-_HUNDREDTH = (
-    "A hundredth of the {score}, which is written × 100: 80.00 (0.8000) to 80.50 (0.8050) is a gain of 0.50 points."
-)
 
 GLOSSARY: tuple[tuple[str, str], ...] = (
     ("Averaged weights", "The mean of a run's weights over its later epochs, from a start that tuning chose."),
@@ -126,7 +123,8 @@ def glossary_of(score: Score, names: Mapping[str, str]) -> list[tuple[str, str]]
         "score": score.name,
         "Score": score.title,
         "tasks": ", ".join(f"{name} in {task}" for task, name in names.items()),
-        "point": _PERCENTAGE_POINT if score.share else _HUNDREDTH.format(score=score.name),
+        "point": _PERCENTAGE_POINT,
     }
-    told = [(term, meaning) for term, meaning in GLOSSARY if term != "Score" or score.name != "accuracy"]
+    absent = {"Score"} if score.name == "accuracy" else set() if score.share else {"Point"}
+    told = [(term, meaning) for term, meaning in GLOSSARY if term not in absent]
     return [(term, meaning.format_map(found)) for term, meaning in told]

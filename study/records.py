@@ -286,6 +286,12 @@ class PlaneRecord(_Frozen):
     captured: float | None = None
 
 
+def changed_files(before: str, now: str) -> list[str]:
+    """Return the names of the files that differ between two sources of a task, as `RunRecord.task_source` has them."""
+    held, found = (dict(part.rpartition("=")[::2] for part in source.split()) for source in (before, now))
+    return [name for name in dict.fromkeys((*found, *held)) if held.get(name) != found.get(name)]
+
+
 PROBES = {
     "top_eigenvalue": "largest eigenvalue of the Hessian of the training loss",
     "trace": "trace of the Hessian of the training loss",
@@ -306,7 +312,8 @@ class RunRecord(_Frozen):
 
     ``replicate`` is the job's, ``method`` the one that reads its trajectory's last weights. ``metric`` is what the task
     calls its score, in ``unit`` ("" for a plain number); where ``higher_is_better`` is false, scores are its negatives.
-    ``task_source`` is a hash of a user's own task's source; "" of the built-in ones and of older records.
+    ``task_source`` are the files of a user's own task with their hashes, as the run's process had imported them:
+    ``my_task.py=0a1b2c3d4e5f``; "" of the built-in ones and of older records.
     """
 
     schema_version: Literal[3] = RECORD_VERSION
@@ -338,6 +345,8 @@ class RunRecord(_Frozen):
     @model_validator(mode="after")
     def _check(self) -> Self:
         """Refuse what no run measures, so that whoever reads a record need not doubt it."""
+        if "epochs" not in self.job.factors:
+            raise ValueError("a job without factors.epochs")
         stands = {(m.weights, m.epoch) for m in self.measurements}
         if len(stands) < len(self.measurements):
             raise ValueError("two measurements of the same weights at the same epoch")

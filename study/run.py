@@ -7,8 +7,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,10 @@ from rich.markup import escape
 
 from study.data.folders import DATA, DOWNLOAD
 from study.driver.conduct import (
+    ConclusionError,
     Wishes,
     conclude,
+    concluding,
     engine,
     is_complete,
     survey,
@@ -27,11 +29,13 @@ from study.driver.conduct import (
 )
 from study.driver.opening import (
     Say,
+    check_own_sources,
     find_data,
     has_own_tasks,
     has_runs_left,
     opened,
     try_own_tasks,
+    warn,
 )
 from study.driver.options import parser
 from study.listeners.terminal import format_duration
@@ -54,7 +58,7 @@ from study.store.record_files import RecordError
 if TYPE_CHECKING:
     from study.store.results import Study
 
-EXIT_DONE, EXIT_USAGE, EXIT_FAILED_RUNS = 0, 2, 3
+EXIT_DONE, EXIT_NO_CONCLUSION, EXIT_USAGE, EXIT_FAILED_RUNS = 0, 1, 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,9 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _dry_run(console, spec, folder, options)
         return _run(console, spec, text, folder, options)
     except (SpecError, ResultsError, RecordError) as error:
-        return _usage_error(str(error))
+        return _error(str(error), EXIT_USAGE)
+    except ConclusionError as error:
+        return _error(str(error), EXIT_NO_CONCLUSION)
     except OSError as error:  # a full disk, a folder that is gone or can't be written, a path that is none
-        return _usage_error(f"{error}; mend that and give the command again: every finished run is kept.")
+        return _error(f"{error}; mend that and give the command again: every finished run is kept.", EXIT_USAGE)
 
 
 def _what_to_run(options: argparse.Namespace) -> tuple[StudySpec, str, Path]:
@@ -136,7 +142,9 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path, options: argparse.
     """Print what would run; nothing is started and nothing is written."""
     from study.training.estimate import estimated_seconds  # noqa: PLC0415  # needs torch, which takes seconds to import
 
-    notes = try_own_tasks(spec) if has_own_tasks(spec) and has_runs_left(spec, folder) else ()
+    notes: tuple[str, ...] = ()
+    if has_own_tasks(spec) and has_runs_left(spec, folder, fresh=options.fresh):
+        _, notes = _tried(spec, folder, options, _speaker(console, options))
     replicates = [replicate_of(spec, number) for number in options.replicates or range(1, spec.replicates + 1)]
     planned = sizes(spec, replicates)
     console.print(f"study {spec.name} (spec hash {spec.hash[:12]}) into {escape(str(folder))}")
@@ -181,7 +189,8 @@ def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: ar
     """Run a study to its report, or tell how to go on with it."""
     if has_runs_left(spec, folder, fresh=options.fresh, replicates=options.replicates):
         find_data(spec)
-        for note in try_own_tasks(spec):
+        spec, notes = _tried(spec, folder, options, _speaker(console, options))
+        for note in notes:
             console.print(f"note: {note}", markup=False)
     try:
         with opened(
@@ -205,6 +214,14 @@ def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: ar
         return _exit_code(interruption)
 
 
+def _tried(spec: StudySpec, folder: Path, options: argparse.Namespace, say: Say) -> tuple[StudySpec, tuple[str, ...]]:
+    """Try the user's own tasks, which have to be those that the folder's runs were measured with; return notes."""
+    found = try_own_tasks(spec, say, _page(options))
+    if not (options.fresh or options.accept_changed_task):
+        check_own_sources(spec, folder)
+    return found
+
+
 def _run_opened(console: Console, spec: StudySpec, agenda: Agenda, folder: Path, options: argparse.Namespace) -> int:
     say = _speaker(console, options)
     if is_complete(folder, agenda):
@@ -218,22 +235,25 @@ def _run_opened(console: Console, spec: StudySpec, agenda: Agenda, folder: Path,
         with _watching(folder, options):
             train(
                 spec, folder, agenda, session, console=console, quiet=options.quiet,
-                meanwhile=partial(_import_what_follows, lines=spec.probes, report=not options.no_report),
+                meanwhile=partial(_prepare_the_end, spec, options),
             )  # fmt: skip
             survey(folder, agenda, session)
         session.let_it_go()
         return _concluded(folder, options, say)  # Ray takes a while to end: nobody need wait for that to read
 
 
-def _import_what_follows(*, lines: bool, report: bool) -> None:
-    """Import what comes after the runs: it comes sooner then, and is done by the version that started the study."""
-    if lines:
+def _prepare_the_end(spec: StudySpec, options: argparse.Namespace) -> None:
+    """Import what comes after the runs, by the version that started the study, and see that it will not fail."""
+    if spec.probes:
         from study.training import landscape  # noqa: F401, PLC0415  # with torch
     from study.driver import summary  # noqa: F401, PLC0415
-    from study.store import results  # noqa: F401, PLC0415
+    from study.driver.rehearsal import conclude_beside_runs  # noqa: PLC0415
 
-    if report:
+    if not options.no_report:
         import dashboards.report  # noqa: F401, PLC0415  # as in `_report`
+    tried = {parse_spec(text, name).hash for name, text in builtin_specs().items()}  # by the program's own tests
+    if not has_own_tasks(spec) and spec.hash not in tried:
+        conclude_beside_runs(_page(options), spec, warn)
 
 
 def _concluded(folder: Path, options: argparse.Namespace, say: Say) -> int:
@@ -242,7 +262,9 @@ def _concluded(folder: Path, options: argparse.Namespace, say: Say) -> int:
 
     study = conclude(folder)
     findings = study.findings
-    say(f"\n{closing(findings)}\n")
+    with concluding(folder, "the summary"):
+        text = closing(findings)
+    say(f"\n{text}\n")
     if findings.counts.failed:
         print(
             f"{findings.counts.failed} runs failed; their messages stand in {folder / 'records'}, and "
@@ -311,18 +333,39 @@ def _wishes(options: argparse.Namespace) -> Wishes:
 
 def _speaker(console: Console, options: argparse.Namespace) -> Say:
     """Return what prints a line for the user, or nothing when they asked for quiet."""
-    return (lambda text: None) if options.quiet else (lambda text: console.print(text, markup=False))
+
+    def say(text: str) -> None:
+        if not options.quiet:
+            with suppress(OSError):  # a pipe or a terminal that is gone, or a log on a full disk
+                console.print(text, markup=False)
+
+    return say
+
+
+def _page(options: argparse.Namespace) -> Callable[["Study"], object] | None:
+    """Return what makes a study's page without writing it, if the user wants one at all."""
+    if options.no_report:
+        return None
+
+    def page(study: "Study") -> str:
+        from dashboards.report import build_report  # noqa: PLC0415  # as in `_report`
+
+        return build_report(study.findings, study.frame, records=study.records)
+
+    return page
 
 
 def _report(study: "Study") -> None:
     from dashboards.report import write_report  # noqa: PLC0415  # this file alone asks for the report
 
-    print(write_report(study, study.folder / "report.html"))
+    with concluding(study.folder, "the report"):
+        path = write_report(study, study.folder / "report.html")
+    print(path)
 
 
-def _usage_error(message: str) -> int:
+def _error(message: str, code: int) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return EXIT_USAGE
+    return code
 
 
 def _stop(number: int, _: object) -> None:

@@ -40,11 +40,11 @@ class Unit:
         return f"{self.write(mean)} [{self.write(low)}, {self.write(high)}]" if theme.known(low) else self.write(mean)
 
 
-_SLOPE = Unit(lambda value: theme.signed(theme.in_points(value)), "points per unit", "fraction per unit")
-_POINTS = Unit(theme.gain, "points", "fraction")
+_SLOPE = Unit(lambda value: theme.signed(theme.in_points(value)), "{} per unit", "{} per unit")
+_POINTS = Unit(theme.gain, "{}", "{}")
 UNITS: dict[str, Unit] = {
     "slope": _SLOPE,
-    "minimizers": Unit(_SLOPE.write, "points per length of the line", "fraction per unit"),
+    "minimizers": Unit(_SLOPE.write, "{} per length of the line", "{} per unit"),
     "sharpness": Unit(lambda value: theme.ratio(math.exp(value)), "times the other's", "ratio", "1×", math.exp),
     "barrier": Unit(theme.number, "nats", "nats"),
 }
@@ -115,7 +115,7 @@ def _row(result: HypothesisResult, decided: bool, noted: bool) -> tuple[Entry, .
             unit.estimate(result.estimate, result.ci95),
             unit.value(result.estimate) if theme.known(result.estimate) else None,
         ),
-        Entry(_unit_words(result, unit), unit.csv),
+        Entry(_unit_words(result, unit), unit.csv.format("fraction" if theme.unit() == "points" else theme.unit())),
         Entry(
             "", span=scale_of([(result.estimate, result.ci95)], result.margin).span(result.estimate, result.ci95, "")
         ),
@@ -127,14 +127,14 @@ def _row(result: HypothesisResult, decided: bool, noted: bool) -> tuple[Entry, .
 
 
 def unit_of(result: HypothesisResult) -> Unit:
-    """Return the unit of a hypothesis's estimate: points (score × 100) unless its kind has its own."""
+    """Return the unit of a hypothesis's estimate: that of the scores unless its kind has its own."""
     return UNITS.get(result.kind, _POINTS)
 
 
 def _unit_words(result: HypothesisResult, unit: Unit) -> str:
     if result.kind == "slope":
-        return f"points per unit of {result.factor.replace('_', ' ')}"
-    return unit.words.replace("the other's", f"{result.other}'s")
+        return f"{theme.unit()} per unit of {result.factor.replace('_', ' ')}"
+    return unit.words.format(theme.unit()).replace("the other's", f"{result.other}'s")
 
 
 def reading_of(findings: Findings) -> str:

@@ -52,7 +52,7 @@ def deltas_heading(changing: int, total: int, lowest: float, highest: float) -> 
     """State how many verdicts change along the strips of δ."""
     return (
         f"{changing} of {prose.things(total, 'verdict')} change somewhere between δ = {theme.threshold(lowest)} and "
-        f"δ = {theme.threshold(highest)} points"
+        f"δ = {theme.threshold(highest)} {theme.unit()}"
     )
 
 
@@ -115,7 +115,7 @@ def interaction_reading(findings: Findings) -> str:
     """Say how the table of interactions is read."""
     one = "seed" if unit_of(findings) == "seed" else "replicate"
     return (
-        f"(WASAM − SAM) − (SWA − SGD) in points, per {one}, at equal epochs, each method with the weights that "
+        f"(WASAM − SAM) − (SWA − SGD) in {theme.unit()}, per {one}, at equal epochs, each method with the weights that "
         "validation prefers in every run: below zero the two gains overlap, above zero they strengthen each other. 95 "
         "% Student-t interval, unadjusted."
     )

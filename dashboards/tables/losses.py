@@ -33,7 +33,7 @@ def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
                 Entry(loss.method, method=loss.method),
                 Entry(short_budgets(findings, one.budgets), "+".join(one.budgets)),
                 Entry(_nats(loss.mean, loss.ci95), loss.mean),
-                *([_points(calibration.get((loss.cell, loss.method, loss.budget)))] if calibration else []),
+                *([_percentage_points(calibration.get((loss.cell, loss.method, loss.budget)))] if calibration else []),
                 _points(twin),
                 Entry(str(loss.n), loss.n),
             )
@@ -46,8 +46,8 @@ def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
             Column("Method", "method"),
             Column("Budget", "budget"),
             numeric("Loss gain, nats [95 % CI]", "loss_gain"),
-            *([numeric("Calibration gain, points [95 % CI]", "calibration_gain")] if calibration else []),
-            numeric(f"{score.title} gain, points [95 % CI]", "score_gain"),
+            *([numeric("Calibration gain, percentage points [95 % CI]", "calibration_gain")] if calibration else []),
+            numeric(f"{score.title} gain, {theme.unit()} [95 % CI]", "score_gain"),
             numeric("n", "n"),
         ),
         tuple(rows),
@@ -74,6 +74,12 @@ def _of_metric(findings: Findings, metric: str) -> list[Effect]:
 
 def _points(effect: Effect | None) -> Entry:
     return Entry(theme.gain_within(effect.mean, effect.ci95), effect.mean) if effect else Entry("–")
+
+
+def _percentage_points(effect: Effect | None) -> Entry:
+    """Write a gain in calibration, which is a fraction whatever the study's scores are."""
+    with theme.writing(theme.Writing()):
+        return _points(effect)
 
 
 def _nats(mean: float, ends: tuple[float, float]) -> str:

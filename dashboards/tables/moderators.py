@@ -77,8 +77,8 @@ def slope_table(findings: Findings) -> Table:
         (
             Column("Method", "method"),
             Column("Factor", "factor"),
-            numeric("Slope per unit, points [95 % CI]", "slope"),
-            numeric("Lowest to highest, points [95 % CI]", "across"),
+            numeric(f"Slope per unit, {theme.unit()} [95 % CI]", "slope"),
+            numeric(f"Lowest to highest, {theme.unit()} [95 % CI]", "across"),
             Column("Interval", ""),
             numeric("p", "p"),
             numeric("n", "tasks"),
@@ -153,7 +153,7 @@ def _rule_sentence(rule: ModeratorRule) -> str:
             f"their mean; p {theme.p_value(rule.p)})."
         )
     leaves = "; ".join(
-        f"{' and '.join(leaf.conditions).replace('_', ' ') or 'everywhere'}: {theme.gain(leaf.gain)} points "
+        f"{' and '.join(leaf.conditions).replace('_', ' ') or 'everywhere'}: {theme.gain(leaf.gain)} {theme.unit()} "
         f"({prose.things(leaf.cells, 'cell')})"
         for leaf in rule.leaves
     )

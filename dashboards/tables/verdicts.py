@@ -214,7 +214,7 @@ def baseline_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
             Column("Method", "method"),
             Column("Budget", "budget"),
             Column("Baseline", "baseline"),
-            numeric(f"Its test {score.name}{score.times}", "baseline_score"),
+            numeric(f"Its test {score.full}", "baseline_score"),
             numeric("Gain [95 % CI]", "gain"),
             numeric("p", "p"),
             Column("Strongest", "strongest"),
@@ -279,7 +279,7 @@ def direct_heading(findings: Findings) -> str:
         if effect.n:
             means.setdefault(f"{effect.method} − {effect.baseline}", []).append(effect.mean)
     told = [f"{pair} {prose.span(values, theme.gain)}" for pair, values in means.items()]
-    return f"Methods against each other, mean gains in points: {prose.listed(told)}"
+    return f"Methods against each other, mean gains in {theme.unit()}: {prose.listed(told)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """Conduct a study in its results folder: train what is left, and conclude from the records."""
 
+import shlex
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -14,14 +16,14 @@ from rich.console import Console
 from study.data import load_data
 from study.driver.opening import Say, warn
 from study.files import write_atomically
-from study.listeners.listener import Careful, Tally
+from study.listeners.listener import Careful, Listener, Tally, reason
 from study.listeners.terminal import Display
 from study.listeners.views import Views
 from study.plan.agenda import Agenda
 from study.records import RunRecord
-from study.specs.spec import StudySpec
+from study.specs.spec import SpecError, StudySpec
 from study.store.folder import ResultsError, check_still_there, set_aside_superseded
-from study.store.record_files import write_record
+from study.store.record_files import RecordError, write_record
 
 if TYPE_CHECKING:
     from study.engine.slots import Slots
@@ -170,6 +172,14 @@ def train(
     except TrackerError as error:
         raise ResultsError(str(error)) from error
     tally, views = Tally(agenda), Views(folder, spec.search, agenda, warn, meanwhile)
+    listeners: list[Listener] = [
+        Careful.made(
+            partial(Display, console, agenda, tally, slots.concurrent, quiet), "the display of progress", warn
+        ),
+        Careful.made(partial(Gauges, spec.name, tally), "the export of live numbers", warn),
+        Careful(views, "the writing of views", warn),
+        *trackers,
+    ]
 
     def take(record: RunRecord, weights: bytes) -> None:
         check_still_there(folder)
@@ -181,32 +191,25 @@ def train(
 
     try:
         check_still_there(folder)  # Ray would make it anew
-        with Display(console, agenda, tally, slots.concurrent, quiet) as display:
-            run_agenda(
-                agenda,
-                session.data,
-                name=spec.name,
-                spec_hash=spec.hash,
-                slots=slots,
-                storage=_storage(wishes.storage, folder),
-                # Ray refuses to save on a node that doesn't see the folder, and would count that as a failure.
-                checkpoints=bool(wishes.storage) or not wishes.address,
-                keep_actors=not wishes.address,  # on a cluster of many, what is idle is somebody else's
-                take=take,
-                listeners=[
-                    Careful(display, "the display of progress", warn),
-                    Careful(Gauges(spec.name, tally), "the export of live numbers", warn),
-                    views,
-                    *trackers,
-                ],
-                hang_after_s=wishes.hang_after_s or HANG_AFTER_S,
-            )
+        run_agenda(
+            agenda,
+            session.data,
+            name=spec.name,
+            spec_hash=spec.hash,
+            slots=slots,
+            storage=_storage(wishes.storage, folder),
+            # Ray refuses to save on a node that doesn't see the folder, and would count that as a failure.
+            checkpoints=bool(wishes.storage) or not wishes.address,
+            keep_actors=not wishes.address,  # on a cluster of many, what is idle is somebody else's
+            take=take,
+            listeners=listeners,
+            hang_after_s=wishes.hang_after_s or HANG_AFTER_S,
+        )
         views.settle()
         set_aside_superseded(folder, spec, agenda)
     finally:
-        views.close()
-        for tracker in trackers:
-            tracker.close()
+        for listener in listeners:
+            listener.close()
 
 
 def _storage(wish: str | None, folder: Path) -> str:
@@ -215,10 +218,17 @@ def _storage(wish: str | None, folder: Path) -> str:
 
 
 def survey(folder: Path, agenda: Agenda, session: Session) -> None:
-    """Measure the lines and planes between the runs of a finished agenda that are missing, inside `engine`."""
-    from study.engine.pieces import measure_pieces  # noqa: PLC0415
+    """Measure the lines and planes between the runs of a finished agenda that are missing, inside `engine`.
 
-    measure_pieces(folder, session.data, _missing_pieces(folder, agenda))
+    They describe: what goes wrong costs those that are still missing, and one line.
+    """
+    from study.engine.pieces import measure_pieces  # noqa: PLC0415
+    from study.engine.slots import EngineError  # noqa: PLC0415
+
+    try:
+        measure_pieces(folder, session.data, _missing_pieces(folder, agenda))
+    except EngineError as error:
+        warn(f"the lines and planes between runs are left out: {error}")
 
 
 def is_complete(folder: Path, agenda: Agenda) -> bool:
@@ -235,10 +245,39 @@ def _missing_pieces(folder: Path, agenda: Agenda) -> "list[Piece]":
 
 
 def conclude(folder: Path) -> "Study":
-    """Write the frame and the findings anew and return the study."""
+    """Write the frame and the findings anew and return the study.
+
+    Raises:
+        ConclusionError: they can't be made of the records.
+    """
     from study.store.results import load, write_views  # noqa: PLC0415  # pandas and SciPy take a second to import
 
     check_still_there(folder)
-    study = load(folder)
-    write_views(study)
+    with concluding(folder, "the findings"):
+        study = load(folder)
+        write_views(study)
     return study
+
+
+class ConclusionError(Exception):
+    """What is made of the records at the end can't be made; one sentence, and the records are kept."""
+
+
+@contextmanager
+def concluding(folder: Path, what: str) -> Iterator[None]:
+    """Say in a sentence that something can't be made of the records, and how to try again.
+
+    Raises:
+        ConclusionError: it can't.
+    """
+    try:
+        yield
+    except (ResultsError, RecordError, SpecError, OSError):
+        raise  # each says what to do
+    except Exception as error:  # a fault of ours, in whatever is computed or drawn
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConclusionError(
+            f"{what} can't be made of the records: {type(error).__name__}: {reason(error)} ({place.filename}, line "
+            f"{place.lineno}); every run is kept in {folder / 'records'}, and `python -m dashboards "
+            f"{shlex.quote(str(folder))}` tries again."
+        ) from error

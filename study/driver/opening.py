@@ -1,18 +1,23 @@
 """Open a results folder for a study: before anything is trained, or to see that nothing is left to train."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from study import data
 from study.listeners.views import catch_up
 from study.plan.agenda import Agenda
+from study.plan.cells import cells
 from study.specs.spec import StudySpec, extends
 from study.specs.tasks import is_own_task
 from study.store.folder import (
     ResultsError,
+    check_sources,
     freeze_spec,
     fresh_folder_name,
     frozen_spec,
@@ -24,7 +29,11 @@ from study.store.folder import (
 )
 from study.store.lock import hold
 
+if TYPE_CHECKING:
+    from study.store.results import Study
+
 Say = Callable[[str], None]
+Page = Callable[["Study"], object]
 
 
 @contextmanager
@@ -112,21 +121,49 @@ def has_own_tasks(spec: StudySpec) -> bool:
     return any(is_own_task(problem.task) for problem in spec.problems)
 
 
-def try_own_tasks(spec: StudySpec) -> tuple[str, ...]:
-    """Try the user's own tasks of a study, before anything is written or started; return what they should know.
+def try_own_tasks(spec: StudySpec, say: Say, page: Page | None) -> tuple[StudySpec, tuple[str, ...]]:
+    """Try a study of the user's own tasks in miniature, before anything is written or started.
+
+    Args:
+        spec: The study.
+        say: Told that it takes a moment.
+        page: Makes of a study whatever is shown of it at its end.
+
+    Returns:
+        The spec, with where the test parts come from, and what the user should know.
 
     Raises:
-        ResultsError: a task can't be studied; where the user's code raised, its traceback has been printed.
+        ResultsError: it can't be made; where the user's code raised, its traceback has been printed.
     """
     if not has_own_tasks(spec):
-        return ()
+        return spec, ()
+    from study.driver.rehearsal import conclude_in_miniature  # noqa: PLC0415  # with pandas
     from study.training.preflight import PreflightError, preflight  # noqa: PLC0415  # needs torch
 
+    own = sum(is_own_task(cell.task) for cell in cells(spec))
+    problems = f"{own:,} {'problem' if own == 1 else 'problems'}"
+    say(f"Trying the study in miniature before it starts: {problems}, {len(spec.methods)} methods, a few examples.")
     try:
-        return preflight(spec)
+        with chdir(Path.cwd()):  # and back, wherever the user's code goes
+            found = preflight(spec, partial(conclude_in_miniature, page))
     except PreflightError as error:
         print(error.trace, end="", file=sys.stderr)
         raise ResultsError(str(error)) from error
+    return spec.model_copy(update={"test_parts": dict(found.test_parts)}), found.notes
+
+
+def check_own_sources(spec: StudySpec, folder: Path) -> None:
+    """Make sure that the user's own tasks are what they were when a folder's runs were measured.
+
+    Raises:
+        ResultsError: one has been changed since.
+    """
+    held = _held(folder)
+    own = sorted({problem.task for problem in spec.problems if is_own_task(problem.task)})
+    if held and own:
+        from study.tasks.source import source_of  # noqa: PLC0415  # the tasks' room has torch in it
+
+        check_sources(folder, held, {task: source_of(task) for task in own})
 
 
 def open_folder(
@@ -169,7 +206,7 @@ def _started(spec: StudySpec, text: str, folder: Path, replicates: Sequence[int]
         from study.training.estimate import reference_times  # noqa: PLC0415  # needs torch
 
         spec = spec.model_copy(update={"reference_times": reference_times(spec)})
-    freeze_spec(folder, spec, _with_times(text, spec.reference_times))
+    freeze_spec(folder, spec, _with_found(text, spec))
     return spec, Agenda(spec, replicates=replicates)
 
 
@@ -183,17 +220,21 @@ def _continued(spec: StudySpec, held: StudySpec, text: str, folder: Path, say: S
             "rename the old one."
         )
     say(f"{folder} holds a smaller version of this study: all that it measured is kept.")
-    grown = spec.model_copy(update={"reference_times": held.reference_times})
-    freeze_spec(folder, grown, _with_times(text, grown.reference_times))
+    found = {"reference_times": held.reference_times, "test_parts": spec.test_parts | held.test_parts}
+    grown = spec.model_copy(update=found)
+    freeze_spec(folder, grown, _with_found(text, grown))
     return grown
 
 
-def _with_times(text: str, times: Mapping[str, float]) -> str:
-    """Return a spec's text with its reference times as the last table, unless there are none or it has one."""
-    if not times or "[reference_times]" in text:
-        return text
-    lines = "".join(f"{json.dumps(family)} = {time}\n" for family, time in times.items())
-    return f"{text.rstrip()}\n\n[reference_times]\n{lines}"
+def _with_found(text: str, spec: StudySpec) -> str:
+    """Return a spec's text with what was found before its first run as its last tables."""
+    for name in ("reference_times", "test_parts"):
+        found: Mapping[str, float | str] = getattr(spec, name)
+        text = re.sub(rf"^\[{name}\]\n(?:[^\[].*\n|\n)*", "", text, flags=re.MULTILINE) if found else text
+        if found:
+            lines = "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in found.items())
+            text = f"{text.rstrip()}\n\n[{name}]\n{lines}"
+    return text
 
 
 def warn(text: str) -> None:

@@ -22,7 +22,8 @@ examples:
   python -m study.run my_study.toml --address auto --storage s3://bucket/study
                                                on a cluster that loses nodes: their runs go on elsewhere
 
-exit codes: 0 done; 2 bad usage, spec or folder; 3 finished, but some runs failed; 130 interrupted, 143 terminated
+exit codes: 0 done; 1 every run is done, and its findings or its report can't be made; 2 bad usage, spec or folder;
+3 finished, but some runs failed; 130 interrupted, 143 terminated
 """
 
 
@@ -40,6 +41,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--retry-failed", action="store_true", help="run again what has failed; the old records are kept aside"
     )
+    made.add_argument(
+        "--accept-changed-task", action="store_true",
+        help="go on though the source of a task of your own has changed; findings and report will say so",
+    )  # fmt: skip
     made.add_argument("--fresh", action="store_true", help="start anew; an existing folder is renamed, never deleted")
     made.add_argument(
         "--dry-run", action="store_true", help="print the plan, its cost and estimated time; start nothing"

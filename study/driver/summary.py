@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from study.findings import Findings
+from study.findings.content import OF_DESIGN
+from study.findings.units import FRACTION
 from study.specs.budgets import Budget, named
 from study.stats import Effect
 
 _WIDTH = 80
-_OF_DESIGN = ("protocol 1", "one tuning", "few replicates", "extended after looking")
 _CORRECTED, _UNBEATEN = "*", "°"
 _NOTES = {
     _CORRECTED: "the interval excludes 0, and the p value after correction does not reject",
@@ -36,7 +37,10 @@ def closing(findings: Findings) -> str:
 
 def verdict_text(findings: Findings) -> str:
     """Return the verdicts, cell by cell, under what has to be known to read them."""
-    rows = [(effect.cell, _verdict_row(effect, findings.alpha)) for effect in _of_metric(findings)]
+    rows = [
+        (effect.cell, _verdict_row(effect, findings.alpha, share=_share(findings, effect)))
+        for effect in _of_metric(findings)
+    ]
     heads = ("method", "at", "verdict", "gain", "95 % interval", "Holm p", "over", "n", "off")
     marks = [f"{mark} {note}" for mark, note in _NOTES.items() if any(cells[2].endswith(mark) for _, cells in rows)]
     return "\n".join([*_preface(findings), "", _grouped(heads, rows), *marks])
@@ -54,11 +58,18 @@ def _preface(findings: Findings) -> list[str]:
     scopes: dict[str, list[str]] = {}
     for task, scope in findings.scopes.items():
         scopes.setdefault(scope, []).append(task)
+    kinds: dict[str, list[str]] = {}
+    for task, score in findings.scores.items():
+        unit_words = f" in {score.unit}" if score.unit not in ("", FRACTION) else ""
+        turned = "" if score.higher_is_better else " (lower is better: scores are its negatives)"
+        kinds.setdefault(f"{score.name}{unit_words}{turned}", []).append(task)
+    told = [f"{kind} of {', '.join(tasks)}" for kind, tasks in kinds.items()]
     sentences = [
-        *(f"{caveat.kind.upper()}: {caveat.detail}" for caveat in findings.caveats if caveat.kind in _OF_DESIGN),
+        *(f"{caveat.kind.upper()}: {caveat.detail}" for caveat in findings.caveats if caveat.kind in OF_DESIGN),
         f"Verdicts over {planned} {units}: tuned against the strongest tuned baseline of the budget, which is named; "
         f"δ = {', '.join(deltas)}, α = {findings.alpha:g} for each method.",
         "; ".join(f"{budget}: {named(budget, ceiling).name}" for budget in budgets) + ".",
+        f"Scores and gains are {'; '.join(told)}.",
         *(f"{', '.join(tasks)}: a verdict speaks of {scope}." for scope, tasks in scopes.items()),
     ]
     return [line for sentence in sentences for line in textwrap.wrap(sentence, _WIDTH)]
@@ -73,13 +84,13 @@ def _of_metric(findings: Findings) -> list[Effect]:
     )
 
 
-def _verdict_row(effect: Effect, alpha: float) -> tuple[str, ...]:
+def _verdict_row(effect: Effect, alpha: float, *, share: bool) -> tuple[str, ...]:
     return (
         effect.method,
         effect.budget,
         verdict_words(effect, alpha),
-        _signed(effect.mean),
-        "–" if effect.always_off else _interval(effect.ci95),
+        _signed(effect.mean, share=share),
+        "–" if effect.always_off else _interval(effect.ci95, share=share),
         _p(effect.p_holm),
         effect.baseline.replace(", ", " ").replace(" epochs", ""),
         f"{effect.n}" if effect.n >= effect.planned else f"{effect.n}/{effect.planned}",
@@ -107,10 +118,10 @@ def averaging_text(findings: Findings) -> str:
             effect.cell,
             (
                 effect.baseline,
-                _plain(effect.baseline_values),
-                _plain(effect.method_values),
-                _signed(effect.mean),
-                _interval(effect.ci95),
+                _plain(effect.baseline_values, share=_share(findings, effect)),
+                _plain(effect.method_values, share=_share(findings, effect)),
+                _signed(effect.mean, share=_share(findings, effect)),
+                _interval(effect.ci95, share=_share(findings, effect)),
                 f"{effect.n}",
             ),
         )
@@ -145,17 +156,31 @@ def format_table(table: pd.DataFrame) -> str:
     return table.to_string(index=False, na_rep="–", float_format=lambda value: f"{value:.4f}")
 
 
-def _plain(values: Sequence[float]) -> str:
-    return f"{sum(values) / len(values):.4f}" if values else "–"
+def _plain(values: Sequence[float], *, share: bool) -> str:
+    if not values:
+        return "–"
+    mean = sum(values) / len(values)
+    return f"{mean:{_form(mean, share=share)}}"
 
 
-def _signed(value: float) -> str:
-    return "–" if value != value else f"{value:+.4f}"
+def _signed(value: float, *, share: bool) -> str:
+    return "–" if value != value else f"{value:+{_form(value, share=share)}}"
 
 
-def _interval(ends: tuple[float, float]) -> str:
+def _interval(ends: tuple[float, float], *, share: bool) -> str:
     low, high = ends
-    return "–" if low != low else f"[{low:+.4f},{high:+.4f}]"
+    form = _form(max(abs(low), abs(high)), share=share)
+    return "–" if low != low else f"[{low:+{form}},{high:+{form}}]"
+
+
+def _share(findings: Findings, effect: Effect) -> bool:
+    score = findings.scores.get(effect.task)
+    return score is None or score.unit == FRACTION
+
+
+def _form(value: float, *, share: bool) -> str:
+    """Return the format of a number: four decimals of a fraction, and four digits of what has no use for these."""
+    return ".4f" if share or 1e-3 <= abs(value) < 100 or not value else ".4g"
 
 
 def _p(value: float | None) -> str:

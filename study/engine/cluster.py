@@ -92,6 +92,8 @@ def cluster(
                 dashboard.set_result(url_of(joined.dashboard_url))
             else:
                 start_ray(stack, take_back, dashboard, max_concurrent, cpus_per_trial)
+        except EngineError:
+            raise
         except (ConnectionError, ValueError) as error:
             raise _no_cluster(address, error) from error
 
@@ -178,6 +180,10 @@ def _check_that_somebody_listens(address: str | None) -> None:
 
 
 def _no_cluster(address: str | None, error: Exception) -> EngineError:
+    if address is None:
+        return EngineError(
+            f"Ray can't be started on this machine: {str(error).splitlines()[0]}; mend that, and try again."
+        )
     return EngineError(
         f"--address {address} was given; no Ray cluster answers there ({str(error).splitlines()[0]}); "
         "start one with `ray start --head`, or leave --address out."

@@ -18,6 +18,7 @@ import ray
 from ray._private import accelerators, node, ray_constants, state, utils, worker
 
 from study.engine.settings import environment, replaced
+from study.engine.slots import EngineError
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 # What a worker imports before it is asked for anything; none of it may look for GPUs, which are assigned later.
@@ -50,8 +51,11 @@ def start_ray(
     # It would import what the dashboard needs, to see whether that is there; we depend on it.
     stack.enter_context(replaced(utils, get_dashboard_dependency_error=lambda: None))
     with _importing() if ahead else nullcontext(), _left_out() as parts:
-        # Without an address Ray joins whatever cluster is named in the machine's temporary folder.
-        ray.init(address="local", include_dashboard=True, **QUIET)
+        try:
+            # Without an address Ray joins whatever cluster is named in the machine's temporary folder.
+            ray.init(address="local", include_dashboard=True, **QUIET)
+        except OSError as error:
+            raise _told(error) from error
     ended = threading.Event()
     stack.callback(ended.set)
     stack.callback(ray.shutdown)
@@ -63,6 +67,16 @@ def start_ray(
     # this machine they have ours.
     stack.enter_context(replaced(class_cache, DEFAULT_ENV_VARS={}, ENV_VARS_TO_PROPAGATE=frozenset()))
     _wait_for_workers(ahead)
+
+
+def _told(error: OSError) -> OSError | EngineError:
+    """Return what to say of an error of Ray's start: where its temporary folder is too long, what to do."""
+    if "AF_UNIX" not in str(error):
+        return error
+    return EngineError(
+        f"Ray would make a socket at {str(error).rpartition(': ')[2]}, which is longer than the 107 bytes that Linux "
+        "allows; set RAY_TMPDIR to a short folder on a local disk, such as RAY_TMPDIR=/tmp, and give the command again."
+    )
 
 
 def url_of(address: str | None) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from study.findings.evidence import Evidence
 from study.specs.contenders import baselines
-from study.specs.spec import StudySpec
 from study.stats import (
     Effect,
     Moderator,
@@ -19,23 +18,24 @@ from study.stats import (
 )
 from study.stats.clustered import MIN_TASKS
 from study.stats.effects import insufficient
+from study.stats.estimates import mean_of
 
 SHARPNESS = "top_eigenvalue"
 
 
-def syntheses_of(spec: StudySpec, effects: Sequence[Effect]) -> tuple[Synthesis, ...]:
+def syntheses_of(evidence: Evidence, effects: Sequence[Effect]) -> tuple[Synthesis, ...]:
     """Return one synthesis per method and budget, over the tasks: the mean of a task's cells with at least two units.
 
     Cells of one task are no sample of problems, so a task counts once, however many cells it has.
     """
     found = []
-    for method, budget, group in _groups(spec, [effect for effect in effects if effect.n >= 2]):
+    for method, budget, group in _groups(evidence, [effect for effect in effects if effect.n >= 2]):
         tasks: dict[str, list[Effect]] = {}
         for effect in group:
             tasks.setdefault(effect.task, []).append(effect)
-        gains = [statistics.fmean(e.mean for e in cells) for cells in tasks.values()]
-        variances = [sum(e.sd**2 / e.n for e in cells) / len(cells) ** 2 for cells in tasks.values()]
-        found.append(synthesize(method, budget, gains, variances, spec.delta))
+        gains = [mean_of([e.mean for e in cells]) for cells in tasks.values()]
+        errors = [math.hypot(*(e.sd / math.sqrt(e.n) for e in cells)) / len(cells) for cells in tasks.values()]
+        found.append(synthesize(method, budget, gains, errors, evidence.delta))
     return tuple(found)
 
 
@@ -45,7 +45,7 @@ def moderators_of(evidence: Evidence, effects: Sequence[Effect]) -> tuple[Modera
     Cells without enough units for a verdict are left out; there is none before five tasks, which are the witnesses.
     """
     found: list[Moderator] = []
-    for method, budget, group in _groups(evidence.spec, _sufficient(effects)):
+    for method, budget, group in _groups(evidence, _sufficient(effects)):
         if _few_tasks(group):
             continue
         gains, tasks = [effect.mean for effect in group], [effect.task for effect in group]
@@ -54,15 +54,15 @@ def moderators_of(evidence: Evidence, effects: Sequence[Effect]) -> tuple[Modera
     return tuple(found)
 
 
-def rules_of(spec: StudySpec, effects: Sequence[Effect]) -> tuple[ModeratorRule, ...]:
+def rules_of(evidence: Evidence, effects: Sequence[Effect]) -> tuple[ModeratorRule, ...]:
     """Return the exploratory rule of every method under the primary budget."""
     return tuple(
         moderator_rule(
             method, budget, [dict(effect.factors) for effect in group], [effect.mean for effect in group],
             [effect.task for effect in group],
         )
-        for method, budget, group in _groups(spec, _sufficient(effects))
-        if budget == spec.primary_budget and not _few_tasks(group)
+        for method, budget, group in _groups(evidence, _sufficient(effects))
+        if budget == evidence.spec.primary_budget and not _few_tasks(group)
     )  # fmt: skip
 
 
@@ -74,10 +74,13 @@ def _sufficient(effects: Sequence[Effect]) -> list[Effect]:
     return [effect for effect in effects if not insufficient(effect.n, effect.planned)]
 
 
-def _groups(spec: StudySpec, effects: Sequence[Effect]) -> list[tuple[str, str, list[Effect]]]:
-    """Sort effects by method and budget, in the spec's order; without effects there is no group."""
+def _groups(evidence: Evidence, effects: Sequence[Effect]) -> list[tuple[str, str, list[Effect]]]:
+    """Sort effects in one unit by method and budget, in the spec's order; without effects there is no group."""
     groups: dict[tuple[str, str], list[Effect]] = {}
+    spec, pooled = evidence.spec, {cell.name for cell in evidence.pooled}
     for effect in effects:
+        if effect.cell not in pooled:
+            continue
         groups.setdefault((effect.method, effect.budget), []).append(effect)
     return [
         (method, budget, groups[method, budget])
@@ -89,8 +92,8 @@ def _groups(spec: StudySpec, effects: Sequence[Effect]) -> list[tuple[str, str, 
 
 def _measured(evidence: Evidence, method: str, budget: str, group: Sequence[Effect]) -> list[Moderator]:
     """Hold the gain on every second unit against what the baseline measured on the units between them."""
-    gains, tasks = [statistics.fmean(effect.differences[1::2]) for effect in group], [e.task for e in group]
-    scores = [statistics.fmean(effect.baseline_values[::2]) for effect in group]
+    gains, tasks = [mean_of(effect.differences[1::2]) for effect in group], [effect.task for effect in group]
+    scores = [mean_of(effect.baseline_values[::2]) for effect in group]
     found = [measured_moderator(method, budget, "baseline score", scores, gains, tasks)]
     sharpness = [_log_sharpness(evidence, effect) for effect in group]
     if all(value is not None for value in sharpness):

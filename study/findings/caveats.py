@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from study.findings.content import Caveat, DeltaStrip, RunCounts
 from study.findings.evidence import Evidence, Tried
 from study.plan.cells import search_name
+from study.records import changed_files
 from study.specs.budgets import Budget, named
 from study.specs.spec import StudySpec
-from study.specs.tasks import entry_of
 from study.stats import Effect
 from study.stats.effects import FEW_REPLICATES, MIN_UNITS
 
@@ -31,7 +31,8 @@ def caveats_of(
     return [
         *_design(evidence.spec, extended_from),
         *_unfinished(counts),
-        *_mixed_scores(evidence),
+        *_changed_tasks(evidence),
+        *_scores(evidence),
         *(caveat for status in _CONSEQUENCES for caveat in _ended_badly(status, evidence)),
         *_depending_on_budget(evidence.spec, effects),
         *(found for strip in primary for found in _depending_on_delta(strip)),
@@ -81,15 +82,39 @@ def _unfinished(counts: RunCounts) -> Iterable[Caveat]:
         yield Caveat("unfinished study", "", "", detail)
 
 
-def _mixed_scores(evidence: Evidence) -> Iterable[Caveat]:
-    names = {cell.task: entry_of(cell.task).metric for cell in evidence.cells}
+def _scores(evidence: Evidence) -> Iterable[Caveat]:
+    names = {task: score.name for task, score in evidence.scores.items()}
     if len(set(names.values())) > 1:
         listed = ", ".join(f"{name} in {task}" for task, name in names.items())
-        detail = (
-            f"The score is not the same in all tasks ({listed}); δ and whatever is put together across problems "
-            "treat a unit of one as a unit of the other."
+        pooled = dict.fromkeys(cell.task for cell in evidence.pooled)
+        left = [task for task in names if task not in pooled]
+        consequence = (
+            f"what is put together across problems is over {', '.join(pooled)} alone, whose scores have one unit"
+            if left
+            else "they have one unit, in which problems are put together"
         )
+        detail = f"The score is not the same in all tasks ({listed}); {consequence}."
         yield Caveat("scores of several kinds", "", "", detail)
+    for task, score in evidence.scores.items():
+        if not score.higher_is_better:
+            detail = (
+                f"Of the {score.name} of {task} lower is better: its score is written as its negative, and a gain is "
+                "what a method takes off it."
+            )
+            yield Caveat("lower is better", "", "", detail)
+
+
+def _changed_tasks(evidence: Evidence) -> Iterable[Caveat]:
+    for task, sources in evidence.sources.items():
+        if len(sources) > 1:
+            first, *others = sources
+            files = dict.fromkeys(name for source in others for name in changed_files(first, source))
+            counts = " and ".join(f"{count}" for count in sources.values())
+            detail = (
+                f"The source of {task} was changed while the study was made ({', '.join(files)}): {counts} runs are of "
+                "different tasks under one name, and a gain may be the change's; run the question anew."
+            )
+            yield Caveat("changed task", "", "", detail)
 
 
 def _ended_badly(status: str, evidence: Evidence) -> Iterable[Caveat]:

@@ -11,7 +11,8 @@ from study.records import FactorValue
 from study.specs.spec import Hypothesis, StudySpec
 from study.stats import Effect, columns, estimate, isolated
 from study.stats.designs import UNKNOWN_SLOPE, adjusted_slope
-from study.stats.effects import DECIMALS, insufficient
+from study.stats.effects import insufficient
+from study.stats.estimates import rounded
 
 MIN_DESCRIPTIVE_UNITS = 3  # probes and lines are dear and their effects large: fewer units than a verdict needs
 
@@ -29,9 +30,10 @@ def over_units(
     combination = combine(hypothesis, material)
     by_cell = {cell: values(hypothesis, material, cell) for cell in combination.weights}
     units = sorted(set.intersection(*(set(found) for found in by_cell.values()))) if by_cell else []
+    size = max((abs(numbers[unit]) for numbers in by_cell.values() for unit in units), default=0.0)
     found = estimate(
         [
-            round(math.fsum(combination.weights[cell] * numbers[unit] for cell, numbers in by_cell.items()), DECIMALS)
+            rounded(math.fsum(combination.weights[cell] * numbers[unit] for cell, numbers in by_cell.items()), size)
             for unit in units
         ]
     )
@@ -50,14 +52,15 @@ def _too_few(units: int, planned: int, called: str, descriptive: bool) -> str:
 
 
 def mean_over_cells(hypothesis: Hypothesis, material: Material) -> Combination:
-    """Weigh all cells alike."""
-    cells = material.evidence.cells
+    """Weigh all cells alike: those of one unit, or of log ratios, which have none, all."""
+    evidence = material.evidence
+    cells = evidence.cells if hypothesis.kind == "sharpness" else evidence.pooled
     return Combination({cell.name: 1 / len(cells) for cell in cells})
 
 
 def slope_over_cells(hypothesis: Hypothesis, material: Material) -> Combination:
     """Weigh the cells that have the factor into the least-squares slope on it, adjusted for task and other factors."""
-    cells = [cell for cell in material.evidence.cells if hypothesis.factor in dict(cell.factors)]
+    cells = [cell for cell in material.evidence.pooled if hypothesis.factor in dict(cell.factors)]
     levels = [dict(cell.factors)[hypothesis.factor] for cell in cells]
     if not levels or not all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
         return Combination({}, note=f"{hypothesis.factor} is not a number that varies in this study.")
@@ -70,7 +73,7 @@ def contrast_over_cells(hypothesis: Hypothesis, material: Material) -> Combinati
     if len(values) < 2:
         return Combination({}, note=f"{hypothesis.factor} does not vary in this study.")
     first, second = values[:2]
-    cells = [cell for cell in material.evidence.cells if dict(cell.factors).get(hypothesis.factor) in (first, second)]
+    cells = [cell for cell in material.evidence.pooled if dict(cell.factors).get(hypothesis.factor) in (first, second)]
     return _weighed(
         hypothesis.factor, cells, [float(dict(cell.factors)[hypothesis.factor] == second) for cell in cells]
     )
@@ -100,12 +103,12 @@ def _weighed(factor: str, cells: Sequence[Cell], target: Sequence[float]) -> Com
 
 def design_row(cell: Cell | Effect) -> dict[str, FactorValue]:
     """Return what a cell is set to: its task and the factors that vary in the study."""
-    return {"task": cell.task, **dict(cell.factors)}
+    return {"task": cell.task} | dict(cell.factors) | {"task": cell.task}  # first, and not a factor of that name
 
 
 def _check(hypothesis: Hypothesis, material: Material, by_cell: Mapping[str, ByUnit]) -> str:
     """Say what the slope is with cells as the unit: HC3 on cell means, adjusted as the estimate is."""
-    cells = [cell for cell in material.evidence.cells if by_cell.get(cell.name)]
+    cells = [cell for cell in material.evidence.pooled if by_cell.get(cell.name)]
     if not cells:
         return ""
     predictors = columns([design_row(cell) for cell in cells])

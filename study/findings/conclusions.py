@@ -34,7 +34,8 @@ from study.stats import (
     judge,
     verdict,
 )
-from study.stats.effects import DECIMALS, Unit
+from study.stats.effects import Unit
+from study.stats.estimates import rounded
 
 PRIMARY_METRIC = "test_score"
 CORNERS = ("SGD", "SWA", "SAM", "WASAM")  # of the 2×2 whose interaction is reported
@@ -79,7 +80,7 @@ def find(
         spec_hash=spec.hash,
         protocol=spec.protocol,
         verdict_rules={str(name): rule for name, rule in RULES.items()},
-        scopes={task: TEST_PARTS["official" if spec.protocol == 1 else entry_of(task).test] for task in tasks},
+        scopes={task: TEST_PARTS[spec.test_part_of(task)] for task in tasks},
         delta=spec.delta,
         deltas={task: spec.delta_of(task) for task in tasks},
         alpha=spec.alpha,
@@ -103,15 +104,17 @@ def find(
         devices=tuple(sorted({record.device for record in records} - {""})),
         descriptive=tuple(_descriptive_effects(evidence)),
         hypotheses=evaluate(evidence, effects, averaging, lines),
-        syntheses=syntheses_of(spec, effects),
+        syntheses=syntheses_of(evidence, effects),
         moderators=moderators_of(evidence, effects),
-        rules=rules_of(spec, effects),
+        rules=rules_of(evidence, effects),
         tuning_curves=tuning_curves_of(evidence),
         rho_transfers=rho_transfers_of(evidence),
         importances=importances_of(evidence),
         optimism=optimism_of(evidence),
         literature=literature_of(evidence, effects, averaging, lines) if counts.finished else (),
-        score_names={task: entry_of(task).metric for task in tasks},
+        score_names={task: score.name for task, score in evidence.scores.items()},
+        scores=evidence.scores,
+        pooled=tuple(dict.fromkeys(cell.task for cell in evidence.pooled)),
     )
 
 
@@ -277,7 +280,8 @@ def _summary(evidence: Evidence, method: str, effects: Sequence[Effect]) -> Meth
     cells: dict[str, list[str]] = {place: [] for place in places}
     for cell, by_budget in verdicts.items():
         cells[_place(spec, method, by_budget)].append(cell)
-    primary = [e for e in effects if e.method == method and e.budget == spec.primary_budget]
+    pooled = {cell.name for cell in evidence.pooled}
+    primary = [e for e in effects if e.method == method and e.budget == spec.primary_budget and e.cell in pooled]
     return MethodSummary(
         method=method,
         mean_gain=mean_known(effect.mean for effect in primary),
@@ -355,7 +359,8 @@ def _factor_interaction(
     }
     by_cell = [(sign, gains.get(key, {})) for key, sign in signs.items()]
     units = sorted(set.intersection(*(set(own) for _, own in by_cell)))
-    result = estimate([round(math.fsum(sign * own[unit] for sign, own in by_cell), DECIMALS) for unit in units])
+    size = max((abs(own[unit]) for _, own in by_cell for unit in units), default=0.0)
+    result = estimate([rounded(math.fsum(sign * own[unit] for sign, own in by_cell), size) for unit in units])
     return FactorInteraction(
         task, method, pair, (tuple(levels[pair[0]]), tuple(levels[pair[1]])), result.n, result.mean, result.ci95,
         result.p,

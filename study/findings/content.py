@@ -68,7 +68,7 @@ class MethodSummary:
         helps_if_free: Cells where it helps at equal epochs, and not under a primary budget that counts its cost.
         null: Cells with no material effect under the primary budget.
         undecided: The other cells (inconclusive or insufficient data).
-        mean_gain: Mean over cells of the mean gain under the primary budget; NaN without cells.
+        mean_gain: Mean over the cells of pooled tasks of the mean gain under the primary budget; NaN without cells.
         cost_ratio: Gradient evaluations per run ÷ those of the baseline at equal epochs; NaN without runs.
     """
 
@@ -84,10 +84,31 @@ class MethodSummary:
 
 CAVEATS = (
     "protocol 1", "one tuning", "few replicates", "extended after looking", "unfinished study",
-    "scores of several kinds", "failed runs", "diverged runs", "pruned runs", "verdict depends on budget",
-    "verdict depends on delta",
-    "edge of the search space",
+    "scores of several kinds", "lower is better", "changed task", "failed runs", "diverged runs", "pruned runs",
+    "verdict depends on budget", "verdict depends on delta", "edge of the search space",
 )  # fmt: skip
+
+
+# What a reader has to know of how a study was made before its answer.
+OF_DESIGN = ("protocol 1", "one tuning", "few replicates", "extended after looking", "changed task")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreUnit:
+    """What a task's score is: its metric's name, its unit, and which way is better.
+
+    ``unit`` is ``fraction`` for shares, which are written in percent, and "" for a plain number. Where
+    ``higher_is_better`` is false, the score is the metric's negative.
+    """
+
+    name: str
+    unit: str = ""
+    higher_is_better: bool = True
+
+    @property
+    def measure(self) -> str:
+        """What its numbers are counted in: only scores that have it in common can be put together."""
+        return self.unit or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +189,10 @@ class Findings:
     the calibration error (ECE): lower is better, a gain is positive, and no verdict is drawn from them.
 
     ``metric`` is the column that verdicts are about, ``score_names`` what it is called, by task: a score is whatever
-    metric the task has, with the sign that makes higher better. ``deltas`` are δ by task, in that metric's unit.
+    metric the task has, with the sign that makes higher better. ``scores`` say so in full. ``deltas`` are δ by task, in
+    that metric's unit; so are all values and gains. ``pooled`` are the tasks whose scores have one unit, the most
+    common: whatever is put together across problems (mean gains, syntheses, moderators, rules, hypotheses) is over
+    these alone.
 
     ``hypotheses`` are the spec's, in its order; ``literature`` holds the published claims that a finished study without
     any of its own can speak of. ``syntheses`` (one per method × budget) and ``moderators`` look across
@@ -217,6 +241,8 @@ class Findings:
     optimism: tuple[Optimism, ...] = ()
     score_names: dict[str, str] = field(default_factory=dict)
     literature: tuple[HypothesisResult, ...] = ()
+    scores: dict[str, ScoreUnit] = field(default_factory=dict)
+    pooled: tuple[str, ...] = ()
 
 
 _FINDINGS = TypeAdapter(Findings)

@@ -8,11 +8,12 @@ are: the tidy frame holds every epoch of every run, of which conclusions need th
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from study.findings.content import FindingsError
+from study.findings.content import FindingsError, ScoreUnit
+from study.findings.units import pooled_tasks, score_units
 from study.plan.cells import Proposal, confirm_runs, search_name, searches
 from study.plan.replicates import Replicate
 from study.plan.selection import Preferred, Selection, choose, preferred_of
@@ -21,6 +22,7 @@ from study.specs.contenders import Contender, contenders, trials_at
 from study.specs.spec import StudySpec, cell_factors
 from study.stats import Arm
 from study.stats.effects import Scores
+from study.stats.estimates import mean_of
 
 TuneKey = tuple[int, str, str, float]  # (replicate, cell, search, epochs_factor)
 
@@ -182,6 +184,8 @@ class Evidence:
         replicates: Numbers of those that have a record.
         tuned: What was tuned, by replicate, cell, search and length.
         tried: By cell and contender: every contender of every cell, whether something is selected yet or not.
+        scores: What the score of each task is.
+        sources: The sources of each own task that runs were measured by.
     """
 
     spec: StudySpec
@@ -189,6 +193,20 @@ class Evidence:
     replicates: tuple[int, ...]
     tuned: dict[TuneKey, Tuned]
     tried: dict[tuple[str, Contender], Tried]
+    scores: dict[str, ScoreUnit] = field(default_factory=dict)
+    sources: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @property
+    def pooled(self) -> tuple[Cell, ...]:
+        """The cells that can be put together: their scores have one unit."""
+        tasks = pooled_tasks(self.scores) if self.scores else tuple(cell.task for cell in self.cells)
+        return tuple(cell for cell in self.cells if cell.task in tasks)
+
+    @property
+    def delta(self) -> float:
+        """δ of what is put together: that of its tasks where they have one, else the study's."""
+        deltas = {self.spec.delta_of(cell.task) for cell in self.pooled}
+        return deltas.pop() if len(deltas) == 1 else self.spec.delta
 
     def of(self, cell: str, one: Contender) -> Tried:
         """Return what was measured of a contender in a cell."""
@@ -209,7 +227,7 @@ class Evidence:
     def means(self, scores: Scores) -> dict[int, float]:
         """Return the mean of a metric by unit, over the units that have all of their seeds."""
         whole = self.seeds_a_unit
-        return {unit: statistics.fmean(found.values()) for unit, found in scores.items() if len(found) >= whole}
+        return {unit: mean_of(tuple(found.values())) for unit, found in scores.items() if len(found) >= whole}
 
     @property
     def planned_units(self) -> int:
@@ -230,7 +248,12 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
         if record.job.stage == "confirm":
             confirmed.setdefault(configuration_of(record.job), []).append(Confirmed(record, preferred_of(record)))
     numbers = tuple(sorted({record.job.replicate for record in records}))
-    evidence = Evidence(spec, cells, numbers, tuned, {})
+    scores = score_units(records, (cell.task for cell in cells))
+    sources: dict[str, Counter[str]] = {}
+    for record in records:
+        if record.task_source and record.measurements:
+            sources.setdefault(record.job.task, Counter())[record.task_source] += 1
+    evidence = Evidence(spec, cells, numbers, tuned, {}, scores, sources)
     for cell in cells:
         for one in contenders(spec):
             selections = {number: chosen for number in numbers if (chosen := _frozen(evidence, number, cell.name, one))}
@@ -351,4 +374,4 @@ _NOTHING_TUNED = Tuned((), Counter(), 0)
 def mean_known(values: Iterable[float]) -> float:
     """Return the mean of the values that are not NaN; NaN without any."""
     known = [value for value in values if value == value]
-    return statistics.fmean(known) if known else float("nan")
+    return mean_of(known) if known else float("nan")

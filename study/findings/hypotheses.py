@@ -121,6 +121,7 @@ def _evaluated(hypothesis: Hypothesis, material: Material) -> HypothesisResult:
     kind = KINDS[hypothesis.kind]
     measured = kind.measure(hypothesis, material)
     missing = _unmeasured(material.evidence) or measured.missing
+    units = "" if hypothesis.kind == "sharpness" else _left_out(material.evidence)
     margin = (_delta(material.evidence, measured.cells) if kind.margin is None else kind.margin) / measured.span
     decided = decide(measured.found, hypothesis.expected, margin, never_negative=kind.never_negative)
     return HypothesisResult(
@@ -142,7 +143,7 @@ def _evaluated(hypothesis: Hypothesis, material: Material) -> HypothesisResult:
         cells=len(measured.cells),
         outcome="inconclusive" if missing else decided,
         gradient_evaluations=_cost(hypothesis, material.evidence, measured.cells),
-        note=" ".join(sentence for sentence in (missing, measured.note) if sentence),
+        note=" ".join(sentence for sentence in (missing, measured.note, units) if sentence),
     )
 
 
@@ -151,6 +152,12 @@ def _delta(evidence: Evidence, names: Iterable[str]) -> float:
     asked = {*names}
     deltas = [evidence.spec.delta_of(cell.task) for cell in evidence.cells if cell.name in asked]
     return statistics.fmean(deltas) if deltas else evidence.spec.delta
+
+
+def _left_out(evidence: Evidence) -> str:
+    over = dict.fromkeys(cell.task for cell in evidence.pooled)
+    others = dict.fromkeys(cell.task for cell in evidence.cells if cell.task not in over)
+    return f"Over {', '.join(over)} alone: scores of {', '.join(others)} have other units." if others else ""
 
 
 def _unmeasured(evidence: Evidence) -> str:

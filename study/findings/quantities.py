@@ -219,7 +219,7 @@ def minimizers(hypothesis: Hypothesis, material: Material) -> Measured:
     """
     ends = {hypothesis.method, named(hypothesis, hypothesis.other)}
     distances, gains, cells = [], [], []
-    for cell in material.evidence.cells:
+    for cell in material.evidence.pooled:
         gain = gain_by_unit(hypothesis, material, cell.name)
         apart = {
             unit_of(line, material): minimizer_distance(line)

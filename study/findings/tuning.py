@@ -144,16 +144,23 @@ def importances_of(evidence: Evidence) -> tuple[Importance, ...]:
     for method in evidence.spec.methods:
         one = at_equal_epochs(evidence.spec, method)
         tuned = {cell.name: _finished(evidence, cell.name, one, 1.0) for cell in evidence.cells}
-        if any(tuned.values()):
-            found.append(_importance(evidence, one, {cell: trials for cell, trials in tuned.items() if trials}))
+        names = _searched(evidence.spec.search, one)
+        if names and any(tuned.values()):
+            found.append(_importance(evidence, one, names, {cell: trials for cell, trials in tuned.items() if trials}))
     return tuple(found)
 
 
-def _importance(evidence: Evidence, one: Contender, tuned: Mapping[str, Sequence[Sequence[Trial]]]) -> Importance:
+def _searched(space: SearchSpace, one: Contender) -> list[str]:
+    """Return the hyper-parameters that a contender has a choice of."""
+    read = {"rho": FAMILIES[one.family].rule is not None, "average_start": one.average == "swa"}
+    return [name for name in space.searched if read.get(name, True) and not space.range_of(name, one.family).fixed]
+
+
+def _importance(
+    evidence: Evidence, one: Contender, names: Sequence[str], tuned: Mapping[str, Sequence[Sequence[Trial]]]
+) -> Importance:
     """Gather the settings of a method's trials, those on a ratio scale as log10; rho = 0 has no logarithm: left out."""
-    perturbed, averaged = FAMILIES[one.family].rule is not None, one.average == "swa"
-    read = {"rho": perturbed, "average_start": averaged}
-    names = [name for name in evidence.spec.search.searched if read.get(name, True)]
+    perturbed = FAMILIES[one.family].rule is not None
     scales = [_scale(evidence.spec.search, one.family, name) for name in names]
     read_settings = attrgetter("rho", *names)
     scaled: dict[tuple[float, ...], tuple[float, ...]] = {}  # cells try the same settings

@@ -46,6 +46,15 @@ class Careful(Listener):
         self._listener, self._name, self._warn = listener, name, warn
         self._well = True
 
+    @classmethod
+    def made(cls, make: Callable[[], Listener], name: str, warn: Callable[[str], None]) -> "Careful":
+        """Make a listener; one that can't be made has failed already."""
+        try:
+            return cls(make(), name, warn)
+        except Exception as error:  # any of theirs
+            warn(f"{name} failed and is left out; the study goes on: {reason(error)}")
+            return cls(Listener(), name, warn)
+
     def started(self, job: Job) -> None:
         self._pass_on(lambda: self._listener.started(job))
 

@@ -3,7 +3,6 @@
 import math
 import time
 from collections import Counter
-from contextlib import suppress
 
 from rich.console import Console
 from rich.live import Live
@@ -50,18 +49,12 @@ class Display(Listener):
         self._task = self._bar.add_task("runs", total=tally.planned[1], detail="")
         self._live = Live(self._bar, console=console, refresh_per_second=4, transient=True)
 
-    def __enter__(self) -> "Display":
-        if self._drawing:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # the terminal is gone, or the log's disk is full; the runs have their records
-            if self._drawing:
-                self._live.stop()
-            for reason, runs in self._errors.items():
-                if runs > 1:
-                    self._console.print(f"{runs} runs failed with: {escape(reason)}", style="red")
+    def close(self) -> None:
+        """Leave the terminal as it was, and count equal errors."""
+        self._live.stop()
+        for reason, runs in self._errors.items():
+            if runs > 1:
+                self._console.print(f"{runs} runs failed with: {escape(reason)}", style="red")
 
     def started(self, job: Job) -> None:
         """Show that work has begun."""
@@ -100,6 +93,7 @@ class Display(Listener):
         """Redraw, or write a line when one is due."""
         if self._drawing and time.monotonic() - self._drawn_at > _DRAW_EVERY_S:
             self._drawn_at = time.monotonic()
+            self._live.start()  # where it has not been
             self._bar.update(
                 self._task, completed=self._tally.done, total=self._tally.planned[1], detail=self._detail()
             )

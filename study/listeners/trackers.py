@@ -12,6 +12,7 @@ from typing import Any
 
 from study.listeners.listener import Careful, Listener, reason, scalars
 from study.records import Job, RunRecord
+from study.specs.tasks import factor_column
 
 
 class TrackerError(ValueError):
@@ -47,8 +48,8 @@ class WandbTracker(Listener):
     def __init__(self, project: str, study: str, folder: Path) -> None:
         try:
             import wandb  # noqa: PLC0415  # optional
-        except ImportError as error:
-            raise _missing("--wandb", "wandb") from error
+        except Exception as error:  # a broken installation raises anything
+            raise _missing("--wandb", "wandb", error) from error
         self._wandb: Any = wandb
         self._folder = folder
         self._settings = {"project": project, "group": study, "dir": str(folder)}
@@ -83,8 +84,8 @@ class MlflowTracker(Listener):
     def __init__(self, uri: str, study: str) -> None:
         try:
             import mlflow  # noqa: PLC0415  # optional
-        except ImportError as error:
-            raise _missing("--mlflow", "mlflow") from error
+        except Exception as error:  # as above
+            raise _missing("--mlflow", "mlflow", error) from error
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
         self._entities = mlflow.entities
         try:
@@ -109,8 +110,9 @@ class MlflowTracker(Listener):
         self._client.set_terminated(run_id, "FAILED" if record.status == "failed" else "FINISHED")
 
 
-def _missing(flag: str, extra: str) -> TrackerError:
-    return TrackerError(f'{flag} was given; the package {extra} is not installed: pip install "wasam-study[{extra}]"')
+def _missing(flag: str, extra: str, error: Exception) -> TrackerError:
+    why = "is not installed" if isinstance(error, ImportError) else f"can't be imported ({reason(error)})"
+    return TrackerError(f'{flag} was given; the package {extra} {why}: pip install "wasam-study[{extra}]"')
 
 
 def _name(record: RunRecord) -> str:
@@ -119,4 +121,5 @@ def _name(record: RunRecord) -> str:
 
 def _parameters(job: Job) -> dict[str, Any]:
     fields = ("stage", "cell", "task", "family", "epochs_factor", "learning_rate", "rho", "average_start", "seed")
-    return job.factors | {name: getattr(job, name) for name in fields} | {"trial": job.trial}
+    factors = {factor_column(name): value for name, value in job.factors.items()}
+    return factors | {name: getattr(job, name) for name in fields} | {"trial": job.trial}

@@ -35,18 +35,26 @@ def catch_up(folder: Path, space: SearchSpace, agenda: Agenda, warn: Callable[[s
     """
     known = agenda.records_with_searches()
     tuned = [search for record, search in known if record.job.stage == "tune"]
-    if _lacks_trials(folder / _DATABASE, sum(len({one.role for one in search.contenders}) for search in tuned)):
-        from study.listeners.optuna_store import OptunaStore  # noqa: PLC0415  # Optuna takes a second to import
+    database, events = folder / _DATABASE, folder / _EVENTS
+    with _may_fail(database, warn):
+        if _lacks_trials(database, sum(len({one.role for one in search.contenders}) for search in tuned)):
+            from study.listeners.optuna_store import OptunaStore  # noqa: PLC0415  # Optuna takes a second to import
 
-        OptunaStore(folder / _DATABASE, space, known, warn).close()
-    events = folder / _EVENTS
-    try:
+            OptunaStore(database, space, known, warn).close()
+    with _may_fail(events, warn):
         if events.is_dir() and {run_name(record) for record, _ in known} - {entry.name for entry in events.iterdir()}:
             from study.listeners.tensorboard import TensorBoardLog  # noqa: PLC0415  # with torch
 
             TensorBoardLog(events, agenda.records)
-    except Exception as error:  # the disk's or TensorBoard's
-        warn(f"{events} can't be written ({reason(error)}); it lacks runs, and the records have them all.")
+
+
+@contextmanager
+def _may_fail(view: Path, warn: Callable[[str], None]) -> Iterator[None]:
+    """Let the disk, or what a view is written with, cost that view alone and one line."""
+    try:
+        yield
+    except Exception as error:  # anything that what it is written with may raise
+        warn(f"{view} can't be written ({reason(error)}); the study goes on, and its next start makes up for it.")
 
 
 def _lacks_trials(path: Path, expected: int) -> bool:
@@ -113,11 +121,11 @@ class Views(Listener):
             self._later = self._thread.submit(self._then)
 
     def _open(self) -> None:
-        with self._may_fail(_DATABASE):
+        with self._writing(_DATABASE):
             from study.listeners.optuna_store import OptunaStore  # noqa: PLC0415  # see above
 
             self._store = OptunaStore(self._folder / _DATABASE, self._space, self._known, self._warn)
-        with self._may_fail(_EVENTS):
+        with self._writing(_EVENTS):
             from study.listeners.tensorboard import TensorBoardLog  # noqa: PLC0415  # see above
 
             self._log = TensorBoardLog(self._folder / _EVENTS, [record for record, _ in self._known])
@@ -125,19 +133,17 @@ class Views(Listener):
     def _write(self, record: RunRecord, search: Search) -> None:
         self._room.release()
         if self._store and _DATABASE not in self._broken:
-            with self._may_fail(_DATABASE):
+            with self._writing(_DATABASE):
                 self._store.add(record, search)
         if self._log and _EVENTS not in self._broken:
-            with self._may_fail(_EVENTS):
+            with self._writing(_EVENTS):
                 self._log.write(record)
 
     @contextmanager
-    def _may_fail(self, view: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # the disk's, or of what it needs
+    def _writing(self, view: str) -> Iterator[None]:
+        def give_up(text: str) -> None:
             self._broken.add(view)
-            self._warn(
-                f"{self._folder / view} can't be written ({reason(error)}); the study goes on, and its next start "
-                "makes up for it."
-            )
+            self._warn(text)
+
+        with _may_fail(self._folder / view, give_up):
+            yield

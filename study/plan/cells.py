@@ -1,5 +1,7 @@
 """The plan: from a spec to cells, searches and jobs. Pure and printable; nothing is trained here."""
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +12,10 @@ from study.records import FactorValue, Job
 from study.specs.contenders import Contender, contenders, kinds_read, trials_at
 from study.specs.methods import FAMILIES, METHODS
 from study.specs.space import BATCH
-from study.specs.spec import StudySpec, cell_factors
+from study.specs.spec import SearchSpace, StudySpec, cell_factors
 
-_LEAST_PROBE = 100  # gradient evaluations: fewer are not enough to probe three examples
-START_DECIMALS = 4  # finer than an epoch of any run; keeps names such as swa@0.6172 short
+LEAST_PROBE = 100  # gradient evaluations: fewer are not enough to probe three examples
+_START_DECIMALS = 4  # finer than an epoch of any run; keeps names such as swa@0.6172 short
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,11 @@ class Outcome:
     pruned_at: int | None = None
 
 
+def start_of(space: SearchSpace, proposed: float) -> float:
+    """Return a proposed start of averaging as a run takes it: rounded, and within its range all the same."""
+    return space.average_start.within(round(proposed, _START_DECIMALS))
+
+
 def cells(spec: StudySpec) -> list[Cell]:
     """Return the study's cells in the spec's order; equal ones stand once."""
     by_content = {
@@ -84,9 +91,15 @@ def cells(spec: StudySpec) -> list[Cell]:
     settings = list(by_content.values())
     varied = {task: _varied([factors for other, factors in settings if other == task]) for task, _ in settings}
     return [
-        Cell(" ".join([task, *(f"{name}={factors[name]}" for name in varied[task])]), task, factors)
+        Cell(" ".join([task, *(f"{name}={_worded(factors[name])}" for name in varied[task])]), task, factors)
         for task, factors in settings
     ]
+
+
+def _worded(value: FactorValue) -> str:
+    """Return a value as it stands in a cell's name: a text with blanks, = or the like in quotes, as names differ."""
+    plain = not isinstance(value, str) or re.fullmatch(r"[\w.:/+-]+", value)
+    return f"{value}" if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _varied(siblings: Sequence[Mapping[str, FactorValue]]) -> list[str]:
@@ -181,7 +194,7 @@ def _probe_evaluations(spec: StudySpec, search: Search) -> int:
         update={"family": "base", "epochs_factor": 1.0}
     )
     weights = max(Counter(METHODS[method].family for method in spec.methods).values())
-    return max(_LEAST_PROBE, int(spec.probe_budget * gradient_evaluations(plain) / weights))
+    return max(LEAST_PROBE, int(spec.probe_budget * gradient_evaluations(plain) / weights))
 
 
 def _job(spec: StudySpec, search: Search, proposal: Proposal) -> Job:

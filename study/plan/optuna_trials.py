@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from study.plan.cells import START_DECIMALS, Outcome, Proposal, Search
+from study.plan.cells import Outcome, Proposal, Search, start_of
 from study.specs.methods import FAMILIES
 from study.specs.spec import SearchRange, SearchSpace
 from study.streams import torch_seed
@@ -32,11 +32,11 @@ def tpe_proposal(space: SearchSpace, search: Search, trial: int, history: Sequen
     decay = None
     if space.weight_decay:
         decay = _suggest(asked, "weight_decay", space.range_of("weight_decay", search.family))
-    return Proposal(rate, rho, round(start, START_DECIMALS), decay)
+    return Proposal(rate, rho, start_of(space, start), decay)
 
 
 def _suggest(trial: optuna.Trial, name: str, searched: SearchRange) -> float:
-    return trial.suggest_float(name, searched.low, searched.high, log=searched.log)
+    return searched.within(trial.suggest_float(name, searched.low, searched.high, log=searched.log))
 
 
 def trial_of(

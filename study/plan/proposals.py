@@ -10,7 +10,7 @@ at random and reads its search space from the first run that completes.
 import functools
 from collections.abc import Sequence
 
-from study.plan.cells import START_DECIMALS, Outcome, Proposal, Search
+from study.plan.cells import Outcome, Proposal, Search, start_of
 from study.plan.selection import preferred_of
 from study.records import RunRecord
 from study.specs.contenders import Contender
@@ -46,7 +46,7 @@ def _qmc_proposal(space: SearchSpace, family: str, trial: int, seed: int) -> Pro
     return Proposal(
         learning_rate=space.range_of("learning_rate", family).at(rate),
         rho=_rho_at(space, family, radius) if FAMILIES[family].rule else 0.0,
-        average_start=round(space.average_start.at(start), START_DECIMALS),
+        average_start=start_of(space, space.average_start.at(start)),
         weight_decay=space.range_of("weight_decay", family).at(more[0]) if more else None,
     )
 

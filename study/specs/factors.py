@@ -76,6 +76,10 @@ FACTORS: dict[str, Factor] = {
         "share of the steps in which the rate rises to the schedule's", float, "a number from 0 to below 1",
         lambda value: 0 <= float(value) < 1,
     ),
+    "clip_norm": Factor(
+        "largest norm of the gradient that a step is taken with, longer ones are scaled down; 0: none is", float,
+        "a number from 0", lambda value: 0 <= float(value) < float("inf"),
+    ),
     "validation_label_noise": Factor(
         "whether the labels of the validation part are as noisy as those of the training part", str,
         '"same" or "none"', lambda value: value in ("same", "none"),
@@ -96,10 +100,14 @@ OPTIONAL: dict[str, FactorValue] = {
     "label_smoothing": 0.0,
     "precision": "float32",
     "warmup": 0.0,
+    "clip_norm": 0.0,
     "validation_label_noise": "same",
 }
 OF_SOME_TASKS = ("transforms", "image_size")  # they stand in the cells of tasks that have a default for them alone
-OF_TRAINING = ("schedule", "ascent_batch", "train_size", "epochs", "batch_size", "momentum", "weight_decay")
+OF_TRAINING = (
+    "schedule", "ascent_batch", "train_size", "epochs", "batch_size", "momentum", "weight_decay", "precision", "warmup",
+    "clip_norm",
+)  # fmt: skip
 # Of every task that does not name its own.
 DEFAULTS: dict[str, FactorValue] = {
     "label_noise": 0.0,

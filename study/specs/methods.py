@@ -5,9 +5,11 @@ A *family* is the trajectory that is trained. Averaging reads a trajectory witho
 answers for its last and for all of its averaged weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from study.records import FactorValue
 
 Checkpoint = Literal["last", "best"]  # weights of one epoch: the last one, or the one that validation prefers
 WeightsKind = Literal["last", "swa", "ema", "lawa"]
@@ -100,6 +102,26 @@ METHODS: dict[str, Method] = {
     "AdamW+SAM": Method("adamw-sam", "last", "AdamW"),
     "AdamW+WASAM": Method("adamw-sam", "swa", "AdamW"),
 }
+
+
+def unread_factors(factors: Mapping[str, FactorValue], families: Sequence[Family], *, own: bool) -> dict[str, str]:
+    """Return the factors of a cell that nothing reads, with the reason.
+
+    Args:
+        factors: The cell's.
+        families: Of the study's methods.
+        own: The task is a user's own, whose function reads what is not of the training.
+    """
+    found = {}
+    if not any(family.micro_batches for family in families):
+        found["ascent_batch"] = "m-SAM alone reads it, which is none of the methods"
+    if all(family.base != "sgd" for family in families):
+        found["momentum"] = "SGD alone reads it, which is the base of no method"
+    if not own and factors.get("model") == "mlp":
+        found["norm"] = 'model = "mlp" has no normalization'
+    if not own and not factors.get("label_noise"):
+        found["validation_label_noise"] = "it is read where label_noise is above 0"
+    return found
 
 
 def is_baseline(method: str) -> bool:

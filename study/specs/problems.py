@@ -3,13 +3,13 @@
 import itertools
 import json
 import math
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from study.records import FactorValue
-from study.specs.space import Strict, added_later
-from study.specs.tasks import TASKS, check_factor, default_factors, is_own_task
+from study.specs.space import Strict, added_later, is_frozen
+from study.specs.tasks import TASKS, check_factor, check_own_name, check_values, default_factors, is_own_task
 
 MAX_CELLS = 10_000  # of one problem; more can be written in a line, and neither planned nor run
 
@@ -44,15 +44,26 @@ class Problem(Strict):
             )
         return task
 
+    @field_validator("factors", mode="before")
+    @classmethod
+    def _one_kind(cls, factors: Any, info: ValidationInfo) -> Any:
+        """Refuse what no column can hold; a study that has begun is read with whatever it has."""
+        if isinstance(factors, dict) and not is_frozen(info):
+            for name, given in factors.items():
+                check_values(name, given)
+        return factors
+
     @model_validator(mode="after")
-    def _check_factors(self) -> Self:
+    def _check_factors(self, info: ValidationInfo) -> Self:
         for name, given in self.factors.items():
             values = given if isinstance(given, list) else [given]
             if not values:
                 raise ValueError(f"factors.{name} = [] was given; give at least one value")
             for value in values:
                 check_factor(name, value, self.task)
-            if len({json.dumps(value) for value in values}) < len(values):
+            if not is_frozen(info):
+                check_own_name(name)
+            if len({json.dumps(value) if is_frozen(info) else value for value in values}) < len(values):
                 raise ValueError(f"factors.{name} = {values} was given; each value may stand once")
         if "train_size" not in default_factors(self.task) and "train_size" not in self.factors:
             raise ValueError(

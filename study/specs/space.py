@@ -4,7 +4,16 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from study.specs.methods import FAMILIES
 
@@ -20,6 +29,11 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def is_frozen(info: ValidationInfo) -> bool:
+    """Tell whether what is validated comes from a results folder: it was allowed when its study began."""
+    return bool((info.context or {}).get("frozen"))
+
+
 def added_later(default: object, **limits: Any) -> Any:
     """Return the field of a key that specs did not have from the beginning.
 
@@ -31,16 +45,31 @@ def added_later(default: object, **limits: Any) -> Any:
 
 
 class SearchRange(Strict):
-    """A closed interval that one hyper-parameter is searched over, on a log or a linear scale."""
+    """A closed interval that one hyper-parameter is searched over, on a log or a linear scale.
+
+    A number in its place, such as ``average_start = 0.75``, holds the hyper-parameter fixed.
+    """
 
     low: float
     high: float
     log: bool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fixed(cls, given: Any) -> Any:
+        """Read a number as the range of that one value."""
+        number = isinstance(given, int | float) and not isinstance(given, bool)
+        return {"low": given, "high": given} if number else given
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Let editors that check TOML take a number, too."""
+        return {"anyOf": [{"type": "number"}, handler(core)]}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.low < self.high:
-            raise ValueError(f"low = {self.low:g} and high = {self.high:g} were given; low must be below high")
+        if not self.low <= self.high:
+            raise ValueError(f"low = {self.low:g} and high = {self.high:g} were given; low must not be above high")
         if self.log and self.low <= 0:
             raise ValueError(f"low = {self.low:g} with log = true was given; a log scale needs low > 0")
         return self
@@ -48,15 +77,26 @@ class SearchRange(Strict):
     def at(self, unit: float) -> float:
         """Map a position in [0, 1] to a value of the range."""
         if self.log:
-            return math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
-        return self.low + unit * (self.high - self.low)
+            return self.within(math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low))))
+        return self.within(self.low + unit * (self.high - self.low))
+
+    def within(self, value: float) -> float:
+        """Return the value of the range that is nearest to ``value``: what is rounded may lie beyond an end."""
+        return min(max(value, self.low), self.high)
+
+    @property
+    def fixed(self) -> bool:
+        """Tell whether there is one value, and nothing to search."""
+        return self.low == self.high
 
     def scaled(self, scale: float) -> Self:
         """Return the range with both ends times ``scale``."""
         return self if scale == 1 else self.model_copy(update={"low": self.low * scale, "high": self.high * scale})
 
     def position(self, value: float) -> float:
-        """Map a value of the range to its position in [0, 1]: the inverse of `at`."""
+        """Map a value of the range to its position in [0, 1]: the inverse of `at`; of a fixed one the middle."""
+        if self.fixed:
+            return 0.5
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
@@ -145,6 +185,11 @@ class SearchSpace(Strict):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_lows(self)
+        if self.weight_decay and self.weight_decay.fixed:
+            raise ValueError(
+                f"search.weight_decay = {self.weight_decay.low:g} was given; one that is not searched is a factor: "
+                f"give factors.weight_decay = {self.weight_decay.low:g} to the problems"
+            )
         for family, own in self.of.items():
             if own.weight_decay and not self.weight_decay:
                 raise ValueError(

@@ -13,9 +13,10 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from study.specs.budgets import Budget
 from study.specs.hypotheses import Hypothesis
-from study.specs.methods import METHODS, Checkpoint, relative_passes
+from study.specs.methods import FAMILIES, METHODS, Checkpoint, relative_passes, unread_factors
 from study.specs.problems import Problem, cell_factors
-from study.specs.space import LEAST_TPE_TRIALS, SearchRange, SearchSpace, Strict, added_later
+from study.specs.space import LEAST_TPE_TRIALS, SearchRange, SearchSpace, Strict, added_later, is_frozen
+from study.specs.tasks import TestPart, entry_of, is_own_task, kind_of_value
 
 __all__ = ["Budget", "Hypothesis", "Problem", "SearchRange", "SearchSpace", "SpecError", "StudySpec", "cell_factors"]
 
@@ -43,6 +44,8 @@ class StudySpec(Strict):
 
     ``reference_times`` are the times of a step of each family, in those of the ``base`` family, for budget ``T``. They
     are measured before the first run unless the spec gives them, and frozen with the spec; the hash leaves them out.
+    So it does ``test_parts``, which say where the test part of each of the user's own tasks comes from, as the
+    preflight has found it: a key of `study.specs.tasks.TEST_PARTS`.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
@@ -67,6 +70,7 @@ class StudySpec(Strict):
     probes: bool = False
     probe_budget: float = added_later(0.15, gt=0, le=1000)
     reference_times: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
+    test_parts: dict[str, TestPart] = added_later({})
 
     @model_validator(mode="before")
     @classmethod
@@ -74,7 +78,7 @@ class StudySpec(Strict):
         """Fill in what protocol 1 fixed; its specs are read from results folders and never begun anew."""
         if not isinstance(data, dict) or data.get("confirm_seeds") is None:
             return data
-        if not (info.context or {}).get("frozen"):
+        if not is_frozen(info):
             raise ValueError(
                 f"confirm_seeds = {data['confirm_seeds']!r} was given, a key of protocol 1; write replicates = 10 (how "
                 "often the whole procedure is repeated, tuning included) and confirms = 3 (seeds of each) in its "
@@ -100,7 +104,9 @@ class StudySpec(Strict):
         return methods
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
+        if not is_frozen(info):
+            self._check_kinds()
         if self.primary_budget not in self.budgets:
             raise ValueError(
                 f"primary_budget = {self.primary_budget!r} was given; it must be one of budgets = {list(self.budgets)}"
@@ -138,6 +144,35 @@ class StudySpec(Strict):
             raise ValueError("two hypotheses have the same id; each needs its own")
         return self
 
+    @model_validator(mode="after")
+    def _cells_differ(self, info: ValidationInfo) -> Self:
+        """Refuse cells that are the same under different names; a study that has some already can still be read."""
+        if not is_frozen(info):
+            families = [FAMILIES[METHODS[name].family] for name in self.methods]
+            for problem in self.problems:
+                own = is_own_task(problem.task)
+                unread = [unread_factors(factors, families, own=own) for factors in cell_factors(problem)]
+                for name, given in problem.factors.items():
+                    if isinstance(given, list) and len(given) > 1 and all(name in cell for cell in unread):
+                        raise ValueError(
+                            f"factors.{name} = {given} was given for {problem.task}; {unread[0][name]}, so that cells "
+                            "would differ in their names alone: leave it out, or give one value"
+                        )
+        return self
+
+    def _check_kinds(self) -> None:
+        """Refuse a factor that is of another kind in another problem: it has one column in the results."""
+        kinds: dict[str, tuple[str, str]] = {}
+        for problem in self.problems:
+            for name, value in cell_factors(problem)[0].items():
+                kind = kind_of_value(value)
+                before, task = kinds.setdefault(name, (kind, problem.task))
+                if before != kind:
+                    raise ValueError(
+                        f"factors.{name} was given {before} in {task!r} and {kind} in {problem.task!r}; the values of "
+                        "a factor are of one kind in all problems: give one of the two another name"
+                    )
+
     def _check_protocol_2(self) -> None:
         if self.protocol == 1:
             return
@@ -172,6 +207,10 @@ class StudySpec(Strict):
         """Tell whether there is one tuning only, so that the interval is over its confirm seeds."""
         return self.replicates == 1
 
+    def test_part_of(self, task: str) -> TestPart:
+        """Return where a task's test part comes from."""
+        return "official" if self.protocol == 1 else self.test_parts.get(task, entry_of(task).test)
+
     def delta_of(self, task: str) -> float:
         """Return δ in a task's unit: its problem's own, or the study's."""
         return next((p.delta for p in self.problems if p.task == task and p.delta is not None), self.delta)
@@ -188,7 +227,7 @@ class StudySpec(Strict):
         `study.specs.space.added_later`.
         """
         since_2 = {"replicates", "confirms", "seed", "weights", "gradient_ceiling"} if self.protocol == 1 else set()
-        content = self.model_dump(mode="json", exclude={"reference_times", *since_2})
+        content = self.model_dump(mode="json", exclude={"reference_times", "test_parts", *since_2})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -3,21 +3,26 @@
 Plain data without torch. A name such as ``my_package.my_module:build`` is a user's own task.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from study.records import FactorValue
+from study.records import Configuration, FactorValue, Job, Measurement, RunRecord
 from study.specs.factors import DEFAULTS, FACTORS, OF_SOME_TASKS, OF_TRAINING
 from study.specs.model_names import IMAGE_MODELS, form_of
 
-TestPart = Literal["drawn", "split", "official", "own"]
+TestPart = Literal["drawn", "split", "official", "own", "anew", "same", "run"]
 # What a verdict speaks of, by where the test part comes from.
 TEST_PARTS: dict[TestPart, str] = {
     "drawn": "the distribution that the data are drawn from: every replicate is tested on new data",
     "split": "this data set, over its splits: every replicate splits a test part off anew",
     "official": "this one test part: all runs are tested on it",
+    # Of a user's own task: before anybody has looked, and as the preflight has found it.
     "own": "the test part that the task's own code returns",
+    "anew": "the test part that the task's own code makes anew for every replicate",
+    "same": "the one test part that the task's own code returns: all runs are tested on it",
+    "run": "test parts that the task's own code makes anew for every run",
 }
 
 
@@ -144,11 +149,18 @@ TASKS: dict[str, TaskEntry] = {
     ),
 }  # fmt: skip
 
+# A factor of the user's own stands beside these in the frame, in every tracker and in the records.
+RESERVED = frozenset(
+    {*Job.model_fields, *RunRecord.model_fields, *Measurement.__dataclass_fields__, *Configuration._fields}
+    | {"configuration", "final"}
+) - {*FACTORS}  # fmt: skip
+_SEARCHED = ("learning_rate", "rho", "average_start")
+_EXACT = 2**53  # whole numbers up to here are the same number in every format that they are written in
 _OWN_TASK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _OWN_FACTOR = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _OWN_ENTRY = TaskEntry(
     "a task of your own", (), 10**12, 0, "", "", {"epochs": 20},
-    without=tuple(name for name in FACTORS if name not in (*OF_TRAINING, "label_smoothing", "precision", "warmup")),
+    without=tuple(name for name in FACTORS if name not in (*OF_TRAINING, "label_smoothing")),
     metric="score", test="own",
 )  # fmt: skip
 
@@ -173,6 +185,42 @@ def default_factors(task: str) -> dict[str, FactorValue]:
     return {name: merged[name] for name in FACTORS if name in merged and name not in entry.without}
 
 
+def check_values(name: str, given: object) -> None:
+    """Check that a factor is given values of one kind, each of which every file can hold.
+
+    Args:
+        name: The factor's.
+        given: What stands in the spec: a value, or a list of them.
+
+    Raises:
+        ValueError: with what was given and what is allowed.
+    """
+    values = given if isinstance(given, list) else [given]
+    kinds = {kind_of_value(value) for value in values}
+    if "" in kinds:
+        wrong = next(value for value in values if not kind_of_value(value))
+        raise ValueError(
+            f"factors.{name} = {given!r} was given; {wrong!r} is none of the values that a factor may have: a text, "
+            "true or false, or a finite number, a whole one from -2^53 to 2^53; give it as a text"
+        )
+    if len(kinds) > 1:
+        raise ValueError(
+            f"factors.{name} = {given!r} was given, which are {' and '.join(sorted(kinds))}; the values of a factor "
+            'are of one kind: write all of them as texts, such as "none" and "0.1"'
+        )
+
+
+def kind_of_value(value: object) -> str:
+    """Return what kind of value a factor has, in the plural; "" for what no factor can have."""
+    if isinstance(value, bool):
+        return "truth values"
+    if isinstance(value, str):
+        return "texts"
+    if isinstance(value, int):
+        return "numbers" if abs(value) <= _EXACT else ""
+    return "numbers" if isinstance(value, float) and math.isfinite(value) else ""
+
+
 def check_factor(name: str, value: FactorValue, task: str) -> None:
     """Check one value of one factor of a task.
 
@@ -190,6 +238,20 @@ def check_factor(name: str, value: FactorValue, task: str) -> None:
         )
 
 
+def check_own_name(name: str) -> None:
+    """Refuse a factor whose name means something else in the results.
+
+    Raises:
+        ValueError: with another name.
+    """
+    if name in RESERVED:
+        raise ValueError(
+            f"factors.{name} was given; {name!r} is what the study itself calls something that stands beside the "
+            f"factors in the results: call it otherwise, such as own_{name}"
+            + (f" (a {name.replace('_', ' ')} is fixed by search.{name} = …)" if name in _SEARCHED else "")
+        )
+
+
 def _check_for(task: str, name: str, value: FactorValue) -> None:
     entry = entry_of(task)
     follows = "label_noise" if name == "validation_label_noise" else name
@@ -202,3 +264,11 @@ def _check_for(task: str, name: str, value: FactorValue) -> None:
             f"factors.train_size = {value} was given; task {task!r} has at most {entry.max_train_size} "
             "training examples"
         )
+
+
+def factor_column(name: str) -> str:
+    """Return what a factor is called in the frame and in trackers: by its name.
+
+    Or ``factor.<name>``, in an older study which has one called like another column; see `check_own_name`.
+    """
+    return f"factor.{name}" if name in RESERVED else name

@@ -6,12 +6,14 @@ tasks is read within each, and how much the tasks differ in that is its error.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from study.stats.designs import NEGLIGIBLE, UNKNOWN_SLOPE, Slope, Vector, robust_slopes
+from study.stats.designs import NEGLIGIBLE, UNKNOWN_SLOPE, Slope, Vector, at_ordinary_scale, robust_slopes
+from study.stats.estimates import mean_of
 
 MIN_TASKS = 5  # fewer are no sample of problems
 
@@ -31,6 +33,10 @@ def slopes_within(y: Sequence[float], predictors: Sequence[Sequence[float]], tas
 
     Source: the jackknife by cluster, CV3 of MacKinnon, Nielsen & Webb 2023 (Bell & McCaffrey 2002).
     """
+    return at_ordinary_scale(partial(_slopes_within, tasks=tasks), y, predictors)
+
+
+def _slopes_within(y: Sequence[float], predictors: Sequence[Sequence[float]], *, tasks: Sequence[str]) -> list[Slope]:
     names = sorted(set(tasks))
     member = np.asarray([[task == name for task in tasks] for name in names])
     x = np.column_stack([_centred(column, member) for column in predictors])
@@ -57,8 +63,10 @@ def slope_between(y: Sequence[float], predictor: Sequence[float], tasks: Sequenc
     names = sorted(set(tasks))
     if len(names) < MIN_TASKS:
         return UNKNOWN_SLOPE
-    member = np.asarray([[task == name for task in tasks] for name in names])
-    means = [[float(np.asarray(values)[own].mean()) for own in member] for values in (y, predictor)]
+    means = [
+        [mean_of([value for value, task in zip(values, tasks, strict=True) if task == name]) for name in names]
+        for values in (y, predictor)
+    ]
     return robust_slopes(means[0], [means[1]])[0]
 
 

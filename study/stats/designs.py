@@ -1,14 +1,14 @@
 """Designs: from the cells of a study to regression columns, and slopes over cells with their uncertainty."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from study.stats.estimates import Number
+from study.stats.estimates import Number, binary_scale, scaled
 
 Level = bool | int | float | str
 Vector = NDArray[np.float64]
@@ -76,6 +76,9 @@ class Slope:
 UNKNOWN_SLOPE = Slope(math.nan, (math.nan, math.nan), math.nan)
 
 
+Fit = Callable[[Sequence[float], Sequence[Sequence[float]]], list[Slope]]
+
+
 def robust_slopes(y: Sequence[float], predictors: Sequence[Sequence[float]]) -> list[Slope]:
     """Return the least-squares slope on every predictor, with an intercept and HC3 standard errors.
 
@@ -89,6 +92,20 @@ def robust_slopes(y: Sequence[float], predictors: Sequence[Sequence[float]]) -> 
 
     Source: MacKinnon & White 1985, as statsmodels' ``OLS(…).fit(cov_type="HC3", use_t=True)``.
     """
+    return at_ordinary_scale(_robust_slopes, y, predictors)
+
+
+def at_ordinary_scale(fit: Fit, y: Sequence[float], predictors: Sequence[Sequence[float]]) -> list[Slope]:
+    """Return the slopes that a fit finds, of numbers whose squares would be too large or too small as of all others."""
+    exponents = [binary_scale(values) for values in (y, *predictors)]
+    y, *predictors = (
+        [scaled(v, -e) for v in values] if e else values for values, e in zip((y, *predictors), exponents, strict=True)
+    )
+    found = fit(y, predictors)
+    return [_scaled_slope(one, exponents[0] - e) for one, e in zip(found, exponents[1:], strict=True)]
+
+
+def _robust_slopes(y: Sequence[float], predictors: Sequence[Sequence[float]]) -> list[Slope]:
     design = np.column_stack([np.ones(len(y)), *predictors])
     freedom = len(y) - design.shape[1]
     unknown = [UNKNOWN_SLOPE] * len(predictors)
@@ -120,3 +137,8 @@ def adjusted_slope(y: Sequence[float], column: Column, others: Sequence[Column])
     together = robust_slopes(y, [column.values, *(other.values for other in others)])[0]
     enough = len(y) - 2 - len(others) >= MIN_FREEDOM and not math.isnan(together.slope)
     return together if enough else slope_alone(y, column.values)
+
+
+def _scaled_slope(found: Slope, exponent: int) -> Slope:
+    low, high = found.ci95
+    return Slope(scaled(found.slope, exponent), (scaled(low, exponent), scaled(high, exponent)), found.p)

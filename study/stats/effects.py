@@ -4,6 +4,7 @@ The unit of every interval is the *replicate*: one honest run of the whole proce
 mean, over its confirm seeds, of the method's score less the baseline's.
 """
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,16 @@ from typing import Final, Literal
 from study.specs.budgets import Budget
 from study.stats.estimates import (
     Number,
+    binary_scale,
     correlation,
     estimate,
     holm,
     interval_for_new_data,
     max_t_p,
+    mean_of,
     minimum_detectable_effect,
+    rounded,
+    scaled,
     share_better,
     sign_flip_p,
     variance,
@@ -33,7 +38,7 @@ Scores = Mapping[int, Mapping[int, float]]
 RULES: Final[Mapping[Verdict, str]] = {
     "insufficient data": (
         "fewer than 5 complete replicates (or, with one tuning, seeds), more than 20 % incomplete ones, or runs that "
-        "all diverged"
+        "all diverged or all have one and the same score"
     ),
     "helps": (
         "Holm p below α, a mean gain of at least δ over the strongest baseline, and every baseline of the budget "
@@ -49,7 +54,6 @@ RULES: Final[Mapping[Verdict, str]] = {
 MIN_UNITS = 5
 FEW_REPLICATES = 8  # below, a verdict carries the caveat that replicates are few
 MAX_INCOMPLETE = 5  # one in five, 20 %
-DECIMALS = 12  # differences are rounded here, far below any metric's resolution, so that equal ones are equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,11 +292,12 @@ def compare(
     )
     lower_is_better = contrast.metric.endswith(("_loss", "_error"))
     found = {side.name: _gains(method.scores, side.scores, units, lower_is_better) for side in baselines}
-    means = {name: [statistics.fmean(by_seed) for by_seed in gains] for name, gains in found.items()}
-    rounded = {name: tuple(round(gain, DECIMALS) for gain in gains) for name, gains in means.items()}
-    estimates = {name: estimate(gains) for name, gains in rounded.items()}
+    scores = [score for side in sides for unit in units for score in side.scores[unit].values()]
+    size = max(map(abs, scores), default=0.0)
+    gains_by = {name: tuple(rounded(mean_of(seeds), size) for seeds in gains) for name, gains in found.items()}
+    estimates = {name: estimate(gains) for name, gains in gains_by.items()}
     strongest = min(baselines, key=lambda side: estimates[side.name].mean if units else 0.0)
-    chosen, gains = estimates[strongest.name], rounded[strongest.name]
+    chosen, gains = estimates[strongest.name], gains_by[strongest.name]
     better, better_ci95 = share_better(gains)
     ours, theirs = (_means(side.scores, units) for side in (method, strongest))
     sd_seed, sd_tuning = _parts_of_sd(found[strongest.name], chosen.sd)
@@ -340,7 +345,7 @@ def compare(
         ),
         off=off,
         candidates=candidates,
-        informative=not all(side.runs and side.diverged == side.runs for side in sides),
+        informative=len({*scores}) > 1 and not all(side.runs and side.diverged == side.runs for side in sides),
         clear=False,
         verdict="insufficient data" if insufficient(len(units), planned) else "inconclusive",
     )  # fmt: skip
@@ -356,11 +361,11 @@ def _gains(method: Scores, baseline: Scores, units: Sequence[int], lower_is_bett
 
 
 def _means(scores: Scores, units: Sequence[int]) -> tuple[float, ...]:
-    return tuple(statistics.fmean(scores[u].values()) for u in units)
+    return tuple(mean_of(tuple(scores[u].values())) for u in units)
 
 
 def _mean(values: Sequence[float]) -> float:
-    return statistics.fmean(values) if values else math.nan
+    return mean_of(values) if values else math.nan
 
 
 def _parts_of_sd(gains: Sequence[Sequence[float]], sd: float) -> tuple[float, float]:
@@ -368,8 +373,11 @@ def _parts_of_sd(gains: Sequence[Sequence[float]], sd: float) -> tuple[float, fl
     several = [by_seed for by_seed in gains if len(by_seed) > 1]
     if not several or math.isnan(sd):
         return math.nan, math.nan
-    seeds = statistics.fmean(variance(by_seed) / len(by_seed) for by_seed in several)
-    return math.sqrt(seeds), math.sqrt(max(0.0, sd**2 - seeds))
+    exponent = binary_scale([*itertools.chain.from_iterable(several), sd])
+    scaled_down = [[scaled(gain, -exponent) for gain in by_seed] for by_seed in several] if exponent else several
+    seeds = statistics.fmean(variance(by_seed) / len(by_seed) for by_seed in scaled_down)
+    left = math.sqrt(max(0.0, scaled(sd, -exponent) ** 2 - seeds))
+    return scaled(math.sqrt(seeds), exponent), scaled(left, exponent)
 
 
 def _p_against_all(mean: float, p: float, every: Sequence[float]) -> float:
@@ -457,6 +465,7 @@ def interaction(cell: str, values: Mapping[str, Mapping[int, float]]) -> Interac
     """
     sgd, swa, sam, wasam = (values[name] for name in ("SGD", "SWA", "SAM", "WASAM"))
     units = sorted(sgd.keys() & swa.keys() & sam.keys() & wasam.keys())
-    found = estimate([round((wasam[u] - sam[u]) - (swa[u] - sgd[u]), DECIMALS) for u in units])
+    size = max((abs(by_unit[u]) for by_unit in (sgd, swa, sam, wasam) for u in units), default=0.0)
+    found = estimate([rounded((wasam[u] - sam[u]) - (swa[u] - sgd[u]), size) for u in units])
     means = tuple((name, estimate([values[name][u] for u in units]).mean) for name in values)
     return Interaction(cell, means, found.n, found.mean, found.ci95, found.p)

@@ -1,9 +1,13 @@
-"""Estimates: what a handful of paired differences says, as plain numbers. NaN stands for "can't be known"."""
+"""Estimates: what a handful of paired differences says, as plain numbers. NaN stands for "can't be known".
+
+Metrics come in all sizes. Where squares of the numbers would leave the range of floats, they are divided by a power of
+two first and the results are multiplied by it, which changes no other bit: see `binary_scale`.
+"""
 
 import functools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,6 +23,8 @@ NORMAL_975 = statistics.NormalDist().inv_cdf(0.975)
 EXACT_SIGN_FLIPS_TO = 32  # two lists of 2^16 signed sums; beyond it the test is sampled
 SIGN_FLIP_SAMPLES = 9_999
 EXACT_MAX_T_TO = 12  # 4,096 patterns
+DECIMALS = 12  # of differences of numbers from .1 to 1,000
+_SIGNS_AT_ONCE = 10**7
 
 
 def _null_is_nan(value: object) -> object:
@@ -27,6 +33,57 @@ def _null_is_nan(value: object) -> object:
 
 Number = Annotated[float, BeforeValidator(_null_is_nan), WithJsonSchema({"type": ["number", "null"]})]
 """A float that may be NaN. JSON has no NaN: it is written as null and read back as NaN."""
+
+
+OF_FRACTIONS = 14  # binary exponents of what methods with bounds of their own, meant for fractions, take as it is
+_ORDINARY = 330  # binary exponents up to which squares and their sums are safe: 2 to that power is 1e99
+
+
+def binary_scale(values: Iterable[float], ordinary: int = _ORDINARY) -> int:
+    """Return the power of two to divide values by before they are squared.
+
+    Args:
+        values: Those that are finite count.
+        ordinary: Powers up to which, in either direction, numbers stay as they are: 0 is returned.
+    """
+    exponent = math.frexp(max((abs(value) for value in values if math.isfinite(value)), default=0.0))[1]
+    return exponent if abs(exponent) > ordinary else 0
+
+
+def scaled(value: float, exponent: int) -> float:
+    """Return a number times a power of two; infinite where it is too large for one."""
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def _ordinary(values: Sequence[float]) -> tuple[Sequence[float], int]:
+    """Return values divided by a power of two, and that power; nearly always they are as they were, and it is 0."""
+    exponent = binary_scale(values)
+    return ([scaled(value, -exponent) for value in values] if exponent else values), exponent
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """Return the mean of at least one number, of whatever size."""
+    try:
+        return statistics.fmean(values)
+    except OverflowError:
+        return scaled(statistics.fmean(scaled(value, -10) for value in values), 10)
+
+
+def rounded(value: float, size: float) -> float:
+    """Return a difference without what the rounding of the numbers that it was made of has left in it.
+
+    Twelve decimals are kept, more of smaller numbers and fewer of larger ones: far below any metric's resolution, so
+    that equal differences are equal.
+
+    Args:
+        value: The difference.
+        size: The largest of those numbers.
+    """
+    magnitude = math.ceil(math.log10(size)) if 0 < size < math.inf else 0
+    return round(value, DECIMALS - (magnitude if magnitude < 0 else max(0, magnitude - 3)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +120,14 @@ def estimate(differences: Sequence[float]) -> Estimate:
     if min(differences) == max(differences):
         mean = differences[0]
         return Estimate(n, mean, 0.0, (mean, mean), (mean, mean), sign_flip_p(differences))
+    differences, exponent = _ordinary(differences)
+    if exponent:
+        found = estimate(differences)
+        (low95, high95), (low90, high90) = (
+            (scaled(low, exponent), scaled(high, exponent)) for low, high in (found.ci95, found.ci90)
+        )
+        mean, sd = scaled(found.mean, exponent), scaled(found.sd, exponent)
+        return Estimate(n, mean, sd, (low95, high95), (low90, high90), found.p)
     mean = statistics.fmean(differences)
     sd = math.sqrt(variance(differences))
     error = sd / math.sqrt(n)
@@ -71,7 +136,7 @@ def estimate(differences: Sequence[float]) -> Estimate:
 
 
 def variance(values: Sequence[float]) -> float:
-    """Return the variance of at least two numbers, with n − 1 in the denominator.
+    """Return the variance of at least two numbers of ordinary size, with n − 1 in the denominator.
 
     Differs from: ``statistics.variance``, which counts in fractions, and ``numpy.var``, whose ceremony takes longer
         than all else here, by rounding alone.
@@ -119,15 +184,17 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
     Source: Fisher 1935, §21; two lists: Horowitz & Sahni 1974; the sampled p: Phipson & Smyth 2010.
     """
-    values = np.asarray(differences, dtype=np.float64)
+    values = np.asarray(_ordinary(differences)[0], dtype=np.float64)
     n = len(values)
     if n == 0:
         return math.nan
     observed = abs(float(values.sum())) - 1e-9 * float(np.abs(values).sum())  # equal sums differ by rounding
     if n > EXACT_SIGN_FLIPS_TO:
-        flips = np.random.default_rng(0).integers(0, 2, (SIGN_FLIP_SAMPLES, n), dtype=np.int8)
-        sums = values.sum() - 2 * (flips @ values)
-        return float(1 + (np.abs(sums) >= observed).sum()) / (1 + SIGN_FLIP_SAMPLES)
+        rng, reached = np.random.default_rng(0), 0
+        for patterns in _parts(SIGN_FLIP_SAMPLES, n):
+            flips = rng.integers(0, 2, (patterns, n), dtype=np.int8)
+            reached += int((np.abs(values.sum() - 2 * (flips @ values)) >= observed).sum())
+        return float(1 + reached) / (1 + SIGN_FLIP_SAMPLES)
     left, right = _signed_sums(values[: n // 2]), np.sort(_signed_sums(values[n // 2 :]))
     above = len(right) - np.searchsorted(right, observed - left, side="left")
     below = np.searchsorted(right, -observed - left, side="right")
@@ -150,7 +217,7 @@ def max_t_p(rows: Sequence[Sequence[float]]) -> list[float]:
 
     Source: Westfall & Young 1993, "Resampling-based multiple testing", single-step max T, with Fisher's sign flips.
     """
-    values = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
+    values = np.asarray([_ordinary(row)[0] for row in rows], dtype=np.float64).reshape(len(rows), -1)
     n = values.shape[1]
     if n < 2:
         return [math.nan] * len(rows)
@@ -166,6 +233,13 @@ def max_t_p(rows: Sequence[Sequence[float]]) -> list[float]:
         t_values = np.where(squares > 0, means / np.sqrt(spread), 0.0)
     largest = t_values.max(axis=1)
     return [float((largest >= own * (1 - 1e-9)).mean()) for own in t_values[0]]
+
+
+def _parts(patterns: int, n: int) -> Iterator[int]:
+    """Cut a number of patterns of n signs into parts that need little memory; up to n = 1,000 it is one part."""
+    part = max(1, _SIGNS_AT_ONCE // n)
+    for begin in range(0, patterns, part):
+        yield min(part, patterns - begin)
 
 
 def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -247,4 +321,5 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Return Pearson's correlation of paired values; NaN below n = 3 and where either side is constant."""
     if len(first) < 3 or min(first) == max(first) or min(second) == max(second):
         return math.nan
-    return min(1.0, max(-1.0, statistics.correlation(first, second)))
+    one, other = (_ordinary(side)[0] for side in (first, second))
+    return min(1.0, max(-1.0, statistics.correlation(one, other)))

@@ -75,6 +75,8 @@ def _statistics(table: NDArray[np.float64], labels: NDArray[np.int_]) -> NDArray
     Rows are centred and scaled first, which changes no ratio and keeps sums of squares from cancelling.
     """
     known = ~np.isnan(table)
+    sizes = np.max(np.abs(table), axis=1, keepdims=True, where=known, initial=0.0)
+    table = np.ldexp(table, -np.frexp(np.where(sizes > 0, sizes, 1.0))[1])
     counts = known.sum(axis=1)
     centred = np.where(known, table, 0.0)
     centred = np.where(known, centred - (centred.sum(axis=1) / counts)[:, None], 0.0)

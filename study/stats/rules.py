@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import ttest_1samp
 
 from study.stats.clustered import MIN_TASKS
 from study.stats.designs import Column, Level, columns
-from study.stats.estimates import Number
+from study.stats.estimates import OF_FRACTIONS, Number, binary_scale, scaled
 
 LEVEL = 0.05
 
@@ -65,7 +65,9 @@ def moderator_rule(
     from sklearn import config_context  # noqa: PLC0415  # half a second that smaller studies don't need
     from sklearn.tree import DecisionTreeRegressor  # noqa: PLC0415  # as above
 
-    x, y = np.column_stack([column.values for column in design]), np.asarray(gains, dtype=np.float64)
+    exponent = binary_scale(gains, OF_FRACTIONS)  # the tree leaves small variances alone
+    x = np.column_stack([column.values for column in design])
+    y = np.asarray([scaled(gain, -exponent) for gain in gains], dtype=np.float64)
     of_task = np.asarray(tasks)
     tree = DecisionTreeRegressor(max_depth=2, random_state=0)
     errors, spreads = np.zeros(len(y)), np.zeros(len(y))
@@ -78,6 +80,7 @@ def moderator_rule(
     r2 = 1 - float(errors.sum() / spreads.sum()) if spreads.sum() > 0 else 0.0
     p = float(ttest_1samp(better, 0, alternative="greater").pvalue) if np.ptp(better) > 0 else math.nan
     leaves = tuple(_leaves(tree.fit(x, y).tree_, 0, (), design)) if p < LEVEL else ()
+    leaves = tuple(replace(leaf, gain=scaled(leaf.gain, exponent)) for leaf in leaves)
     return ModeratorRule(method, budget, len(y), len(names), r2, p, leaves)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import t
 
-from study.stats.estimates import Number
+from study.stats.estimates import OF_FRACTIONS, Number, binary_scale, scaled
 
 Vector = NDArray[np.float64]
 MIN_TASKS_FOR_PREDICTION = 5
@@ -59,20 +59,24 @@ class RandomEffects:
     prediction95: tuple[float, float]
 
 
-def synthesize(method: str, budget: str, gains: Sequence[float], variances: Sequence[float], delta: float) -> Synthesis:
+def synthesize(method: str, budget: str, gains: Sequence[float], errors: Sequence[float], delta: float) -> Synthesis:
     """Put the mean gains of several cells together.
 
     Args:
         method, budget: What is synthesised.
         gains: Mean gain of each cell.
-        variances: Squared standard error of each, from at least two pairs.
+        errors: Standard error of each, from at least two pairs.
         delta: δ of the signed-rank test.
     """
-    pooled = random_effects(gains, variances)
-    above, within, below = signed_rank(gains, delta)
+    exponent = binary_scale((*gains, *errors), OF_FRACTIONS)  # the floors of the fit are for fractions
+    gains, errors = ([scaled(value, -exponent) for value in values] for values in (gains, errors))
+    pooled = random_effects(gains, [error**2 for error in errors])
+    above, within, below = signed_rank(gains, scaled(delta, -exponent))
+    low, high = (scaled(end, exponent) for end in pooled.ci95)
+    from_, to = (scaled(end, exponent) for end in pooled.prediction95)
     return Synthesis(
-        method, budget, len(gains), pooled.mean, pooled.ci95, pooled.prediction95, math.sqrt(pooled.tau2), pooled.i2,
-        above, within, below,
+        method, budget, len(gains), scaled(pooled.mean, exponent), (low, high), (from_, to),
+        scaled(math.sqrt(pooled.tau2), exponent), pooled.i2, above, within, below,
     )  # fmt: skip
 
 

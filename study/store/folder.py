@@ -10,12 +10,14 @@ Records that no longer count stand aside, never deleted: ``records/failed/`` (th
 import errno
 import re
 import shutil
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.files import is_temporary, write_atomically
 from study.plan.cells import cells
-from study.records import RunRecord
+from study.records import RunRecord, changed_files
 from study.specs.spec import StudySpec, parse_spec
 from study.store.record_files import RecordError, read_records, record_path
 
@@ -62,6 +64,31 @@ def records_of(folder: Path, spec: StudySpec) -> tuple[RunRecord, ...]:
 def _renamed(record: RunRecord, cell: str) -> RunRecord:
     """Return the record under a cell's present name: names list what varies, and that changes when a study grows."""
     return record.model_copy(update={"job": record.job.model_copy(update={"cell": cell})})
+
+
+def check_sources(folder: Path, spec: StudySpec, sources: Mapping[str, str]) -> None:
+    """Make sure that what own tasks have measured so far came from the source that they have now.
+
+    Args:
+        folder: The results folder. spec: Its spec.
+        sources: By own task; see `study.tasks.source.source_of`.
+
+    Raises:
+        ResultsError: runs of another source are there.
+    """
+    runs: dict[str, Counter[str]] = {}
+    for record in records_of(folder, spec):
+        if record.task_source and record.measurements:
+            runs.setdefault(record.job.task, Counter())[record.task_source] += 1
+    for task, found in runs.items():
+        now = sources.get(task, "")
+        if now and (other := {source: count for source, count in found.items() if source != now}):
+            files = dict.fromkeys(name for source in other for name in changed_files(source, now))
+            raise ResultsError(
+                f"task = {task!r} was changed after {sum(other.values())} of {found.total()} runs in {folder}: another "
+                f"{', '.join(files)} (a comment counts, too); put the old text back, or start anew with --fresh or "
+                "another --out, or give --accept-changed-task, and findings and page will say that two tasks were mixed"
+            )
 
 
 def check_still_there(folder: Path) -> None:

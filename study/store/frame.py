@@ -14,6 +14,7 @@ import pandas as pd
 from study.garbage import without_collector
 from study.records import METRICS, FactorValue, RunRecord, configuration_of, kind_of
 from study.specs.methods import METHODS, last_of
+from study.specs.tasks import factor_column, kind_of_value
 
 _RUN_COLUMNS = (
     "metric",
@@ -39,11 +40,11 @@ def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
 
     A failed run keeps one row, with ``weights`` "last", epoch 0 and empty metrics: it is never missing.
     Columns: ``run_id``, ``configuration`` (`Configuration.id`, what runs that differ in their seeds alone share), those
-    of `Job`, ``replicate`` among them (each factor under its own name), ``weights`` (``last``, ``best`` or an average
-    such as ``swa@0.75``), ``method`` (the one whose row it is, by trajectory and kind of weights: ``best`` and ``last``
-    of the plain trajectory are SGD's, its averages SWA's, EMA's and LAWA's), ``weights_epoch`` (the epoch that ``best``
-    weights are from, empty for all others), ``epoch``, ``final`` (the row stands at the run's last epoch), the metrics,
-    status, error, cost counters, seconds, device.
+    of `Job`, ``replicate`` among them, each factor under its own name (see `factor_column`), ``weights`` (``last``,
+    ``best`` or an average such as ``swa@0.75``), ``method`` (the one whose row it is, by trajectory and kind of
+    weights: ``best`` and ``last`` of the plain trajectory are SGD's, its averages SWA's, EMA's and LAWA's),
+    ``weights_epoch`` (the epoch that ``best`` weights are from, empty for all others), ``epoch``, ``final`` (the row
+    stands at the run's last epoch), the metrics, status, error, cost counters, seconds, device.
     """
     runs = list(records)
     found = [run.measurements or (_NOTHING,) for run in runs]
@@ -114,8 +115,19 @@ def _factors(runs: Sequence[RunRecord]) -> pd.DataFrame:
             distinct.append(job.factors | job.searched_factors)
         rows[number] = known[key]
     names = sorted({name for own in distinct for name in own})
-    table = pd.DataFrame({name: [own.get(name, math.nan) for own in distinct] for name in names})
+    table = pd.DataFrame({factor_column(name): _alike([own.get(name) for own in distinct]) for name in names})
     return table.take(rows).reset_index(drop=True)
+
+
+def _alike(values: Sequence[FactorValue | None]) -> Sequence[object]:
+    """Return the values of a factor as a column that a file can hold: those of several kinds of older studies as texts.
+
+    New ones are refused: `study.specs.tasks.check_values`.
+    """
+    kinds = {kind_of_value(value) for value in values if value is not None}
+    if len(kinds) > 1 or "" in kinds:
+        return [value if value is None else str(value) for value in values]
+    return [math.nan if value is None else value for value in values]
 
 
 def _tail(runs: Sequence[RunRecord]) -> pd.DataFrame:

@@ -5,14 +5,18 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pkgutil import resolve_name
 from typing import Any
 
 from study.records import FactorValue
 from study.specs.tasks import TASKS, is_own_task
+from study.tasks.means import Mean, over_examples
 from study.tasks.own import build_own_task
 from study.tasks.pool import Split, draw_split, pool_task
-from study.tasks.task import Task, classification, next_token, regression
+from study.tasks.task import Guess, Metric, Task, classification, next_token, regression
+
+EVALUATION_BATCH = 1000  # of the built-in tasks, whose examples are small
 
 
 def build_task(name: str, data: Any, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
@@ -28,16 +32,20 @@ def build_task(name: str, data: Any, factors: Mapping[str, FactorValue], seed: i
     if is_own_task(name):
         return build_own_task(name, factors, seed, test_seed)
     task: Task = resolve_name(TASKS[name].build)(data, factors, seed, test_seed)
-    return task
+    return replace(task, evaluation_batch=EVALUATION_BATCH)
 
 
 __all__ = [
+    "Guess",
+    "Mean",
+    "Metric",
     "Split",
     "Task",
     "build_task",
     "classification",
     "draw_split",
     "next_token",
+    "over_examples",
     "pool_task",
     "regression",
 ]

@@ -1,12 +1,14 @@
 """Examples in batches: tensors that stay on the device, or a Dataset that is read as it goes.
 
 Order and batch size come from outside, whatever the source, so that every method of a seed sees the same batches.
+Inputs and targets may be nested in tuples and dicts.
 """
 
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from operator import itemgetter, methodcaller
 from typing import Any, Protocol
 
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-Pair = tuple[Any, Tensor]
+Pair = tuple[Any, Any]
 Data = tuple[Any, Any] | Dataset[Any] | DataLoader[Any]  # a pair may also hold arrays
 Order = npt.NDArray[np.int64]
 
@@ -27,6 +29,10 @@ class ExamplesError(ValueError):
 
 class Examples(Protocol):
     """A finite set of pairs of inputs and targets."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """How many at a time their owner reads; None if that is left to others."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -51,8 +57,9 @@ def examples_of(data: Data, part: str) -> Examples:
     """Return any data as `Examples`.
 
     Args:
-        data: ``(inputs, targets)``: tensors or arrays, inputs also as tuple or dict of these; a map-style Dataset; a
-            DataLoader over one (its collate function, workers and pinning are kept, its order is not).
+        data: ``(inputs, targets)``: tensors or arrays, also as tuple or dict of these; a map-style Dataset; a
+            DataLoader over one (its collate function, workers and pinning are kept, its order is not; its batch size
+            is that of evaluations).
         part: What it is, for messages, such as ``train``.
 
     Raises:
@@ -64,8 +71,9 @@ def examples_of(data: Data, part: str) -> Examples:
         return _resident(data[0], data[1], part)
     if isinstance(data, DataLoader):
         return Loaded(
-            _map_style(data.dataset, part), data.collate_fn, data.num_workers, data.pin_memory, torch.device("cpu")
-        )
+            _map_style(data.dataset, part), data.collate_fn, data.num_workers, data.pin_memory, torch.device("cpu"),
+            batch_size=_batch_size(data, part),
+        )  # fmt: skip
     return Loaded(_map_style(data, part), default_collate, 0, False, torch.device("cpu"))
 
 
@@ -73,32 +81,36 @@ def examples_of(data: Data, part: str) -> Examples:
 class Resident:
     """Tensors that stay on the device; a batch is a slice or a selection of them.
 
-    ``inputs`` is a tensor, or a tuple or dict of tensors, with the examples along dimension 0; ``targets`` a tensor.
+    ``inputs`` and ``targets`` are a tensor each, or tuples or dicts of tensors, with the examples along dimension 0.
     """
 
     inputs: Any
-    targets: Tensor
+    targets: Any
+    batch_size: int | None = None
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return examples_in(self.targets)
 
     def to(self, device: torch.device) -> "Resident":
         """Return the same examples on a device."""
-        return Resident(mapped(self.inputs, lambda t: t.to(device)), self.targets.to(device))
+        return self._changed(lambda t: t.to(device))
 
     def first(self, count: int) -> "Resident":
         """Return the first ``count`` of them."""
-        return Resident(mapped(self.inputs, lambda t: t[:count]), self.targets[:count])
+        return self._changed(lambda t: t[:count])
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "Resident":
+        return Resident(mapped(self.inputs, change), mapped(self.targets, change))
 
     def batches(self, size: int, order: Order | None = None, *, whole: bool = False) -> Iterator[Pair]:
         """Yield batches; without an order they are views."""
         count = len(self) if order is None else len(order)
-        index = None if order is None else torch.from_numpy(order).to(self.targets.device)
+        index = None if order is None else torch.from_numpy(order).to(leaves(self.targets)[0].device)
         for begin in range(0, count - size + 1 if whole else count, size):
             chosen = slice(begin, begin + size)
             # Selected in half the time of indexing with a tensor.
             batch = itemgetter(chosen) if index is None else methodcaller("index_select", 0, index[chosen])
-            yield mapped(self.inputs, batch), batch(self.targets)
+            yield mapped(self.inputs, batch), mapped(self.targets, batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +123,18 @@ class Loaded:
     pinned: bool
     device: torch.device
     limit: int | None = None
+    batch_size: int | None = None
 
     def __len__(self) -> int:
         return len(self.dataset) if self.limit is None else min(self.limit, len(self.dataset))
 
     def to(self, device: torch.device) -> "Loaded":
         """Return the same examples, their batches on a device."""
-        return Loaded(self.dataset, self.collate, self.workers, self.pinned, device, self.limit)
+        return replace(self, device=device)
 
     def first(self, count: int) -> "Loaded":
         """Return the first ``count`` of them."""
-        return Loaded(self.dataset, self.collate, self.workers, self.pinned, self.device, min(count, len(self)))
+        return replace(self, limit=min(count, len(self)))
 
     def batches(self, size: int, order: Order | None = None, *, whole: bool = False) -> Iterator[Pair]:
         """Yield batches as a DataLoader reads them."""
@@ -141,31 +154,39 @@ class Loaded:
             generator=generator,
         )
         for batch in loader:
-            inputs, targets = _pair(batch)
-            yield mapped(inputs, lambda t: t.to(self.device, non_blocking=pinned)), targets.to(self.device)
+            yield mapped(_pair(batch), lambda t: t.to(self.device, non_blocking=pinned))
 
 
-def mapped(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return inputs of the same form with every tensor changed."""
-    if isinstance(inputs, Mapping):
-        return {name: change(tensor) for name, tensor in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return tuple(change(tensor) for tensor in inputs)
-    return change(inputs)
+def mapped(nested: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return tuples and dicts of the same form with every tensor changed; what is no tensor stays."""
+    if isinstance(nested, Mapping):
+        return {name: mapped(part, change) for name, part in nested.items()}
+    if isinstance(nested, tuple | list):
+        return tuple(mapped(part, change) for part in nested)
+    return change(nested) if isinstance(nested, Tensor) else nested
 
 
-def leaves(inputs: Any) -> tuple[Tensor, ...]:
-    """Return the tensors of inputs, in order."""
-    if isinstance(inputs, Mapping):
-        return tuple(inputs.values())
-    return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+def leaves(nested: Any) -> tuple[Tensor, ...]:
+    """Return the tensors of tuples and dicts, in order."""
+    if isinstance(nested, Mapping):
+        return tuple(chain.from_iterable(map(leaves, nested.values())))
+    if isinstance(nested, tuple | list):
+        return tuple(chain.from_iterable(map(leaves, nested)))
+    return (nested,) if isinstance(nested, Tensor) else ()
 
 
-def with_leaves(inputs: Any, tensors: Sequence[Tensor]) -> Any:
-    """Return inputs of the same form that hold other tensors, given in the order of `leaves`."""
-    if isinstance(inputs, Mapping):
-        return dict(zip(inputs, tensors, strict=True))
-    return tuple(tensors) if isinstance(inputs, tuple | list) else tensors[0]
+def with_leaves(nested: Any, tensors: Sequence[Tensor]) -> Any:
+    """Return tuples and dicts of the same form that hold other tensors, given in the order of `leaves`."""
+    left = iter(tensors)
+    return mapped(nested, lambda _: next(left))
+
+
+def examples_in(targets: Any) -> int:
+    """Return the examples of a batch: the length of its first target tensor that has one; 0 if none has.
+
+    A share that goes with two sets of targets, as in mixup, has none.
+    """
+    return next((len(tensor) for tensor in leaves(targets) if tensor.dim()), 0)
 
 
 def _tensor(values: Any) -> Tensor:
@@ -175,24 +196,48 @@ def _tensor(values: Any) -> Tensor:
         return torch.as_tensor(values)
 
 
+def _tensors(values: Any) -> Any:
+    """Return values as tensors in the same form; a list of numbers is one tensor."""
+    if isinstance(values, Mapping):
+        return {name: _tensors(part) for name, part in values.items()}
+    if isinstance(values, tuple | list) and any(isinstance(part, _NESTED) for part in values):
+        return tuple(_tensors(part) for part in values)
+    return _tensor(values)
+
+
+_NESTED = (Tensor, np.ndarray, Mapping, tuple)
+
+
 def _resident(inputs: Any, targets: Any, part: str) -> Resident:
-    tensors, labels = mapped(inputs, _tensor), _tensor(targets)
-    for tensor in (*leaves(tensors), labels):
+    found = Resident(_tensors(inputs), _tensors(targets))
+    for tensor in (*leaves(found.inputs), *leaves(found.targets)):
         if not tensor.dim():
             raise ExamplesError(f"{part}: a single number was given; inputs and targets hold an entry for each example")
-        if len(tensor) != len(labels):
+        if len(tensor) != len(found):
             raise ExamplesError(
-                f"{part}: inputs of {len(tensor)} and targets of {len(labels)} examples were given; "
+                f"{part}: inputs of {len(tensor)} and targets of {len(found)} examples were given; "
                 "they must have equally many"
             )
-    return Resident(tensors, labels)
+    return found
+
+
+def _batch_size(loader: DataLoader[Any], part: str) -> int | None:
+    """Return how many examples a loader reads at a time; 1 is what it has if nobody said anything."""
+    size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+    if loader.batch_sampler is None:
+        raise ExamplesError(
+            f"{part}: a DataLoader with batch_size=None was given, whose Dataset yields whole batches; give one that "
+            "yields examples, because the study decides the order of the examples and the size of the batches"
+        )
+    return size if isinstance(size, int) and size > 1 else None
 
 
 def _map_style(dataset: Any, part: str) -> Any:
     if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         raise ExamplesError(
             f"{part}: {type(dataset).__name__} was given; allowed are a pair (inputs, targets) of tensors, and a "
-            "Dataset or DataLoader with a length and an index, because the study decides the order of the examples"
+            "Dataset or DataLoader with a length and an index, because the study decides the order of the examples; "
+            "read a stream once, into a list or files, such as list(itertools.islice(stream, 10_000)), and give that"
         )
     return dataset
 

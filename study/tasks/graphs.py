@@ -39,7 +39,7 @@ def graph_task(graphs: Graphs, factors: Mapping[str, FactorValue], seed: int, te
     return replace(task, metric=NODE_ACCURACY)
 
 
-NODE_ACCURACY = Metric("node accuracy", accuracy)
+NODE_ACCURACY = Metric("node accuracy", accuracy, unit="fraction")
 
 
 class GIN(nn.Module):

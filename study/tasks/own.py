@@ -6,9 +6,11 @@ streams, for a test part that is drawn or split off anew, such as by ``stream(re
 
 import importlib
 import inspect
+import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +18,100 @@ from torch import nn
 
 from study.data.pool import TaskError
 from study.records import FactorValue
+from study.specs.factors import OF_TRAINING
 from study.streams import torch_seed
 from study.tasks.examples import examples_of
-from study.tasks.task import Task
+from study.tasks.source import source_of
+from study.tasks.task import Guess, Metric, Task
+
+
+class Handed(dict[str, Any]):
+    """The factors of a cell as a user's function gets them: a dict that remembers what is read, and when.
+
+    Whoever goes through all of them, or copies them, has read all.
+
+    Attributes:
+        read: Names that were read.
+    """
+
+    def __init__(self, factors: Mapping[str, FactorValue]) -> None:
+        super().__init__(factors)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def __iter__(self) -> Iterator[str]:  # what is not dict's own makes dict(…) and ** ask for every item
+        return super().__iter__()
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        return dict(self) | dict(other)
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        return dict(other) | dict(self)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a factor, or the default; read, in any case."""
+        self.read.add(name)
+        return super().get(name, default)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Take a factor out."""
+        self.read.add(name)
+        return super().pop(name, *default)
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Return a factor, or set it to the default."""
+        self.read.add(name)
+        return super().setdefault(name, default)
+
+    def copy(self) -> dict[str, Any]:
+        """Return all of them."""
+        return dict(self)
+
+    def items(self) -> Any:
+        """Return names and values."""
+        self.read.update(self)
+        return super().items()
+
+    def values(self) -> Any:
+        """Return the values."""
+        self.read.update(self)
+        return super().values()
+
+
+def check_read(task: str, given: Iterable[str], cells: Iterable[tuple[str, Handed]]) -> None:
+    """Make sure that every factor that a spec gives an own task is read, and that no two cells are the same.
+
+    Args:
+        task: The task's name.
+        given: Factors that the spec names for it.
+        cells: Names and factors of its cells, each after the task was built of them, and tried where that is wanted.
+
+    Raises:
+        TaskError: nothing reads a factor, so that it would be in the names of cells and nowhere else.
+    """
+    cells = list(cells)
+    read = set[str]().union(OF_TRAINING, *(handed.read for _, handed in cells))
+    unread = [name for name in dict.fromkeys(given) if name not in read]
+    if unread:
+        names = ", ".join(f"factors.{name}" for name in unread)
+        raise TaskError(
+            f"task = {task!r} was given {names}, and nothing reads {'it' if len(unread) == 1 else 'them'}: the "
+            "training does what only its own factors say, all others are for the task's function; read "
+            f"factors[{unread[0]!r}] there and do what it says, or leave it out of the spec, because cells would "
+            "differ in their names alone"
+        )
+    seen: dict[tuple[tuple[str, object], ...], str] = {}
+    for name, handed in cells:
+        used = tuple(sorted((key, value) for key, value in dict.items(handed) if key in {*OF_TRAINING, *handed.read}))
+        if used in seen:
+            raise TaskError(
+                f"the cells {seen[used]!r} and {name!r} of task = {task!r} are the same: of what they differ in "
+                "nothing is read in either; give the values that belong together as problems of their own"
+            )
+        seen[used] = name
 
 
 def build_own_task(name: str, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
@@ -29,7 +122,7 @@ def build_own_task(name: str, factors: Mapping[str, FactorValue], seed: int, tes
 
     Args:
         name: ``module:function``.
-        factors: The cell's factors, the study's own and the user's.
+        factors: The cell's factors, the study's own and the user's; the function is handed `Handed` ones.
         seed: Root seed of the run, ≥ 0.
         test_seed: Root of the replicate's test stream.
 
@@ -39,7 +132,8 @@ def build_own_task(name: str, factors: Mapping[str, FactorValue], seed: int, tes
     """
     build = _imported(name)
     with _seeded(torch_seed(seed, "initial weights")):
-        task = build(seed, dict(factors), **({"replicate": test_seed} if _takes_replicate(build) else {}))
+        handed = factors if isinstance(factors, Handed) else Handed(factors)
+        task = build(seed, handed, **({"replicate": test_seed} if _takes_replicate(build) else {}))
     return _checked(task, name, factors)
 
 
@@ -75,6 +169,7 @@ def _imported(name: str) -> Callable[..., object]:
     build: Callable[..., object] | None = getattr(module, function_name, None)
     if not callable(build):
         raise TaskError(f"task = {name!r} was given; {module_name} has no function {function_name!r}")
+    source_of(name)  # as it is now: later its files may be others
     return build
 
 
@@ -93,6 +188,13 @@ def _seeded(seed: int) -> Iterator[None]:
             random.setstate(held[1])
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except (TypeError, ValueError):
+        return False
+
+
 def _checked(task: object, name: str, factors: Mapping[str, FactorValue]) -> Task:
     if not isinstance(task, Task):
         raise TaskError(
@@ -107,6 +209,18 @@ def _checked(task: object, name: str, factors: Mapping[str, FactorValue]) -> Tas
         raise TaskError(
             f"{name} returned a task whose test is {type(task.test).__name__}; it must be a function that returns the "
             "test data, such as `lambda: (inputs, targets)`, because it is called in the confirm stage alone"
+        )
+    if not (
+        isinstance(task.metric, Metric) and isinstance(task.metric.name, str) and isinstance(task.metric.unit, str)
+    ):
+        raise TaskError(
+            f"{name} returned a task whose metric is {type(task.metric).__name__}; it must be a study.tasks.Metric "
+            'with a name and, if it has one, a unit, such as Metric("MAE", function, higher_is_better=False, unit="k$")'
+        )
+    if not (isinstance(task.guess, Guess) and all(map(_is_finite, (task.guess.loss, task.guess.score)))):
+        raise TaskError(
+            f"{name} returned a task whose guess is {task.guess!r}; it must be Guess(loss, score) of finite numbers, "
+            "what somebody gets who learns nothing, because runs that diverge count like that"
         )
     size = len(examples_of(task.train, "train"))
     if size != int(factors["train_size"]):

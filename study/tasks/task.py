@@ -7,17 +7,32 @@ in loss, metric and the level of guessing; whoever needs something else fills in
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from study.data.pool import TaskError, check_unsealed
 from study.tasks.examples import Data, Examples, examples_of
+from study.tasks.means import IGNORED, Loss, Mean
 
-Loss = Callable[[Any, Tensor], Tensor]
 Augment = Callable[[Any, np.random.Generator], Any]
+
+
+class Streaming(Protocol):
+    """A metric that takes a split in batch by batch, as those of torchmetrics do."""
+
+    def reset(self) -> object:
+        """Forget what it was told."""
+
+    def update(self, outputs: Any, targets: Any, /) -> object:
+        """Take in a batch."""
+
+    def compute(self) -> Tensor | float:
+        """Return the metric of all that it was told since it was reset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +41,35 @@ class Metric:
 
     Attributes:
         name: As people call it, such as ``accuracy``.
-        of: From the outputs and the targets of a whole split to one number.
+        of: A `Mean`; or an object with ``reset``, ``update`` and ``compute``; or a function from the outputs and the
+            targets of a whole split to one number, for which all outputs are kept in the CPU's memory, unless they are
+            large and it turns out to be a mean over examples.
         higher_is_better: If not, its negative is the score, so that a higher score is always better.
-        unit: Of its values, such as ``k$``; "" for a plain number.
+        unit: Of its values, such as ``k$`` or ``nats``; ``fraction`` of a share that is written in percent, as every
+            metric is that is called an accuracy; "" for a plain number.
     """
 
     name: str
-    of: Callable[[Any, Tensor], Tensor | float]
+    of: Mean | Streaming | Callable[[Any, Any], Tensor | float]
     higher_is_better: bool = True
     unit: str = ""
 
-    def score(self, outputs: Any, targets: Tensor) -> float:
-        """Return the metric with the sign that makes higher better."""
-        value = float(self.of(outputs, targets))
-        return value if self.higher_is_better else -value
+    def score(self, outputs: Any, targets: Any) -> float:
+        """Return the metric of a split, given whole, with the sign that makes higher better."""
+        if callable(self.of) and not is_streaming(self.of):
+            return self.signed(self.of(outputs, targets))
+        self.of.reset()  # type: ignore[union-attr]
+        self.of.update(outputs, targets)  # type: ignore[union-attr]
+        return self.signed(self.of.compute())  # type: ignore[union-attr]
+
+    def signed(self, value: Tensor | float) -> float:
+        """Return a value of the metric as a score."""
+        return float(value) if self.higher_is_better else -float(value)
+
+
+def is_streaming(of: object) -> bool:
+    """Tell whether a metric takes a split in batch by batch; those of torchmetrics can be called, too."""
+    return all(callable(getattr(of, name, None)) for name in ("reset", "update", "compute"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +91,21 @@ class Task:
         model: The network, its initial weights drawn from the run's seed. Called with the inputs of a batch: a tensor,
             or a tuple or dict of tensors that become its arguments. An output that has ``logits`` (as those of Hugging
             Face models) counts as these. What is in eval mode inside a model in training mode stays so: it is frozen.
-        train, val: Tensors ``(inputs, targets)``, or a map-style Dataset or DataLoader that yields such pairs. Order
-            and batch size are the study's, so that every method sees the same batches.
+        train, val: Tensors ``(inputs, targets)``, or a map-style Dataset or DataLoader that yields such pairs; both may
+            be tuples or dicts of tensors. Order and batch size are the study's, so that every method sees the same
+            batches.
         test: A function that returns the test data; it is called in the confirm stage alone.
-        loss: From outputs and targets of a batch to its mean, a scalar tensor.
+        loss: From outputs and targets of a batch to its mean, a scalar tensor. If that is no mean over examples (but
+            over tokens, pixels, nodes …) and none of torch's own losses, a `study.tasks.Mean` says over what.
         metric: What the methods are compared by.
         guess: The level of a run that diverged.
         training_loss: What is minimised, where that is not ``loss``, such as a smoothed one.
         classifies: The outputs are logits ``(n, classes)`` or ``(n, positions, classes)``: the calibration error is
-            measured too.
+            measured too, where the targets are classes.
         augment: From the inputs of a training batch and a random stream to the inputs that are trained on.
         origin: What the data are, such as a hash, where no version of a package says it; goes into every record.
+        evaluation_batch: Examples at a time in an evaluation; None: as many as a DataLoader of the task reads, or as a
+            step trains on.
     """
 
     model: nn.Module
@@ -85,6 +119,7 @@ class Task:
     classifies: bool = False
     augment: Augment | None = None
     origin: str = ""
+    evaluation_batch: int | None = None
 
     def open_test(self, stage: str) -> Examples:
         """Return the test examples; in the confirm stage alone.
@@ -111,9 +146,10 @@ def classification(
     Args:
         model, train, val, test, augment: See `Task`.
         classes: How many there are; guessing gets ``1 / classes``.
-        label_smoothing: Share of a target that goes to all classes, in [0, 1); of the training loss alone.
+        label_smoothing: Share of a target that goes to all classes, in [0, 1); of the training loss alone (Szegedy et
+            al. 2016, arXiv 1512.00567, section 7).
     """
-    smoothed = _Smoothed(label_smoothing) if label_smoothing else None
+    smoothed = partial(functional.cross_entropy, label_smoothing=label_smoothing) if label_smoothing else None
     return Task(
         model, train, val, test, functional.cross_entropy, ACCURACY, Guess(math.log(classes), 1 / classes),
         training_loss=smoothed, classifies=True, augment=augment,
@@ -139,7 +175,7 @@ def regression(
     """
     if not variance > 0:
         raise TaskError(f"variance = {variance!r} was given; the targets of a regression need a variance above 0")
-    metric = Metric("R²", lambda outputs, targets: 1 - functional.mse_loss(outputs, targets) / variance)
+    metric = Metric("R²", Mean(partial(_explained, variance), torch.numel))
     return Task(model, train, val, test, functional.mse_loss, metric, Guess(variance, 0.0), augment=augment)
 
 
@@ -167,28 +203,38 @@ def next_token(
     )  # fmt: skip
 
 
-def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the share of examples (or tokens, if any are not -100) whose likeliest class is the target."""
-    counted = targets != _IGNORED
-    right = (outputs.argmax(-1) == targets) & counted
-    return right.sum().double() / counted.sum()
+def _explained(variance: float, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the sum over all targets of what is explained of each: 1 - squared error / variance."""
+    errors = functional.mse_loss(outputs.double(), targets.double(), reduction="sum")
+    return targets.numel() - errors / variance
 
 
-def token_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy per token: ``(n, positions, vocabulary)`` logits, ``(n, positions)`` targets."""
-    return functional.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+def _right(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return how many targets that count are the likeliest class.
+
+    Raises:
+        TaskError: the targets are no classes, one for each set of outputs.
+    """
+    if targets.is_floating_point() or targets.shape != outputs.shape[:-1]:
+        raise TaskError(
+            f"an accuracy was asked for with outputs of shape {tuple(outputs.shape)} and targets of shape "
+            f"{tuple(targets.shape)} ({targets.dtype}); it needs the scores of all classes in the last dimension, and "
+            "a whole number for each of them as the target: give a Metric of your own for other targets"
+        )
+    return ((outputs.argmax(-1) == targets) & (targets != IGNORED)).sum().double()
 
 
-@dataclass(frozen=True, slots=True)
-class _Smoothed:
-    """Cross-entropy with smoothed targets (Szegedy et al. 2016, arXiv 1512.00567, section 7)."""
-
-    share: float
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(outputs, targets, label_smoothing=self.share)
+def _counted(targets: Tensor) -> Tensor:
+    return (targets != IGNORED).sum()
 
 
-_IGNORED = -100
-ACCURACY = Metric("accuracy", accuracy)
-TOKEN_ACCURACY = Metric("token accuracy", accuracy)
+def _token_losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="sum")
+
+
+# The share of examples (or tokens, if any are not -100) whose likeliest class is the target.
+accuracy = Mean(_right, _counted)
+# The mean cross-entropy per token: ``(n, positions, vocabulary)`` logits, ``(n, positions)`` targets.
+token_cross_entropy = Mean(_token_losses, _counted)
+ACCURACY = Metric("accuracy", accuracy, unit="fraction")
+TOKEN_ACCURACY = Metric("token accuracy", accuracy, unit="fraction")

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from study.plan.cells import first_perturbed_step
 from study.records import Job
+from study.specs.factors import factor_of
 from study.specs.methods import FAMILIES
 from study.tasks import Task
 from study.tasks.adapted import Adapted
@@ -43,6 +44,7 @@ def build_optimizer(job: Job, model: nn.Module) -> WASAM:
         model=model,
         m=int(job.factors["ascent_batch"]) if family.micro_batches else None,
         start_step=first_perturbed_step(job),
+        clip_norm=float(factor_of(job.factors, "clip_norm")) or None,
         lr=job.learning_rate,
         weight_decay=weight_decay,
         **base[family.base],  # type: ignore[arg-type]  # a class and its own options

@@ -4,27 +4,54 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from study.data import load_data
-from study.plan.cells import Cell, cells, searches, sizes, tune_job
+from study.plan.cells import Cell, Search, cells, searches, sizes, tune_job
 from study.plan.proposals import propose
 from study.plan.replicates import Replicate, replicate_of
+from study.specs.contenders import kinds_read
 from study.specs.spec import StudySpec
+from study.specs.tasks import entry_of
 from study.tasks import Task, build_task
 from study.tasks.examples import examples_of
 from study.training.building import adapted, build_optimizer
+from study.training.miniature import LIGHT, Size, run_in_miniature
 from study.training.train import take_step
+from study.training.trial import TRAIN_METRICS_SIZE, curve_epochs
 from wasam_core import WASAM
 
 _TIMED_STEPS = 10
+_EVALUATED = 1000  # examples of a part, at most
+_REPEATS = 2  # the faster counts: others use the machine, too
 _THREADS_TIMING_S = 2.0
 _TIMING_S = 5.0  # a network for GPUs is timed on a few examples: one batch may take a CPU minutes, and its memory
-_FEW = 8
-_EVALUATION_SHARE = 0.2  # measuring and averaging, beside the training steps
+_ENGINE_S = 0.02  # from one run of an actor to its next, as measured in the study "quick"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a run of a cell takes, on one thread.
+
+    Attributes:
+        gradient_s, forward_s: Seconds of a gradient evaluation and of a forward evaluation, each with reading the
+            example; the steps of the optimizer and of the averages count for the first, the metrics for the second.
+        run_s: Seconds besides: to build the task and what it is trained with, and what the engine takes.
+        train, val, test: Examples of the parts; a user's own test part, which nobody opens here, counts like ``val``.
+        statistics: Training examples that BatchNorm sees anew for each average; 0 without BatchNorm.
+    """
+
+    gradient_s: float
+    forward_s: float
+    run_s: float
+    train: int
+    val: int
+    test: int
+    statistics: int
 
 
 def estimated_seconds(
@@ -38,12 +65,73 @@ def estimated_seconds(
         replicates: Those to run; None: all that the spec plans.
     """
     data = {task: load_data(task) for task in {cell.task for cell in cells(spec)}}
-    seconds = {cell.name: seconds_per_gradient(cell, data[cell.task]) for cell in cells(spec)}
-    least, most = (
-        sum(size.gradient_evaluations[end] * seconds[size.search.cell.name] for size in sizes(spec, replicates))
-        for end in (0, 1)
+    paces = {cell.name: pace_of(spec, cell, data[cell.task]) for cell in cells(spec)}
+    seconds = [0.0, 0.0]
+    for size in sizes(spec, replicates):
+        pace = paces[size.search.cell.name]
+        each = pace.run_s + pace.forward_s * forward_evaluations(spec, size.search, size.stage, pace)
+        for end in (0, 1):
+            seconds[end] += size.gradient_evaluations[end] * pace.gradient_s + size.runs[end] * each
+    return seconds[0] / slots, seconds[1] / slots
+
+
+def pace_of(spec: StudySpec, cell: Cell, data: Any) -> Pace:
+    """Time runs of a cell in miniature: of one step and of some, so that what a run takes besides is told apart."""
+    search = next(one for one in searches(spec, [replicate_of(spec, 1)]) if one.cell.name == cell.name)
+    job = tune_job(spec, search, 0, propose(spec.search.model_copy(update={"sampler": "qmc"}), search, 0, []))
+    batch = int(cell.factors["batch_size"])
+    with _threads(1):
+        began = time.perf_counter()
+        task = build_task(cell.task, data, cell.factors, seed=0, test_seed=0)
+        building_s = time.perf_counter() - began
+        one = many = run_in_miniature(job, task, LIGHT)
+        if one.wall_s * batch / LIGHT.train * _TIMED_STEPS < _TIMING_S:
+            one, many = (
+                min((run_in_miniature(job, task, size) for _ in range(_REPEATS)), key=lambda record: record.wall_s)
+                for steps in (1, 1 + _TIMED_STEPS)
+                for size in [Size(steps * batch, _EVALUATED, batch, 1)]
+            )
+    more = many.gradient_evaluations - one.gradient_evaluations
+    if more > 0 and many.train_s > one.train_s:
+        gradient_s = (many.train_s - one.train_s) / more
+    else:
+        gradient_s = many.train_s / max(1, many.gradient_evaluations)
+    val = len(examples_of(task.val, "val"))
+    return Pace(
+        gradient_s=gradient_s,
+        forward_s=many.evaluate_s / max(1, many.forward_evaluations),
+        run_s=building_s + max(0.0, one.train_s - one.gradient_evaluations * gradient_s) + _ENGINE_S,
+        train=int(cell.factors["train_size"]),
+        val=val,
+        test=entry_of(cell.task).test_size or val,
+        statistics=int(cell.factors["train_size"]) if _recalibrates(task) else 0,
     )
-    return least * (1 + _EVALUATION_SHARE) / slots, most * (1 + _EVALUATION_SHARE) / slots
+
+
+def _recalibrates(task: Task) -> bool:
+    return any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+        for module in task.model.modules()
+    )
+
+
+def forward_evaluations(spec: StudySpec, search: Search, stage: str, pace: Pace) -> float:
+    """Return the forward evaluations of a run, about: the mean over those whom it may serve."""
+    serving = (search.contenders,) if stage == "tune" else tuple((one,) for one in search.contenders)
+    proposal = propose(spec.search.model_copy(update={"sampler": "qmc"}), search, 0, [])
+    found = []
+    for some in serving:
+        job = tune_job(spec, search, 0, proposal).model_copy(update={"reads": kinds_read(some)})
+        points = len(curve_epochs(job.epochs)) if stage == "confirm" or "best" in job.reads else 1
+        started = {max(1, int(float(name.partition("@")[2]) * job.epochs)) for name in job.averages if "swa" in name}
+        averages = len(started) + sum("swa" not in name for name in job.averages)
+        forwards = points * pace.val + averages * (pace.val + pace.statistics)
+        if stage == "confirm":
+            tested = pace.test + min(TRAIN_METRICS_SIZE, pace.train)
+            averaged = sum(kind not in ("last", "best") for kind in job.reads)
+            forwards += len(job.reads) * tested + averaged * pace.statistics
+        found.append(forwards)
+    return statistics.fmean(found)
 
 
 def reference_times(spec: StudySpec) -> dict[str, float]:
@@ -107,7 +195,7 @@ def step_times_by_threads(spec: StudySpec, counts: Sequence[int]) -> dict[int, f
             for count in counts:
                 with _threads(count):
                     step_began = time.perf_counter()
-                    task.loss(model(inputs), targets).backward()
+                    (task.training_loss or task.loss)(model(inputs), targets).backward()
                     taken[count].append(time.perf_counter() - step_began)
         alone = min(taken[1])
         for count in counts:
@@ -115,26 +203,7 @@ def step_times_by_threads(spec: StudySpec, counts: Sequence[int]) -> dict[int, f
     return {count: statistics.median(found) for count, found in ratios.items()}
 
 
-def seconds_per_gradient(cell: Cell, data: Any) -> float:
-    """Time forward and backward on one thread, per example, the fastest of a few steps."""
-    task = build_task(cell.task, data, cell.factors, seed=0, test_seed=0)
-    model = adapted(task)
-    size = int(cell.factors["batch_size"])
-
-    def seconds(examples: int) -> float:
-        inputs, targets = _batch(task, examples)
-        began = time.perf_counter()
-        task.loss(model(inputs), targets).backward()
-        return (time.perf_counter() - began) / len(targets)
-
-    with _threads(1):
-        first = seconds(min(_FEW, size))
-        if first * size * _TIMED_STEPS > _TIMING_S:
-            return first
-        return min(seconds(size) for _ in range(_TIMED_STEPS))
-
-
-def _batch(task: Task, size: int) -> tuple[Any, Tensor]:
+def _batch(task: Task, size: int) -> tuple[Any, Any]:
     return next(examples_of(task.train, "train").batches(size))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -19,13 +20,16 @@ from study.plan.selection import Selection, preferred_of
 from study.records import Configuration, Job, LineRecord, PlaneRecord, RunRecord, configuration_of
 from study.specs.methods import FAMILIES, METHODS
 from study.tasks import build_task
-from study.tasks.adapted import numbered
+from study.tasks.adapted import by_number, numbered
 from study.tasks.examples import examples_of
+from study.tasks.means import Mean
 from study.tasks.task import accuracy
 from study.training.building import adapted
-from study.training.measure import EVALUATION_BATCH
+from study.training.measure import evaluation_size
+from study.training.scores import are_classes
 from study.training.train import begin_training
 from study.training.trial import TRACE
+from wasam_core.modes import eval_mode
 from wasam_core.probes.landscape import line, plane
 
 _LINE_POINTS = 11
@@ -173,15 +177,28 @@ def measure_piece(data: Any, piece: Piece, content: Content) -> str:
     train, test = examples_of(task.train, "train"), task.open_test(job.stage)
     parts = {"train": train.first(_EXAMPLES), "test": test.first(_EXAMPLES)}
     model = begin_training(adapted(task))  # shows which layers are frozen
-    batches = (*(list(part.batches(_EXAMPLES)) for part in parts.values()), list(train.batches(EVALUATION_BATCH)))
-    with numbered(model, *batches) as (*by_split, for_statistics):
+    size = int(job.factors["batch_size"])
+    sizes = *(evaluation_size(part, task, size) for part in parts.values()), task.evaluation_batch or size
+    batches = [list(part.batches(n)) for part, n in zip((*parts.values(), train), sizes, strict=True)]
+    error = by_number(_ERROR, *batches) if task.classifies and _have_classes(model, batches) else None
+    with numbered(model, *batches, targets_too=True) as (*by_split, for_statistics):
         surface: dict[str, Any] = {
             "batches_by_split": dict(zip(parts, by_split, strict=True)),
             "recalibrate_with": for_statistics,
-            "error_fn": (lambda outputs, targets: 1 - accuracy(outputs, targets)) if task.classifies else None,
+            "error_fn": error,
         }
         measured = {"line": _line, "plane": _plane}[piece.kind]
-        return measured(piece, content, model, task.loss, surface).model_dump_json(indent=1)
+        return measured(piece, content, model, by_number(task.loss, *batches), surface).model_dump_json(indent=1)
+
+
+_ERROR = Mean(lambda outputs, targets: accuracy.count(targets) - accuracy.total(outputs, targets), accuracy.count)
+
+
+@torch.inference_mode()
+def _have_classes(model: torch.nn.Module, parts: Sequence[Sequence[tuple[Any, Any]]]) -> bool:
+    """Tell whether the targets are classes in every part, so that an error can be counted."""
+    with eval_mode(model):
+        return all(are_classes(model(part[0][0]), part[0][1]) for part in parts)
 
 
 def _line(piece: Piece, content: Content, model: Any, loss: Any, surface: Mapping[str, Any]) -> LineRecord:

@@ -8,24 +8,26 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
-from torch.nn import functional
 
 from study.records import METRICS, Measurement, Probe, Reliability
 from study.streams import torch_seed
-from study.tasks.adapted import numbered
-from study.tasks.examples import Examples
+from study.tasks import EVALUATION_BATCH
+from study.tasks.adapted import by_number, numbered
+from study.tasks.examples import Examples, leaves, mapped
+from study.tasks.means import mean_of
 from study.tasks.task import Task
+from study.training.scores import NotAMeanError, OfCalibration, OfMean, Sum, sum_of
 from study.training.train import arithmetic
 from wasam_core import Cost
 from wasam_core.modes import eval_mode
 
-EVALUATION_BATCH = 1000
-CALIBRATION_BINS = 15
+_LARGEST = 1e300  # losses and scores beyond it are no numbers to calculate with
+_FLOAT32 = 4  # bytes
 PROBE_RHO = 0.05  # radius of the probed rises; one for all methods, so that they can be compared
 _MEASUREMENT = TypeAdapter(Measurement)
 
@@ -44,19 +46,39 @@ class DivergedError(Exception):
     """A loss or a score is not finite."""
 
 
+class Evaluated(NamedTuple):
+    """What an evaluation found; a part that was not to be had is None.
+
+    ``score`` is the metric with the sign that makes higher better, ``reliability`` that of a classifier, without the
+    name of its weights, ``loss`` the mean loss.
+    """
+
+    score: float | None
+    reliability: Reliability | None
+    loss: float | None
+
+
 def measure(
-    weights: str, epoch: int, sets: Mapping[str, Examples], task: Task, model: nn.Module, cost: Cost, precision: str
+    weights: str,
+    epoch: int,
+    sets: Mapping[str, Examples],
+    task: Task,
+    model: nn.Module,
+    cost: Cost,
+    precision: str,
+    batch_size: int | None = None,
 ) -> tuple[Measurement, Reliability | None]:
     """Measure what the model holds on every set, and how reliable its confidence is on test, if test is among them.
 
     Args:
         weights: Name of the weights that the model holds.
         epoch: Epochs behind them.
-        sets: Examples by name: ``train``, ``val``, ``test``.
+        sets: Examples by name: ``train``, ``val``, ``test``. Those of training may have targets that loss or metric
+            make nothing of, such as mixtures of two classes: what describes and decides nothing is left out then.
         task: Says what loss and score are.
         model: Each of its modules is left in the mode that it was in.
         cost: Billed with the forward evaluations.
-        precision: As in training.
+        precision, batch_size: As in training.
 
     Raises:
         DivergedError: a loss or a score is not finite.
@@ -64,61 +86,90 @@ def measure(
     metrics: dict[str, Any] = {}
     reliability = None
     for name, examples in sets.items():
-        outputs, targets, loss = evaluate(model, examples, task, precision)
+        found = evaluate(model, examples, task, precision, batch_size, describes=name == "train")
         cost.bill_forwards(len(examples))
-        score = task.metric.score(outputs, targets)
-        if not (math.isfinite(loss) and math.isfinite(score)):
+        if not all(abs(value) < _LARGEST for value in (found.loss, found.score) if value is not None):
             raise DivergedError
-        metrics |= {f"{name}_loss": loss, f"{name}_score": score}
-        if task.classifies and name != "train":
-            counted = reliability_of(weights, outputs, targets)
+        metrics |= {f"{name}_loss": found.loss, f"{name}_score": found.score}
+        if found.reliability is not None and name != "train":
+            counted = found.reliability.model_copy(update={"weights": weights})
             metrics[f"{name}_calibration_error"] = calibration_error(counted)
             reliability = counted if name == "test" else None
     return Measurement(weights=weights, epoch=epoch, **metrics), reliability
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, examples: Examples, task: Task, precision: str = "float32") -> tuple[Any, Tensor, float]:
-    """Return the outputs and targets of all examples and their mean loss, in evaluation mode.
+def evaluate(
+    model: nn.Module,
+    examples: Examples,
+    task: Task,
+    precision: str = "float32",
+    batch_size: int | None = None,
+    *,
+    describes: bool = False,
+) -> Evaluated:
+    """Return loss, score and reliability of all examples, in evaluation mode.
+
+    No output outlives its batch, but those that a metric of the whole split needs, on the CPU; a mean is over what it
+    is a mean of, whatever the batches.
 
     Args:
         model: Each of its modules is left in the mode that it was in.
-        examples: On the model's device. Losses of batches count by their size.
-        task: Says what the loss is.
-        precision: Arithmetic of the forward passes; outputs come back in float32.
+        examples: On the model's device.
+        task: Says what loss and metric are.
+        precision: Arithmetic of the forward passes; losses and metrics get their outputs in float32.
+        batch_size: Examples at a time, where neither the task nor its examples say how many.
+        describes: Leave out what can't be computed, instead of raising the error.
+
+    Raises:
+        TaskError: the loss is no mean over examples, and nobody says over what it is one; or nothing counts.
     """
-    outputs, targets, losses = [], [], []
+    size = evaluation_size(examples, task, batch_size)
     with eval_mode(model):
-        for inputs, wanted in examples.batches(EVALUATION_BATCH):
-            with arithmetic(precision, wanted.device):
-                found = model(inputs)
-            outputs.append(found.float() if found.is_floating_point() else found)
-            targets.append(wanted)
-            losses.append(task.loss(outputs[-1], wanted).double() * len(wanted))
-    return torch.cat(outputs), torch.cat(targets), float(torch.stack(losses).sum()) / len(examples)
+        try:
+            return _evaluated(model, examples, task, precision, size, describes=describes, keep=False)
+        except NotAMeanError:
+            return _evaluated(model, examples, task, precision, size, describes=describes, keep=True)
 
 
-def reliability_of(weights: str, logits: Tensor, targets: Tensor) -> Reliability:
-    """Bin the predictions of a classifier by their confidence; positions of a sequence count one by one.
+def evaluation_size(examples: Examples, task: Task, batch_size: int | None) -> int:
+    """Return how many examples are evaluated at a time: as the task says, as its loader reads, or as in training."""
+    return task.evaluation_batch or examples.batch_size or batch_size or EVALUATION_BATCH
 
-    Args:
-        weights: Name of the weights.
-        logits: ``(n, classes)`` or ``(n, positions, classes)``. targets: ``(n,)`` or ``(n, positions)``; those of -100
-            are left out.
-    """
-    flat, wanted = logits.flatten(0, -2), targets.flatten()
-    counted = wanted != -100
-    confidence, predicted = functional.softmax(flat[counted].double(), -1).max(-1)
-    right = (predicted == wanted[counted]).double()
-    bins = (confidence * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
-    counts = torch.bincount(bins, minlength=CALIBRATION_BINS)
-    means = [
-        (torch.bincount(bins, values, CALIBRATION_BINS) / counts.clamp(min=1)).tolist()
-        for values in (confidence, right)
-    ]
-    return Reliability(
-        weights=weights, counts=tuple(counts.tolist()), confidence=tuple(means[0]), accuracy=tuple(means[1])
-    )
+
+def _evaluated(
+    model: nn.Module, examples: Examples, task: Task, precision: str, size: int, *, describes: bool, keep: bool
+) -> Evaluated:
+    sums: dict[str, Sum] = {"loss": OfMean(mean_of(task.loss)), "score": sum_of(task.metric, keep=keep)}
+    if task.classifies:
+        sums["reliability"] = OfCalibration()
+    for inputs, targets in examples.batches(size):
+        with arithmetic(precision, leaves(targets)[0].device):
+            outputs = model(inputs)
+        outputs = mapped(outputs, lambda t: t.float() if t.is_floating_point() and t.itemsize < _FLOAT32 else t)
+        for name in list(sums):
+            with _left_out(sums, name, if_wanted=describes):
+                sums[name].update(outputs, targets)
+        del inputs, outputs, targets  # before the next ones are made
+    found: dict[str, Any] = {}
+    for name in list(sums):
+        with _left_out(sums, name, if_wanted=describes):
+            found[name] = sums[name].result()
+    score = found.get("score")
+    return Evaluated(None if score is None else task.metric.signed(score), found.get("reliability"), found.get("loss"))
+
+
+@contextmanager
+def _left_out(sums: dict[str, Sum], name: str, *, if_wanted: bool) -> Iterator[None]:
+    """Leave a sum out that fails inside the block, if that is wanted; not for want of memory."""
+    try:
+        yield
+    except (NotAMeanError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception:  # whatever a loss or a metric raises
+        if not if_wanted:
+            raise
+        del sums[name]
 
 
 def calibration_error(reliability: Reliability) -> float:
@@ -132,7 +183,14 @@ def calibration_error(reliability: Reliability) -> float:
 
 
 def probe(
-    weights: str, model: nn.Module, examples: Examples, task: Task, seed: int, budget: int, cost: Cost
+    weights: str,
+    model: nn.Module,
+    examples: Examples,
+    task: Task,
+    seed: int,
+    budget: int,
+    cost: Cost,
+    batch_size: int | None = None,
 ) -> list[Probe]:
     """Return the sharpness of the weights that the model holds, on the examples of its training metrics.
 
@@ -142,14 +200,16 @@ def probe(
         seed: Root seed of the run.
         budget: Gradient evaluations that it may take at most; 0: as many as it wants.
         cost: Billed, apart from the run's own: a probe describes the result and is no part of getting it.
+        batch_size: As for `evaluate`.
     """
     from wasam_core.probes.sharpness import measure_sharpness  # noqa: PLC0415  # SciPy's part takes a worker half a second
 
-    batches = list(examples.batches(EVALUATION_BATCH))
-    generator = torch.Generator(batches[0][1].device).manual_seed(torch_seed(seed, "probes"))
-    with numbered(model, batches) as (tensors,):
+    batches = list(examples.batches(evaluation_size(examples, task, batch_size)))
+    generator = torch.Generator(leaves(batches[0][1])[0].device).manual_seed(torch_seed(seed, "probes"))
+    with numbered(model, batches, targets_too=True) as (tensors,):
+        loss = by_number(task.loss, batches)
         found = measure_sharpness(
-            model, task.loss, tensors, rho=PROBE_RHO, budget=budget or None, generator=generator, cost=cost
+            model, loss, tensors, rho=PROBE_RHO, budget=budget or None, generator=generator, cost=cost
         )
     values: Iterable[tuple[str, float, float | None, float | None]] = (
         ("top_eigenvalue", found.eigenvalues.values[0], None, None),

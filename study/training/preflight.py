@@ -1,84 +1,139 @@
-"""Try a study's own tasks before it starts: one step and one evaluation on a few examples, in the driver.
+"""Follow a study of a user's own tasks to its last page before it starts, in miniature and in the driver.
 
-A mistake in a user's code would otherwise be met by every run of the study, far from whoever can mend it.
+A mistake in a user's code would otherwise be met by every run of the study, far from whoever can mend it; and one that
+comes to light after the last run would cost all of them.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from study.data.pool import TaskError
-from study.plan.cells import (
-    Cell,
-    cells,
-    searches,
-    tune_job,
-)
-from study.plan.proposals import propose
+from study.plan.cells import Cell, cells
 from study.plan.replicates import replicate_of
+from study.records import RunRecord
+from study.specs.methods import FAMILIES, METHODS
 from study.specs.spec import StudySpec
-from study.specs.tasks import is_own_task
-from study.tasks.adapted import numbered
-from study.tasks.examples import Examples, ExamplesError, examples_of, leaves
-from study.tasks.own import build_own_task, is_told_replicate
+from study.specs.tasks import TestPart, is_own_task
+from study.tasks.adapted import by_number, numbered
+from study.tasks.examples import Examples, ExamplesError, examples_of, leaves, mapped
+from study.tasks.means import mean_of
+from study.tasks.own import Handed, build_own_task, check_read, is_told_replicate
 from study.tasks.task import Task
-from study.training.building import adapted, build_optimizer
-from study.training.measure import evaluate, reliability_of
+from study.training.building import adapted
+from study.training.miniature import MiniatureError, Rehearsal
+from study.training.stand_ins import rehearsed, shown
 from study.training.tracebacks import concerns_user, user_traceback
-from study.training.train import begin_training, take_step
+from study.training.train import begin_training
 from wasam_core.probes.surface import LossSurface
 
 _EXAMPLES = 8
+_MOST_CELLS = 32  # more are not all tried: then each value of each factor is, in some cell
+
+Conclude = Callable[[StudySpec, Sequence[RunRecord]], object]
 
 
 class PreflightError(ValueError):
-    """A user's own task that can't be studied as it is: one sentence, and the traceback where their code raised."""
+    """A study that can't be made as it is: one sentence, and the traceback where the user's code raised."""
 
     def __init__(self, sentence: str, trace: str = "") -> None:
         super().__init__(sentence)
         self.trace = trace
 
 
-def preflight(spec: StudySpec) -> tuple[str, ...]:
-    """Try every own task of a study, in the first cell that has it; built-in tasks are left alone.
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a user should know before the study, a sentence each, and where each own task's test part comes from."""
 
-    Checked are that it can be built, that a seed says what is built, that every family of the study can take a step,
-    and that the validation examples can be scored. The test data stays sealed, except where a task is told the
-    replicate: then the first test examples of two replicates are compared, and nothing else is looked at.
+    notes: tuple[str, ...] = ()
+    test_parts: tuple[tuple[str, TestPart], ...] = ()
 
-    Returns:
-        What its user should know, a sentence each.
+
+def preflight(spec: StudySpec, conclude: Conclude = lambda spec, records: None) -> Preflight:
+    """Try every own task of a study, then the study itself; built-in tasks are not trained.
+
+    Of each own task it is checked that it can be built, and that a seed says what is built. Then every family is
+    trained and measured in miniature in every cell, tune stage and confirm stage, and the study is followed from its
+    agenda to its conclusions with records that hold what these runs have measured. The test data are opened by the
+    confirm stage in miniature alone, and to see whether the first examples change with the seed and the replicate;
+    nothing of either is kept or shown.
+
+    Args:
+        spec: The study.
+        conclude: Called with a smaller study and all of its records: whatever is made of a study at its end.
 
     Raises:
-        PreflightError: what is wrong, in the first task where something is.
+        PreflightError: what is wrong, at the first place where something is.
     """
+    own = [cell for cell in cells(spec) if is_own_task(cell.task)]
     first: dict[str, Cell] = {}
-    for cell in cells(spec):
-        if is_own_task(cell.task):
-            first.setdefault(cell.task, cell)
-    for cell in first.values():
-        _try(spec, cell)
-    return tuple(note for cell in first.values() for note in _test_part_notes(spec, cell))
+    for cell in own:
+        first.setdefault(cell.task, cell)
+    handed = {name: Handed(cell.factors) for name, cell in first.items()}
+    built = {name: _try_seeds(spec, cell, handed[name]) for name, cell in first.items()}
+    rehearsal, tried = Rehearsal(spec), 0
+    for cell in shown(own, _MOST_CELLS):
+        if rehearsal.is_slow(cell.task) and cell not in shown(own, 0):
+            continue  # a large network: each value of each factor is tried, and not each of their combinations
+        with _told(cell, "building the task"):
+            replicate = replicate_of(spec, 1)
+            factors = handed[cell.task] if cell is first[cell.task] else cell.factors
+            task = build_own_task(cell.task, factors, replicate.tune, replicate.test)
+            rehearsal.try_cell(cell, task, probes=cell is first[cell.task])
+        tried += 1
+    for name, cell in first.items():
+        _check_read(spec, cell, handed[name])
+    _rehearse(spec, rehearsal, conclude)
+    found = {name: _test_part(spec, cell, built[name]) for name, cell in first.items()}
+    few = f"{tried} of {len(own)} problems were tried in miniature: each value of each factor, not each combination."
+    notes = ((few,) if tried < len(own) else ()) + tuple(_notes(spec, found))
+    return Preflight(notes, tuple(found.items()))
 
 
-def _try(spec: StudySpec, cell: Cell) -> None:
+def _rehearse(spec: StudySpec, rehearsal: Rehearsal, conclude: Conclude) -> None:
+    """Follow a smaller study of the same cells and methods from its agenda to its conclusions."""
+    try:
+        conclude(*rehearsed(spec, rehearsal.record_of))
+    except OSError:  # no room for the findings in miniature
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise PreflightError(
+            f"in miniature, the study trained, and its conclusions failed: {_last_line(error)} ({place.filename}, line "
+            f"{place.lineno}); nothing was started: this is a fault of the program, which a report of it and of the "
+            "spec would help to mend"
+        ) from error
+
+
+def _try_seeds(spec: StudySpec, cell: Cell, handed: Handed) -> tuple[Task, Task]:
+    """Make sure that a task can be built, that its loss is one, and that a seed says what is built.
+
+    Returns:
+        The task as it is built with the first replicate's seed of the tune stage, and with one of the confirm stage.
+    """
     replicate = replicate_of(spec, 1)
     seed, fresh = replicate.tune, replicate.confirm[0]
     with _told(cell, "building the task"):
-        task = build_own_task(cell.task, cell.factors, seed, replicate.test)
+        task = build_own_task(cell.task, handed, seed, replicate.test)
     with _told(cell, "reading the training examples"):
-        shown, weights = _first_examples(task.train, "train"), _weights(task)
-    _try_steps(spec, cell, task)
-    _try_evaluation(cell, task)
+        examples, weights = _first_examples(task.train, "train"), _weights(task)
+    with _told(cell, "a forward pass and its loss"):
+        loss, outputs, targets = _training_loss(task, int(cell.factors["batch_size"]))
+        _check_loss(cell, loss)
+        if any(FAMILIES[METHODS[name].family].micro_batches for name in spec.methods):
+            # They count by what the loss is a mean over.
+            mean_of(task.training_loss or task.loss).check(mapped(outputs, torch.Tensor.detach), targets)
     if spec.probes:
         _try_probe(cell, task)
     with _told(cell, "building the task a second time"):
         again = build_own_task(cell.task, cell.factors, seed, replicate.test)
-        same = _equal(weights, _weights(again)), _equal(shown, _first_examples(again.train, "train"))
+        same = _equal(weights, _weights(again)), _equal(examples, _first_examples(again.train, "train"))
     if not all(same):
         raise PreflightError(
             f"task = {cell.task!r} was built twice with seed {seed}, and the "
@@ -87,45 +142,72 @@ def _try(spec: StudySpec, cell: Cell) -> None:
         )
     with _told(cell, "building the task with another seed"):
         other = build_own_task(cell.task, cell.factors, fresh, replicate.test)
-        alike = _equal(weights, _weights(other)) and _equal(shown, _first_examples(other.train, "train"))
+        alike = _equal(weights, _weights(other)) and _equal(examples, _first_examples(other.train, "train"))
     if alike:
         raise PreflightError(
             f"task = {cell.task!r} was built with seeds {seed} and {fresh}, and neither the initial "
             "weights nor the training examples differ; draw the weights or the split from the seed (without a "
             "torch.manual_seed of your own), because the spread between seeds is what a verdict is judged by"
         )
+    return task, other
 
 
-def _test_part_notes(spec: StudySpec, cell: Cell) -> Iterator[str]:
-    """Say so where a task is told the replicate, and its test part stays the same nevertheless."""
-    if spec.one_tuning or not is_told_replicate(cell.task):
-        return
+def _check_read(spec: StudySpec, tried: Cell, handed: Handed) -> None:
+    """Make sure that the factors of a task are read: in the cell that was tried, or where others are built."""
+    given = [name for problem in spec.problems if problem.task == tried.task for name in problem.factors]
+    planned = [cell for cell in cells(spec) if cell.task == tried.task][:_MOST_CELLS]
+    built = {cell.name: Handed(cell.factors) for cell in (tried, *planned)}
+    replicate = replicate_of(spec, 1)
+    for name, factors in built.items():
+        with _told(replace(tried, name=name), "building the task"):
+            build_own_task(tried.task, factors, replicate.tune, replicate.test)
+    late = handed.read - built[tried.name].read  # by a forward pass, a loss …: seen where these were tried
+    for factors in built.values():
+        factors.read |= late
+    with _told(tried, "reading the factors"):
+        check_read(tried.task, given, built.items())
+
+
+def _test_part(spec: StudySpec, cell: Cell, built: tuple[Task, Task]) -> TestPart:
+    """Return where the test part of a task comes from, by its first examples with other seeds and another replicate."""
     one, other = replicate_of(spec, 1), replicate_of(spec, 2)
-    with _told(cell, "reading the first test examples of two replicates"):
-        firsts = [
-            _first_examples(build_own_task(cell.task, cell.factors, one.confirm[0], root).test(), "test")
-            for root in (one.test, other.test)
-        ]
-    if _equal(*firsts):
-        yield (
-            f"task = {cell.task!r} takes replicate, and its first test examples are the same in two replicates: "
-            "verdicts speak of that test part alone; draw it from the replicate, or leave the argument out."
-        )
+    with _told(cell, "reading the first test examples of two seeds and of two replicates"):
+        here, there = (_first_examples(task.test(), "test") for task in built)
+        if not _equal(here, there):
+            return "run"
+        if is_told_replicate(cell.task):
+            elsewhere = build_own_task(cell.task, cell.factors, one.tune, other.test)
+            if not _equal(here, _first_examples(elsewhere.test(), "test")):
+                return "anew"
+    return "same"
 
 
-def _try_steps(spec: StudySpec, cell: Cell, task: Task) -> None:
-    """Take one step of every family of the study, perturbed wherever the family perturbs."""
-    space = spec.search.model_copy(update={"sampler": "qmc", "unperturbed_share": 0.0})
-    planned = searches(spec, [replicate_of(spec, 1)])
-    families = {search.family: search for search in planned if search.cell.name == cell.name}
-    loss_of = task.training_loss or task.loss
-    for family, search in families.items():
-        with _told(cell, f"a training step of {family}"):
-            model = begin_training(adapted(task))
-            inputs, targets = next(_few(task.train, "train").batches(_EXAMPLES))
-            _check_loss(cell, loss_of(model(inputs), targets))
-            take_step(model, build_optimizer(tune_job(spec, search, 0, propose(space, search, 0, [])), model),
-                      inputs, targets, loss_of)  # fmt: skip
+def _notes(spec: StudySpec, test_parts: Mapping[str, TestPart]) -> Iterator[str]:
+    """Say what a test part leaves a verdict to speak of, where that may not be what is meant."""
+    for task, found in test_parts.items():
+        if found == "run":
+            yield (
+                f"task = {task!r} has other first test examples with another seed: a run may be tested on what another "
+                "of its replicate was tuned on; draw the test part from the argument replicate, or from no seed at all."
+            )
+        if found == "same" and not spec.one_tuning and is_told_replicate(task):
+            yield (
+                f"task = {task!r} takes replicate, and its first test examples are the same in two replicates: "
+                "verdicts speak of that test part alone; draw it from the replicate, or leave the argument out."
+            )
+
+
+def _training_loss(task: Task, batch_size: int) -> tuple[object, Any, Any]:
+    """Return loss, outputs and targets of a few examples, or of a whole batch where a loss can't be had of a few."""
+
+    def loss_of(count: int) -> tuple[object, Any, Any]:
+        inputs, targets = next(examples_of(task.train, "train").batches(count))
+        outputs = begin_training(adapted(task))(inputs)
+        return (task.training_loss or task.loss)(outputs, targets), outputs, targets
+
+    with suppress(Exception):
+        return loss_of(_EXAMPLES)
+    return loss_of(batch_size)
 
 
 def _check_loss(cell: Cell, loss: object) -> None:
@@ -144,26 +226,13 @@ def _check_loss(cell: Cell, loss: object) -> None:
         )
 
 
-def _try_evaluation(cell: Cell, task: Task) -> None:
-    with _told(cell, "evaluating on the validation examples"):
-        outputs, targets, loss = evaluate(adapted(task), _few(task.val, "val"), task)
-        score = task.metric.score(outputs, targets)
-        if task.classifies:
-            reliability_of("last", outputs, targets)
-    if not (math.isfinite(loss) and math.isfinite(score)):
-        raise PreflightError(
-            f"task = {cell.task!r} has a validation loss of {loss:g} and a score ({task.metric.name}) of {score:g} "
-            "after a step; both must be finite"
-        )
-
-
 def _try_probe(cell: Cell, task: Task) -> None:
     """Differentiate the loss twice, which some fused kernels refuse."""
     model = adapted(task)
     batches = list(_few(task.train, "train").batches(_EXAMPLES))
     try:
-        with numbered(model, batches) as (tensors,):
-            surface = LossSurface(model, task.loss, tensors)
+        with numbered(model, batches, targets_too=True) as (tensors,):
+            surface = LossSurface(model, by_number(task.loss, batches), tensors)
             weights = [weight.clone().requires_grad_() for weight in surface.weights]
             _, gradient = surface.gradient_at(weights, create_graph=True)
             norm = torch.stack([part.square().sum() for part in gradient]).sum()
@@ -186,7 +255,11 @@ def _told(cell: Cell, doing: str) -> Iterator[None]:
         raise
     except (TaskError, ExamplesError) as error:
         raise PreflightError(str(error)) from error
-    except Exception as error:  # whatever a user's code raises
+    except MiniatureError as error:
+        raise PreflightError(
+            f"{error}; nothing was started, mend it and give the command again", error.trace
+        ) from error
+    except (Exception, SystemExit) as error:  # whatever a user's code raises
         raise PreflightError(
             f"{doing} failed for task = {cell.task!r} in the cell {cell.name!r}: {_last_line(error)}; nothing was "
             "started, mend it and give the command again",
@@ -194,7 +267,7 @@ def _told(cell: Cell, doing: str) -> Iterator[None]:
         ) from error
 
 
-def _last_line(error: Exception) -> str:
+def _last_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
@@ -208,7 +281,7 @@ def _first_examples(data: Any, part: str) -> list[Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         inputs, targets = next(_few(data, part).batches(_EXAMPLES))
-    return [tensor.clone() for tensor in (*leaves(inputs), targets)]
+    return [tensor.clone() for tensor in leaves((inputs, targets))]
 
 
 def _weights(task: Task) -> list[Tensor]:

@@ -1,14 +1,11 @@
 """Tracebacks for the people whose code went wrong: their own frames, without those of the machinery round it."""
 
-import sysconfig
 import traceback
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from types import TracebackType
 
-_OURS = tuple(str(Path(__file__).parents[2] / package) for package in ("study", "wasam_core"))
-_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+from study.tasks.source import folder_of, is_users
+
 _MOST = 8  # frames, where none is the user's
 
 
@@ -21,7 +18,7 @@ def user_traceback(error: BaseException, task: str = "") -> str:
         error: The exception, with its causes.
         task: The task's name: a package of the user's may be an installed one.
     """
-    own = _folder_of(task.partition(":")[0].partition(".")[0]) if ":" in task else None
+    own = folder_of(task.partition(":")[0].partition(".")[0]) if ":" in task else None
     shown = traceback.TracebackException.from_exception(error)
     part: traceback.TracebackException | None = shown
     while part is not None:
@@ -32,27 +29,12 @@ def user_traceback(error: BaseException, task: str = "") -> str:
 
 def concerns_user(trace: TracebackType | None, task: str) -> bool:
     """Tell whether an exception went through the user's code."""
-    own = _folder_of(task.partition(":")[0].partition(".")[0])
-    return any(_is_users(frame.filename, own) for frame in traceback.extract_tb(trace))
+    own = folder_of(task.partition(":")[0].partition(".")[0])
+    return any(is_users(frame.filename, own) for frame in traceback.extract_tb(trace))
 
 
 def _kept(frames: Sequence[traceback.FrameSummary], own: str | None) -> list[traceback.FrameSummary]:
-    users = [frame for frame in frames if _is_users(frame.filename, own)]
+    users = [frame for frame in frames if is_users(frame.filename, own)]
     if not users:
         return list(frames[-_MOST:])
     return users if users[-1] is frames[-1] else [*users, frames[-1]]
-
-
-def _is_users(filename: str, own: str | None) -> bool:
-    if own is not None and filename.startswith(own):
-        return True
-    return not filename.startswith((*_OURS, *_INSTALLED, "<frozen"))
-
-
-def _folder_of(package: str) -> str | None:
-    """Return the folder of a package, or the file of a module; None if there is none."""
-    try:
-        found = find_spec(package)
-    except (ImportError, ValueError):
-        return None
-    return found.origin.removesuffix("__init__.py") if found and found.origin else None

@@ -23,13 +23,15 @@ from study.records import Job, Measurement, Reliability, RunRecord
 from study.specs.factors import factor_of
 from study.specs.methods import last_of
 from study.specs.schedules import schedule_of
+from study.specs.tasks import is_own_task
 from study.streams import torch_seed
 from study.tasks import build_task
 from study.tasks.examples import Examples, examples_of
-from study.tasks.task import Guess
+from study.tasks.source import source_of
+from study.tasks.task import Guess, Task
 from study.training.building import adapted, build_averages, build_optimizer
 from study.training.checkpoint import read_checkpoint, write_checkpoint
-from study.training.measure import EVALUATION_BATCH, DivergedError, Meter, dumped, loaded, measure, probe
+from study.training.measure import DivergedError, Meter, dumped, loaded, measure, probe
 from study.training.tracebacks import user_traceback
 from study.training.train import Draws, Recipe, train
 from wasam_core import Cost, recalibrate_batchnorm
@@ -38,7 +40,7 @@ from wasam_core.moved import weights_moved
 _CURVE_POINTS = 10  # epochs at which validation sees the last weights: the learning curve, and what may be the best
 TRACE = "epoch@"  # weights kept along the way are named "epoch@7"
 _TRACED_PARAMETERS = 2_000_000  # above, ten snapshots would be more than a picture is worth
-_TRAIN_METRICS_SIZE = 500  # training metrics describe, they decide nothing: a fixed subset is enough
+TRAIN_METRICS_SIZE = 500  # training metrics describe, they decide nothing: a fixed subset is enough
 _PACKAGES = ("torch", "numpy", "ray", "optuna", "wasam-study")
 
 
@@ -81,6 +83,7 @@ class Run:
         self._epoch = 0
         self._guess = Guess(math.nan, math.nan)
         self._origin: dict[str, str] = {}
+        self._source = ""
         self._metric = {"metric": "", "unit": "", "higher_is_better": True}
         self._best: _Best | None = None
         with self._watched():
@@ -89,8 +92,9 @@ class Run:
     def _build(self, data: Any) -> None:
         job = self._job
         torch.manual_seed(torch_seed(job.seed, "torch"))
-        self._task = build_task(job.task, data, job.factors, job.seed, job.test_seed)
+        self._task = self._built(data)
         self._guess = self._task.guess
+        self._source = source_of(job.task) if is_own_task(job.task) else ""
         metric = self._task.metric
         self._metric = {"metric": metric.name, "unit": metric.unit, "higher_is_better": metric.higher_is_better}
         self._origin = {job.task: self._task.origin} if self._task.origin else {}
@@ -98,6 +102,7 @@ class Run:
             name: examples_of(part, name).to(self._device)
             for name, part in (("train", self._task.train), ("val", self._task.val))
         }
+        self._batch_size = int(job.factors["batch_size"])
         self._precision = str(factor_of(job.factors, "precision"))
         self._model = adapted(self._task).to(self._device)
         self._optimizer = build_optimizer(job, self._model)
@@ -106,7 +111,7 @@ class Run:
         self._draws = Draws(job.seed)
         self._recipe = Recipe(
             epochs=job.epochs,
-            batch_size=int(job.factors["batch_size"]),
+            batch_size=self._batch_size,
             learning_rate=job.learning_rate,
             schedule=schedule_of(str(job.factors["schedule"]), float(factor_of(job.factors, "warmup"))),
             loss=self._task.training_loss or self._task.loss,
@@ -115,7 +120,11 @@ class Run:
         )
         # A curve that is read by nobody is measured where it is looked at: in the confirm stage.
         wanted = job.stage == "confirm" or "best" in job.reads
-        self._curve = _curve_epochs(job.epochs) if wanted else frozenset()
+        self._curve = curve_epochs(job.epochs) if wanted else frozenset()
+
+    def _built(self, data: Any) -> Task:
+        """Build the task; a run in miniature has one that is built already."""
+        return build_task(self._job.task, data, self._job.factors, self._job.seed, self._job.test_seed)
 
     def advance(self, seconds: float = math.inf) -> bool:
         """Train whole epochs until about ``seconds`` have passed; return whether the run has ended."""
@@ -191,7 +200,7 @@ class Run:
             self._validate()
             if self._job.stage != "confirm":
                 return
-            train_part = self._sets["train"].first(_TRAIN_METRICS_SIZE)
+            train_part = self._sets["train"].first(TRAIN_METRICS_SIZE)
             sets = {"train": train_part, "test": self._task.open_test(self._job.stage).to(self._device)}
             preferred = preferred_at(self._meter.measurements, self._epoch).by_kind
             for kind in (*(kind for kind in preferred if kind != "best"), *(["best"] if "best" in preferred else [])):
@@ -210,15 +219,18 @@ class Run:
                     self._test(name, kind, sets)
 
     def _test(self, name: str, kind: str, sets: Mapping[str, Examples]) -> None:
-        """Measure what the model holds on the training subset and on test, and probe it where that is asked for."""
+        """Measure what the model holds on the training subset and on test, and probe it where that is asked for.
+
+        There is nothing to probe where the task's loss makes nothing of the targets of training.
+        """
         found, reliability = self._measure(name, sets)
         self._meter.complete(found)
         if reliability:
             self._meter.reliability.append(reliability)
-        if kind in self._job.probed:
+        if kind in self._job.probed and found.train_loss is not None:
             self._meter.probes += probe(
                 name, self._model, sets["train"], self._task, self._job.seed,
-                self._job.probe_evaluations, self._meter.probing,
+                self._job.probe_evaluations, self._meter.probing, self._batch_size,
             )  # fmt: skip
             self._meter.keep(name, self._model)
 
@@ -226,7 +238,8 @@ class Run:
     def _average(self, name: str) -> Iterator[None]:
         """Let the model hold an average, under BatchNorm statistics of its own."""
         with self._averages.average_parameters(name):
-            batches = (inputs for inputs, _ in self._sets["train"].batches(EVALUATION_BATCH))
+            size = self._task.evaluation_batch or self._batch_size
+            batches = (inputs for inputs, _ in self._sets["train"].batches(size))
             self._cost.bill_forwards(
                 recalibrate_batchnorm(self._model, batches, forward_fn=lambda model, inputs: model(inputs))
             )
@@ -242,7 +255,7 @@ class Run:
         return first and sum(p.numel() for p in self._model.parameters()) <= _TRACED_PARAMETERS
 
     def _measure(self, name: str, sets: Mapping[str, Examples]) -> tuple[Measurement, Reliability | None]:
-        return measure(name, self._epoch, sets, self._task, self._model, self._cost, self._precision)
+        return measure(name, self._epoch, sets, self._task, self._model, self._cost, self._precision, self._batch_size)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -273,6 +286,7 @@ class Run:
                 "replicate": self._job.replicate,
                 "method": last_of(self._job.family),
                 **self._metric,
+                "task_source": self._source,
                 "status": self._status,
                 "error": self._error or None,
                 "measurements": measurements[self._status],
@@ -346,7 +360,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def _curve_epochs(epochs: int) -> frozenset[int]:
+def curve_epochs(epochs: int) -> frozenset[int]:
     """Evenly spaced epochs, the last one included."""
     return frozenset(math.ceil(epochs * point / _CURVE_POINTS) for point in range(1, _CURVE_POINTS + 1))
 

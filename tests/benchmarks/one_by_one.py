@@ -12,7 +12,8 @@ from typing import Any
 from ray import tune
 
 from study.records import Job, Measurement
-from study.training.measure import EVALUATION_BATCH, DivergedError
+from study.tasks import EVALUATION_BATCH
+from study.training.measure import DivergedError
 from study.training.trial import Run
 from wasam_core import recalibrate_batchnorm
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from markup import Page
+from synthetic import synthetic_study
 
 from dashboards.charts import charts_of
 from dashboards.figures.kit.chart import Chart, Sources
@@ -14,6 +15,11 @@ from dashboards.figures.kit.tried import start_words, tried_of
 from dashboards.report import build_report
 from dashboards.score import Score, metric_words, score_of
 from dashboards.words import GLOSSARY, glossary_of
+from study.driver.summary import closing
+from study.findings import find
+from study.findings.content import ScoreUnit
+from study.records import RunRecord
+from study.store.frame import frame_of
 
 OF_CLASSIFICATION = ("reliability", "calibration-error")  # an accuracy is meant there, whatever the study's score is
 OF_SHARES = (*OF_CLASSIFICATION, "good-space")  # of predictions, of trials: never a score
@@ -60,8 +66,8 @@ def drawn_words(chart: Chart) -> str:
     ],
 )
 def test_tasks_that_agree_lend_the_score_its_name(study, names: dict[str, str], name: str, share: bool) -> None:
-    findings = replace(study.findings, score_names=names)
-    assert score_of(findings) == Score(name, share)
+    findings = replace(study.findings, score_names=names, scores={})
+    assert (score_of(findings).name, score_of(findings).share) == (name, share)
     assert metric_words(findings) == f"test {name}"
     assert metric_words(replace(findings, metric="test_loss")) == "test_loss"
 
@@ -69,14 +75,14 @@ def test_tasks_that_agree_lend_the_score_its_name(study, names: dict[str, str], 
 def test_only_shares_are_percentages() -> None:
     accuracy, r2 = Score("accuracy", share=True), Score("R²", share=False)
     assert (accuracy.axis("test"), accuracy.points) == ("test accuracy, %", "points")
-    assert (r2.axis("test"), r2.points) == ("test R² × 100", "points (R² × 100)")
+    assert (r2.axis("test"), r2.points) == ("test R²", "R²")
     assert (accuracy.percentage_points, r2.percentage_points) == ("percentage points", r2.points)
-    assert (accuracy.head("Validation"), r2.head("Validation")) == ("Validation", "Validation, R² × 100")
+    assert (accuracy.head("Validation"), r2.head("Validation")) == ("Validation", "Validation, R²")
 
 
 @pytest.mark.parametrize(
     ("value", "accuracy", "r2"),
-    [(0.9452, "94.52\u202f%", "94.52"), (-0.031, None, "−3.10"), (None, "–", "–"), (math.nan, "–", "–")],
+    [(0.9452, "94.52\u202f%", "0.9452"), (-0.031, None, "−0.0310"), (None, "–", "–"), (math.nan, "–", "–")],
 )
 def test_a_score_is_written_as_its_axis_counts(value: float | None, accuracy: str | None, r2: str) -> None:
     assert Score("R²", share=False).text(value) == r2
@@ -94,8 +100,8 @@ def test_no_percent_sign_stands_behind_a_score_that_is_no_share(regression, char
     text = " ".join(Page(page).text)
     assert set(PERCENTAGE.findall(text)) <= starts
     best = regression.findings.selections[0].val_score
-    assert f"{100 * best:.2f}" in text
-    for head in ("Validation, R² × 100", "Test, last, R² × 100", "SGD, R² × 100", "Test R² × 100"):
+    assert f"{best:.4f}" in text
+    for head in ("Validation, R²", "Test, last, R²", "SGD, R²", "Test R²"):
         assert head in text
 
 
@@ -107,7 +113,8 @@ def test_a_regression_is_never_said_to_have_an_accuracy(charts, page) -> None:
         assert "percentage point" not in said, id_
     text = " ".join(Page(page).text)
     assert "A gain is test R² of the tuned method" in text
-    assert "Gain over the strongest baseline in points (R² × 100)" in text
+    assert "Gain over the strongest baseline in R²" in text
+    assert not re.search(r"\d points", text)
     where = [text[max(0, m.start() - 60) : m.end()] for m in re.finditer("accuracy", text, re.IGNORECASE)]
     assert all("confidence" in words for words in where)  # of a calibration error, which the made-up runs all have
 
@@ -115,10 +122,70 @@ def test_a_regression_is_never_said_to_have_an_accuracy(charts, page) -> None:
 def test_a_study_of_several_metrics_speaks_of_scores(make) -> None:
     mixed = make(tasks=["digits", "diabetes"], factors=SCHEDULES, trials=3)
     charts = charts_of(Sources(mixed.findings, mixed.frame, mixed.cells))
-    assert "test score × 100" in words_of(charts["front"])
-    assert "gain, points (score × 100)" in words_of(charts["forest"])
+    for id_, title in (("front", "test score, the unit of each"), ("forest", "gain, the unit of each problem's score")):
+        assert title in words_of(charts[id_])
+        assert "decaying rate (accuracy)" in words_of(charts[id_]).replace("<br>", " ")
+        assert not re.search(r"\d points", words_of(charts[id_]))
     terms = dict(glossary_of(score_of(mixed.findings), mixed.findings.score_names))
     assert terms["Score"].endswith("accuracy in digits, R² in diabetes.")
+
+
+UNITS = [
+    ("MAE", "k$", False, r"[+−]\d"),
+    ("nll", "nats", False, "nats"),
+    ("<b>F1</b>", "", True, "‹b›F1‹/b›"),
+]
+
+
+@pytest.mark.parametrize(("name", "unit", "higher", "said"), UNITS)
+def test_page_terminal_and_findings_speak_in_the_metrics_unit(name: str, unit: str, higher: bool, said: str) -> None:
+    """Whoever's metric it is: its values are written as they are, and points are of fractions alone."""
+    spec, records = synthetic_study(tasks=["mnist1d"], replicates=5, trials=2)
+    told = {"metric": name, "unit": unit, "higher_is_better": higher}
+    findings = find(spec, [record.model_copy(update=told) for record in records])
+    assert findings.scores == {"mnist1d": ScoreUnit(name, unit, higher)}
+    page = build_report(findings, frame_of(records))
+    text = " ".join(Page(page).text)
+    assert not re.search(r"\d points", text)
+    assert f"Gain over the strongest baseline in {unit or '‹b›F1‹/b›'}, by problem" in text
+    assert ("lower is better" in text) != higher
+    assert re.search(said, text)
+    gain = next(effect.mean for effect in findings.effects if abs(effect.mean) > 0.001)
+    assert f"{abs(gain):.4f}" in text
+    end = " ".join(closing(findings).split())
+    assert f"Scores and gains are {name}{f' in {unit}' if unit else ''}" in end
+    assert ("lower is better" in end) != higher
+
+
+def test_an_accuracy_in_percent_is_no_fraction() -> None:
+    spec, records = synthetic_study(tasks=["mnist1d"], replicates=5, trials=1)
+
+    def percent(record: RunRecord) -> RunRecord:
+        found = [replace(m, val_score=100 * m.val_score) for m in record.measurements if m.val_score is not None]
+        return record.model_copy(update={"metric": "accuracy", "measurements": tuple(found)})
+
+    assert find(spec, list(map(percent, records))).scores == {"mnist1d": ScoreUnit("accuracy", "", True)}
+    assert find(spec, records).scores == {"mnist1d": ScoreUnit("accuracy", "fraction", True)}
+
+
+@pytest.mark.parametrize("others", [["diabetes"], ["diabetes", "mnist1d"]])
+def test_problems_of_other_units_are_not_put_together(others: list[str]) -> None:
+    spec, records = synthetic_study(tasks=["digits", *others], factors=SCHEDULES, replicates=5, trials=2)
+    mixed = find(spec, records)
+    alone = find(spec, [r.model_copy(update={"metric": "accuracy"}) for r in records])
+    assert mixed.pooled == tuple(task for task in ("digits", *others) if task != "diabetes")
+    assert {one.tasks for one in mixed.syntheses} == {len(mixed.pooled)}
+    assert {one.tasks for one in alone.syntheses} == {len(alone.pooled)} == {1 + len(others)}
+    for summary in mixed.summaries:
+        gains = [
+            e.mean
+            for e in mixed.effects
+            if (e.method, e.budget) == (summary.method, spec.primary_budget) and e.task in mixed.pooled
+        ]
+        assert summary.mean_gain == pytest.approx(sum(gains) / len(gains))
+    (caveat,) = (one for one in mixed.caveats if one.kind == "scores of several kinds")
+    assert f"is over {', '.join(mixed.pooled)} alone" in caveat.detail
+    assert all("alone" in one.note for one in mixed.literature if one.kind != "sharpness")
 
 
 def test_a_classification_is_measured_by_its_accuracy(study) -> None:

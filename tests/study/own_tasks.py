@@ -1,5 +1,6 @@
 """Own tasks for the tests: one small problem in every form that a user may bring it in."""
 
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -140,6 +141,23 @@ def drawn(seed: int, factors: dict[str, Any], replicate: int) -> Task:
     return replace(tensors(seed, factors), test=lambda: (x, (x[:, 0] > 0).long()))
 
 
+def reads_everything(seed: int, factors: dict[str, Any]) -> Task:
+    """A task that asks for each of its factors."""
+    assert all(factors[name] == factors[name] for name in factors)
+    return tensors(seed, factors)
+
+
+def walks_away(seed: int, factors: dict[str, Any]) -> Task:
+    """A task that leaves the process in another folder."""
+    os.chdir("/")
+    return tensors(seed, factors)
+
+
+def draws_its_test_part_from_the_seed(seed: int, factors: dict[str, Any]) -> Task:
+    """Test data of each run's own."""
+    return drawn(seed, factors, seed)
+
+
 def keeps_its_test_part(seed: int, factors: dict[str, Any], replicate: int) -> Task:
     """Told the replicate, and makes nothing of it."""
     return tensors(seed, factors)
@@ -159,6 +177,24 @@ def in_units(seed: int, factors: dict[str, Any]) -> Task:
     """A metric in a unit, of which less is better."""
     metric = Metric("error", lambda o, t: (o - t).abs().mean() * 1000, higher_is_better=False, unit="k$")
     return replace(numbers(seed, factors), metric=metric, guess=Guess(6.0, -2000.0))
+
+
+def needs_a_rare_class(seed: int, factors: dict[str, Any]) -> Task:
+    """A metric that a few examples may not have, as the AUROC of a rare class."""
+    task = tensors(seed, factors)
+
+    def of(outputs: Tensor, targets: Tensor) -> float:
+        if len(targets) < VAL:
+            raise ValueError("only one class is present")
+        return float((outputs.argmax(1) == targets).double().mean())
+
+    return replace(task, metric=replace(task.metric, of=of))
+
+
+def needs_a_whole_batch(seed: int, factors: dict[str, Any]) -> Task:
+    """A loss of pairs within a batch."""
+    task = tensors(seed, factors)
+    return replace(task, training_loss=lambda o, t: task.loss(o, t) + o.topk(10, dim=0).values.mean())
 
 
 FORMS = ("tensors", "pairs", "loaders", "tuples", "dicts", "like_huggingface")
@@ -183,6 +219,67 @@ class _Raises(Joined):
 def raises_in_forward(seed: int, factors: dict[str, Any]) -> Task:
     """A shape that does not fit, noticed inside torch."""
     return replace(tensors(seed, factors), model=_Raises())
+
+
+class _NoWayBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        raise RuntimeError("no way back")
+
+
+def raises_in_backward(seed: int, factors: dict[str, Any]) -> Task:
+    """A gradient that can't be had."""
+    task = tensors(seed, factors)
+    return replace(task, loss=lambda o, t: task.loss(_NoWayBack.apply(o), t))  # type: ignore[no-untyped-call]
+
+
+def tests_on_nothing(seed: int, factors: dict[str, Any]) -> Task:
+    """A test part without examples."""
+    task = tensors(seed, factors)
+    return replace(task, test=lambda: (torch.empty(0, 6), torch.empty(0, dtype=torch.long)))
+
+
+def tests_on_no_numbers(seed: int, factors: dict[str, Any]) -> Task:
+    """A test part with a number that is none."""
+    task = tensors(seed, factors)
+    return replace(task, test=lambda: (torch.full((5, 6), float("nan")), torch.zeros(5, dtype=torch.long)))
+
+
+def exits(seed: int, factors: dict[str, Any]) -> Task:
+    """A function that ends the process."""
+    raise SystemExit("that's it")
+
+
+class _Once(Joined):
+    """Takes each batch of training once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0.0
+
+    def forward(self, both: Tensor) -> Tensor:  # type: ignore[override]
+        """Return ``(n, outputs)``."""
+        if self.training:
+            total = float(both.sum())
+            if total == self.seen:
+                raise RuntimeError("the same batch again")
+            self.seen = total
+        return super().forward(both)
+
+
+def allows_one_pass(seed: int, factors: dict[str, Any]) -> Task:
+    """A model that takes a batch once, and so no second pass at perturbed weights."""
+    return replace(tensors(seed, factors), model=_Once())
+
+
+def scores_nothing(seed: int, factors: dict[str, Any]) -> Task:
+    """A metric that is never a number."""
+    task = tensors(seed, factors)
+    return replace(task, metric=replace(task.metric, of=lambda o, t: o.sum() * float("nan")))
 
 
 def raises_in_metric(seed: int, factors: dict[str, Any]) -> Task:
@@ -248,7 +345,118 @@ def draws_without_a_seed(seed: int, factors: dict[str, Any]) -> Task:
     return replace(task, train=(x[order], y[order]))
 
 
+def has_a_bare_metric(seed: int, factors: dict[str, Any]) -> Task:
+    """A function instead of a metric."""
+    return replace(tensors(seed, factors), metric=lambda o, t: 1.0)
+
+
+def guesses_nothing(seed: int, factors: dict[str, Any]) -> Task:
+    """A level of guessing that is no number."""
+    return replace(tensors(seed, factors), guess=Guess(float("nan"), 0.3))
+
+
+def weighs_while_training(seed: int, factors: dict[str, Any]) -> Task:
+    """A class-weighted mean that nobody knows of, in training alone."""
+    weight = torch.tensor([0.01, 1.0, 100.0])
+    return replace(tensors(seed, factors), training_loss=lambda o, t: nn.functional.cross_entropy(o, t, weight=weight))
+
+
+def loses_the_count(seed: int, factors: dict[str, Any]) -> Task:
+    """A mean over tokens, of which nobody knows."""
+    task = tokens(seed, factors)
+    (ids, targets), counted = task.val, torch.arange(7) < torch.arange(VAL)[:, None] % 7 + 1  # type: ignore[misc]
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+
+    return replace(task, loss=loss, val=(ids, targets.where(counted, -100)))
+
+
 def ignores_its_seed(seed: int, factors: dict[str, Any]) -> Task:
     """The same weights and data for every seed."""
     torch.manual_seed(3)
     return tensors(0, factors)
+
+
+# Targets that are no classes while training: the loss of training knows them, loss and metric may not.
+
+
+def _mixed(batch: Any) -> tuple[Tensor, Any]:
+    x, y = (torch.stack(part) for part in zip(*batch, strict=True))
+    other, share = torch.randperm(len(x)), torch.rand(())
+    return share * x + (1 - share) * x[other], (y, y[other], share)
+
+
+def _softly(batch: Any) -> tuple[Tensor, Tensor]:
+    x, (y, other, share) = _mixed(batch)
+    one_hot = nn.functional.one_hot
+    return x, share * one_hot(y, 3).float() + (1 - share) * one_hot(other, 3).float()
+
+
+def _mixture(outputs: Tensor, targets: Any) -> Tensor:
+    first, second, share = targets
+    cross_entropy = nn.functional.cross_entropy
+    return share * cross_entropy(outputs, first) + (1 - share) * cross_entropy(outputs, second)
+
+
+def mixed(seed: int, factors: dict[str, Any]) -> Task:
+    """Mixup with two sets of targets and a share, while training alone."""
+    task = pairs(seed, factors)
+    return replace(task, train=DataLoader(task.train, collate_fn=_mixed), training_loss=_mixture)  # type: ignore[arg-type]
+
+
+def softly(seed: int, factors: dict[str, Any]) -> Task:
+    """Mixup with probabilities as targets, while training alone."""
+    task = pairs(seed, factors)
+    return replace(task, train=DataLoader(task.train, collate_fn=_softly))  # type: ignore[arg-type]
+
+
+def soft_everywhere(seed: int, factors: dict[str, Any]) -> Task:
+    """Probabilities as targets of all parts, as in distillation, and a metric of one's own."""
+    task = pairs(seed, factors)
+    parts = [DataLoader(part, collate_fn=_softly) for part in (task.train, task.val, task.test())]  # type: ignore[arg-type]
+    metric = Metric("agreement", lambda o, t: (o.argmax(1) == t.argmax(1)).double().mean())
+    return replace(task, train=parts[0], val=parts[1], test=lambda: parts[2], metric=metric)
+
+
+def named_targets(seed: int, factors: dict[str, Any]) -> Task:
+    """Two targets by name: a class and a number."""
+    x, y = tensors(seed, factors).train  # type: ignore[misc]
+    held = tensors(seed, factors)
+
+    def both(part: Any) -> Any:
+        return part[0], {"class": part[1], "sum": part[0].sum(1)}
+
+    def loss(outputs: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        number = nn.functional.mse_loss(outputs[:, 3], targets["sum"])
+        return nn.functional.cross_entropy(outputs[:, :3], targets["class"]) + number
+
+    metric = Metric("hits", lambda o, t: (o[:, :3].argmax(1) == t["class"]).double().mean())
+    return replace(
+        held, model=Joined(4), train=both((x, y)), val=both(held.val), test=lambda: both(held.test()), loss=loss,
+        metric=metric,
+    )  # fmt: skip
+
+
+def ranked(seed: int, factors: dict[str, Any]) -> Task:
+    """A metric that few examples may be too few for."""
+
+    def area(outputs: Tensor, targets: Tensor) -> Tensor:
+        if len(targets) < VAL:
+            raise ValueError("only one class present")
+        first = targets == 0
+        return (outputs[first, 0][:, None] > outputs[~first, 0][None]).double().mean()
+
+    return replace(tensors(seed, factors), metric=Metric("area", area))
+
+
+TARGETS = ("mixed", "softly", "soft_everywhere", "named_targets", "ranked")
+
+
+def reads_late(seed: int, factors: dict[str, Any]) -> Task:
+    """A factor that only the loss reads."""
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs * factors["hidden"], targets)
+
+    return replace(tensors(seed, factors), loss=loss)

@@ -554,6 +554,30 @@ def test_the_slurm_script_is_valid_bash_and_starts_the_study(tmp_path: Path) -> 
     assert "python -m study.run my.toml --out /shared/my study --address 10.0.0.1:20007 --storage" in calls
 
 
+def test_the_slurm_script_gives_ray_a_short_folder_of_the_job(tmp_path: Path) -> None:
+    text = (DEPLOY / "slurm.sh").read_text()
+    (line,) = [line for line in text.splitlines() if "RAY_TMPDIR" in line]
+    for given, wanted in ({"SLURM_JOB_ID": "7"}, "/tmp/ray-7"), ({"RAY_TMPDIR": "/ssd", "SLURM_JOB_ID": "7"}, "/ssd"):
+        command = ["bash", "-euc", f"{line}\nprintenv RAY_TMPDIR"]
+        assert subprocess.run(command, env=given, capture_output=True, text=True).stdout.strip() == wanted
+    assert text.index(line) < text.index("ray start")
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_temporary_folder_too_long_for_sockets_is_told_with_the_remedy(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from study.engine.cluster import cluster  # noqa: PLC0415  # with Ray
+
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(variable, str(tmp_path / ("a" * 100)))
+    with (
+        pytest.raises(EngineError, match=r"a{100}/ray/.* 107 bytes .*; set RAY_TMPDIR to a short"),
+        cluster(None),
+    ):
+        pass
+
+
 def test_a_workers_start_does_not_import_what_only_the_driver_needs() -> None:
     code = "import sys, study.training.trial; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -401,6 +401,7 @@ class _Drawn:
     """Evidence of one cell in which every method has the scores that were drawn for it."""
 
     spec, cells, planned_units, means = EVIDENCE.spec, EVIDENCE.cells, 6, EVIDENCE.means
+    pooled = EVIDENCE.cells
 
     def __init__(self, drawn: dict[str, list[float]]) -> None:
         self._drawn = drawn

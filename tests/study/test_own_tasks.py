@@ -20,15 +20,18 @@ from study.listeners.listener import Tally
 from study.listeners.terminal import Display
 from study.plan.agenda import Agenda
 from study.plan.replicates import replicates_of
-from study.records import Job, RunRecord
+from study.records import METRICS, Job, RunRecord
 from study.run import main
 from study.specs.spec import StudySpec, parse_spec
 from study.specs.tasks import default_factors
-from study.tasks import build_task
+from study.tasks import EVALUATION_BATCH, build_task
 from study.tasks.adapted import Adapted, numbered
 from study.tasks.examples import examples_of
+from study.tasks.task import Task
+from study.training import miniature
 from study.training.building import adapted
-from study.training.measure import EVALUATION_BATCH, evaluate
+from study.training.measure import evaluate
+from study.training.miniature import LIGHT, SMALL, Size
 from study.training.preflight import PreflightError, preflight
 from study.training.trial import Run, run
 from wasam_core.probes.landscape import line
@@ -37,6 +40,7 @@ from wasam_core.probes.surface import LossSurface
 HERE = Path(__file__).parent
 FORMS = ("tensors", "pairs", "loaders", "tuples", "dicts", "like_huggingface")
 OTHERS = ("numbers", "tokens", "tied")
+TARGETS = ("mixed", "softly", "soft_everywhere", "named_targets", "ranked")
 
 
 @pytest.fixture(autouse=True)
@@ -72,10 +76,19 @@ FAMILIES = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_form_of_a_problem_gives_the_same_measurements(family: str) -> None:
-    """Averages, the recalibration of BatchNorm, dropout in both passes and the cut into micro-batches included."""
+    """Averages, the recalibration of BatchNorm, dropout in both passes and the cut into micro-batches included.
+
+    A loader is evaluated in batches of its own size, so its sums are rounded otherwise.
+    """
     reference = completed(job("tensors", **FAMILIES[family]))
     for form in FORMS[1:]:
-        assert completed(job(form, **FAMILIES[family])).measurements == reference.measurements
+        found = completed(job(form, **FAMILIES[family]))
+        if form != "loaders":
+            assert found.measurements == reference.measurements
+        for ours, other in zip(found.measurements, reference.measurements, strict=True):
+            assert (ours.weights, ours.epoch) == (other.weights, other.epoch)
+            known = [name for name in METRICS if getattr(other, name) is not None]
+            assert [getattr(ours, n) for n in known] == pytest.approx([getattr(other, n) for n in known], rel=1e-5)
 
 
 @pytest.mark.parametrize("family", ["base", "sam", "m-sam", "adamw-sam"])
@@ -83,6 +96,26 @@ def test_every_form_of_a_problem_gives_the_same_measurements(family: str) -> Non
 def test_other_kinds_of_problems_run(name: str, family: str) -> None:
     record = completed(job(name, **FAMILIES[family]))
     assert {m.weights for m in record.measurements if m.epoch == 3} == {"last", "best", "swa@0.5", "swa@0.4", "ema@0.9"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", TARGETS)
+def test_targets_of_any_kind_pass_from_tuning_through_the_test(name: str, family: str) -> None:
+    """What describes and can't be measured of them is left out."""
+    for stage in ("tune", "confirm"):
+        record = completed(job(name, stage=stage, probed=("last",) if stage == "confirm" else (), **FAMILIES[family]))
+        last = [m for m in record.measurements if m.weights == "last"][-1]
+        assert last.val_loss is not None
+        assert last.val_score is not None
+    assert last.test_score is not None
+    assert (last.train_score is None) == (name in ("mixed", "softly"))
+    assert (last.val_calibration_error is None) == (name in ("soft_everywhere", "named_targets"))
+    assert bool(record.reliability) == (name not in ("soft_everywhere", "named_targets"))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_targets_of_any_kind_pass_the_preflight(name: str) -> None:
+    preflight(spec_of(name, methods=["SGD", "SAM", "m-SAM", "AdamW"]))
 
 
 def test_probes_of_every_form_agree() -> None:
@@ -200,20 +233,27 @@ def test_the_run_tells_a_task_the_root_of_its_replicate(monkeypatch: pytest.Monk
     assert told == {(seed, one.test) for one in replicates_of(spec) for seed in (one.tune, *one.confirm)}
 
 
-def test_the_preflight_says_whether_the_test_part_changes_with_the_replicate() -> None:
-    several, one = {"replicates": 2}, {"replicates": 1}
-    assert preflight(spec_of("drawn", **several)) == ()
-    (note,) = preflight(spec_of("keeps_its_test_part", **several))
-    assert "'own_tasks:keeps_its_test_part' takes replicate" in note
-    assert "the same in two replicates" in note
-    assert preflight(spec_of("keeps_its_test_part", **one)) == ()  # there is but one
-    assert preflight(spec_of("tensors", **several)) == ()
+@pytest.mark.parametrize(
+    ("name", "found", "noted"),
+    [
+        ("drawn", "anew", ""),
+        ("tensors", "same", ""),
+        ("keeps_its_test_part", "same", "the same in two replicates"),
+        ("draws_its_test_part_from_the_seed", "run", "other first test examples with another seed"),
+    ],
+)
+def test_the_preflight_says_where_the_test_part_comes_from(name: str, found: str, noted: str) -> None:
+    said = preflight(spec_of(name, replicates=2))
+    assert said.test_parts == ((f"own_tasks:{name}", found),)
+    assert [noted in note and f"'own_tasks:{name}'" in note for note in said.notes] == [True] * bool(noted)
+    if found == "same":
+        assert preflight(spec_of(name, replicates=1)).notes == ()  # there is but one
 
 
-def test_the_preflight_leaves_the_test_part_of_others_sealed() -> None:
-    assert preflight(spec_of("raises_in_test", replicates=2)) == ()
-    with pytest.raises(PreflightError, match=r"reading the first test examples of two replicates failed.* KeyError"):
-        preflight(spec_of("raises_in_test_of_replicates", replicates=2))
+@pytest.mark.parametrize("name", ["raises_in_test", "raises_in_test_of_replicates"])
+def test_the_preflight_opens_the_test_part_in_the_confirm_stage_alone(name: str) -> None:
+    with pytest.raises(PreflightError, match=r"in miniature, the confirm stage of SGD, SWA in the cell .* KeyError"):
+        preflight(spec_of(name, replicates=2))
 
 
 def test_of_the_test_part_the_first_examples_alone_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,8 +271,8 @@ def test_of_the_test_part_the_first_examples_alone_are_looked_at(monkeypatch: py
         return replace(task, test=lambda: Watched(*task.test(), pairs=True))
 
     monkeypatch.setattr(own_tasks, "drawn_rows", build, raising=False)
-    assert preflight(spec_of("drawn_rows", replicates=2)) == ()
-    assert read == set(range(8))
+    preflight(spec_of("drawn_rows", replicates=2))
+    assert read == set(range(SMALL.others))
 
 
 def test_the_note_is_printed(
@@ -290,12 +330,59 @@ def test_a_sound_task_passes_the_preflight(name: str) -> None:
     preflight(spec_of(name, probes=True, methods=["SGD", "SAM", "m-SAM", "AdamW", "AdamW+SAM"]))
 
 
+def test_a_large_network_is_tried_on_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In as many cells as it takes to see each value of each factor."""
+    made: list[tuple[Size, str, str]] = []
+    run_one = miniature.run_in_miniature
+
+    def watched(job: Job, task: Task, size: Size) -> RunRecord:
+        made.append((size, job.cell, job.stage))
+        return run_one(job, task, size)
+
+    monkeypatch.setattr(miniature, "run_in_miniature", watched)
+    factors = {
+        "train_size": 40,
+        "epochs": 2,
+        "batch_size": 10,
+        "ascent_batch": 5,
+        "depth": [1, 2, 3],
+        "kind": ["a", "b"],
+    }
+    spec = spec_of("reads_everything", problems=[{"task": "own_tasks:reads_everything", "factors": factors}])
+    assert preflight(spec).notes == ()
+    assert {size for size, _, _ in made} == {SMALL}
+    assert len(made) == 6 * 6  # as it is, then two families, each in two stages
+    made.clear()
+    monkeypatch.setattr(miniature, "_SLOW_S", 0.0)
+    (note,) = preflight(spec).notes
+    assert note.startswith("4 of 6 problems were tried")
+    assert [size for size, _, _ in made] == [SMALL, SMALL, *[LIGHT] * 4 * 2]
+    assert {stage for _, _, stage in made[1:]} == {"confirm"}
+    shown = [cell.rpartition("own_tasks:reads_everything ")[2] for cell in dict.fromkeys(cell for _, cell, _ in made)]
+    assert shown == ["depth=1 kind=a", "depth=1 kind=b", "depth=2 kind=a", "depth=3 kind=a"]
+
+
+@pytest.mark.parametrize("name", ["needs_a_rare_class", "needs_a_whole_batch"])
+def test_what_a_few_examples_cannot_have_is_asked_of_more(name: str) -> None:
+    preflight(spec_of(name))
+
+
 @pytest.mark.parametrize(
     ("name", "message", "traced"),
     [
         ("raises_in_build", "building the task failed.* ZeroDivisionError", "1 // 0"),
-        ("raises_in_forward", "a training step of base failed", "both[:, :1]"),
-        ("raises_in_metric", "evaluating on the validation examples failed", '["logits"]'),
+        ("raises_in_forward", "a forward pass and its loss failed", "both[:, :1]"),
+        (
+            "raises_in_backward",
+            "in miniature, the tune stage of SGD, SWA in the cell .* RuntimeError: no way back",
+            "way back",
+        ),
+        ("raises_in_metric", "in miniature, the tune stage of SGD, SWA in the cell .* failed", '["logits"]'),
+        ("raises_in_test", "in miniature, the confirm stage of SGD, SWA in the cell .* KeyError", '["the test part"]'),
+        ("scores_nothing", "as in the tune stage, .* a loss or a score is not finite", ""),
+        ("tests_on_nothing", "the confirm stage of .* failed: test: no examples were given", ""),
+        ("tests_on_no_numbers", "as in the confirm stage, .* a loss or a score is not finite", ""),
+        ("exits", "building the task failed .* SystemExit: that's it", "exits"),
         ("returns_a_model", "returned Joined; it must return a Task", ""),
         ("returns_too_few", "20 training examples, and the spec says factors.train_size = 40", ""),
         ("opens_the_test_part", "whose test is tuple; it must be a function", ""),
@@ -303,6 +390,9 @@ def test_a_sound_task_passes_the_preflight(name: str) -> None:
         ("loses_the_mean", r"returned a tensor of shape \(8,\)", ""),
         ("loses_the_gradient", "without a gradient", ""),
         ("loses_finiteness", "a loss of inf", ""),
+        ("loses_the_count", r"the loss is .* it is no mean over examples", ""),
+        ("has_a_bare_metric", "it must be a study.tasks.Metric", ""),
+        ("guesses_nothing", "finite numbers", ""),
         ("keeps_its_model", "the initial weights differ", ""),
         ("draws_without_a_seed", "the training examples differ", ""),
         ("ignores_its_seed", "neither the initial weights nor the training examples differ", ""),
@@ -315,7 +405,14 @@ def test_a_mistake_is_told_before_the_study(name: str, message: str, traced: str
     assert bool(trace) == bool(traced)
     assert traced in trace
     assert "preflight.py" not in trace
+    assert "miniature.py" not in trace
     assert "_call_impl" not in trace
+
+
+def test_a_training_loss_is_asked_for_its_count_where_batches_are_cut() -> None:
+    preflight(spec_of("weighs_while_training", methods=["SGD", "SAM"]))
+    with pytest.raises(PreflightError, match="no mean over examples"):
+        preflight(spec_of("weighs_while_training", methods=["SGD", "m-SAM"]))
 
 
 def test_a_model_that_cannot_be_probed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,7 +447,7 @@ def test_a_broken_task_prints_the_users_frames_then_a_sentence_and_writes_nothin
     assert lines[0] == "Traceback (most recent call last):"
     assert "own_tasks.py" in lines[1]
     assert sum("own_tasks.py" in text for text in lines) <= 3
-    assert lines[-1].startswith("error: a training step of base failed for task = 'own_tasks:raises_in_forward'")
+    assert lines[-1].startswith("error: a forward pass and its loss failed for task = 'own_tasks:raises_in_forward'")
     assert sum(text.startswith("error: ") for text in lines) == 1
     assert list(tmp_path.iterdir()) == [spec]
 
@@ -368,9 +465,10 @@ def test_a_failed_record_begins_with_the_users_frames() -> None:
 def test_equal_errors_are_shown_once_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
     agenda = Agenda(spec_of("raises_in_forward"))
     record = run(job("raises_in_forward"), None, "cpu", "0")
-    with Display(Console(soft_wrap=True), agenda, Tally(agenda), 1, quiet=False) as display:
-        for seed in range(5):
-            display.finished(record.model_copy(update={"job": record.job.model_copy(update={"seed": seed})}))
+    display = Display(Console(soft_wrap=True), agenda, Tally(agenda), 1, quiet=False)
+    for seed in range(5):
+        display.finished(record.model_copy(update={"job": record.job.model_copy(update={"seed": seed})}))
+    display.close()
     shown = capsys.readouterr().out
     assert shown.count("Traceback") == 1
     assert "5 runs failed with: RuntimeError" in shown

@@ -283,6 +283,15 @@ def test_a_record_with_something_else_in_it_is_refused(tmp_path: Path, change: d
         read_records(tmp_path)
 
 
+def test_a_job_without_epochs_is_refused(tmp_path: Path) -> None:
+    old = json.loads(OLD_RECORD.read_text())
+    del old["job"]["factors"]["epochs"]
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / f"{old['run_id']}.json").write_text(json.dumps(old))
+    with pytest.raises(RecordError, match=r"without factors\.epochs"):
+        read_records(tmp_path)
+
+
 def test_unknown_fields_are_refused_at_every_depth(tmp_path: Path) -> None:
     for part in ("job", "measurement"):
         old = json.loads(OLD_RECORD.read_text())

@@ -2,13 +2,15 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from study.specs.factors import FACTORS, OF_SOME_TASKS, OPTIONAL
-from study.specs.spec import SearchRange, SpecError, builtin_specs, load_spec, parse_spec, with_seed
+from study.specs.spec import SearchRange, SpecError, StudySpec, builtin_specs, load_spec, parse_spec, with_seed
 from study.specs.tasks import TASKS, check_factor, default_factors
 
 GOOD = """
@@ -76,7 +78,7 @@ def with_line(line: str) -> str:
         (with_line("average_starts = [1.5]"), "average_starts.0", "1.5", "less than 1"),
         (changed("trials = 4", "trials = 0"), "search.trials", "0", "greater than or equal to 1"),
         (changed("trials = 4", 'sampler = "grid"'), "search.sampler", "grid", "'qmc' or 'tpe'"),
-        (changed("trials = 4", "trials = 4\nrho = {low=0.5,high=0.1}"), "search.rho", "low = 0.5", "below high"),
+        (changed("trials = 4", "trials = 4\nrho = {low=0.5,high=0.1}"), "search.rho", "low = 0.5", "not be above high"),
         (changed("trials = 4", "trials = 4\nrho = {low=0.0,high=0.1}"), "search", "rho.low = 0", "above 0"),
         (
             changed("trials = 4", "trials = 4\nlearning_rate = {low=-1.0,high=0.1,log=true}"),
@@ -201,3 +203,33 @@ def test_every_task_has_a_default_for_every_factor() -> None:
         assert list(default_factors(task)) == [name for name in FACTORS if name not in without]
         for name, value in default_factors(task).items():
             check_factor(name, value, task)
+
+
+@pytest.mark.parametrize(
+    ("methods", "task", "factors", "reason"),
+    [
+        (["SGD", "SAM"], "digits", {"ascent_batch": [5, 25]}, "m-SAM alone"),
+        (["AdamW", "AdamW+SAM"], "digits", {"momentum": [0.0, 0.9]}, "SGD alone"),
+        (["SGD", "SAM"], "digits", {"norm": ["batch", "none"], "model": "mlp"}, "no normalization"),
+        (["SGD", "SAM"], "digits", {"validation_label_noise": ["same", "none"]}, "above 0"),
+        (["SGD", "SAM"], "my_task:build", {"train_size": 100, "ascent_batch": [5, 25]}, "m-SAM alone"),
+        (["SGD", "SAM", "m-SAM"], "digits", {"ascent_batch": [5, 25]}, ""),
+        (["SGD", "AdamW", "AdamW+SAM"], "digits", {"momentum": [0.0, 0.9]}, ""),
+        (["SGD", "SAM"], "digits", {"validation_label_noise": ["same", "none"], "label_noise": [0.0, 0.4]}, ""),
+        (["SGD", "SAM"], "digits", {"ascent_batch": 5, "clip_norm": [0.0, 1.0]}, ""),
+        (["SGD", "SAM"], "digits", {"norm": ["batch", "none"], "model": ["conv", "mlp"]}, ""),
+    ],
+)
+def test_cells_that_differ_in_their_names_alone_are_refused(
+    methods: list[str], task: str, factors: dict[str, Any], reason: str
+) -> None:
+    content = {
+        "name": "s", "question": "?", "methods": methods, "replicates": 2, "search": {"trials": 2, "sampler": "qmc"},
+        "problems": [{"task": task, "factors": factors}],
+    }  # fmt: skip
+    if not reason:
+        StudySpec.model_validate(content)
+        return
+    with pytest.raises(ValidationError, match=reason):
+        StudySpec.model_validate(content)
+    StudySpec.model_validate(content, context={"frozen": True})  # a study that has them is read

@@ -239,12 +239,21 @@ def test_an_effect_is_descriptive_until_it_is_judged() -> None:
     [((10, 10, 10), False), ((10, 10, 9), True), ((10, 0, 0), True), ((0, 10, 10), True), ((0, 0, 0), True)],
 )
 def test_where_everything_diverged_there_is_nothing_to_say(diverged: Sequence[int], informative: bool) -> None:
-    chance = listed([0.1] * 6)
+    chance = listed([0.1, 0.1, 0.1, 0.1, 0.1, 0.12])
     arms = [Arm(f"side {number}", chance, 10, of, 1.0) for number, of in enumerate(diverged)]
     (effect,) = judge([compare(ACCURACY, arms[0], arms[1:], planned=6)], DELTA, ALPHA)
     assert effect.informative is informative
     assert effect.verdict == ("no material effect" if informative else "insufficient data")
     assert (effect.diverged_method, effect.diverged_baseline) == (diverged[0], diverged[1])
+
+
+@pytest.mark.parametrize("score", [0.0, 0.1, 1.0, -4200.0])
+def test_where_all_runs_have_one_score_there_is_nothing_to_say(score: float) -> None:
+    """Networks that all guess, or a test that all solve: no spread was seen, and nothing can be told apart."""
+    same = [listed([score] * 6)] * 3
+    assert judge([held_against(*same)], DELTA, ALPHA)[0].verdict == "insufficient data"
+    other = listed([score] * 5 + [score + 1e-4])
+    assert judge([held_against(other, *same[1:])], DELTA, ALPHA)[0].verdict == "no material effect"
 
 
 def test_what_the_strongest_baseline_costs_is_what_the_method_is_held_against() -> None:

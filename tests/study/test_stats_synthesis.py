@@ -121,7 +121,7 @@ def test_signed_rank_needs_eight_cells_and_repeats() -> None:
 
 def test_a_synthesis_holds_all_of_it() -> None:
     y, v = [0.01, 0.03, 0.02, 0.05, 0.04], [1e-6, 2e-6, 1e-6, 3e-6, 2e-6]
-    found, pooled = synthesize("SAM", "G", y, v, 0.005), random_effects(y, v)
+    found, pooled = synthesize("SAM", "G", y, [math.sqrt(one) for one in v], 0.005), random_effects(y, v)
     assert (found.method, found.budget, found.tasks) == ("SAM", "G", 5)
     assert (found.mean, found.ci95, found.prediction95) == (pooled.mean, pooled.ci95, pooled.prediction95)
     assert found.tau == math.sqrt(pooled.tau2)

@@ -21,7 +21,7 @@ from study.specs.tasks import default_factors
 from study.streams import stream
 from study.tasks import draw_split, pool_task
 from study.tasks.examples import examples_of
-from study.training.measure import evaluate, measure
+from study.training.measure import measure
 from study.training.trial import Run, run
 from wasam_core import WASAM, Cost
 
@@ -120,8 +120,11 @@ def twin(pool: Pool, rho: float, best_epoch: int) -> dict[str, dict[str, tuple[f
     def measured() -> dict[str, tuple[float, float]]:
         found = {}
         for name, examples in parts.items():
-            outputs, targets, loss = evaluate(model, examples, task)
-            found[name] = loss, (outputs.argmax(1) == targets).double().mean().item()
+            ((inputs, targets),) = examples.batches(len(examples))
+            with torch.no_grad():
+                outputs = model.eval()(inputs)
+            right = (outputs.argmax(1) == targets).double().mean().item()
+            found[name] = functional.cross_entropy(outputs, targets).item(), right
         model.train()
         return found
 
@@ -288,7 +291,7 @@ def test_in_confirm_the_preferred_weights_of_each_kind_alone_are_tested(digits: 
 def test_the_record_says_whose_run_it_was_and_what_it_was_judged_by(digits: Pool) -> None:
     record = run(job(family="sam", rho=0.1), digits, "cpu", "0")
     assert (record.replicate, record.method) == (2, "SAM")
-    assert (record.metric, record.unit, record.higher_is_better) == ("accuracy", "", True)
+    assert (record.metric, record.unit, record.higher_is_better) == ("accuracy", "fraction", True)
 
 
 def test_the_tune_stage_runs_with_the_test_part_out_of_reach(digits: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

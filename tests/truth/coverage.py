@@ -28,7 +28,7 @@ from study.findings.evidence import Evidence
 from study.simulations.rates import Rate
 from study.specs.contenders import Contender, contender
 from study.stats import Effect
-from study.stats.effects import DECIMALS, Verdict
+from study.stats.effects import Verdict
 from study.stats.replication import agreement
 
 SPEC = Path(__file__).with_name("coverage.toml")
@@ -148,7 +148,7 @@ def main() -> None:
     lines += [total(design, found) for design, found in everything.items()]
     truths = [("cell", "method", "replicates", "true gain over each baseline")]
     for row in (*rows_of(evidence), *at_last_weights(evidence)):
-        gains = ", ".join(f"{name} {round(row.gain(name, row.units), DECIMALS):+.4f}" for name in row.baselines)
+        gains = ", ".join(f"{name} {row.gain(name, row.units):+.4f}" for name in row.baselines)
         truths.append((row.cell.task, row.name, str(len(row.units)), gains))
     print(header(), table(truths), table(lines), sep="\n\n")
 

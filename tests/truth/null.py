@@ -2,10 +2,10 @@
 
     PYTHONPATH=.:tests python -m truth.null RESULTS
 
-RESULTS is the folder of ``null.toml``, finished or not; where there is none, the study is run first. A comparison takes
-twice ten replicates: the baseline of ten of them, which were tuned by themselves on streams of their own, is held as a
-method against the baseline of the other ten. No replicate serves twice. Verdicts are for δ → 0 and without Holm's
-correction, so that only the t test is left to hold them back.
+RESULTS is the folder of ``null.toml``, finished or not; where there is none, the study is run first. A comparison of
+n = 10 takes twice ten replicates: the baseline of ten of them, which were tuned by themselves on streams of their own,
+is held as a method against the baseline of the other ten. No replicate serves twice; comparisons of n = 5 are cut out
+of the same. Verdicts are for δ → 0 and without Holm's correction, so that the t test alone is left to hold them back.
 """
 
 import argparse
@@ -22,15 +22,15 @@ from study.specs.contenders import Contender
 from study.stats import Effect
 
 SPEC = Path(__file__).with_name("null.toml")
-SIZE = 10
+SIZES = (10, 5)
 NEXT_TO_NOTHING = 1e-9  # δ: any gain that is found counts
 
 
-def comparisons(row: Row) -> Iterator[Effect]:
-    """Hold the method of ten replicates against the baselines of the next ten, and so on."""
+def comparisons(row: Row, size: int) -> Iterator[Effect]:
+    """Hold the method of some replicates against the baselines of as many of the next, and so on."""
     units = row.units
-    for first in range(0, len(units) - 2 * SIZE + 1, 2 * SIZE):
-        method, others = units[first : first + SIZE], units[first + SIZE : first + 2 * SIZE]
+    for first in range(0, len(units) - 2 * size + 1, 2 * size):
+        method, others = units[first : first + size], units[first + size : first + 2 * size]
         paired = {u: dict(enumerate(row.method[u].values())) for u in method}
         against = {
             name: {u: dict(enumerate(side[v].values())) for u, v in zip(method, others, strict=True)}
@@ -57,23 +57,35 @@ def main() -> None:
     if not given.results.exists():
         train(SPEC, given.results)
     rows = list(baselines_as_methods(evidence_of(given.results)))
-    lines = [("cell", "method", "against", "comparisons", "helps", "hurts", "either, with its exact 95 % interval")]
-    by_kind: dict[tuple[str, str], list[Effect]] = {}
+    lines = [
+        ("cell", "method", "against", "n", "comparisons", "helps", "hurts", "either, with its exact 95 % interval")
+    ]
+    by_kind: dict[tuple[str, str, int], list[Effect]] = {}
     for row in rows:
-        found = list(comparisons(row))
-        against = ", ".join(row.baselines)
-        by_kind.setdefault((row.name, against), []).extend(found)
-        lines.append(line(row.cell.task, row.name, against, found))
-    lines += [line("both cells", name, against, found) for (name, against), found in by_kind.items()]
+        for size in SIZES:
+            found = list(comparisons(row, size))
+            key = row.name, ", ".join(row.baselines), size
+            by_kind.setdefault(key, []).extend(found)
+            lines.append(line(row.cell.task, *key, found))
+    lines += [line("both cells", *key, found) for key, found in by_kind.items()]
     print(header(), table(lines), sep="\n\n")
 
 
-def line(cell: str, name: str, against: str, found: list[Effect]) -> tuple[str, ...]:
+def line(cell: str, name: str, against: str, size: int, found: list[Effect]) -> tuple[str, ...]:
     """Return a line of the table."""
     helps, hurts = (sum(effect.verdict == word for effect in found) for word in ("helps", "hurts"))
     rate = Rate(name, against, helps + hurts, len(found), "≤", 0.05)
     low, high = rate.interval
-    return (cell, name, against, str(rate.of), str(helps), str(hurts), f"{rate.rate:.1%} [{low:.1%}, {high:.1%}]")
+    return (
+        cell,
+        name,
+        against,
+        str(size),
+        str(rate.of),
+        str(helps),
+        str(hurts),
+        f"{rate.rate:.1%} [{low:.1%}, {high:.1%}]",
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from truth.coverage import Seen, line, of_size, one_tuning
-from truth.null import SIZE, comparisons
+from truth.null import comparisons
 from truth.rows import Row
 
 from study.findings.evidence import Cell
@@ -63,10 +63,10 @@ def test_equal_gains_make_no_interval() -> None:
 
 
 def test_a_baseline_against_itself_is_found_to_differ_at_the_level_of_the_test() -> None:
-    row = drawn(np.random.default_rng(5), units=2 * SIZE * 1000, confirms=2, gain=0.0, tuning=1.0)
-    found = list(comparisons(Row(CELL, "SGD best again", row.method, {"SGD best": row.method}, 2)))
+    row = drawn(np.random.default_rng(5), units=20 * 1000, confirms=2, gain=0.0, tuning=1.0)
+    found = list(comparisons(Row(CELL, "SGD best again", row.method, {"SGD best": row.method}, 2), 10))
     assert len(found) == 1000
-    assert {effect.n for effect in found} == {SIZE}
+    assert {effect.n for effect in found} == {10}
     assert not any(set(effect.method_values) & set(effect.baseline_values) for effect in found)
     low, high = Rate("", "", sum(effect.verdict in ("helps", "hurts") for effect in found), 1000, "").interval
     assert low <= 0.05 <= high

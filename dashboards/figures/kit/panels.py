@@ -90,20 +90,23 @@ def whiskers(below: Sequence[float], above: Sequence[float], color: str) -> dict
 def foot(values: Sequence[float]) -> float:
     """Return the lowest value that a panel should show: runs far below the others would flatten all else.
 
-    Far below is three times the distance from the best to the median, and 2 points more, under the median.
+    Far below is three times the distance from the best to the median, and 2 points of fractions more, under the median.
     """
     best, median = max(values), sorted(values)[len(values) // 2]
-    return max(min(values), median - 3 * (best - median) - 0.02)
+    return max(min(values), median - 3 * (best - median) - (0.02 if theme.shares() else 0.0))
 
 
 def shares_stay_shares(low: float, high: float, values: Sequence[float]) -> tuple[float, float]:
     """Return the ends of an axis, cut at 0 and 1 where all values are shares; an R², say, may lie below 0."""
-    return (max(low, 0.0), min(high, 1.0)) if all(0 <= value <= 1 for value in values) else (low, high)
+    share = theme.shares() and all(0 <= value <= 1 for value in values)
+    return (max(low, 0.0), min(high, 1.0)) if share else (low, high)
 
 
 def window(low: float, high: float, span: float) -> list[float]:
     """Return an axis range in percent: ``span`` around the middle of low and high, moved down to end at 101 %."""
-    top = min((low + high) / 2 + 0.56 * span, max(1.01, high + 0.01))
+    top = (low + high) / 2 + 0.56 * span
+    if theme.shares():
+        top = min(top, max(1.01, high + 0.01))
     return [theme.in_points(top - 1.12 * span), theme.in_points(top)]
 
 

@@ -73,11 +73,11 @@ def figure_of(data: Sequence[Calibration]) -> tuple[Figure, Arrangement]:
             panel=_ERROR,
             row=one.cell,
             method=one.method,
-            mean=theme.in_points(one.error.mean),
-            ci95=(theme.in_points(one.error.ci95[0]), theme.in_points(one.error.ci95[1])),
-            values=tuple(theme.in_points(value) for value in one.errors),
-            hover=f"{_who(one)}<br>{theme.points(one.error.mean)} points [{theme.points(one.error.ci95[0])}, "
-            f"{theme.points(one.error.ci95[1])}], n = {one.error.n}",
+            mean=theme.hundredths(one.error.mean),
+            ci95=(theme.hundredths(one.error.ci95[0]), theme.hundredths(one.error.ci95[1])),
+            values=tuple(theme.hundredths(value) for value in one.errors),
+            hover=f"{_who(one)}<br>{_percent(one.error.mean)} points [{_percent(one.error.ci95[0])}, "
+            f"{_percent(one.error.ci95[1])}], n = {one.error.n}",
         )
         for one in data
     ]
@@ -96,6 +96,11 @@ def figure_of(data: Sequence[Calibration]) -> tuple[Figure, Arrangement]:
     ]
     scales = {_ERROR: dots.Scale("percentage points", holds=0.0), _LOSS: dots.Scale("nats", holds=0.0)}
     return dots.figure_of([*errors, *losses], scales)
+
+
+def _percent(value: float) -> str:
+    """Write a calibration error, which is a fraction whatever the study's scores are."""
+    return f"{theme.hundredths(value):.2f}" if theme.known(value) else "–"
 
 
 def _who(one: Calibration) -> str:
@@ -124,7 +129,7 @@ def table_of(data: Sequence[Calibration]) -> Table:
                 Entry(one.cell),
                 Entry(one.method, method=one.method),
                 Entry(one.weights),
-                *(Entry(theme.points(v), v if theme.known(v) else None) for v in (one.error.mean, *one.error.ci95)),
+                *(Entry(_percent(v), v if theme.known(v) else None) for v in (one.error.mean, *one.error.ci95)),
                 *(Entry(theme.number(v), v if theme.known(v) else None) for v in (one.loss.mean, *one.loss.ci95)),
                 Entry(str(one.error.n), one.error.n),
             )

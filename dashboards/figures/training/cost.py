@@ -194,7 +194,7 @@ def table_of(options: tuple[Option, ...], score: Score) -> Table:
             Column("Method", "method"),
             numeric("Gradient evaluations", "gradient_evaluations"),
             numeric("× base", "relative_cost"),
-            numeric(f"Test {score.name}{score.times}", "test_score"),
+            numeric(f"Test {score.full}", "test_score"),
             numeric("n", "n"),
             Column("On the front", "on_front"),
         ),

@@ -15,6 +15,7 @@ from dashboards.figures.kit.panels import (
     anchor,
     anchors,
     axis,
+    foot,
     grid_of_cells,
     lay_out,
     shares_stay_shares,
@@ -148,7 +149,7 @@ def figure_of(
         traces += [_best(one, low, panel, score) for one in best if one.cell == name]
         traces += [_end(average, k, (low, top), panel, score) for k, average in enumerate(ends)]
         shapes += _shade(ends, panel)
-        room = 0.05 * max(top - low, 0.01)
+        room = 0.05 * theme.least(top - low, 0.01)
         axes[axis("x", panel)] = {
             "title": {"text": "epoch"},
             "range": [0, max(curve.epochs[-1] for curve in here) * (1.02 + 0.05 * len(ends))],
@@ -220,16 +221,24 @@ def _best(one: BestEpoch, floor: float, panel: int, score: Score) -> Trace:
     )  # fmt: skip
 
 
+def _cut() -> str:
+    if theme.shares():
+        return f"A panel shows at most {SHOWN_BELOW_BEST * 100:.0f} points below its best."
+    return "A panel leaves out what is far below its best."
+
+
 def shown(curves: Sequence[Curve], ends: Sequence[float] = ()) -> tuple[float, float]:
     """Return the scores that a panel shows: all means, and bands as far as they reach less than that again.
 
     With two seeds a Student-t band is many times wider than the curves are apart; it is cut at the axis.
     """
     means = [*(v for curve in curves for v in curve.mean), *ends]
-    top, floor = max(means), max(min(means), max(means) - SHOWN_BELOW_BEST)
-    room = max(top - floor, 0.05)
+    top = max(means)
+    below = SHOWN_BELOW_BEST if theme.shares() else top - foot(means)
+    floor = max(min(means), top - below)
+    room = theme.least(top - floor, 0.05)
     bands = [v for curve in curves for v in (*curve.low, *curve.high) if theme.known(v)]
-    low = max(min([floor, *bands]), floor - room, top - SHOWN_BELOW_BEST)
+    low = max(min([floor, *bands]), floor - room, top - below)
     return shares_stay_shares(low, min(max([top, *bands]), top + room), means)
 
 
@@ -346,8 +355,7 @@ def chart_of(sources: Sources) -> Chart | None:
         reading=f"One line a trajectory, with its last weights; the band is the interval of the mean.{epoch}{shade}",
         caption=(
             f"Mean over {prose.numbers(n for curve in data for n in curve.n)} {sources.units} with its 95 % Student-t "
-            f"interval, cut at the axis: confirm runs of what validation picked in each. A panel shows at most "
-            f"{SHOWN_BELOW_BEST * 100:.0f} points below its best."
+            f"interval, cut at the axis: confirm runs of what validation picked in each. {_cut()}"
             f"{f' Every {step}th epoch that was kept is drawn.' if step > 1 else ''}"
         ),
         keys=(

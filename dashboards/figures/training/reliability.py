@@ -116,7 +116,7 @@ def figure_of(diagrams: Sequence[Diagram]) -> tuple[Figure, Arrangement]:
             {"type": "line", "xref": anchor("x", panel), "yref": anchor("y", panel), "layer": "below"}
             | {"x0": 0, "y0": 0, "x1": 100, "y1": 100, "line": {"color": theme.MUTED, "width": 1, "dash": "dot"}}
         )
-        ends = [theme.in_points(start), 102]
+        ends = [theme.hundredths(start), 102]
         axes[axis("x", panel)] = {"title": {"text": "confidence, %"}, "range": ends, "nticks": 6}
         axes[axis("y", panel)] = {"range": ends, "nticks": 6}
     titles = [theme.wrapped(name, 22) for name in names]
@@ -127,15 +127,15 @@ def _trace(diagram: Diagram, panel: int) -> Trace:
     style, shown = theme.style_of(diagram.method), diagram.shown
     ends = [found.ci95 if theme.known(found.ci95[0]) else (found.accuracy, found.accuracy) for found in shown]
     return scatter(
-        x=theme.rounded([theme.in_points(found.confidence) for found in shown]),
-        y=theme.rounded([theme.in_points(found.accuracy) for found in shown]),
+        x=theme.rounded([theme.hundredths(found.confidence) for found in shown]),
+        y=theme.rounded([theme.hundredths(found.accuracy) for found in shown]),
         error_y={
             "type": "data",
             "array": theme.rounded(
-                [theme.in_points(min(1.0, high) - f.accuracy) for f, (_, high) in zip(shown, ends, strict=True)]
+                [theme.hundredths(min(1.0, high) - f.accuracy) for f, (_, high) in zip(shown, ends, strict=True)]
             ),
             "arrayminus": theme.rounded(
-                [theme.in_points(f.accuracy - max(0.0, low)) for f, (low, _) in zip(shown, ends, strict=True)]
+                [theme.hundredths(f.accuracy - max(0.0, low)) for f, (low, _) in zip(shown, ends, strict=True)]
             ),
             "width": 0,
             "thickness": 1,

@@ -144,7 +144,7 @@ def thinned(curve: BestOf, points: int) -> BestOf:
 def shown(curves: Sequence[BestOf]) -> tuple[float, float]:
     """Return the scores that a panel shows: all lines, and a third of their range of the bands above and below."""
     values = [v for curve in curves for v in curve.expected]
-    room = max((max(values) - min(values)) / 3, 0.005)
+    room = theme.least((max(values) - min(values)) / 3, 0.005)
     return shares_stay_shares(min(values) - room, max(values) + room, values)
 
 

@@ -56,7 +56,7 @@ def figure_of(shares: Sequence[GoodShare]) -> tuple[Figure, Arrangement]:
             panel=_PANEL,
             row=s.cell,
             method=s.method,
-            mean=theme.in_points(s.share),
+            mean=theme.hundredths(s.share),
             ci95=(float("nan"), float("nan")),
             values=(),
             hover=f"<b>{theme.plot_text(s.method)}</b> · {theme.plot_text(s.cell)}<br>"

@@ -71,8 +71,8 @@ def figure_of(data: Sequence[Flattery], score: Score) -> tuple[Figure, Arrangeme
             ci95=(theme.in_points(f.ci95[0]), theme.in_points(f.ci95[1])),
             values=tuple(theme.in_points(value) for _, value in f.by_cell),
             hover=(
-                f"<b>{theme.plot_text(f.name)}</b>, best of {f.trials} trials<br>{theme.gain(f.mean)} points, 95 % CI "
-                f"{theme.interval(f.ci95)}, n = {len(f.by_cell)}"
+                f"<b>{theme.plot_text(f.name)}</b>, best of {f.trials} trials<br>{theme.gain(f.mean)} {theme.unit()}, "
+                f"95 % CI {theme.interval(f.ci95)}, n = {len(f.by_cell)}"
             ),
             filled=f.filled,
         )
@@ -90,7 +90,7 @@ def table_of(data: Sequence[Flattery], score: Score) -> Table:
             Column("Method", "method"),
             Column("Problem", "problem"),
             numeric("Trials", "trials"),
-            numeric("Optimism, points", "optimism"),
+            numeric(f"Optimism, {theme.unit()}", "optimism"),
             numeric("Mean over problems [95 % CI]", "mean"),
         ),
         tuple(
@@ -117,7 +117,7 @@ def chart_of(sources: Sources) -> Chart | None:
         id="optimism",
         heading=(
             f"The tuned validation {sources.score.name} exceeds that on fresh seeds by "
-            f"{prose.span([f.mean for f in data], theme.gain)} points, in the mean over problems"
+            f"{prose.span([f.mean for f in data], theme.gain)} {theme.unit()}, in the mean over problems"
         ),
         reading=(
             "Right of zero, picking the best trial has flattered: the same settings do worse on seeds that did not "

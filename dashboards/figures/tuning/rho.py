@@ -90,7 +90,7 @@ def figure_of(responses: tuple[Response, ...], score: Score) -> tuple[Figure, Ar
         traces += _traces(response, panel, radii, score)
         shapes += _lines(response, panel, radii)
         top = max([v for v in (*response.last, *response.averaged, response.base_best) if theme.known(v)] or [1.0])
-        room = 0.06 * max(top - response.floor, 0.01)
+        room = 0.06 * theme.least(top - response.floor, 0.01)
         axes[axis("x", panel)] = radii.axis()
         axes[axis("y", panel)] = {
             "range": [theme.in_points(response.floor - room), theme.in_points(top + room)],

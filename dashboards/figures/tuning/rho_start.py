@@ -211,7 +211,8 @@ def chart_of(sources: Sources) -> Chart | None:
         caption=(
             f"{prose.numbers(one.runs for one in data)} runs a panel, those of all replicates, each averaged from "
             "several starts, not binned; hence no interval. Runs also differ by their learning rate. The colour fades "
-            "out at three times the distance from best to median, and 2 points, below the median."
+            f"out at three times the distance from best to median{', and 2 points,' if theme.shares() else ''} below "
+            "the median."
             f"{f' Every {step}th square is drawn.' if step > 1 else ''}"
         ),
         keys=(

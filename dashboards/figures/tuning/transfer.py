@@ -132,8 +132,8 @@ def table_of(transfers: Sequence[Transfer], score: Score, limit: int) -> Table:
             Column("rho from", "source"),
             numeric("rho", "rho"),
             Column("Used in", "target"),
-            numeric("Regret, points", "regret"),
-            numeric("By chance, points", "chance_regret"),
+            numeric(f"Regret, {theme.unit()}", "regret"),
+            numeric(f"By chance, {theme.unit()}", "chance_regret"),
         ),
         tuple(
             (
@@ -166,7 +166,7 @@ def chart_of(sources: Sources) -> Chart | None:
         else ""
     )
     clauses = [
-        f"{theme.points(regret)} points with {t.method} (a blind choice {theme.points(chance)})"
+        f"{theme.points(regret)} {theme.unit()} with {t.method} (a blind choice {theme.points(chance)})"
         for t, (regret, chance) in ((t, t.elsewhere) for t in data)
     ]
     trials = sorted({curve.trials[-1] for curve in findings.tuning_curves if curve.trials and curve.epochs_factor == 1})
@@ -175,8 +175,8 @@ def chart_of(sources: Sources) -> Chart | None:
         heading=f"A rho tuned in another problem costs, in the mean, {prose.listed(clauses)}",
         reading=(
             "Row: the problem that rho was tuned in; column: the problem, by its number, that it is used in with the "
-            f"rest tuned anew. A field is the validation {score.name} lost, in points; near the last row it knew "
-            "nothing."
+            f"rest tuned anew. A field is the validation {score.name} lost, in {theme.unit()}; near the last row it "
+            "knew nothing."
         ),
         caption=(
             f"{prose.numbers(trials)} trials a replicate of a problem, its regrets averaged over replicates; the "

@@ -130,7 +130,7 @@ def _hover(entry: DecayByAveraging, score: Score) -> str:
     return (
         f"<b>{theme.plot_text(row_of(entry))}</b><br>last {score.text(entry.last)}, "
         f"averaged {score.text(entry.averaged)}<br>"
-        f"{theme.gain(entry.gain)} points, 95 % CI {theme.interval(entry.gain_ci95)}, n = {entry.n}"
+        f"{theme.gain(entry.gain)} {theme.unit()}, 95 % CI {theme.interval(entry.gain_ci95)}, n = {entry.n}"
     )
 
 
@@ -145,7 +145,7 @@ def table_of(decay: Decay, score: Score) -> Table:
             Column("Schedule", "schedule"),
             numeric(score.head("Last"), "last"),
             numeric(score.head("Averaged"), "averaged"),
-            numeric("Gain, points", "gain"),
+            numeric(f"Gain, {theme.unit()}", "gain"),
             numeric("95 % CI low", "ci95_low"),
             numeric("95 % CI high", "ci95_high"),
             numeric("n", "n"),
@@ -169,7 +169,9 @@ def table_of(decay: Decay, score: Score) -> Table:
 
 def heading_of(gains: Mapping[str, Sequence[float]]) -> str:
     """State the mean gain from averaging under every schedule (keys in words)."""
-    clauses = [f"{theme.gain(sum(values) / len(values))} points with a {words}" for words, values in gains.items()]
+    clauses = [
+        f"{theme.gain(sum(values) / len(values))} {theme.unit()} with a {words}" for words, values in gains.items()
+    ]
     return f"Averaging gains, in the mean, {prose.listed(clauses)}"
 
 

@@ -246,7 +246,7 @@ def _hover(mark: Mark) -> str:
     return "<br>".join(
         [
             f"<b>{theme.plot_text(mark.method)}</b> · {theme.plot_text(mark.cell)}",
-            f"{theme.gain(mark.mean)} points, 95 % CI {theme.interval(mark.ci95)}, n = {len(mark.gains)}",
+            f"{theme.gain(mark.mean)} {theme.unit()}, 95 % CI {theme.interval(mark.ci95)}, n = {len(mark.gains)}",
             f"over {theme.plot_text(mark.baseline)}, {theme.plot_text(mark.at)}",
             theme.plot_text(mark.words),
             *([f"switched off in {mark.off} of {len(mark.gains)}"] if mark.off else []),
@@ -266,7 +266,7 @@ def table_of(forest: Forest) -> Table:
             Column("Budget", "budget"),
             Column("Over", "baseline"),
             Column("Verdict", "verdict"),
-            numeric("Gain, points", "gain"),
+            numeric(f"Gain, {theme.unit()}", "gain"),
             numeric("95 % CI low", "ci95_low"),
             numeric("95 % CI high", "ci95_high"),
             numeric("New task low", "prediction95_low"),
@@ -303,7 +303,11 @@ def heading_of(findings: Findings) -> str:
         means = [effect.mean for effect in primary if effect.method == method]
         clauses.append(f"{method} {prose.span(means, theme.gain)}")
     budget = budget_name(findings, findings.primary_budget)
-    return f"Mean gains in points at {budget}: {prose.listed(clauses)}" if clauses else "No gain has been measured yet"
+    return (
+        f"Mean gains in {theme.unit()} at {budget}: {prose.listed(clauses)}"
+        if clauses
+        else "No gain has been measured yet"
+    )
 
 
 def chart_of(sources: Sources) -> Chart | None:

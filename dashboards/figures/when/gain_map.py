@@ -116,8 +116,8 @@ def _field(data: GainMap, gain: Gain) -> fields.Field:
         color=theme.diverging(gain.mean, data.most),
         text=f"{written}<br>n = {gain.n}",
         hover=(
-            f"<b>{theme.plot_text(gain.method)}</b> · {theme.plot_text(gain.cell)}<br>{theme.gain(gain.mean)} points, "
-            f"95 % CI {theme.interval(gain.ci95)}, n = {gain.n}<br>{gain.verdict}"
+            f"<b>{theme.plot_text(gain.method)}</b> · {theme.plot_text(gain.cell)}<br>{theme.gain(gain.mean)} "
+            f"{theme.unit()}, 95 % CI {theme.interval(gain.ci95)}, n = {gain.n}<br>{gain.verdict}"
         ),
     )
 
@@ -139,7 +139,7 @@ def table_of(data: GainMap) -> Table:
         (
             Column("Problem", "problem"),
             Column("Method", "method"),
-            numeric("Gain, points", "gain"),
+            numeric(f"Gain, {theme.unit()}", "gain"),
             numeric("95 % CI low", "ci95_low"),
             numeric("95 % CI high", "ci95_high"),
             numeric("n", "n"),
@@ -181,7 +181,7 @@ def chart_of(sources: Sources) -> Chart | None:
             f"Mean paired gain over the strongest baseline at {primary}, "
             f"{prose.numbers(gain.n for gain in data.gains)} {sources.units} a field. 95 % Student-t intervals, not "
             "adjusted for the number of comparisons, are in the table and under the pointer. The colours are centred "
-            f"at zero and end at ±{theme.points(data.most)} points, growing with the square root."
+            f"at zero and end at ±{theme.points(data.most)} {theme.unit()}, growing with the square root."
         ),
         keys=(
             Key("gain", "", "field", theme.diverging(1, 1)),

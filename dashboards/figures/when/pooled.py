@@ -91,7 +91,7 @@ def traces(summary: Summary, height: float, span: tuple[float, float], panel: in
 def _hover(summary: Summary) -> str:
     lines = [
         f"<b>{theme.plot_text(summary.method)}</b> · {summary.tasks} tasks together",
-        f"{theme.gain(summary.mean)} points, 95 % CI {theme.interval(summary.ci95)}",
+        f"{theme.gain(summary.mean)} {theme.unit()}, 95 % CI {theme.interval(summary.ci95)}",
         theme.plot_text(summary.at),
     ]
     if theme.known(summary.prediction95[0]):

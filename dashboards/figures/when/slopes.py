@@ -117,7 +117,7 @@ def _traces(pair: Pair, start: float, floor: float, panel: int, score: Score) ->
     )
     words = (
         f"<b>{theme.plot_text(pair.last_name)} → {theme.plot_text(pair.averaged_name)}</b><br>"
-        f"{theme.gain(pair.gain)} points, 95 % CI {theme.interval(pair.ci95)}, n = {len(pair.last)}"
+        f"{theme.gain(pair.gain)} {theme.unit()}, 95 % CI {theme.interval(pair.ci95)}, n = {len(pair.last)}"
     )
     mean = scatter(
         x=ends,
@@ -149,7 +149,7 @@ def table_of(slopes: Slopes, score: Score) -> Table:
             numeric("Replicate or seed", "unit"),
             numeric(score.head("Last"), "last"),
             numeric(score.head("Averaged"), "averaged"),
-            numeric("Gain, points", "gain"),
+            numeric(f"Gain, {theme.unit()}", "gain"),
         ),
         tuple(
             (
@@ -196,7 +196,7 @@ def chart_of(sources: Sources) -> Chart | None:
         heading=heading_of(sources.findings.averaging),
         reading=(
             f"Each thin line is one of the {sources.units}, from its last weights to the averaged ones of the same "
-            "runs. Every panel spans the same number of points, so equal slopes are equal gains."
+            "runs. Every panel spans as much, so equal slopes are equal gains."
         ),
         caption=(
             f"Thick line: mean over {prose.numbers(len(pair.units) for pair in data.pairs)} {sources.units}; every one "

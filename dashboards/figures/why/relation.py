@@ -109,7 +109,7 @@ def figure_of(relations: Sequence[Relation], score: Score) -> tuple[Figure, Arra
     points = [point for relation in relations for point in relation.points]
     ratios, gains = [p.ratio for p in points] + [1.0], [p.gain for p in points] + [0.0]
     low, high = min(ratios) / 1.3, max(ratios) * 1.3
-    room = 0.1 * max(max(gains) - min(gains), 0.01)
+    room = 0.1 * theme.least(max(gains) - min(gains), 0.01)
     traces: list[Trace] = []
     axes: Axes = {}
     shapes: list[dict[str, object]] = []
@@ -156,7 +156,7 @@ def _trace(relation: Relation, panel: int) -> Trace:
         hoverinfo="text",
         hovertext=[
             f"<b>{theme.plot_text(point.method)}</b> · {theme.plot_text(point.cell)}<br>{theme.ratio(point.ratio)} the "
-            f"baseline's eigenvalue (n = {point.units[0]})<br>{theme.gain(point.gain)} points "
+            f"baseline's eigenvalue (n = {point.units[0]})<br>{theme.gain(point.gain)} {theme.unit()} "
             f"(n = {point.units[1]} others)"
             for point in relation.points
         ],
@@ -173,7 +173,7 @@ def table_of(relations: Sequence[Relation]) -> Table:
             Column("Method", "method"),
             Column("Problem", "problem"),
             numeric("Eigenvalue, × baseline's", "eigenvalue_ratio"),
-            numeric("Gain, points", "gain"),
+            numeric(f"Gain, {theme.unit()}", "gain"),
             numeric("Learning rate, × baseline's", "learning_rate_ratio"),
             numeric("n, sharpness", "n_sharpness"),
             numeric("n, gain", "n_gain"),
