@@ -16,8 +16,7 @@ from study.stats import Effect
 
 def deltas(findings: Findings) -> str:
     """Say δ with its unit, task by task where tasks differ: "δ = 0.50 points"."""
-    score = score_of(findings)
-    points = "" if score.name == score.points else score.points
+    points = score_of(findings).of_delta
     if len(set(findings.deltas.values())) < 2:
         chosen = next(iter(findings.deltas.values()), findings.delta)
         return f"δ = {theme.threshold(chosen)} {points}".strip()

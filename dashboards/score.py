@@ -11,7 +11,7 @@ from study.findings.units import FRACTION
 _SPLITS = {"test_score": "test", "val_score": "validation"}
 _LONGEST = 40
 _NO_TAGS = str.maketrans("<>", "‹›")
-_OF_SEVERAL = "the unit of each problem's score"
+_OF_SEVERAL = "each problem's own unit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,13 @@ class Score:
     def points(self) -> str:
         """The unit of a gain, in short."""
         return "points" if self.share else self.unit or self.name
+
+    @property
+    def of_delta(self) -> str:
+        """The unit of δ, after its number: "points", "k$", "in each problem's own unit"; "" of plain numbers."""
+        if self.unit == _OF_SEVERAL:
+            return f"in {_OF_SEVERAL}"
+        return "" if self.name == self.points else self.points
 
     @property
     def percentage_points(self) -> str:

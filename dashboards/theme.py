@@ -238,10 +238,10 @@ def points(score: float | None, decimals: int = 2) -> str:
 
 
 def plain(value: float) -> str:
-    """Write a number with four significant digits, or decimals: ``0.0123``, ``149.2``, ``14,921``."""
+    """Write a number with four significant digits, or decimals: ``0.0123``, ``149.2``, ``14,921``; two of tiny ones."""
     size = abs(value)
     if not 1e-3 <= size < 1e7:
-        return f"{value:.4g}"
+        return f"{value:.4g}" if size >= 1e-3 else f"{value:.2g}"
     return f"{value:,.{max(0, 3 - max(-1, math.floor(math.log10(size))))}f}"
 
 
@@ -253,7 +253,7 @@ def interval(ends: tuple[float, float]) -> str:
 def threshold(fraction: float) -> str:
     """Write a δ in points: two decimals, more where it has more; in another unit with four significant digits."""
     if not _WRITING.get().share:
-        return plain(fraction)
+        return f"{fraction:,.4g}"
     return f"{hundredths(fraction):.2f}" if round(fraction, 4) == fraction else f"{hundredths(fraction):.4g}"
 
 

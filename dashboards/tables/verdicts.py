@@ -27,7 +27,7 @@ MOST_ROWS = 1600  # of comparisons in full; the overview holds them all, at the 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Maps gains to positions in the small drawings of a table; one scale a table, so that rows compare.
+    """Maps gains to positions in the small drawings of a table; one scale a unit, so that rows compare.
 
     ``delta`` is the largest of the table's.
     """
@@ -68,9 +68,23 @@ def scale_of_effects(effects: Iterable[Effect], delta: float) -> Scale:
     return scale_of(((e.mean, nothing if e.diverged_method + e.diverged_baseline else e.ci95) for e in effects), delta)
 
 
+def scales_of(findings: Findings, effects: Iterable[Effect]) -> dict[str, Scale]:
+    """Return the scale of every task: those whose scores are counted in one unit share one."""
+    effects = list(effects)
+    measures = {task: score.measure for task, score in findings.scores.items()}
+    by_measure: dict[str, list[Effect]] = {}
+    for effect in effects:
+        by_measure.setdefault(measures.get(effect.task, ""), []).append(effect)
+    scales = {
+        measure: scale_of_effects(some, max(delta_of(findings, effect.task) for effect in some))
+        for measure, some in by_measure.items()
+    }
+    return {effect.task: scales[measures.get(effect.task, "")] for effect in effects}
+
+
 def verdict_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
     """Return one row a cell, method and budget, the primary budget first; budgets that coincide share a row."""
-    scale, wording = scale_of_effects(findings.effects, most_delta(findings)), wording_of(findings)
+    scales, wording = scales_of(findings, findings.effects), wording_of(findings)
     merged = _in_order(findings, cells)
     return Table(
         "verdicts",
@@ -96,7 +110,7 @@ def verdict_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
             numeric("Detectable", "minimum_detectable"),
             numeric("Cost", "cost_ratio"),
         ),
-        tuple(_verdict_row(findings, found, cells[found.effect.cell].label, scale, wording) for found in merged),
+        tuple(_verdict_row(findings, found, cells[found.effect.cell].label, scales, wording) for found in merged),
         _groups(merged),
     )
 
@@ -113,7 +127,7 @@ def _groups(found: Sequence[Distinct]) -> tuple[int, ...]:
 
 
 def _verdict_row(
-    findings: Findings, found: Distinct, label: str, scale: Scale, wording: "Wording"
+    findings: Findings, found: Distinct, label: str, scales: Mapping[str, Scale], wording: "Wording"
 ) -> tuple[Entry, ...]:
     effect = found.effect
     ends = (math.nan, math.nan) if effect.always_off else effect.ci95  # a spread of nothing is no interval
@@ -125,7 +139,7 @@ def _verdict_row(
         Entry(short_budgets(findings, found.budgets), "+".join(found.budgets)),
         Entry(wording.verdict(effect, found.budgets), effect.verdict, icon=theme.VERDICT_ICONS[effect.verdict]),
         Entry(theme.gain_within(effect.mean, ends), effect.mean),
-        Entry("", span=scale.span(effect.mean, ends, effect.method, delta_of(findings, effect.task))),
+        Entry("", span=scales[effect.task].span(effect.mean, ends, effect.method, delta_of(findings, effect.task))),
         Entry(theme.interval(effect.ci95_new_data), _both(effect.ci95_new_data)),
         Entry(theme.p_value(effect.p_holm), effect.p_holm),
         Entry(theme.p_value(effect.p_max_t), effect.p_max_t),
@@ -238,7 +252,7 @@ def baseline_heading(findings: Findings) -> str:
 def direct_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
     """Return methods against each other under the primary budget: one row a pair and problem."""
     known = [effect for effect in findings.direct if effect.n and effect.cell in cells]
-    scale = scale_of_effects(known, most_delta(findings))
+    scales = scales_of(findings, known)
     return Table(
         "direct",
         f"Methods held against each other at {budget_name(findings, findings.primary_budget)}, in "
@@ -257,7 +271,10 @@ def direct_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
                 Entry(cells[effect.cell].label),
                 Entry(theme.gain_within(effect.mean, effect.ci95), effect.mean),
                 Entry(
-                    "", span=scale.span(effect.mean, effect.ci95, effect.method, delta_of(findings, effect.task))
+                    "",
+                    span=scales[effect.task].span(
+                        effect.mean, effect.ci95, effect.method, delta_of(findings, effect.task)
+                    ),
                 ),
                 Entry(theme.p_value(effect.p_holm), effect.p_holm),
                 Entry(str(effect.n), effect.n),
@@ -317,14 +334,14 @@ def matrix_of(findings: Findings, cells: Mapping[str, Cell]) -> Matrix:
     for effect in findings.effects:
         others.setdefault((effect.cell, effect.method), []).append(effect)
     methods = tuple(m for m in findings.methods if any(key[1] == m for key in effects))
-    scale, wording = scale_of_effects(effects.values(), most_delta(findings)), wording_of(findings)
+    scales, wording = scales_of(findings, effects.values()), wording_of(findings)
     names = [name for name in cells if any((name, method) in effects for method in methods)]
 
     def entry(name: str, method: str) -> MatrixEntry:
         effect = effects.get((name, method))
         if effect is None:
             return MatrixEntry(method, "insufficient data", "not measured", "–", "–", None, "", "", "")
-        return _matrix_entry(findings, effect, others[name, method], scale, wording)
+        return _matrix_entry(findings, effect, others[name, method], scales[effect.task], wording)
 
     return Matrix(
         methods, tuple((cells[name].label, tuple(entry(name, method) for method in methods)) for name in names)

@@ -122,7 +122,7 @@ def test_a_regression_is_never_said_to_have_an_accuracy(charts, page) -> None:
 def test_a_study_of_several_metrics_speaks_of_scores(make) -> None:
     mixed = make(tasks=["digits", "diabetes"], factors=SCHEDULES, trials=3)
     charts = charts_of(Sources(mixed.findings, mixed.frame, mixed.cells))
-    for id_, title in (("front", "test score, the unit of each"), ("forest", "gain, the unit of each problem's score")):
+    for id_, title in (("front", "test score, each problem's own unit"), ("forest", "gain, each problem's own unit")):
         assert title in words_of(charts[id_])
         assert "decaying rate (accuracy)" in words_of(charts[id_]).replace("<br>", " ")
         assert not re.search(r"\d points", words_of(charts[id_]))

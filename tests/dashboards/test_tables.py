@@ -207,3 +207,21 @@ def test_strips_of_several_deltas_are_told_in_multiples(study) -> None:
     )
     table = evidence.delta_table(replace(study.findings, delta_strips=strips), study.cells)
     assert [c.title for c in table.columns[3:]] == ["0.25 × δ", "0.5 × δ", "1 × δ", "2 × δ", "4 × δ"]
+
+
+def test_bars_share_a_scale_with_those_of_their_unit_alone(study) -> None:
+    """A gain of a thousand dollars must not shrink one of a point to nothing."""
+    found = study.findings
+    dollars = {"mnist1d": replace(found.scores["mnist1d"], name="MAE", unit="$")}
+    dear = tuple(
+        replace(effect, mean=1000 * effect.mean, ci95=(1000 * effect.ci95[0], 1000 * effect.ci95[1]))
+        if effect.task == "mnist1d"
+        else effect
+        for effect in found.effects
+    )
+    apart = verdicts.scales_of(replace(found, scores={**found.scores, **dollars}), dear)
+    of_digits = [effect for effect in found.effects if effect.task == "digits"]
+    assert apart["digits"] == verdicts.scale_of_effects(of_digits, found.deltas["digits"])
+    assert apart["mnist1d"].high > 100 * apart["digits"].high
+    together = verdicts.scales_of(found, found.effects)
+    assert together["digits"] == together["mnist1d"]
