@@ -19,6 +19,7 @@ from study.records import Reliability
 from study.tasks.examples import examples_in, leaves, mapped, with_leaves
 from study.tasks.means import IGNORED, Mean
 from study.tasks.task import Metric, is_streaming
+from study.training.heap import give_back_free_memory
 
 CALIBRATION_BINS = 15
 _LARGE = 2**22  # bytes of outputs that are kept before anybody asks whether they have to be
@@ -122,6 +123,7 @@ class OfWhole:
         held = sum(tensor.nbytes for kept, _ in self._kept for tensor in leaves(kept))
         if not self._keep and held > self._ask_at:
             self._fold()
+            give_back_free_memory()
             self._ask_at = _LARGE if self._count else 2 * held
 
     def result(self) -> float:
