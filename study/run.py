@@ -187,12 +187,12 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path, options: argparse.
 
 def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: argparse.Namespace) -> int:
     """Run a study to its report, or tell how to go on with it."""
-    if has_runs_left(spec, folder, fresh=options.fresh, replicates=options.replicates):
-        find_data(spec)
-        spec, notes = _tried(spec, folder, options, _speaker(console, options))
-        for note in notes:
-            console.print(f"note: {note}", markup=False)
     try:
+        if has_runs_left(spec, folder, fresh=options.fresh, replicates=options.replicates):
+            find_data(spec)
+            spec, notes = _tried(spec, folder, options, _speaker(console, options))
+            for note in notes:
+                console.print(f"note: {note}", markup=False)
         with opened(
             spec,
             text,

@@ -4,6 +4,7 @@ Whatever goes wrong beside the runs costs itself and one line; and what the pref
 """
 
 import re
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -273,3 +274,15 @@ def test_every_built_in_study_reaches_its_last_page(name: str) -> None:
 
     conclude_beside_runs(page, load_spec(name)[0], pytest.fail)
     assert len(pages) == 1
+
+
+def test_an_interruption_of_the_trial_in_miniature_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt(signal.SIGTERM)
+
+    monkeypatch.setattr("study.run.try_own_tasks", interrupted)
+    assert main(["smoke", "--out", str(tmp_path / "new")]) == 128 + signal.SIGTERM
+    assert "interrupted before there was anything to keep" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()

@@ -22,7 +22,8 @@ def _watched_fsync(descriptor: int) -> None:
         return
     folder, (part, _, number) = Path(os.environ["FAULT_FOLDER"]), _moments[0].rpartition(" ")
     there = len(list(folder.glob("records/*.json")))
-    if part in os.readlink(f"/proc/self/fd/{descriptor}") and there >= int(number):
+    written = os.readlink(f"/proc/self/fd/{descriptor}")  # a miniature of the study is written elsewhere, before it
+    if written.startswith(f"{folder}/") and part in written and there >= int(number):
         del _moments[0]
         with Path(f"{folder}-struck").open("a") as file:
             file.write(f"{part} {number}\n")
