@@ -1,6 +1,7 @@
 """Conduct a study in its results folder: train what is left, and conclude from the records."""
 
 import shlex
+import shutil
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -245,7 +246,7 @@ def _missing_pieces(folder: Path, agenda: Agenda) -> "list[Piece]":
 
 
 def conclude(folder: Path) -> "Study":
-    """Write the frame and the findings anew and return the study.
+    """Write the frame and the findings of a study whose runs all have their records anew, and return it.
 
     Raises:
         ConclusionError: they can't be made of the records.
@@ -253,6 +254,8 @@ def conclude(folder: Path) -> "Study":
     from study.store.results import load, write_views  # noqa: PLC0415  # pandas and SciPy take a second to import
 
     check_still_there(folder)
+    for checkpoint in (folder / "ray").glob("*/*/checkpoint_*"):  # of runs that a start which was ended had under way
+        shutil.rmtree(checkpoint, ignore_errors=True)
     with concluding(folder, "the findings"):
         study = load(folder)
         write_views(study)

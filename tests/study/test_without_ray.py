@@ -72,8 +72,12 @@ def ended_well(capsys: pytest.CaptureFixture[str]) -> Path:
     assert {path.name for path in folder.iterdir()} >= {"runs.parquet", "findings.json", "report.html", "spec.toml"}
     page = (folder / "report.html").read_bytes()
     (folder / "report.html").unlink()
+    of_a_killed_start = folder / "ray" / "own-20260101-000000-1" / "0a1b2c3d" / "checkpoint_000000" / "run.pt"
+    of_a_killed_start.parent.mkdir(parents=True)
+    of_a_killed_start.touch()
     assert main(["--resume", str(folder)]) == 0
     assert "nothing to train" in capsys.readouterr().out
+    assert not of_a_killed_start.parent.exists()
     (folder / "report.html").unlink()
     assert dashboards([str(folder)]) == 0
     assert (folder / "report.html").read_bytes() == page
