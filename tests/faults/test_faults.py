@@ -64,7 +64,7 @@ def test_a_study_whose_workers_are_struck_again_and_again_ends_as_if_nothing_had
         faults["tune"] = faults["tune"].replace("eats ", "")
     ended = with_faulty_trials(
         lab, folder, faults, "--hang-after", "20", command=SLICED, FAULT_RETRIES="20",
-        FAULT_AT="/records/ 8", FAULT_DO="raylet", **memory,
+        FAULT_AT="/records/ 10", FAULT_DO="raylet", **memory,
     )  # fmt: skip
     told = " ".join(ended.output.split())
     assert all(sentence in told for sentence in TOLD), told
