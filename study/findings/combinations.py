@@ -9,7 +9,7 @@ from study.findings.evidence import Cell
 from study.findings.quantities import ByUnit, Combination, Combine, Material, Measured, Quantity
 from study.records import FactorValue
 from study.specs.spec import Hypothesis, StudySpec
-from study.stats import Effect, columns, estimate, isolated
+from study.stats import columns, estimate, isolated
 from study.stats.designs import UNKNOWN_SLOPE, adjusted_slope
 from study.stats.effects import insufficient
 from study.stats.estimates import rounded
@@ -101,7 +101,7 @@ def _weighed(factor: str, cells: Sequence[Cell], target: Sequence[float]) -> Com
     return Combination(entering, span=max(target) - min(target))
 
 
-def design_row(cell: Cell | Effect) -> dict[str, FactorValue]:
+def design_row(cell: Cell) -> dict[str, FactorValue]:
     """Return what a cell is set to: its task and the factors that vary in the study."""
     return {"task": cell.task} | dict(cell.factors) | {"task": cell.task}  # first, and not a factor of that name
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import t
 
+from study.stats.clustered import MIN_TASKS
 from study.stats.estimates import OF_FRACTIONS, Number, binary_scale, scaled
 
 Vector = NDArray[np.float64]
-MIN_TASKS_FOR_PREDICTION = 5
 MIN_CELLS_FOR_SIGNED_RANK = 8
 SIGNED_RANK_DRAWS = 10_000
 VARIANCE_FLOOR = 0.01  # of the mean variance: equal differences in a cell are rounding, not certainty
@@ -105,7 +105,7 @@ def random_effects(gains: Sequence[float], variances: Sequence[float]) -> Random
     mean, error = float(weights @ y / weights.sum()), float(weights.sum() ** -0.5)
     half = float(t.isf(0.025, k - 1)) * error
     prediction = unknown
-    if k >= MIN_TASKS_FOR_PREDICTION:
+    if k >= MIN_TASKS:
         reach = float(t.isf(0.025, k - 2)) * math.sqrt(tau2 + error**2)
         prediction = (mean - reach, mean + reach)
     i2 = max(0.0, (q - (k - 1)) / q) if q > 0 else 0.0
