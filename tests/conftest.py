@@ -17,7 +17,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Ray's workers give way to all others (nice 15): on a busy machine a test would wait for minutes until one has started.
 os.environ.setdefault("RAY_worker_niceness", "0")
-settings.register_profile("brief", max_examples=30, deadline=None)
+# The brief part is the same at every run: a change is not held up by a case that has lain hidden elsewhere. New cases
+# are looked for by the whole one.
+settings.register_profile("brief", max_examples=30, deadline=None, derandomize=True)
 settings.register_profile("whole", deadline=None)
 NOT_FAST = frozenset(("ray", "browser", "slow"))  # `make test-fast` leaves them out
 

@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema
 
 from study.specs.methods import FAMILIES
 
+NARROWEST = 1e-9  # ends of a range that are nearer, as a share of the upper one, are one value but for its rounding
 EDGE_SHARE = 0.05  # a selected value in the outer 5 % of its range is flagged
 BATCH = 4  # trials of a batch do not see each other's results, so they can run side by side
 LEAST_TPE_TRIALS = 2 * BATCH  # the first batch is drawn at random
@@ -67,9 +68,14 @@ class SearchRange(Strict):
         return {"anyOf": [{"type": "number"}, handler(core)]}
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
         if not self.low <= self.high:
             raise ValueError(f"low = {self.low:g} and high = {self.high:g} were given; low must not be above high")
+        if self.low < self.high and self.high - self.low < NARROWEST * abs(self.high) and not is_frozen(info):
+            raise ValueError(
+                f"low = {self.low!r} and high = {self.high!r} were given, which are nearer than a search can tell "
+                f"apart; give one number, such as {self.low:g}, to hold the value fixed"
+            )
         if self.log and self.low <= 0:
             raise ValueError(f"low = {self.low:g} with log = true was given; a log scale needs low > 0")
         return self

@@ -28,6 +28,7 @@ from study.plan.proposals import outcome_of, propose
 from study.records import METRICS, Configuration, Job, Measurement, RunRecord
 from study.specs.methods import FAMILIES
 from study.specs.problems import cell_factors
+from study.specs.space import NARROWEST, SearchRange
 from study.specs.spec import SpecError, StudySpec, parse_spec
 from study.specs.tasks import RESERVED, factor_column, kind_of_value
 from study.store.frame import frame_of
@@ -192,7 +193,20 @@ RANGES = st.tuples(
 ).map(lambda drawn: {"low": drawn[0], "high": drawn[0] + (0.9995 - drawn[0]) * drawn[1] * drawn[2], "log": drawn[3]})
 
 
-@given(RANGES, RANGES, RANGES, st.sampled_from(["qmc", "tpe"]), st.integers(0, 2**32 - 1))
+@given(RANGES)
+def test_ends_that_rounding_alone_tells_apart_are_refused(given_range: dict[str, Any]) -> None:
+    low, high = given_range["low"], given_range["high"]
+    if low == high or high - low >= NARROWEST * high:
+        assert SearchRange(**given_range).fixed == (low == high)
+    else:
+        with pytest.raises(ValueError, match=r"nearer than a search can tell apart; give one number, such as"):
+            SearchRange(**given_range)
+
+
+SEARCHED = RANGES.filter(lambda r: r["low"] == r["high"] or r["high"] - r["low"] >= NARROWEST * r["high"])
+
+
+@given(SEARCHED, SEARCHED, SEARCHED, st.sampled_from(["qmc", "tpe"]), st.integers(0, 2**32 - 1))
 def test_every_proposal_lies_within_its_range(
     rate: dict[str, Any], rho: dict[str, Any], start: dict[str, Any], sampler: str, seed: int
 ) -> None:
