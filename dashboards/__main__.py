@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 from dashboards.index import write_index
+from dashboards.picture import write_picture
 from dashboards.report import write_report
 from dashboards.studies import is_study, study_folders
 from dashboards.watch import EVERY_S, until_parent_exits, watch
@@ -19,6 +20,7 @@ EXIT_DONE, EXIT_NO_PAGE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 _EXAMPLES = """examples:
   python -m dashboards results/quick                      writes results/quick/report.html
   python -m dashboards results/quick -o quick.html        writes quick.html
+  python -m dashboards results/quick -o quick.svg         writes its verdicts alone, as a picture
   python -m dashboards results                            writes results/index.html over all studies in it
   python -m dashboards --watch results/quick --every 30   rewrites the report while the study runs
   SOURCE_DATE_EPOCH=$(date +%s) python -m dashboards results/quick     prints the date in the report
@@ -30,12 +32,22 @@ exit codes: 0 done; 1 the page can't be made; 2 the folder can't be used; 130 a 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     given = _parser().parse_args(arguments)
+    picture = given.output is not None and given.output.suffix == ".svg"
     try:
+        several = not is_study(given.results) and given.results.is_dir() and study_folders(given.results)
+        if picture and (several or given.watch):
+            print(
+                f"python -m dashboards: -o {given.output} was given; a picture is of one study, and no page that can "
+                "reload: name the study's own folder, without --watch, or a file that ends in .html",
+                file=sys.stderr,
+            )
+            return EXIT_USAGE
         if given.watch:
             return _watch(given)
-        several = not is_study(given.results) and given.results.is_dir() and study_folders(given.results)
         if several:
             print(write_index(given.results, given.output))
+        elif picture:
+            print(write_picture(load(given.results), given.output))
         else:
             print(write_report(load(given.results), given.output))
     except (ResultsError, RecordError, SpecError, OSError) as error:

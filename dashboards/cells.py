@@ -21,12 +21,14 @@ class Cell:
         label: Task and varied factors in words; unique too.
         task: Its task.
         varied: The factors that differ between the study's cells of this task, by name.
+        epochs: What its runs train for at equal epochs; 0 where nobody says.
     """
 
     name: str
     label: str
     task: str
     varied: Mapping[str, FactorValue]
+    epochs: int = 0
 
     def label_without(self, factor: str) -> str:
         """Return the label of all cells that differ from this one in ``factor`` alone."""
@@ -38,15 +40,21 @@ def cells_of(findings: Findings, frame: pd.DataFrame) -> dict[str, Cell]:
     found: dict[str, tuple[str, dict[str, FactorValue]]] = {}
     for effect in (*findings.effects, *findings.averaging):
         found.setdefault(effect.cell, (effect.task, dict(effect.factors)))
+    lengths: dict[str, int] = {}
     columns = list(frame.columns)
     factors = columns[columns.index(_FIRST_FACTOR_AFTER) + 1 : columns.index(_LAST_FACTOR_BEFORE)]
     heads = frame.drop_duplicates("cell").sort_values("cell")
     for row in heads[["cell", "task", *factors]].to_dict("records"):
         given = {name.removeprefix("factor."): row[name] for name in factors if not pd.isna(row[name])}
         found.setdefault(str(row["cell"]), (str(row["task"]), given))
+        lengths[str(row["cell"])] = int(given.get("epochs", 0))
     units = units_in_words(findings)
     return {
-        name: replace(cell, label=f"{cell.label} ({units[cell.task]})") if cell.task in units else cell
+        name: replace(
+            cell,
+            label=f"{cell.label} ({units[cell.task]})" if cell.task in units else cell.label,
+            epochs=lengths.get(name, 0),
+        )
         for name, cell in labelled(found).items()
     }
 

@@ -1,41 +1,54 @@
 """The report's charts, one entry each; what a chart shows and says stands in the file of its figure."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from dashboards.figures.kit.chart import Chart, Sources
-from dashboards.figures.training import calibration, cost, curves, reliability
-from dashboards.figures.tuning import best_of, good_space, importance, optimism, parallel, rho, rho_start, transfer
-from dashboards.figures.when import decay, forest, gain_map, slopes
-from dashboards.figures.why import lines, plane, relation, sharpness
+from dashboards.figures.training import calibration, curves
+from dashboards.figures.tuning import best_of, importance, optimism, parallel, rho, transfer
+from dashboards.figures.when import forest, two_by_two
+from dashboards.figures.why import averaging, lines, plane, relation, sharpness
+from dashboards.score import shown
+from dashboards.tables.table import with_unit
 
-CHARTS: tuple[Callable[[Sources], Chart | None], ...] = (
+# Charts of scores and gains: those of different metrics never share a scale, so each metric has a chart of its own.
+OF_SCORES: tuple[Callable[[Sources], Chart | None], ...] = (
+    two_by_two.chart_of,
     forest.chart_of,
-    gain_map.chart_of,
-    slopes.chart_of,
-    decay.chart_of,
-    sharpness.chart_of,
-    relation.chart_of,
-    lines.chart_of,
-    plane.chart_of,
     curves.chart_of,
-    reliability.chart_of,
-    calibration.chart_of,
+    averaging.chart_of,
+    relation.chart_of,
     rho.chart_of,
-    rho_start.chart_of,
     parallel.chart_of,
-    importance.chart_of,
     partial(best_of.chart_of, against="trials"),
     partial(best_of.chart_of, against="cost"),
-    good_space.chart_of,
     transfer.chart_of,
     optimism.chart_of,
-    cost.chart_of,
+)
+OF_RUNS: tuple[Callable[[Sources], Chart | None], ...] = (
+    sharpness.chart_of,
+    lines.chart_of,
+    plane.chart_of,
+    calibration.chart_of,
+    importance.chart_of,
 )
 
 
+# Of results that were made elsewhere, which have no records.
+OF_A_TABLE: tuple[Callable[[Sources], Chart | None], ...] = (forest.chart_of,)
+
+
 def charts_of(sources: Sources) -> dict[str, Chart]:
-    """Return every chart that has data, by id."""
-    with sources.score.written():
-        made = [chart_of(sources) for chart_of in CHARTS]
-    return {chart.id: chart for chart in made if chart is not None}
+    """Return every chart that has data, by id; those of a second metric end in ``-2``."""
+    found = {}
+    of_scores, of_runs = (OF_A_TABLE, ()) if sources.findings.origin else (OF_SCORES, OF_RUNS)
+    for number, part in enumerate(sources.by_measure, 1):
+        with shown(part.findings):
+            for made in filter(None, (chart_of(part) for chart_of in of_scores)):
+                name = made.id if number == 1 else f"{made.id}-{number}"
+                table = replace(with_unit(made.table, part.score.csv_unit), id=name)
+                found[name] = replace(made, id=name, table=table)
+    with shown(sources.findings):
+        found |= {chart.id: chart for chart_of in of_runs if (chart := chart_of(sources)) is not None}
+    return found

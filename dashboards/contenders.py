@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
+from dashboards import theme
 from study.findings import Findings
 from study.plan.selection import Selection
-from study.specs.budgets import BUDGETS, BudgetWords, named
-from study.specs.methods import METHODS, is_baseline
+from study.specs.budgets import BUDGETS, OWN_COST, BudgetWords, named
 from study.specs.spec import StudySpec
 from study.stats import Effect
 from study.stats.effects import Unit
@@ -15,12 +15,15 @@ _CEILING: float = StudySpec.model_fields["gradient_ceiling"].default
 
 def method_of(role: str) -> str:
     """Return whose role it is: ``SGD`` of ``SGD best``, and a method's name for itself."""
-    return role if role in METHODS else next((name for name in METHODS if role.startswith(f"{name} ")), role)
+    if role in theme.methods():
+        return role
+    whose = (name for name in theme.methods() if role in (f"{name} last", f"{name} best"))
+    return next(whose, role)
 
 
 def keeps_last(role: str) -> bool:
     """Tell whether a role is that of a baseline which keeps its last weights; it is drawn open."""
-    return role not in METHODS and role.endswith(" last")
+    return role not in theme.methods() and role.endswith(" last")
 
 
 def longer(name: str, length: float) -> str:
@@ -28,15 +31,44 @@ def longer(name: str, length: float) -> str:
     return name if length == 1 else f"{name}, {length:g}× epochs"
 
 
+def in_epochs(name: str, epochs: int, best_at: float | None = None) -> str:
+    """Say a baseline with its length: "SGD best, 2× epochs" of 15 epochs is "SGD, 30 epochs, best epoch".
+
+    Args:
+        name: A baseline by its role and length; a method's name stays.
+        epochs: The cell's; 0 where they are not known, and the name stays.
+        best_at: The epoch that validation prefers in the median run, where that is known.
+    """
+    role, _, length = name.partition(", ")
+    method, _, weights = role.rpartition(" ")
+    if not method or weights not in ("best", "last") or not epochs:
+        return name
+    factor = float(length.partition("×")[0]) if "×" in length else 1.0
+    kept = "last weights" if weights == "last" else f"best at {best_at:.3g}" if best_at else "best epoch"
+    return f"{method}, {factor * epochs:.4g} epochs, {kept}"
+
+
+def lengths_under(effect: Effect) -> tuple[float, ...]:
+    """Return the training lengths that an effect's baselines have, in multiples of the cell's epochs."""
+    found = {float(one.baseline.rpartition(", ")[2].partition("×")[0]) for one in effect.against if "×" in one.baseline}
+    return tuple(sorted({1.0, *found} if any("×" not in one.baseline for one in effect.against) else found))
+
+
 def label_of(chosen: Selection) -> str:
     """Name a contender by what it may use: ``SGD best, 2× epochs``, and ``SWA, up to 2× epochs``."""
-    if chosen.lengths[-1] == 1 or (chosen.method in METHODS and is_baseline(chosen.method)):
+    if chosen.lengths[-1] == 1 or _is_baseline(chosen.method):
         return chosen.contender
     return f"{chosen.contender}, up to {chosen.lengths[-1]:g}× epochs"
 
 
+def _is_baseline(method: str) -> bool:
+    return method in theme.methods() and theme.methods().is_baseline(method)
+
+
 def budget_words(findings: Findings, budget: str) -> BudgetWords:
     """Return what a budget of this study is called; one that nobody knows goes by its letter."""
+    if budget == OWN_COST:
+        return named(OWN_COST, None)
     if budget not in BUDGETS:
         return BudgetWords(budget, budget)
     given = findings.spec.get("gradient_ceiling")
@@ -61,7 +93,7 @@ def unit_of(findings: Findings) -> Unit:
 
 def unit_words(findings: Findings) -> str:
     """Return it in the plural: "replicates", "seeds of one tuning"."""
-    return {"replicate": "replicates", "seed": "seeds of one tuning"}[unit_of(findings)]
+    return {"replicate": "replicates", "seed": "seeds of one tuning", "run": "runs"}[unit_of(findings)]
 
 
 def runs_of_a_unit(findings: Findings) -> int:

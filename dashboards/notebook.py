@@ -13,7 +13,7 @@ from dashboards.cells import Cell, cells_of
 from dashboards.charts import charts_of
 from dashboards.comparisons import without_early_verdicts
 from dashboards.figures.kit.chart import Sources
-from dashboards.score import score_of
+from dashboards.score import shown
 from dashboards.tables import verdicts
 from study.findings import Findings
 from study.records import RunRecord
@@ -49,7 +49,7 @@ class Notebook:
     @property
     def verdicts_html(self) -> str:
         """Question, answer and verdict table as HTML that holds no script and no style of a page."""
-        with score_of(self._shown).written():
+        with shown(self._shown):
             table = verdicts.verdict_table(self._shown, self._cells)
         columns = [index for index, column in enumerate(table.columns) if column.csv]
         heads = "".join(f"<th>{html.escape(table.columns[index].title)}</th>" for index in columns)

@@ -56,10 +56,13 @@ const page = (() => {
   }
 
   function startAddress() {
-    const wasAt = remembrance();
+    api.returned = remembrance();
     if (location.hash) followAddress();
-    if (!wasAt) reveal();
+    if (!api.returned) reveal();
     addEventListener("hashchange", () => { if (!followAddress()) reveal(); });
+    addEventListener("click", (event) => { // a link to a place that keeps its state there: "#runs?q=1a2b"
+      if (!event.defaultPrevented && event.target.closest?.('a[href^="#"][href*="?"]')) setTimeout(reveal);
+    });
   }
 
   // ---- tables: sort, filter, download
@@ -175,7 +178,11 @@ const page = (() => {
     for (const button of all("[data-download]")) {
       const id = button.dataset.download;
       const name = `${document.body.dataset.name}-${id.replace(/-table$/, "")}.csv`;
-      button.addEventListener("click", () => save(name, csv(document.getElementById(id)), "text/csv"));
+      button.addEventListener("click", async () => {
+        const table = document.getElementById(id);
+        await api.fill(table);
+        save(name, csv(table), "text/csv");
+      });
     }
   }
 
@@ -219,11 +226,12 @@ const page = (() => {
 
   function start(themeChanged) {
     startTheme(themeChanged);
-    all("table[data-sortable]").forEach(startTable);
+    all("table[data-sortable]:not([data-packed])").forEach(startTable);
     startDownloads();
     startAddress();
     startReloading();
   }
 
-  return { all, csvCell, isDark, kept, prefersDark, root, save, start, write };
+  const api = { all, csvCell, fill: async () => {}, isDark, kept, prefersDark, root, save, start, startTable, write };
+  return api;
 })();

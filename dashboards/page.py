@@ -13,11 +13,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jinja2
+from jinja2 import pass_context
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from dashboards import theme
 from dashboards.figures.kit.chart import Chart
+from dashboards.words import cited, explained
 
 CONFIG: dict[str, object] = {
     "displaylogo": False,
@@ -27,7 +29,6 @@ CONFIG: dict[str, object] = {
     "doubleClick": False,
     "showTips": False,
 }
-_TO_THE_RIGHT = f"{', '.join(f'.r{i} tr > :nth-child({i})' for i in range(1, 41))} {{ text-align: right; }}"
 
 
 def render(template: str, scripts: Sequence[str], styles: Sequence[str], **values: object) -> str:
@@ -46,7 +47,7 @@ def render(template: str, scripts: Sequence[str], styles: Sequence[str], **value
         .render(
             csp=policy(script),
             script=Markup(script),  # our own files
-            css=Markup("\n".join([*map(part, styles), _TO_THE_RIGHT])),  # our own files
+            css=Markup("\n".join(map(part, styles))),  # our own files
             **values,
         )
         .lstrip()
@@ -64,6 +65,8 @@ def _templates() -> jinja2.Environment:
     )
     environment.globals |= {"style_of": theme.style_of, "dark": theme.DARK, "icons": theme.VERDICT_ICONS}
     environment.filters["csv"] = csv_value
+    environment.filters["cited"] = cited
+    environment.filters["explained"] = pass_context(lambda given, text: explained(text, given["glossary"]))
     return environment
 
 
@@ -106,16 +109,20 @@ def json_text(value: object) -> str:
     return text
 
 
-def figures_json(charts: Iterable[Chart]) -> str:
-    """Return all figures, what they share, and the colours that the page swaps in the dark, as JSON."""
-    return json_text(
-        {
-            "config": CONFIG,
-            "dark": theme.DARK,
-            "template": theme.TEMPLATE.to_plotly_json(),
-            "charts": {
-                chart.id: {"data": chart.figure.data, "layout": chart.figure.layout, "narrow": chart.narrow}
-                for chart in charts
-            },
-        }
-    )
+def figures(charts: Iterable[Chart]) -> dict[str, object]:
+    """Return all figures, what they share, and the colours that the page swaps in the dark, as plain data."""
+    return {
+        "config": CONFIG,
+        "dark": theme.DARK,
+        "template": theme.TEMPLATE.to_plotly_json(),
+        "charts": {
+            chart.id: {"data": chart.figure.data, "layout": chart.figure.layout, "narrow": chart.narrow}
+            for chart in charts
+        },
+    }
+
+
+def styles_of(methods: Iterable[str]) -> dict[str, list[str]]:
+    """Return marker and colours, on light and on dark paper, of everything that may stand in a packed table."""
+    styles = {method: theme.style_of(method) for method in sorted(methods)}
+    return {name: [s.symbol, s.color, theme.DARK.get(s.color, s.color)] for name, s in styles.items()}

@@ -4,14 +4,63 @@ Every function returns plain text; escaping is the page's business.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from dashboards import theme
 from dashboards.cells import Cell, where
-from dashboards.contenders import budget_name, runs_of_a_unit, unit_of, unit_words
-from dashboards.score import metric_words, score_of
+from dashboards.contenders import budget_name, delta_of, families_of, in_epochs, runs_of_a_unit, unit_of, unit_words
+from dashboards.score import score_in, score_of, split_of
 from study.findings import Findings, MethodSummary
 from study.findings.content import OF_DESIGN
 from study.stats import Effect
+
+_MOST_TOLD = 3  # verdicts, or flips, one by one; beyond, how many there are
+_HALF, _DOUBLE = 0.5, 2.0  # of δ: a verdict that changes there is said to flip
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer in three facts, one sentence each, and what would flip it; "" where nothing would.
+
+    ``onwards`` is the command that goes on with a study that is not done.
+    """
+
+    what: str
+    surely: str
+    cost: str
+    flips: str
+    onwards: str = ""
+
+    @property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """What there is to say, each under a short name."""
+        named = (
+            ("What", self.what),
+            ("How surely", self.surely),
+            ("At what cost", self.cost),
+            ("Would flip", self.flips),
+            ("Go on with", self.onwards),
+        )
+        return tuple((name, sentence) for name, sentence in named if sentence)
+
+
+def answer_of(findings: Findings, cells: Mapping[str, Cell], command: str = "") -> Answer:
+    """Return the answer to the study's question, by the closed list of verdicts.
+
+    Args:
+        findings: What the study found.
+        cells: Its problems, under the names that the report gives them.
+        command: What goes on with the study, for one that is not done.
+    """
+    if not has_verdict(findings):
+        onwards = "" if findings.counts.finished else command
+        return Answer(no_verdict(findings), surely(findings, cells), "", "", onwards)
+    return Answer(what(findings, cells), surely(findings, cells), cost(findings), flips(findings, cells))
+
+
+def answer(findings: Findings, cells: Mapping[str, Cell]) -> str:
+    """Return the first fact alone: where which method helps, or why nobody can say."""
+    return answer_of(findings, cells).what
 
 
 def deltas(findings: Findings) -> str:
@@ -20,7 +69,10 @@ def deltas(findings: Findings) -> str:
     if len(set(findings.deltas.values())) < 2:
         chosen = next(iter(findings.deltas.values()), findings.delta)
         return f"δ = {theme.threshold(chosen)} {points}".strip()
-    told = [f"{theme.threshold(delta)} in {task}" for task, delta in findings.deltas.items()]
+    told = []
+    for task, delta in findings.deltas.items():
+        with score_in(findings, task).written():
+            told.append(f"{theme.threshold(delta)} in {task}")
     return f"δ ({listed(told)}{f'; {points}' if points else ''})"
 
 
@@ -44,21 +96,41 @@ def scope(findings: Findings) -> str:
     return " ".join(f"Verdicts on {listed(tasks)} speak of {about}." for about, tasks in by_scope.items())
 
 
-def answer(findings: Findings, cells: Mapping[str, Cell]) -> str:
-    """Answer the question in one sentence, by the closed list of verdicts."""
-    if not has_verdict(findings):
-        return no_verdict(findings)
-    problems = len({effect.cell for effect in findings.effects})
+# ---- what
+
+
+def what(findings: Findings, cells: Mapping[str, Cell]) -> str:
+    """Say where each method helps, and by how much over which baseline; and where one hurts."""
+    primary = _primary(findings)
+    problems = len({effect.cell for effect in primary})
+    found = {(effect.cell, effect.method): effect for effect in primary}
     helping, hurting = _grouped(findings.summaries, "helps"), _grouped(findings.summaries, "hurts")
-    idle = [summary.method for summary in findings.summaries if not summary.helps]
-    clauses = [_clause(methods, "help", names, problems, cells) for names, methods in helping]
-    if idle:
-        clauses.append(_clause(idle, "help", (), problems, cells))
-    clauses += [_clause(methods, "hurt", names, problems, cells) for names, methods in hurting]
+    idle = [summary.method for summary in findings.summaries if not summary.helps and not summary.hurts]
+
+    def clause(verb: str, names: Sequence[str], methods: Sequence[str]) -> str:
+        said = f"{listed(methods)} {verb}{'s' if len(methods) == 1 else ''} in {share(len(names), problems)}"
+        effects = [found[name, method] for name in names for method in methods if (name, method) in found]
+        return f"{said} ({'; '.join(filter(None, (_which(names, cells), _by_how_much(findings, effects, cells))))})"
+
+    clauses = [clause("help", names, methods) for names, methods in helping]
+    if idle and helping:
+        clauses.append(f"{listed(idle)} help{'s' if len(idle) == 1 else ''} in none")
+    clauses += [clause("hurt", names, methods) for names, methods in hurting]
     if helping and not hurting:
         clauses.append("no method hurts in any")
-    null = "" if helping or hurting else f" ({_null_clause(findings)})"
-    return f"At {budget_name(findings, findings.primary_budget)}, {'; '.join(clauses)}{null}."
+    at = f"At {budget_name(findings, findings.primary_budget)}, "
+    if not helping:
+        nothing = f"no method helps in {'any of the ' if problems > 1 else ''}{_problems(problems)}"
+        clauses.insert(0, nothing if hurting else f"{nothing}{_nothing(findings, primary, cells)}")
+    free = [s for s in findings.summaries if s.helps_if_free]
+    if free:
+        told = listed([f"{s.method} in {len(s.helps_if_free)}" for s in free])
+        clauses.append(f"only if compute is free (at equal epochs) {told} more")
+    return f"{at}{'; '.join(clauses)}."
+
+
+def _problems(number: int) -> str:
+    return f"{number} problems" if number > 1 else "the one problem"
 
 
 def _grouped(summaries: Iterable[MethodSummary], place: str) -> list[tuple[tuple[str, ...], list[str]]]:
@@ -71,33 +143,95 @@ def _grouped(summaries: Iterable[MethodSummary], place: str) -> list[tuple[tuple
     return sorted(groups.items(), key=lambda group: -len(group[0]))
 
 
-def _clause(methods: Sequence[str], verb: str, names: Sequence[str], problems: int, cells: Mapping[str, Cell]) -> str:
-    """Say where methods help or hurt: "SAM and WASAM each help in 2 of 4 problems (those with 30 % noisy labels)"."""
-    verb = f"{verb}s" if len(methods) == 1 else f"each {verb}" if names else verb
-    return f"{listed(methods)} {verb} in {share(len(names), problems)}{_which(names, cells)}"
-
-
 def _which(names: Sequence[str], cells: Mapping[str, Cell]) -> str:
     """Name a single cell, or what holds in exactly these cells; nothing where neither is possible."""
     if len(cells) == 1:
         return ""
     if len(names) == 1:
-        return f" ({cells[names[0]].label})"
+        return cells[names[0]].label
     exactly = where(names, cells)
-    return f" (those with {exactly})" if exactly else ""
+    return f"those with {exactly}" if exactly else ""
 
 
-def _null_clause(findings: Findings) -> str:
-    null = sum(len(s.null) for s in findings.summaries)
-    undecided = sum(len(s.undecided) for s in findings.summaries)
-    free = sum(len(s.helps_if_free) for s in findings.summaries)
-    parts = [(null, "no material effect"), (free, "only if compute is free"), (undecided, "undecided")]
-    told = ", ".join(f"{words} in {number}" for number, words in parts if number)
-    return f"of {things(null + undecided + free, 'comparison')}: {told}"
+def _by_how_much(findings: Findings, effects: Sequence[Effect], cells: Mapping[str, Cell]) -> str:
+    """Say gains over one named baseline each: one by one up to three, else their range, measure by measure."""
+    if len(effects) <= _MOST_TOLD and len({effect.cell for effect in effects}) == 1:
+        first = effects[0]
+        several = len(effects) > 1
+        score = score_in(findings, first.task)
+        with score.written():
+            gains = listed([f"{theme.gain(e.mean)}{f' ({e.method})' if several else ''}" for e in effects])
+            scores = listed([score.full_text(_mean(e.method_values)) for e in effects])
+        over = in_epochs(first.baseline, cells[first.cell].epochs)
+        against = score.full_text(_mean(first.baseline_values))
+        same = len({(e.baseline, e.units) for e in effects}) == 1
+        where_from = (
+            f"over {over}: {scores} against {against} {split_of(findings)}{score.name}{score.direction}"
+            if same
+            else f"over {_strongest(findings)} of each"
+        )
+        return f"{gains} {score.points} {where_from}"
+    told = []
+    for task in dict.fromkeys(effect.task for effect in effects):
+        score = score_in(findings, task)
+        told.append((score, [effect.mean for effect in effects if effect.task == task]))
+    by_unit: dict[str, list[float]] = {}
+    writing = {}
+    for score, means in told:
+        by_unit.setdefault(score.points, []).extend(means)
+        writing[score.points] = score
+    ranges = []
+    for unit, means in by_unit.items():
+        with writing[unit].written():
+            ranges.append(f"{span(means, theme.gain)} {unit}")
+    most = max(effects, key=lambda e: abs(e.mean) / delta_of(findings, e.task))
+    score = score_in(findings, most.task)
+    reached, against = (score.full_text(_mean(values)) for values in (most.method_values, most.baseline_values))
+    each = " of each" if _several(findings) else ""
+    return (
+        f"{listed(ranges)} over {_strongest(findings)}{each}, the largest {reached} against {against} "
+        f"{split_of(findings)}{score.name}{score.direction}"
+    )
 
 
-def _tested(summary: MethodSummary) -> tuple[str, ...]:
-    return (*summary.helps, *summary.helps_if_free, *summary.hurts, *summary.null, *summary.undecided)
+def _several(findings: Findings) -> bool:
+    """Tell whether there is more than one baseline, of which comparisons name the strongest."""
+    return findings.origin is None or len(findings.origin.baselines) > 1
+
+
+def _strongest(findings: Findings) -> str:
+    """Name the baseline that gains are over, or those that the strongest is of: "the strongest SGD"."""
+    if findings.origin is None:
+        return f"the strongest {findings.baseline}"
+    return f"the strongest of {listed(findings.origin.baselines)}" if _several(findings) else findings.baseline
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _nothing(findings: Findings, primary: Sequence[Effect], cells: Mapping[str, Cell]) -> str:
+    """Say what there is where nothing helps and nothing hurts, and the gain that came nearest."""
+    counted = [
+        (sum(e.verdict == "no material effect" for e in primary), "no material effect"),
+        (sum(e.verdict not in ("no material effect", "helps", "hurts") for e in primary), "undecided"),
+    ]
+    told = listed([f"{words} in {number}" for number, words in counted if number])
+    said = f" (of {things(len(primary), 'comparison')}: {told})"
+    known = [e for e in primary if e.n and theme.known(e.mean)]
+    if not known:
+        return said
+    # Gains in different units are compared in multiples of δ, which is in that of each.
+    most = max(known, key=lambda e: e.mean / delta_of(findings, e.task))
+    return f"{said}; the largest gain is {most.method}'s{_in(most, cells)}, {_by_how_much(findings, [most], cells)}"
+
+
+def _in(effect: Effect, cells: Mapping[str, Cell]) -> str:
+    return f" in {cells[effect.cell].label}" if len(cells) > 1 else ""
+
+
+def _primary(findings: Findings) -> list[Effect]:
+    return [effect for effect in findings.effects if effect.budget == findings.primary_budget]
 
 
 def no_verdict(findings: Findings) -> str:
@@ -109,7 +243,12 @@ def no_verdict(findings: Findings) -> str:
     if counts.failed == done:
         return f"No verdict: {'the only run' if done == 1 else f'all {done:,} runs'} failed."
     if not counts.finished:
-        return f"No verdict yet: {done:,} of {counts.planned:,} planned runs are done."
+        missing = " What is missing are the confirm runs, which alone are tested."
+        unconfirmed = "" if any(effect.n for effect in findings.effects) else missing
+        return (
+            f"No verdict yet: {done:,} of {counts.planned:,} planned runs are done.{unconfirmed} Verdicts come with "
+            f"the last one."
+        )
     most = max((effect.n for effect in findings.effects), default=0)
     return (
         f"No verdict: no comparison has enough data (the most is {things(most, f'complete {unit_of(findings)}')}; "
@@ -117,72 +256,163 @@ def no_verdict(findings: Findings) -> str:
     )
 
 
-def qualification(findings: Findings) -> list[str]:
-    """Say in the first paragraph what a reader must know before quoting the answer."""
-    sentences = []
+def no_comparison(findings: Findings, command: str = "") -> str:
+    """Say why there is nothing to compare, and what to do."""
+    if findings.counts.finished or not findings.counts.ended:
+        return "No comparison has been measured yet."
+    return "No comparison has been measured yet: verdicts rest on the confirm runs, and none of them is complete." + (
+        f" Go on with: {command}" if command else ""
+    )
+
+
+# ---- how surely
+
+
+def surely(findings: Findings, cells: Mapping[str, Cell]) -> str:
+    """Say over how many replicates, with which intervals and p values, and of what the verdicts speak."""
     units = sorted({effect.n for effect in findings.effects})
-    if units and units[-1]:
-        span = f"{units[0]}" if len(units) == 1 else f"{units[0]} to {units[-1]}"
-        runs = runs_of_a_unit(findings)
-        each = f", each tuned anew and confirmed on {things(runs, 'fresh seed')}" if unit_of(findings) != "seed" else ""
-        sentences.append(
-            f"A gain is {metric_words(findings)} of the tuned method minus that of {_held_against(findings)}, over "
-            f"{span} paired {unit_words(findings)}{each}; “helps” needs a mean gain of at least {deltas(findings)}."
-        )
-        sentences.append(scope(findings))
-    if not has_verdict(findings):
-        return sentences
-    unsure = sum(e.verdict in ("helps", "hurts") and not e.clear for e in _primary(findings))
-    if unsure:
-        sentences.append(
-            f"Of {unsure} of these verdicts the size is uncertain; gains that were selected for being large run high."
-        )
-    off = sum(effect.off > 0 for effect in _primary(findings))
-    if off:
-        sentences.append(
-            f"In {things(off, 'comparison')} tuning switched the method off in some {unit_words(findings)}; these "
-            "count."
-        )
-    free = [s for s in findings.summaries if s.helps_if_free]
-    if free:
-        clause = listed([f"{s.method} helps in {len(s.helps_if_free)} more" for s in free])
-        sentences.append(f"Only if compute is free (at equal epochs), {clause}.")
-    flips = {(c.cell, c.method) for c in findings.caveats if c.kind.startswith("verdict depends on")}
-    total = len({(effect.cell, effect.method) for effect in findings.effects})
-    if flips:
-        sentences.append(
-            f"{len(flips)} of {total} verdicts would change at half or twice δ, or under the other budget."
-        )
-    else:
-        sentences.append("No verdict changes at half or twice δ, or under another budget of the study.")
+    if not units or not units[-1]:
+        return ""
+    number = f"{units[0]}" if len(units) == 1 else f"{units[0]} to {units[-1]}"
+    runs = runs_of_a_unit(findings)
+    each = f", each tuned anew and confirmed on {things(runs, 'fresh seed')}" if unit_of(findings) != "seed" else ""
+    parts = [_over_runs(findings, number) if findings.origin else f"over {number} paired {unit_words(findings)}{each}"]
+    parts += _intervals(findings, cells) if has_verdict(findings) else []
+    parts += _lost(findings)
+    said = "; ".join(parts)
+    return f"{said[0].upper()}{said[1:]}. {scope(findings)}".strip()
+
+
+def _over_runs(findings: Findings, number: str) -> str:
+    """Say over how many runs that were made elsewhere, and whether they are paired."""
+    apart = [effect.apart is not None for effect in findings.effects if effect.n]
+    if all(apart):
+        return f"over {number} runs a side or more, which are not paired (Welch's t)"
+    some = ", not all of them paired (the others by Welch's t)" if any(apart) else ", paired by seed"
+    return f"over {number} runs{some}"
+
+
+def _intervals(findings: Findings, cells: Mapping[str, Cell]) -> list[str]:
+    decided = [e for e in _primary(findings) if e.verdict in ("helps", "hurts")]
+    sizes = families_of(findings)
+    if not decided:
+        return []
+    if len(decided) > _MOST_TOLD:
+        clear = sum(effect.clear for effect in decided)
+        worst = max(decided, key=lambda effect: effect.p_holm or 0.0)
+        return [
+            f"of {len(decided)} verdicts that a method helps or hurts {clear} are clear and {len(decided) - clear} of "
+            f"uncertain size (least sure: Holm p {theme.p_value(worst.p_holm)} among "
+            f"{sizes[worst.method, worst.budget]})"
+        ]
+    told = []
+    for effect in decided:
+        with score_in(findings, effect.task).written():
+            sure = "clear" if effect.clear else "size uncertain"
+            p = theme.p_value(effect.p_holm)
+            told.append(
+                f"{effect.method}{_in(effect, cells) if len({e.cell for e in decided}) > 1 else ''} "
+                f"{theme.interval(effect.ci95)} {theme.unit()} (95 %), Holm p {p} among "
+                f"{sizes[effect.method, effect.budget]}, {sure}"
+            )
+    return told
+
+
+def _lost(findings: Findings) -> list[str]:
     counts = findings.counts
-    ends = ((counts.diverged, "diverged"), (counts.failed, "failed"), (counts.pruned, "were pruned"))
+    failed = "have no score" if findings.origin else "failed"
+    ends = ((counts.diverged, "diverged"), (counts.failed, failed), (counts.pruned, "were pruned"))
     lost = [f"{theme.count(n)} {end}" for n, end in ends if n]
-    if lost:
-        sentences.append(f"Of {theme.count(counts.planned)} runs {listed(lost)}.")
-    return sentences
+    return [f"of {theme.count(counts.planned)} runs {listed(lost)}"] if lost else []
+
+
+def meaning(findings: Findings) -> str:
+    """Say what a gain is here, and from which one on a method is said to help."""
+    method, score = "method" if findings.origin else "tuned method", score_of(findings)
+    what = f"{split_of(findings)}{score.name}"
+    higher, lower = (
+        f"A gain is {what} of the {method} minus that of",
+        f"A gain is how much lower the {what} of the {method} is than that of",
+    )
+    return (
+        f"{higher if score.higher_is_better else lower} {_held_against(findings)}; “helps” "
+        f"needs a mean gain of at least {deltas(findings)} and a Holm p below {findings.alpha:g}."
+    )
 
 
 def _held_against(findings: Findings) -> str:
+    if findings.origin:
+        return _strongest(findings)
     if findings.protocol == 1:
         return f"tuned {findings.baseline} with its last weights"
     return f"the strongest {findings.baseline} that the same budget contains"
 
 
-def _primary(findings: Findings) -> list[Effect]:
-    return [effect for effect in findings.effects if effect.budget == findings.primary_budget]
+# ---- at what cost
 
 
-def tally(summary: MethodSummary) -> tuple[str, str]:
-    """Say where a method helps, and the rest of the tally: together never less than the whole."""
-    parts = [
-        (len(summary.helps_if_free), "only if compute is free"),
-        (len(summary.hurts), "hurts"),
-        (len(summary.null), "no material effect"),
-        (len(summary.undecided), "undecided"),
-    ]
-    rest = ", ".join(f"{number} {words}" for number, words in parts if number)
-    return f"helps in {len(summary.helps)} of {len(_tested(summary))}", rest
+def cost(findings: Findings) -> str:
+    """Say what a run of each method costs, in gradient evaluations of the baseline's run at equal epochs."""
+    by_ratio: dict[str, list[str]] = {}
+    for summary in findings.summaries:
+        if theme.known(summary.cost_ratio):
+            by_ratio.setdefault(theme.ratio(summary.cost_ratio), []).append(summary.method)
+    told = [f"{listed(methods)} {ratio}" for ratio, methods in by_ratio.items()]
+    if findings.origin:
+        spent = f"A run costs, in that of its baseline: {'; '.join(told)}." if told else "What a run cost is not known."
+        return f"{spent} Verdicts hold at whatever each method spent."
+    if not told:
+        return ""
+    return f"A run takes, in gradient evaluations of {findings.baseline} at equal epochs: {'; '.join(told)}."
+
+
+# ---- what would flip it
+
+
+def flips(findings: Findings, cells: Mapping[str, Cell]) -> str:
+    """Say which verdicts turn from or to helps or hurts at half or twice δ or at another budget; "" if none does."""
+    found = {(effect.cell, effect.method): effect.verdict for effect in _primary(findings)}
+    told: list[tuple[str, str]] = []
+    for strip in findings.delta_strips:
+        if strip.budget != findings.primary_budget or (strip.cell, strip.method) not in found:
+            continue
+        own = found[strip.cell, strip.method]
+        at = dict(strip.verdicts)
+        chosen = sorted(at)[len(at) // 2] if at else findings.delta
+        for times, words in ((_HALF, "half of δ"), (_DOUBLE, "twice δ")):
+            other = next((v for d, v in at.items() if abs(d - times * chosen) < 1e-9 * chosen), own)
+            if _decides(own) != _decides(other):
+                told.append((f"{strip.method}{_where(strip.cell, cells)}", f"{other} at {words}"))
+    for effect in findings.effects:
+        own = found.get((effect.cell, effect.method), effect.verdict)
+        if effect.budget != findings.primary_budget and _decides(own) != _decides(effect.verdict):
+            told.append(
+                (
+                    f"{effect.method}{_where(effect.cell, cells)}",
+                    f"{effect.verdict} at {budget_name(findings, effect.budget)}",
+                )
+            )
+    if not told:
+        return ""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for who, then in told:
+        method, _, place = who.partition(" in ")
+        grouped.setdefault((place, then), []).append(method)
+    said = [f"{listed(methods)}{f' in {place}' if place else ''}: {then}" for (place, then), methods in grouped.items()]
+    rest = len(said) - _MOST_TOLD
+    return "; ".join(said[:_MOST_TOLD]) + (f"; and {rest} more" if rest > 0 else "") + "."
+
+
+def _decides(verdict: str) -> str:
+    """Return a verdict that decides, "" for any other."""
+    return verdict if verdict in ("helps", "hurts") else ""
+
+
+def _where(cell: str, cells: Mapping[str, Cell]) -> str:
+    return f" in {cells[cell].label}" if len(cells) > 1 and cell in cells else ""
+
+
+# ---- words
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -1,12 +1,12 @@
 // The report: its charts, its sections, where in it we are.
 (() => {
   const NARROW = 560, PRINT_WIDTH = 680;
-  const { all, root, save } = page;
+  const { all, kept, root, save } = page;
   let printing = false;
   const isDark = () => !printing && page.isDark();
 
   // ---- figures: they and plotly.js are inflated once, a figure is drawn when it comes near or when there is time
-  let figures, plotly;
+  let figures, plotly, packed;
   const drawn = new Map();
 
   function unpacked(id) {
@@ -14,9 +14,11 @@
     return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip")));
   }
 
+  const data = () => packed ??= unpacked("figures").json().then((found) => (figures = found));
+
   function inflate() {
     plotly ??= (async () => {
-      figures = await unpacked("figures").json();
+      await data();
       const source = URL.createObjectURL(new Blob([await unpacked("plotly").blob()], { type: "text/javascript" }));
       await new Promise((resolve, reject) => {
         const script = Object.assign(document.createElement("script"), { src: source, onload: resolve, onerror: reject });
@@ -45,9 +47,22 @@
     object[last] = value;
   }
 
-  function specification(id, width) {
-    const { data, layout, narrow } = structuredClone(figures.charts[id]);
-    if (width < NARROW) for (const [path, value] of Object.entries(narrow)) put(layout, path, value);
+  // One panel of a figure, alone: what a verdict's evidence shows of the learning curves.
+  function alone({ data, layout }, panel) {
+    const [x, y] = ["x", "y"].map((kind) => (panel ? `${kind}${panel + 1}` : kind));
+    const axis = (name) => ({ ...layout[`${name[0]}axis${name.slice(1)}`], domain: [0, 1], anchor: name[0] === "x" ? "y" : "x", showticklabels: true });
+    const shapes = (layout.shapes ?? []).filter((shape) => shape.xref.split(" ")[0] === x)
+      .map((shape) => ({ ...shape, xref: shape.xref.replace(x, "x"), yref: shape.yref.replace(y, "y") }));
+    return {
+      data: data.filter((trace) => (trace.xaxis ?? "x") === x).map((trace) => ({ ...trace, xaxis: "x", yaxis: "y" })),
+      layout: { height: 270, margin: { l: 58, r: 14, t: 10, b: 44 }, shapes, xaxis: axis(x), yaxis: { ...axis(y), title: layout.yaxis.title } },
+    };
+  }
+
+  function specification(plot, width) {
+    const whole_figure = structuredClone(figures.charts[plot.dataset.chart]);
+    const { data, layout } = plot.dataset.panel ? alone(whole_figure, Number(plot.dataset.panel)) : whole_figure;
+    if (width < NARROW && !plot.dataset.panel) for (const [path, value] of Object.entries(whole_figure.narrow)) put(layout, path, value);
     const whole = { data, layout: { ...layout, template: figures.template, width, showlegend: false } };
     const { data: traces, layout: dressed } = isDark() ? swapped(whole, "") : structuredClone(whole);
     return [traces, dressed, figures.config];
@@ -60,11 +75,11 @@
     if (drawn.get(plot) === state) return;
     drawn.set(plot, state);
     plot.querySelector("noscript")?.remove();
-    window.Plotly.react(plot, ...specification(plot.dataset.chart, width));
+    window.Plotly.react(plot, ...specification(plot, width));
   }
 
   const repaint = () => drawn.forEach((_, plot) => paint(plot));
-  const visible = (plot) => plot.clientWidth > 0;
+  const visible = (part) => part.checkVisibility(); // what a closed part holds is laid out and not shown
 
   async function draw(plot) {
     await inflate();
@@ -72,7 +87,7 @@
   }
 
   async function drawTheRest() {
-    for (const plot of all(".plot").filter(visible)) {
+    for (const plot of all(".plot").filter((one) => visible(one) && !drawn.has(one))) {
       await new Promise((resolve) => (window.requestIdleCallback ?? setTimeout)(resolve));
       await draw(plot);
     }
@@ -87,19 +102,94 @@
       for (const entry of entries) if (drawn.has(entry.target)) paint(entry.target);
     }));
     for (const plot of all(".plot")) { near.observe(plot); resized.observe(plot); }
-    addEventListener("beforeprint", () => { printing = true; openAll(); all(".plot").forEach(paint); });
+    addEventListener("beforeprint", () => { printing = true; all(".plot").filter(visible).forEach(paint); });
     addEventListener("afterprint", () => { printing = false; repaint(); });
     setTimeout(drawTheRest, 300);
   }
 
-  const openAll = () => all("details.section, details.more").forEach((box) => { box.open = true; });
+  // ---- tables: their rows are written when the part they stand in is opened
+  async function fill(table) {
+    if (!table.dataset.packed || table.tHead) return;
+    const { tables, styles } = await data();
+    if (table.tHead) return; // filled meanwhile
+    const { columns, rows, groups } = tables[table.dataset.packed];
+    const make = (name, content, properties = {}) => {
+      const made = Object.assign(document.createElement(name), properties);
+      made.append(...[content].flat());
+      return made;
+    };
+    const head = document.createElement("tr");
+    for (const [title, csv, look, hidden] of columns) {
+      const cell = make("th", title, { scope: "col", className: look, hidden });
+      if (csv) cell.dataset.csv = csv;
+      head.append(cell);
+    }
+    const opens = new Set(groups);
+    const body = document.createElement("tbody");
+    rows.forEach((row, number) => {
+      const line = document.createElement("tr");
+      if (opens.has(number)) line.className = "group";
+      row.forEach((entry, i) => {
+        const [text, value, icon, method] = [entry].flat();
+        const [, , look, hidden] = columns[i];
+        const repeated = !i && groups.length && !opens.has(number);
+        const cell = make(i ? "td" : "th", repeated ? make("span", text, { className: "repeat" }) : text, { className: look, hidden });
+        if (!i) cell.scope = "row";
+        if (value !== null && value !== undefined) cell.dataset.v = value;
+        if (method && styles[method]) cell.prepend(mark(styles[method]));
+        if (icon) cell.prepend(symbol(`icon ${icon}`, `v-${icon}`));
+        line.append(cell);
+      });
+      body.append(line);
+    });
+    table.append(make("thead", head), body);
+    table.parentElement.querySelector("noscript")?.remove();
+    if ("sortable" in table.dataset) page.startTable(table);
+  }
+
+  function symbol(look, id) {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("class", look);
+    svg.setAttribute("aria-hidden", "true");
+    const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+    use.setAttribute("href", `#${id}`);
+    svg.append(use);
+    return svg;
+  }
+
+  function mark([shape, light, dark]) {
+    const svg = symbol("mark", `m-${shape}`);
+    svg.style.setProperty("--c", light);
+    svg.style.setProperty("--d", dark);
+    return svg;
+  }
+
+  function startTables() {
+    addEventListener("toggle", (event) => {
+      if (!event.target.open) return;
+      all("table[data-packed]", event.target).filter(visible).forEach(fill);
+      drawTheRest();
+    }, true);
+    for (const table of all("table[data-packed][data-sortable]")) {
+      const { place } = document.querySelector(`[data-filters="${table.id}"]`).dataset;
+      kept.push({
+        place,
+        async restore(query) { // the first visit; from then on the table restores itself
+          if (table.tHead || !location.hash.startsWith(`#${place}`)) return;
+          await fill(table);
+          kept.filter((one) => one.place === place).at(-1).restore(query);
+          if (!page.returned) document.getElementById(place).scrollIntoView(); // the part has grown since
+        },
+      });
+    }
+  }
 
   function startCompass() {
     const links = new Map(all("nav li a").map((link) => [link.hash.slice(1), link]));
     const compass = new IntersectionObserver((entries) => {
       for (const entry of entries) links.get(entry.target.id)?.toggleAttribute("aria-current", entry.isIntersecting);
     }, { rootMargin: "-20% 0px -79%" });
-    all("details.section").forEach((section) => compass.observe(section));
+    all("main > section, main > header").forEach((section) => compass.observe(section));
   }
 
   function startImages() {
@@ -115,6 +205,10 @@
   }
 
   document.addEventListener("DOMContentLoaded", () => {
+    Object.assign(page, { data, draw, fill });
+    document.getElementById("glossary").open = false; // without this script its words are footnotes, and open
+    startTables();
+    page.startDetails();
     page.start(repaint);
     startImages();
     startCompass();

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from dashboards import theme
 from study.findings import Findings
 from study.findings.units import FRACTION
 
-_SPLITS = {"test_score": "test", "val_score": "validation"}
+_SPLITS = {"test_score": "test ", "val_score": "validation ", "score": ""}  # the last: nobody knows
 _LONGEST = 40
 _NO_TAGS = str.maketrans("<>", "‹›")
 _OF_SEVERAL = "each problem's own unit"
@@ -19,17 +20,20 @@ class Score:
     """The name of a study's scores, and the unit that they are written in.
 
     Fractions, such as accuracies, are written in percent and their differences in points. Of any other metric values
-    and gains are written as they are, in its unit, or by its name where it has none.
+    and gains are written as they are, in its unit, or by its name where it has none. Of a metric whose lower values are
+    better, scores are the negatives; they are written as the metric has them.
 
     Attributes:
         name: In the middle of a sentence: "accuracy", "R²", "score".
         share: All scores are fractions.
         unit: Of scores that are none: "k$"; "" of plain numbers.
+        higher_is_better: Of the metric.
     """
 
     name: str
     share: bool
     unit: str = ""
+    higher_is_better: bool = True
 
     @property
     def title(self) -> str:
@@ -58,25 +62,54 @@ class Score:
         """The name, and the unit in which its numbers stand: nothing where every entry has its "%"."""
         return self.name if self.share or not self.unit else f"{self.name}, {self.unit}"
 
+    @property
+    def csv_unit(self) -> str:
+        """The unit of the numbers of a download, which are as they were measured."""
+        return "fraction" if self.share else self.points
+
+    @property
+    def direction(self) -> str:
+        """What stands behind the name of a metric whose lower values are better; "" of all others."""
+        return "" if self.higher_is_better else ", lower is better"
+
     def axis(self, split: str) -> str:
         """Return the title of an axis of scores on ``split``: "test accuracy, %", "test R²", "test error, k$"."""
-        return f"{split} {self.name}, %" if self.share else f"{split} {self.full}"
+        if self.share:
+            return f"{split} {self.name}, %"
+        return f"{split} {self.full}" if self.higher_is_better else f"{split} −{self.full}"
 
     def head(self, words: str) -> str:
         """Return the head of a column of scores that ``words`` name: "Validation", "Validation, R²"."""
         return words if self.share else f"{words}, {self.full}"
 
     def text(self, score: float | None, decimals: int = 2) -> str:
-        """Write a score: "94.52 %" for a fraction; any other number as it is, "−0.031"."""
+        """Write a score: "94.52 %" for a fraction; any other number as the metric has it, "−0.031", with its unit."""
         if self.share:
-            return theme.percent(score, decimals)
-        return theme.plain(score).replace("-", "−") if score is not None and theme.known(score) else "–"
+            return theme.percent(score if score is None else self.measured(score), decimals)
+        if score is None or not theme.known(score):
+            return "–"
+        return theme.plain(self.measured(score)).replace("-", "−")
+
+    def full_text(self, score: float | None) -> str:
+        """Write a score with its unit, as a sentence needs it: "94.52 %", "14.2 k$"."""
+        return self.text(score) if self.share or not self.unit else f"{self.text(score)}\u202f{self.unit}"
+
+    def measured(self, score: float) -> float:
+        """Return what the metric itself measured."""
+        return score if self.higher_is_better or not score else -score
 
     @contextmanager
     def written(self) -> Iterator[None]:
         """Write scores and gains in this unit inside the block."""
         with theme.writing(theme.Writing(self.points, self.share)):
             yield
+
+
+@contextmanager
+def shown(findings: Findings) -> Iterator[None]:
+    """Write scores and gains in a study's unit inside the block, and know its methods."""
+    with score_of(findings).written(), theme.showing(findings.table, findings.methods if findings.origin else ()):
+        yield
 
 
 def score_of(findings: Findings) -> Score:
@@ -88,16 +121,47 @@ def score_of(findings: Findings) -> Score:
     units = {score.unit for score in findings.scores.values()}
     name = "score" if len(names) > 1 else _shown(next(iter(names)))
     if units == {FRACTION} or (not units and all(name.endswith("accuracy") for name in names)):
-        return Score(name, True)
+        return Score(name, True, higher_is_better=_higher(findings))
     measures = {score.measure for score in findings.scores.values()} or set(names)
     if len(measures) > 1:
         return Score(name, False, _OF_SEVERAL)
-    return Score(name, False, "" if measures <= names.keys() else _shown(measures.pop()))
+    return Score(name, False, _shown(units.pop()) if units else "", _higher(findings))
+
+
+def pooled_score(findings: Findings) -> Score:
+    """Return what the scores are called that estimates across problems are of: those of the pooled tasks."""
+    return score_in(findings, findings.pooled[0]) if findings.pooled else score_of(findings)
+
+
+def _higher(findings: Findings) -> bool:
+    """Tell whether the metric of a study is written as its score is: not, where lower is better in all of its tasks."""
+    directions = {score.higher_is_better for score in findings.scores.values()}
+    return directions != {False}
+
+
+def score_in(findings: Findings, task: str) -> Score:
+    """Return what the scores of one task are called."""
+    if task not in findings.score_names and task not in findings.scores:
+        return score_of(findings)
+    one: dict[str, Any] = {
+        name: of[task] for name in ("scores", "score_names") if task in (of := getattr(findings, name))
+    }
+    alone: dict[str, Any] = {name: {task: value} for name, value in one.items()}
+    return score_of(replace(findings, **alone))
 
 
 def _shown(text: str) -> str:
     """Make a user's name of a metric or a unit short, and safe for plotly, which reads tags in every text."""
     return (text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…").translate(_NO_TAGS)
+
+
+def measures_of(findings: Findings) -> dict[str, tuple[str, ...]]:
+    """Return the tasks by what their scores are counted in: only those of one measure stand on one scale."""
+    found: dict[str, list[str]] = {}
+    for task in dict.fromkeys(effect.task for effect in (*findings.effects, *findings.averaging)):
+        score = findings.scores.get(task)
+        found.setdefault(score.measure if score else "", []).append(task)
+    return {measure: tuple(tasks) for measure, tasks in found.items()}
 
 
 def units_in_words(findings: Findings) -> dict[str, str]:
@@ -113,6 +177,14 @@ def units_in_words(findings: Findings) -> dict[str, str]:
 
 
 def metric_words(findings: Findings) -> str:
-    """Name the column that verdicts are about: "test accuracy"."""
-    split = _SPLITS.get(findings.metric)
-    return f"{split} {score_of(findings).name}" if split else findings.metric
+    """Name the column that verdicts are about: "test accuracy", "test MAE, k$, lower is better"."""
+    if findings.metric not in _SPLITS:
+        return findings.metric
+    score = score_of(findings)
+    name = score.name if score.unit == _OF_SEVERAL else score.full
+    return f"{split_of(findings)}{name}{score.direction}"
+
+
+def split_of(findings: Findings) -> str:
+    """Return what scores were measured on, to be put before their name: "test ", "validation ", or ""."""
+    return _SPLITS.get(findings.metric, "")

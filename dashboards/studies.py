@@ -132,7 +132,7 @@ def _line(study: Study, name: str, href: str) -> Line:
         ),
         plain=tuple(
             dict.fromkeys(
-                (names[effect.cell], findings.scores[effect.task].measure)
+                (names[effect.cell], findings.scores[effect.task].unit or findings.scores[effect.task].name)
                 for effect in complete
                 if effect.task in findings.scores and findings.scores[effect.task].unit != FRACTION
             )

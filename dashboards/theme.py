@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from study.specs.methods import BUILT_IN, Methods
+
 FONT = '-apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif'
 
 INK, MUTED, GRID, PAPER, ACCENT = "#1A1D21", "#5B6470", "#E3E7EB", "#FFFFFF", "#0B5CAD"
@@ -71,6 +73,14 @@ STYLE: dict[str, Style] = {
 }
 _UNKNOWN_STYLE = Style(UNKNOWN, "star", "dot")
 
+# Of methods that are not built in, in the order of the study's table.
+_OWN_COLORS = ("#B4528E", "#3D7EA6", "#8A7A1F", "#5F6FD1", "#3F8F5B", "#C05B4D", "#8E63B3", "#7B7263")
+_OWN_SYMBOLS = (
+    "triangle-left", "star-triangle-up", "circle-cross", "triangle-right", "square-x", "star-triangle-down",
+    "triangle-ne", "diamond-cross",
+)  # fmt: skip
+_OWN_DASHES = ("dash", "dot", "longdash", "dashdot", "longdashdot", "solid")
+
 # Names of icons in the page's sprite. The words always stand beside them.
 VERDICT_ICONS: dict[str, str] = {
     "helps": "up",
@@ -113,9 +123,45 @@ TEMPLATE = go.layout.Template(
 
 
 def style_of(method: str) -> Style:
-    """Return the method's style, also under a baseline's role (``SGD best``); an unknown one is grey with a star."""
-    known = STYLE.get(method) or STYLE.get(method.removesuffix(" last").removesuffix(" best"))
-    return known or _UNKNOWN_STYLE
+    """Return the method's style, also under a baseline's role (``SGD best``); an unknown one is grey with a star.
+
+    One that is not built in has that of its place among the study's own: marker and dash differ among the first 24.
+    """
+    own = [name for name in (*methods(), *_GIVEN.get()) if name not in STYLE]
+    for name in (method, method.removesuffix(" last").removesuffix(" best")):
+        if name in STYLE:
+            return STYLE[name]
+        if name in own:
+            return own_style(own.index(name))
+    return _UNKNOWN_STYLE
+
+
+def own_style(number: int) -> Style:
+    """Return the style of a study's own method, by its place among these, from 0."""
+    turn, place = divmod(number, len(_OWN_SYMBOLS))
+    return Style(
+        _OWN_COLORS[(place + turn) % len(_OWN_COLORS)], _OWN_SYMBOLS[place], _OWN_DASHES[number % len(_OWN_DASHES)]
+    )
+
+
+_METHODS: ContextVar[Methods] = ContextVar("methods", default=BUILT_IN)
+_GIVEN: ContextVar[tuple[str, ...]] = ContextVar("given", default=())
+
+
+@contextmanager
+def showing(table: Methods, given: tuple[str, ...] = ()) -> Iterator[None]:
+    """Show a study with this table of methods inside the block, or results of methods that have a name alone."""
+    tokens = _METHODS.set(table), _GIVEN.set(given)
+    try:
+        yield
+    finally:
+        _METHODS.reset(tokens[0])
+        _GIVEN.reset(tokens[1])
+
+
+def methods() -> Methods:
+    """Return the methods of the study that is shown: the built-in ones, and its own."""
+    return _METHODS.get()
 
 
 def faded(color: str, opacity: float) -> str:

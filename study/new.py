@@ -1,7 +1,8 @@
-"""``python -m study.new``: write an example task and its spec, which run as they are and wait for your data."""
+"""``python -m study.new``: write an example task or loop and its spec, which run as they are and wait for your data."""
 
 import argparse
 import importlib.util
+import json
 import keyword
 import re
 import sys
@@ -18,8 +19,18 @@ _EXAMPLES = """\
 examples:
   python -m study.new my_task.py                      a classification of tensors: my_task.py and my_task.toml
   python -m study.new my_task.py --kind regression    a number to predict, scored by R²
+  python -m study.new my_task.py --kind mae           a number to predict, scored by its error in dollars: delta = 200
+  python -m study.new my_task.py --kind multitask     dicts of targets and of outputs
+  python -m study.new my_task.py --kind detection     a list of boxes for each image; a metric that streams
+  python -m study.new my_task.py --kind segmentation  a class for each pixel, some of which don't count
+  python -m study.new my_task.py --kind autoencoder   a VAE: targets are inputs, outputs a tuple
+  python -m study.new my_task.py --kind stream        an IterableDataset: steps_per_epoch in the place of a length
   python -m study.new my_task.py --kind tokens        sequences, scored by the share of right next tokens
-  python -m study.new my_task.py --kind huggingface   a Dataset of dicts and a model of transformers
+  python -m study.new my_task.py --kind transformers  a Dataset of dicts and a model of transformers
+  python -m study.new my_method.py --kind optimizer   an optimizer and a schedule of your own, held against SGD
+  python -m study.new my_loop.py --kind loop          a training loop of your own, which reports to the study
+  python -m study.new my_loop.py --kind lightning     the same for a LightningModule and its Trainer
+  python -m study.new my_loop.py --kind huggingface   the same for a Hugging Face Trainer
 
 then, in the folder that holds the two files:
   python -m study.run my_task.toml --dry-run          tries the task, prints the plan and its cost
@@ -29,21 +40,55 @@ then, in the folder that holds the two files:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of example: what the spec says beside the task."""
+    """One kind of example: what the spec says beside the task, and the function that it names."""
 
     methods: tuple[str, ...] = ("SGD", "SWA", "SAM", "WASAM")
     score: str = "accuracy: 0.005 is half a percentage point"
+    delta: str = "0.005"
     rate_note: str = ""
+    size: str = "factors.train_size = 200 # as many as $function trains on"
+    function: str = "build"
+    factors: str = ""
+    entries: str = ""
+    question: str = "Do SAM and weight averaging help my model?"
 
 
+_OF_ADAMW, _RATE_OF_ADAMW = ("AdamW", "AdamW+SWA", "AdamW+SAM", "AdamW+WASAM"), " # AdamW's is 0.04 times this"
+_OWN_METHODS = """\
+[methods.Sign]           # any optimizer as package:Class or module:function; see study/specs/README.md
+optimizer = "$module:SignMomentum"
+options = { momentum = 0.9 }
+learning_rate = { low = 1e-4, high = 1e-1, log = true }
+baseline = "SGD"         # whom it is held against
+
+[methods."Sign+SWA"]     # what an entry leaves out is its optimizer's: average and perturb are switches on top
+optimizer = "$module:SignMomentum"
+options = { momentum = 0.9 }
+average = "swa"          # none, swa, ema or lawa; perturb: none, sam, asam …
+baseline = "SGD"
+
+"""
 KINDS = {
     "classification": Kind(),
     "regression": Kind(score="R²"),
-    "tokens": Kind(
-        ("AdamW", "AdamW+SWA", "AdamW+SAM", "AdamW+WASAM"), "share of right tokens", " # AdamW's is 0.04 times this"
+    "mae": Kind(score="MAE in dollars", delta="200.0"),
+    "multitask": Kind(),
+    "detection": Kind(score="F1, a fraction"),
+    "segmentation": Kind(score="IoU, a fraction"),
+    "autoencoder": Kind(_OF_ADAMW, "nats", "0.2", _RATE_OF_ADAMW),
+    "stream": Kind(size="factors.steps_per_epoch = 10 # in the place of a length"),
+    "tokens": Kind(_OF_ADAMW, "share of right tokens", rate_note=_RATE_OF_ADAMW),
+    "transformers": Kind(_OF_ADAMW, rate_note=_RATE_OF_ADAMW),
+    "optimizer": Kind(
+        ("SGD", "SWA"), entries=_OWN_METHODS, question="Does my optimizer help, averaged or not?",
+        factors='factors.schedule = ["cosine", "$module:one_cycle"] # a schedule of your own\n',
     ),
-    "huggingface": Kind(("AdamW", "AdamW+SWA", "AdamW+SAM", "AdamW+WASAM"), rate_note=" # AdamW's is 0.04 times this"),
-}
+    "loop": Kind(function="run"),
+    "lightning": Kind(
+        function="run", factors="factors.gradient_accumulation_steps = 2 # Lightning's accumulate_grad_batches\n"
+    ),
+    "huggingface": Kind(_OF_ADAMW, rate_note=_RATE_OF_ADAMW, function="run"),
+}  # fmt: skip
 
 
 class NewError(ValueError):
@@ -54,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m study.new",
-        description="Write a commented example of a task of your own, and a study of it.",
+        description="Write a commented example of a task, a loop or a method of your own, and a study of it.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -91,9 +136,15 @@ def write_example(path: Path, kind: str) -> tuple[Path, Path]:
     templates, chosen = resources.files("study") / "templates", KINDS[kind]
     content = {
         "module": path.stem,
-        "methods": ", ".join(f'"{name}"' for name in chosen.methods),
+        "methods": "" if chosen.entries else f"methods = {json.dumps(chosen.methods)}\n",
+        "question": chosen.question,
+        "entries": _entries(chosen, path.stem),
         "score": chosen.score,
+        "delta": chosen.delta,
+        "size": Template(chosen.size).substitute(function=chosen.function),
         "rate_note": chosen.rate_note,
+        "function": chosen.function,
+        "factors": Template(chosen.factors).substitute(module=path.stem),
     }
     text = Template((templates / "spec.toml").read_text(encoding="utf-8")).substitute(content)
     write_atomically(path, (templates / f"{kind}.py").read_text(encoding="utf-8"))
@@ -103,6 +154,14 @@ def write_example(path: Path, kind: str) -> tuple[Path, Path]:
         path.unlink()  # both or none: what is there is not overwritten when the command is given again
         raise
     return path, spec
+
+
+def _entries(chosen: Kind, module: str) -> str:
+    """Return the table of methods, if a kind has one: empty entries of the built-in ones first."""
+    if not chosen.entries:
+        return ""
+    built_in = "".join(f"[methods.{name}]\n" for name in chosen.methods)
+    return f"{built_in}\n{Template(chosen.entries).substitute(module=module)}"
 
 
 def _check_name(path: Path) -> None:

@@ -7,13 +7,14 @@ version is read through the migrations of `study.store.record_files`, whose matt
 
 import hashlib
 import json
+from dataclasses import fields, replace
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-RECORD_VERSION: Final[Literal[3]] = 3  # of `RunRecord.schema_version`
+RECORD_VERSION: Final[Literal[4]] = 4  # of `RunRecord.schema_version`
 METRICS = (
     "train_loss", "train_score", "val_loss", "val_score", "test_loss", "test_score",
     "val_calibration_error", "test_calibration_error",
@@ -41,11 +42,12 @@ class Configuration(NamedTuple):
     rho: float
     average_start: float
     weight_decay: float | None
+    options: tuple[tuple[str, float], ...] = ()
 
     @property
     def id(self) -> str:
         """A hash of it, 12 hex digits: what the frame's column ``configuration`` holds."""
-        return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:12]
+        return hashlib.sha256(repr(tuple(self) if self.options else tuple(self)[:-1]).encode()).hexdigest()[:12]
 
 
 _identifying = attrgetter(*Configuration._fields)
@@ -73,9 +75,93 @@ def _equally_long(record: _AnyFrozen, *names: str) -> _AnyFrozen:
     return record
 
 
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Needs:
+    """What an optimizer that is not built in needs of the training loop, as it was found out before the first run.
+
+    Attributes:
+        closure: Its step is handed a function that computes the loss and its gradient anew.
+        gradients_first: The gradient is computed once before such a step; its closure adds the other passes.
+        passes: Forward-backward passes of a step, on average; counted on the model.
+        modes: It has a training and an evaluation mode of its own, between which the weights are moved.
+        resumable: Its state survives being saved and loaded bit for bit, so that a run can go on in the middle.
+    """
+
+    closure: bool = False
+    gradients_first: bool = False
+    passes: float = 1.0
+    modes: bool = False
+    resumable: bool = True
+
+
+OptionValue = bool | int | float | str | tuple[bool | int | float | str, ...]
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Family:
+    """One kind of trajectory: the base optimizer and how its gradient is perturbed.
+
+    Attributes:
+        base: The base optimizer: ``sgd`` (with momentum), ``adamw``, or ``package:Class`` of one that is not built in.
+        rule: Perturbation of `wasam_core`: ``sam``, ``asam`` (the authors' rule); None for the plain gradient.
+        norm_layers_only: Perturb the parameters of normalization layers alone (SAM-ON).
+        micro_batches: Take the ascent on micro-batches of the cell's ``ascent_batch`` examples (m-sharpness).
+        perturb_from: Share of the steps that pass before the first perturbed one.
+        learning_rate_scale, rho_scale: The searched ranges are multiplied by these, because the scales of AdamW's
+            rate and of ASAM's or a part's radius differ from SGD's and SAM's.
+        source: Where it was published.
+        options: Arguments of an optimizer that is not built in.
+        around, around_options: What a two-pass one takes its steps with, named like ``base``, and the arguments; "":
+            nothing.
+        schedule: A learning-rate schedule of its own; "": the cell's.
+        needs: What such an optimizer needs of the loop; None before that is known.
+    """
+
+    base: str
+    rule: Literal["sam", "asam"] | None = None
+    norm_layers_only: bool = False
+    micro_batches: bool = False
+    perturb_from: float = 0.0
+    learning_rate_scale: float = 1.0
+    rho_scale: float = 1.0
+    source: str = ""
+    options: tuple[tuple[str, OptionValue], ...] = ()
+    around: str = ""
+    around_options: tuple[tuple[str, OptionValue], ...] = ()
+    schedule: str = ""
+    needs: Needs | None = None
+
+    @property
+    def passes(self) -> float:
+        """Forward-backward passes per optimizer step, on average over the run."""
+        return (self.needs.passes if self.needs else 1.0) + (0.0 if self.rule is None else 1.0 - self.perturb_from)
+
+    def trains_with(self, other: "Family") -> bool:
+        """Tell whether two families take their steps with the same optimizer, arguments and schedule."""
+        named = attrgetter("base", "options", "around", "around_options", "schedule")
+        return bool(named(self) == named(other))
+
+    @property
+    def brings_optimizer(self) -> bool:
+        """Whether its optimizer is not built in."""
+        return ":" in self.base
+
+
+def _without_defaults(family: Family) -> dict[str, object]:
+    """Return what a family says that is not usual, so that a field that is added to it later changes no run id."""
+    return {
+        field.name: getattr(family, field.name)
+        for field in fields(family)
+        if getattr(family, field.name) != field.default
+    }
+
+
 # Fields of `Job` that it did not have from the beginning.
-_ADDED_LATER = ("probe_evaluations", "weight_decay", "rungs", "stop_below", "replicate", "test_seed")
-_NOT_IN_ID = {"cell", "reads"}  # a label that can change when a study grows, and how much is looked at
+_ADDED_LATER = (
+    "probe_evaluations", "weight_decay", "rungs", "stop_below", "replicate", "test_seed", "own_family", "options",
+    "loop", "tested_of", "features",
+)  # fmt: skip
+_NOT_IN_ID = {"cell", "reads", "own_methods"}  # labels that can change when a study grows; how much is looked at
 
 
 class Job(_Frozen):
@@ -88,7 +174,7 @@ class Job(_Frozen):
         cell: The cell's readable name, unique within a study.
         task: Name in the task table.
         factors: Every factor of the cell, resolved, by name.
-        family: The trajectory, a name in `study.specs.methods.FAMILIES`.
+        family: The trajectory, a name in the study's table of families; see `study.specs.methods.Methods`.
         epochs_factor: 1, or more for the baseline under equal gradient evaluations or time, such as 2; multiplies
             ``factors["epochs"]`` and stretches the schedule.
         learning_rate: > 0.
@@ -102,10 +188,17 @@ class Job(_Frozen):
         reads: Kinds of weights that somebody may read: of ``last``, ``best``, ``swa``, ``ema`` and ``lawa``. All of
             these kinds are measured on validation; in ``confirm`` the preferred one of each kind alone is tested.
         probe_evaluations: Gradient evaluations that probing one of them may take at most; 0: as many as it wants.
+        features: Measure the `FEATURES` of the run, too.
         weight_decay: ≥ 0, where it is searched; None: the cell's factor holds.
         rungs: Epochs before the last at which all weights are measured on validation, where a pruner is asked for.
         stop_below: Triples (rung, kinds of weights such as ``last+swa``, validation score): the run is pruned at a rung
             where, of all kinds that are named for it, the best is below the score; see `study.plan.halving`.
+        options: Searched arguments of an optimizer that is not built in, by name.
+        own_family: What the family is, unless it is a built-in one: a run needs no spec.
+        own_methods: By kind of weights, the methods that read it then.
+        loop: The task is a loop of the user's own, which trains and measures by itself; see `study.tasks.loop`.
+        tested_of: Kinds of weights of which a confirm run of such a loop tests the one set that validation prefers;
+            empty of all others, where one of each kind in ``reads`` is tested.
         seed: Root of every named random stream of the run.
         trial: Position of the proposal in its search, from 0; None in ``confirm``.
         search: Which search proposed it (a family when trajectories are shared, a method otherwise); "" in
@@ -135,12 +228,20 @@ class Job(_Frozen):
     weight_decay: float | None = Field(default=None, ge=0)
     rungs: tuple[int, ...] = ()
     stop_below: tuple[tuple[int, str, float], ...] = ()
+    options: tuple[tuple[str, float], ...] = ()
+    own_family: Family | None = None
+    own_methods: dict[str, str] = Field(default_factory=dict)
+    loop: bool = False
+    tested_of: tuple[str, ...] = ()
+    features: bool = False
 
     @property
     def run_id(self) -> str:
         """Hash of all that decides a measurement: 16 hex digits."""
         later = {name for name in _ADDED_LATER if getattr(self, name) == Job.model_fields[name].default}
         content = self.model_dump(mode="json", exclude=_NOT_IN_ID | later)
+        if self.own_family:  # what its optimizer needs follows from what it is
+            content["own_family"] = _without_defaults(replace(self.own_family, needs=None))
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -165,8 +266,9 @@ class Job(_Frozen):
 
     @property
     def searched_factors(self) -> dict[str, FactorValue]:
-        """Factors whose value the search proposed in the cell's stead."""
-        return {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+        """Factors whose value the search proposed in the cell's stead, and searched arguments of an optimizer."""
+        decay: dict[str, FactorValue] = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+        return decay | dict(self.options)
 
     @property
     def epochs(self) -> int:
@@ -205,23 +307,6 @@ class Measurement:
     test_score: float | None = None
     val_calibration_error: float | None = None
     test_calibration_error: float | None = None
-
-
-class Reliability(_Frozen):
-    """How confident a classifier is and how often it is right, on test, for one set of weights of a confirm run.
-
-    Examples are binned by the probability of the class that is predicted, in equal parts of [0, 1]. ``counts`` are the
-    examples of each bin, ``confidence`` and ``accuracy`` the means over them (0 in an empty bin).
-    """
-
-    weights: str
-    counts: tuple[int, ...]
-    confidence: tuple[float, ...]
-    accuracy: tuple[float, ...]
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        return _equally_long(self, "counts", "confidence", "accuracy")
 
 
 class Probe(_Frozen):
@@ -300,6 +385,17 @@ PROBES = {
 }
 
 
+# What describes a run of the baseline, so that others can be told apart by it; measured on the first training examples.
+FEATURES = {
+    **PROBES,
+    "gradient_noise": "trace of the covariance of an example's gradient, at the end of training",
+    "gradient_signal": "squared length of the expected gradient there; unbiased, so it may be below 0",
+    "halfway_gradient_noise": "trace of the covariance of an example's gradient, half-way through training",
+    "halfway_gradient_signal": "squared length of the expected gradient there, likewise",
+    "memorized": "share of the wrong training labels that the network predicts, at the end of training",
+}
+
+
 class RunRecord(_Frozen):
     """What one run measured and what it cost.
 
@@ -309,14 +405,20 @@ class RunRecord(_Frozen):
     Gradient evaluations count forward+backward passes in examples; forward evaluations count forward-only
     examples (BatchNorm passes and metrics). What the probes cost is billed apart, a forward as a third of a gradient
     evaluation. Seconds are wall-clock on a shared machine: stored, never compared.
+    ``features`` are those of `FEATURES` that could be measured, where the job asks for them; older records have none.
 
     ``replicate`` is the job's, ``method`` the one that reads its trajectory's last weights. ``metric`` is what the task
     calls its score, in ``unit`` ("" for a plain number); where ``higher_is_better`` is false, scores are its negatives.
     ``task_source`` are the files of a user's own task with their hashes, as the run's process had imported them:
-    ``my_task.py=0a1b2c3d4e5f``; "" of the built-in ones and of older records.
+    ``my_task.py=0a1b2c3d4e5f``; "" of the built-in ones and of older records. ``own_sources`` are the same of a user's
+    own optimizers and schedules, by name; those of installed packages have a version instead.
+
+    ``val_examples`` are those that it was chosen by, 0 in older records. ``stream`` is a hash of what was trained on
+    within the cell's epochs, where the training part is a stream, so that it can be told whether methods saw the same;
+    ``inexact_resume``: it went on, after an interruption, with other examples of the stream than it had seen before.
     """
 
-    schema_version: Literal[3] = RECORD_VERSION
+    schema_version: Literal[4] = RECORD_VERSION
     run_id: str
     spec_hash: str
     job: Job
@@ -326,11 +428,15 @@ class RunRecord(_Frozen):
     unit: str = ""
     higher_is_better: bool = True
     task_source: str = ""
+    own_sources: dict[str, str] = Field(default_factory=dict)
+    val_examples: int = Field(default=0, ge=0)
+    stream: str = ""
+    inexact_resume: bool = False
     status: Literal["completed", "diverged", "failed", "pruned"]
     error: str | None = None
     measurements: tuple[Measurement, ...] = ()
     probes: tuple[Probe, ...] = ()
-    reliability: tuple[Reliability, ...] = ()
+    features: dict[str, float] = Field(default_factory=dict)
     gradient_evaluations: int = Field(default=0, ge=0)
     forward_evaluations: int = Field(default=0, ge=0)
     probe_evaluations: float = Field(default=0.0, ge=0)
@@ -359,6 +465,11 @@ class RunRecord(_Frozen):
         if self.status in ("completed", "diverged") and ("last", self.job.epochs) not in stands:
             raise ValueError(f"no measurement of the last weights at the last epoch, {self.job.epochs}")
         return self
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Source by name of all that is a user's own: the task, the optimizer, the schedule."""
+        return ({self.job.task: self.task_source} if self.task_source else {}) | self.own_sources
 
     @property
     def last_epoch(self) -> int:

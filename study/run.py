@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
@@ -22,16 +23,16 @@ from study.driver.conduct import (
     Wishes,
     conclude,
     concluding,
+    draw_landscapes,
     engine,
     is_complete,
-    survey,
     train,
 )
 from study.driver.opening import (
     Say,
     check_own_sources,
     find_data,
-    has_own_tasks,
+    has_own_code,
     has_runs_left,
     opened,
     try_own_tasks,
@@ -39,17 +40,21 @@ from study.driver.opening import (
 )
 from study.driver.options import parser
 from study.listeners.terminal import format_duration
+from study.listeners.trackers import TRACKERS
 from study.plan.agenda import Agenda
 from study.plan.cells import cells, sizes
 from study.plan.replicates import replicate_of
+from study.specs.methods import METHODS
 from study.specs.spec import (
-    SUITE,
+    CLAIMS,
+    SUITES,
     SpecError,
     StudySpec,
     builtin_specs,
     json_schema,
     load_spec,
     parse_spec,
+    suite_specs,
     with_seed,
 )
 from study.store.folder import ResultsError, frozen_spec
@@ -58,6 +63,7 @@ from study.store.record_files import RecordError
 if TYPE_CHECKING:
     from study.store.results import Study
 
+RUN_KB = 20  # of a run on the disk: its record, TensorBoard and Optuna; measured on the default study
 EXIT_DONE, EXIT_NO_CONCLUSION, EXIT_USAGE, EXIT_FAILED_RUNS = 0, 1, 2, 3
 
 
@@ -76,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.schema:
             print(json.dumps(json_schema(), indent=1))
             return EXIT_DONE
-        if options.spec == SUITE:
-            return _run_claims(console, options)
+        if options.spec in SUITES:
+            return _run_suite(console, options)
         spec, text, folder = _what_to_run(options)
         _check_replicates(spec, options.replicates)
         if options.dry_run:
@@ -125,13 +131,21 @@ def _check_replicates(spec: StudySpec, numbers: Sequence[int] | None) -> None:
 def _list(console: Console) -> int:
     for name, text in builtin_specs().items():
         console.print(_one_line(name, parse_spec(text, name)), markup=False)
+    told = f"Methods, in a spec of your own: {', '.join(METHODS)}; and any optimizer by name, such as"
+    more = (
+        "with perturb and average as switches on top: see study/specs/README.md, and `python -m study.new my_method.py "
+        "--kind optimizer`."
+    )
+    own = ["  [methods.Lion]", '  optimizer = "lion_pytorch:Lion"', '  baseline = "SGD"']
+    console.print("\n".join(["", *textwrap.wrap(told, 80), *own, *textwrap.wrap(more, 80)]), markup=False)
     return EXIT_DONE
 
 
 def _one_line(name: str, spec: StudySpec) -> str:
     runs = _range(*map(sum, zip(*(size.runs for size in sizes(spec)), strict=True)))
     count = len(cells(spec))
-    return f"{name:24} {count} {'cell' if count == 1 else 'cells'}, {runs} runs. {spec.question}"
+    head = f"{name}: {count} {'cell' if count == 1 else 'cells'}, {runs} runs"
+    return "\n".join([head, *textwrap.wrap(spec.question, 80, initial_indent="  ", subsequent_indent="  ")])
 
 
 def _range(least: int, most: int) -> str:
@@ -143,8 +157,8 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path, options: argparse.
     from study.training.estimate import estimated_seconds  # noqa: PLC0415  # needs torch, which takes seconds to import
 
     notes: tuple[str, ...] = ()
-    if has_own_tasks(spec) and has_runs_left(spec, folder, fresh=options.fresh):
-        _, notes = _tried(spec, folder, options, _speaker(console, options))
+    if has_own_code(spec) and has_runs_left(spec, folder, fresh=options.fresh):
+        spec, notes = _tried(spec, folder, options, _speaker(console, options))
     replicates = [replicate_of(spec, number) for number in options.replicates or range(1, spec.replicates + 1)]
     planned = sizes(spec, replicates)
     console.print(f"study {spec.name} (spec hash {spec.hash[:12]}) into {escape(str(folder))}")
@@ -157,6 +171,10 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path, options: argparse.
         console.print(f"{stage}: {_range(*runs)} runs")
     evaluations = [sum(size.gradient_evaluations[end] for size in planned) for end in (0, 1)]
     console.print(f"gradient evaluations: {_range(*evaluations)}")
+    most = sum(size.runs[1] for size in planned)
+    console.print(
+        f"disk: about {most * RUN_KB / 1e3:,.0f} MB (records, views and logs; checkpoints of probes come on top)"
+    )
     slots = os.cpu_count() or 1
     try:
         low, high = estimated_seconds(spec, slots, replicates)
@@ -165,7 +183,8 @@ def _dry_run(console: Console, spec: StudySpec, folder: Path, options: argparse.
     else:
         console.print(
             f"estimated time: {format_duration(low)} to {format_duration(high)} "
-            f"({slots} runs side by side on CPUs, from training steps timed just now; Ray's start not counted)"
+            f"({slots} runs side by side on CPUs, from training steps timed just now, as if nobody else used them; "
+            "Ray's start not counted)"
         )
     from study.driver.design import detectable, warnings_of  # noqa: PLC0415  # SciPy, which --list does without
 
@@ -237,7 +256,7 @@ def _run_opened(console: Console, spec: StudySpec, agenda: Agenda, folder: Path,
                 spec, folder, agenda, session, console=console, quiet=options.quiet,
                 meanwhile=partial(_prepare_the_end, spec, options),
             )  # fmt: skip
-            survey(folder, agenda, session)
+            draw_landscapes(folder, agenda, session)
         session.let_it_go()
         return _concluded(folder, options, say)  # Ray takes a while to end: nobody need wait for that to read
 
@@ -246,24 +265,24 @@ def _prepare_the_end(spec: StudySpec, options: argparse.Namespace) -> None:
     """Import what comes after the runs, by the version that started the study, and see that it will not fail."""
     if spec.probes:
         from study.training import landscape  # noqa: F401, PLC0415  # with torch
-    from study.driver import summary  # noqa: F401, PLC0415
+    from dashboards import closing  # noqa: F401, PLC0415  # as in `_report`
     from study.driver.rehearsal import conclude_beside_runs  # noqa: PLC0415
 
     if not options.no_report:
         import dashboards.report  # noqa: F401, PLC0415  # as in `_report`
     tried = {parse_spec(text, name).hash for name, text in builtin_specs().items()}  # by the program's own tests
-    if not has_own_tasks(spec) and spec.hash not in tried:
+    if not has_own_code(spec) and spec.hash not in tried:
         conclude_beside_runs(_page(options), spec, warn)
 
 
 def _concluded(folder: Path, options: argparse.Namespace, say: Say) -> int:
     """Conclude from the records, tell the user and write the report."""
-    from study.driver.summary import closing  # noqa: PLC0415  # needs pandas
+    from dashboards.closing import closing  # noqa: PLC0415  # as in `_report`
 
     study = conclude(folder)
     findings = study.findings
     with concluding(folder, "the summary"):
-        text = closing(findings)
+        text = closing(findings, study.frame, f"python -m study.run --resume {shlex.quote(str(folder))}")
     say(f"\n{text}\n")
     if findings.counts.failed:
         print(
@@ -290,21 +309,28 @@ def _exit_code(interruption: KeyboardInterrupt) -> int:
     return 128 + int(interruption.args[0] if interruption.args else signal.SIGINT)
 
 
-def _run_claims(console: Console, options: argparse.Namespace) -> int:
-    """Run the suite of published claims, or print its size."""
-    from study.driver.suite import claim_specs, claim_table, outcome_table, run_claims  # noqa: PLC0415  # need pandas
+def _run_suite(console: Console, options: argparse.Namespace) -> int:
+    """Run a suite, or print its size."""
+    from study.driver.suite import claim_table, outcome_table, run_suite, specs_of  # noqa: PLC0415  # need pandas
     from study.driver.summary import format_table  # noqa: PLC0415
 
+    suite = options.spec
     if options.resume:
-        raise ResultsError("--resume was given with the suite 'claims'; run it again with the same --out to go on.")
+        raise ResultsError(f"--resume was given with the suite {suite!r}; run it again with the same --out to go on.")
+    if options.seed is not None or options.replicates:
+        raise ResultsError(
+            f"--seed or --replicates was given with the suite {suite!r}; they are for one study: give them with one of "
+            f"its specs, such as {suite}/{next(iter(suite_specs(suite)))}."
+        )
     say = _speaker(console, options)
     if options.dry_run:
-        for name, (spec, _) in claim_specs(options.scale).items():
-            console.print(_one_line(f"{SUITE}/{name}", spec), markup=False)
+        for name, (spec, _) in specs_of(suite, options.scale).items():
+            console.print(_one_line(f"{suite}/{name}", spec), markup=False)
         return EXIT_DONE
     try:
-        studies = run_claims(
-            options.out or Path("results") / SUITE,
+        studies = run_suite(
+            suite,
+            options.out or Path("results") / suite,
             _wishes(options),
             scale=options.scale,
             fresh=options.fresh,
@@ -316,8 +342,10 @@ def _run_claims(console: Console, options: argparse.Namespace) -> int:
     except KeyboardInterrupt as interruption:
         console.print("\ninterrupted; every finished run is kept. Run the same command again to go on.", markup=False)
         return _exit_code(interruption)
-    say(f"\nPublished claims, held against this machine's runs:\n{format_table(outcome_table(studies))}\n")
-    say(f"Claim by claim, each with all of its hypotheses:\n{format_table(claim_table(studies))}\n")
+    what = "Published claims" if suite == CLAIMS else "Hypotheses that were named before the first run"
+    say(f"\n{what}, held against this machine's runs:\n{format_table(outcome_table(studies))}\n")
+    if suite == CLAIMS:
+        say(f"Claim by claim, each with all of its hypotheses:\n{format_table(claim_table(studies))}\n")
     if not options.no_report:
         for study in studies:
             _report(study)
@@ -327,7 +355,8 @@ def _run_claims(console: Console, options: argparse.Namespace) -> int:
 def _wishes(options: argparse.Namespace) -> Wishes:
     return Wishes(
         options.address, options.cpus_per_trial, options.gpus_per_trial, options.max_concurrent,
-        options.storage, options.hang_after, options.wandb, options.mlflow,
+        options.storage, options.hang_after,
+        {name: given for name in TRACKERS if (given := getattr(options, name))},
     )  # fmt: skip
 
 

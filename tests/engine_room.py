@@ -24,10 +24,9 @@ def faulty_job(marks: Path, seed: int, fault: str = "none") -> Job:
 class Jobs:
     """As much of an agenda as the engine needs: jobs in a given order."""
 
-    tasks = ("faulty:build",)
-
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._waiting, self._open = list(jobs), {job.run_id for job in jobs}
+        self.tasks = tuple(dict.fromkeys(job.task for job in jobs))
 
     def next_job(self) -> Job | None:
         return self._waiting.pop(0) if self._waiting else None

@@ -1,7 +1,11 @@
 """A page read by the standard library's HTML parser, strictly: for every test that looks at a page as a file."""
 
+import base64
+import gzip
+import json
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 VOID = {"meta", "input", "br", "hr", "link", "img"}
 
@@ -39,6 +43,26 @@ class Page(HTMLParser):
         else:
             self.text.append(data)
 
+    @property
+    def words(self) -> str:
+        """What is read, with blanks as a browser shows them, and after it what the page's script writes into tables."""
+        written = [entry if isinstance(entry, str) else entry[0] for rows in self.tables.values() for entry in rows]
+        return " ".join(("".join(self.text) + " " + " ".join(written)).split())
+
+    @property
+    def packed(self) -> dict[str, Any]:
+        """The data that figures and tables are drawn of; nothing where the page has none."""
+        return json.loads(gzip.decompress(base64.b64decode(self.scripts[1]))) if len(self.scripts) > 2 else {}
+
+    @property
+    def tables(self) -> dict[str, list[Any]]:
+        """Heads and entries of every packed table, by id."""
+        found = self.packed.get("tables", {})
+        return {
+            name: [*(column[0] for column in table["columns"]), *(entry for row in table["rows"] for entry in row)]
+            for name, table in found.items()
+        }
+
     def attributes(self, name: str) -> list[str]:
         return [value for _, attributes in self.tags if (value := attributes.get(name)) is not None]
 
@@ -55,5 +79,6 @@ def assert_closed(page: str, scripts: int) -> Page:
     assert not {tag for tag, _ in parsed.tags} & {"link", "img", "iframe", "object", "embed", "base"}
     assert parsed.attributes("src") == []
     assert not [name for _, a in parsed.tags for name in a if name.startswith("on")]
-    assert not [href for href in parsed.attributes("href") if re.match(r"[a-z]+:|//", href, re.IGNORECASE)]
+    links = [href for href in parsed.attributes("href") if re.match(r"[a-z]+:|//", href, re.IGNORECASE)]
+    assert all(re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{4,5}", href) for href in links)  # papers, to be followed
     return parsed

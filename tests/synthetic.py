@@ -18,8 +18,8 @@ from study.plan.agenda import Agenda
 from study.plan.cells import gradient_evaluations
 from study.plan.halving import stopped
 from study.plan.selection import preferred_at
-from study.records import METRICS, Job, LineRecord, Measurement, PlaneRecord, Probe, Reliability, RunRecord
-from study.specs.methods import METHODS, last_of
+from study.records import METRICS, Job, LineRecord, Measurement, PlaneRecord, Probe, RunRecord
+from study.specs.methods import methods_reading
 from study.specs.spec import StudySpec
 from study.specs.tasks import TASKS
 from study.store.folder import freeze_spec
@@ -68,7 +68,7 @@ def synthetic_study(
             ``confirm_seeds`` makes a study of protocol 1, as it would be read from its folder.
 
     Returns:
-        The spec, and its records in the order of their run ids (as `study.records.read_records` gives them).
+        The spec, and its records in the order of their run ids (as `study.store.record_files.read_records` gives them).
     """
     crossed = dict(NOISE_AND_DECAY if factors is None else factors)
     data = {
@@ -248,12 +248,12 @@ class _Trainer:
             spec_hash=self.spec.hash,
             job=job,
             replicate=job.replicate,
-            method=last_of(job.family),
+            method=methods_reading(job)["last"],
             metric=TASKS[job.task].metric if job.task in TASKS else "score",
+            val_examples=400,
             status="completed",
             measurements=tuple(measurements),
             probes=_probes(job, tuple(m.weights for m in measurements if m.epoch == job.epochs)),
-            reliability=tuple(_reliability(m) for m in measurements if m.test_score is not None),
             gradient_evaluations=gradients,
             forward_evaluations=5_000 * len(measurements),
             train_s=gradients * 2e-5,
@@ -336,21 +336,8 @@ def _probes(job: Job, weights: Iterable[str]) -> tuple[Probe, ...]:
     )
 
 
-def _reliability(measured: Measurement) -> Reliability:
-    """Return 1,000 predictions in the upper 3 of 15 bins, each more confident than right by the calibration error."""
-    accuracy, gap = measured.test_score or 0.0, measured.test_calibration_error or 0.0
-    steps = (-0.1, 0.0, 0.05)
-    right = tuple(min(1.0, max(0.0, accuracy + step)) for step in steps)
-    return Reliability(
-        weights=measured.weights,
-        counts=(0,) * 12 + (200, 400, 400),
-        confidence=(0.0,) * 12 + tuple(min(1.0, value + gap) for value in right),
-        accuracy=(0.0,) * 12 + right,
-    )
-
-
 def _planted(job: Job, weights: str, gains: Mapping[str, float]) -> float:
     """Return 0.8 plus the gain of the method that this family and these weights stand for."""
     kind = "last" if weights == "best" else weights.partition("@")[0]
-    method = next(name for name, m in METHODS.items() if (m.family, m.weights) == (job.family, kind))
+    method = methods_reading(job)[kind]
     return 0.8 + gains.get(method, 0.0)

@@ -23,22 +23,34 @@ FLOORS: tuple[set[str], ...] = (
     {"study.specs"},
     {"study.data", "study.models", "study.plan", "study.stats"},
     {"study.tasks", "study.findings", "study.listeners"},
-    {"study.store", "study.training", "study.templates"},
+    {"study.store", "study.training", "study.templates", "study.existing"},
     {"study.engine", "study.simulations"},
-    {"study.driver"},
-    {"study", "study.run", "study.calibrate", "study.replicate", "study.new", "study.deploy"},
+    {"study.driver", "study.atlas"},
+    {
+        "study",
+        "study.run",
+        "study.calibrate",
+        "study.replicate",
+        "study.new",
+        "study.judge",
+        "study.advise",
+        "study.deploy",
+    },
     {"dashboards"},
 )
 UPWARD = {  # whose import points up, and why
     ("study.run", "dashboards.report"): "the command's last line asks for the report",
+    ("study.run", "dashboards.closing"): "and for what the terminal says of it",
     ("study.run", "dashboards.watch"): "as the line before, while the study runs",
+    ("study.judge", "dashboards.report"): "the page of its verdicts",
+    ("study.judge", "dashboards.closing"): "the answer, as the page gives it",
     ("study.store.results", "dashboards.notebook"): "a study shows itself in a notebook",
 }
 MOST_FLAT = 16  # modules that lie in `study` itself
 KNOWN_BY = {  # the rooms that may import a package
     "ray": {"study.engine"},
-    "optuna": {"study.plan", "study.listeners"},
-    "dashboards": {"study.run", "study.store"},
+    "optuna": {"study.plan", "study.listeners", "study.existing"},
+    "dashboards": {"study.run", "study.store", "study.judge"},
 }
 
 
@@ -161,6 +173,7 @@ READERS = [
     *modules_of("study/findings")[1:],
     "study.store.folder",
     "study.store.results",
+    "study.judge",
 ]
 RULES = {
     "wasam_core stands alone": (

@@ -13,7 +13,9 @@ import pytest
 from synthetic import synthetic_study
 
 from dashboards import prose, theme
+from dashboards.cells import cells_of
 from dashboards.report import build_report
+from dashboards.score import shown
 from dashboards.tables import runs
 from study.findings import find
 from study.findings.content import CAVEATS, Outcome
@@ -110,4 +112,5 @@ def test_a_study_of_every_budget_and_method_has_findings_and_a_page(sampler: str
     assert {effect.method for effect in findings.effects} == LISTS["method"] - {"SGD", "AdamW"}
     page = build_report(findings, frame_of(records), records=records)
     assert all(f">{method}<" in page for method in METHODS)
-    assert prose.qualification(findings)
+    with shown(findings):
+        assert prose.answer_of(findings, cells_of(findings, frame_of(records))).facts

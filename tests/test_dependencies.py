@@ -2,11 +2,14 @@
 
 import re
 import tomllib
+from contextlib import redirect_stdout, suppress
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,10 +40,32 @@ def modules_by_distribution() -> dict[str, set[str]]:
 
 
 def test_every_dependency_has_its_comment() -> None:
+    assert {one.name for one in asked()} == {name for name, _ in places_named()}
+
+
+def asked() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = [project["dependencies"], *project["optional-dependencies"].values()]
-    names = {re.split(r"[\[><=]", one)[0] for group in asked for one in group}
-    assert names == {name for name, _ in places_named()}
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    return [Requirement(one) for group in groups for one in group]
+
+
+@pytest.mark.parametrize("one", asked(), ids=str)
+def test_every_dependency_is_bounded_by_a_release_that_was_not_tried(one: Requirement) -> None:
+    assert {"<", "=="} & {bound.operator for bound in one.specifier}, "bound it by the next release that was not tried"
+    with suppress(PackageNotFoundError):  # an extra that the tests do without
+        assert version(one.name) in one.specifier
+
+
+def test_the_newest_of_all_are_asked_for_without_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = re.search(r"^UNBOUNDED := (.*?)\n\n", (ROOT / "Makefile").read_text(), re.MULTILINE | re.DOTALL)
+    assert program
+    monkeypatch.chdir(ROOT)
+    told = StringIO()
+    with redirect_stdout(told):
+        exec(program[1].replace("\\\n", ""))
+    lines = told.getvalue().split()
+    assert {Requirement(line).name for line in lines} < {one.name for one in asked()}
+    assert not [line for line in lines if "<" in line]
 
 
 @pytest.mark.parametrize(("dependency", "place"), places_named())

@@ -8,18 +8,24 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from wasam_core.verdicts import Verdict
 
-def agreed(finite: bool, model: nn.Module | None) -> bool:
+
+def agreed(finite: Verdict, model: DistributedDataParallel) -> Verdict:
     """Return whether all processes found their gradients finite, so that all skip a step if one of them must.
 
     Inside `join()` it is this process's own answer: gradients are averages over all processes there, and the same in
     each of them (see `refuse_local_ascent`).
     """
-    if not isinstance(model, DistributedDataParallel) or _joining(model):
+    if _joining(model):
         return finite
+    if isinstance(finite, Tensor):
+        flag = finite.float()
+        dist.all_reduce(flag, dist.ReduceOp.MIN, group=model.process_group)
+        return flag > 0
     flag = torch.tensor(float(finite), device=next(model.parameters()).device)
     dist.all_reduce(flag, dist.ReduceOp.MIN, group=model.process_group)
     return bool(flag)
@@ -38,13 +44,13 @@ def check_static_graph(model: nn.Module | None, local_ascent: bool) -> None:
         )
 
 
-def refuse_local_ascent(model: nn.Module | None) -> None:
+def refuse_local_ascent(model: DistributedDataParallel) -> None:
     """Inside `join()`, refuse an ascent along this process's own gradient: whether to skip could not be agreed on.
 
     Raises:
         RuntimeError: if the clean pass was not synchronized.
     """
-    if isinstance(model, DistributedDataParallel) and _joining(model) and not model.require_forward_param_sync:
+    if _joining(model) and not model.require_forward_param_sync:
         raise RuntimeError(
             "The clean pass ran without synchronization (local_ascent=True, or no_sync) inside model.join(), where "
             "processes cannot agree to skip a step: leave it synchronized, or give every process the same number of "

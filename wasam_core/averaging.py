@@ -23,8 +23,9 @@ from wasam_core.lookup import (
     forms_of,
     parameter_places,
 )
-from wasam_core.running_mean import RunningMean, accumulator_dtype, lasting_memory, update_together
+from wasam_core.running_mean import MeansTogether, RunningMean, accumulator_dtype, lasting_memory
 from wasam_core.snapshots import snapshot
+from wasam_core.verdicts import Verdict
 from wasam_core.weight_swap import WeightSwap
 
 
@@ -101,13 +102,18 @@ class WeightAverages:
         self._device = device
         self._swap: WeightSwap | None = None
         self._lookup = Lookup(model, buffers=average_buffers)
-        self._forms: list[Form] = []  # of the tensors that were last taken in, or compared with them
+        # The tensors that were last taken in, or compared with them.
+        self._forms: list[Form] = []
+        self._named: dict[str, Tensor] = {}
+        self._tensors: list[Tensor] = []
+        self._places: list[tuple[torch.Size, torch.dtype, torch.device]] = []
         self._starts = {f"swa@{start!r}": _start_epoch(start, max_epochs) for start in sorted(map(float, swa_starts))}
         self._segments = {epoch: RunningMean(device=device) for epoch in sorted(set(self._starts.values()))}
         self._emas = {
             f"ema@{decay!r}": RunningMean(_decay(decay) ** self.ema_every, device)
             for decay in sorted(map(float, ema_decays))
         }
+        self._together = MeansTogether(self._emas.values())
         self._windows = {f"lawa@{window}": _at_least_one("lawa_windows", window) for window in sorted(lawa_windows)}
         self._snapshots: deque[list[Tensor]] = deque(maxlen=max(self._windows.values(), default=0))
 
@@ -137,6 +143,7 @@ class WeightAverages:
         if name in self._starts:
             return sum(segment.count for segment in self._segments_of(name))
         if name in self._emas:
+            self._together.settle()
             return self._emas[name].count
         if name in self._windows:
             return min(len(self._snapshots), self._windows[name])
@@ -172,26 +179,29 @@ class WeightAverages:
                 snapshots.append([t.detach().to(self._device, copy=True) for t in tensors])
         begun = [start for start in self._segments if start <= epoch]
         if begun:
-            segment = self._segments[max(begun)]
-            segment.update(segment.matched(tensors))
+            self._segments[max(begun)].update(tensors)
         self._snapshots.extend(snapshots)
         self.last_epoch = epoch
 
-    def update_step(self) -> None:
+    def update_step(self, updated: Verdict = True) -> None:
         """Take in the weights after an optimizer step: EMA, every `ema_every` calls.
 
-        Leave it out for a skipped step, so that the average does not move either, or let the optimizer call it:
+        Args:
+            updated: `optimizer.updated` of a `WASAM`: after a skipped step the averages do not move either. On an
+                accelerator, where it is a tensor that nobody has read, skipped steps count in `ema_every` and `steps`.
+
+        Or let the optimizer call it, which lets an accelerator wait in every step:
         `optimizer.register_step_post_hook(lambda *_: averages.update_step())`.
 
         Raises:
             RuntimeError: as `update`.
         """
-        if not self._emas:
+        if not self._emas or updated is False:
             return
         self._refuse_swapped("update_step")
         if (self.steps + 1) % self.ema_every == 0:
-            emas = list(self._emas.values())
-            update_together(emas, emas[0].matched(self._present("update_step")))
+            tensors = self._present("update_step")
+            self._together.update(tensors, updated, self._places)
         self.steps += 1
 
     @contextmanager
@@ -273,6 +283,7 @@ class WeightAverages:
             RuntimeError: inside `average_parameters`.
         """
         self._refuse_swapped("state_dict")
+        self._together.settle()
         return {
             "format": FORMAT,
             "layout": self.layout,
@@ -314,8 +325,9 @@ class WeightAverages:
         counters = int(state["last_epoch"]), int(state["steps"])
         self._segments = dict(zip(self._segments, new, strict=False))
         self._emas = dict(zip(self._emas, new[len(self._segments) :], strict=True))
+        self._together = MeansTogether(self._emas.values())
         self._snapshots = deque(snapshots, maxlen=self._snapshots.maxlen)
-        self._forms = forms
+        self._forms, self._named = forms, {}
         self.last_epoch, self.steps = counters
 
     def _segments_of(self, name: str) -> list[RunningMean]:
@@ -323,12 +335,15 @@ class WeightAverages:
 
     def _present(self, call: str) -> list[Tensor]:
         """Return the model's tensors as they are now, or refuse if they are others than those that were taken in."""
-        tensors = self._lookup.tensors()
-        forms = forms_of(tensors)
-        if forms != self._forms:
-            check_model(call, tensors, self._forms if self.ready else ())
-            self._forms = forms
-        return list(tensors.values())
+        named = self._lookup.tensors()
+        tensors = self._tensors if named is self._named else list(named.values())
+        places = [(t.shape, t.dtype, t.device) for t in tensors]
+        if named is not self._named or places != self._places:
+            forms = forms_of(named)
+            if forms != self._forms:
+                check_model(call, named, self._forms if self.ready else ())
+            self._named, self._tensors, self._places, self._forms = named, tensors, places, forms
+        return tensors
 
     def _refuse_swapped(self, call: str) -> None:
         if self._swap is not None:

@@ -1,21 +1,35 @@
-"""What torch wraps round an optimizer, its step and the switch of gradients, left out where nobody uses it.
+"""Every use of what torch keeps to itself, with what is done without it.
 
-torch's optimizers are used without their imports of torch.compile, which take two seconds of each new process.
+Most of it is what torch wraps round an optimizer, its step and the switch of gradients, left out where nobody uses it:
+torch's optimizers are used without their imports of torch.compile, which take two seconds of each new process. With a
+torch whose innards were not tried, or that lacks one of them, steps and results are the same and take longer.
+(`torch._foreach_*`, `Tensor._version` and a module's `_parameters` and `_buffers` stand elsewhere, too: torch's
+documentation lists the first, and no release has changed the others.)
 
 An optimizer calls `torch._dynamo` to say what must not be compiled: once in its constructor, and round every step.
 Where nothing has imported that, nothing is being compiled, and there is nobody to tell. The functions that torch wraps
 are used bare, as it keeps them (`__wrapped__`); of a torch that does not, the wrappers, which take their time.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from torch import Tensor, nn
+from torch.nn.modules import batchnorm, instancenorm
+from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
-from torch.optim.optimizer import _use_grad_for_differentiable
+
+TRIED = ("2.13", "2.14")  # releases whose innards these are
+KNOWN = torch.__version__.rpartition(".")[0] in TRIED
+
+AnyNorm = batchnorm._NormBase
+AnyBatchNorm = batchnorm._BatchNorm
+AnyInstanceNorm = instancenorm._InstanceNorm
 
 Step = Callable[[Optimizer], object]
 _add_param_group: Callable[..., None] = getattr(Optimizer.add_param_group, "__wrapped__", Optimizer.add_param_group)
@@ -27,7 +41,18 @@ def _nothing(_: Optimizer) -> None:
 
 # A wrapper is known by its code: whoever wraps a step in his own way copies all other marks of torch's.
 _HOOKING = cast(Any, Optimizer.profile_hook_step(_nothing)).__code__
-_SETTING_GRAD_MODE = cast(Any, _use_grad_for_differentiable(_nothing)).__code__
+_setting_grad_mode = getattr(torch_optimizer, "_use_grad_for_differentiable", None)
+_SETTING_GRAD_MODE = cast(Any, _setting_grad_mode(_nothing)).__code__ if _setting_grad_mode else None
+_set_grad: Callable[[bool], object] = getattr(torch._C, "_set_grad_enabled", torch.set_grad_enabled)
+
+
+def _does_not_say(*_: object) -> None:
+    raise NotImplementedError
+
+
+non_finite_check: Callable[[list[Tensor], Tensor, Tensor], None] = getattr(
+    torch, "_amp_foreach_non_finite_check_and_unscale_", _does_not_say
+)
 
 
 class Eager:
@@ -61,10 +86,10 @@ class grad_off:
 
     def __enter__(self) -> None:
         self._before = torch.is_grad_enabled()
-        torch._C._set_grad_enabled(False)
+        _set_grad(False)
 
     def __exit__(self, *_: object) -> None:
-        torch._C._set_grad_enabled(self._before)
+        _set_grad(self._before)
 
 
 def unhooked(step: Step) -> Step | None:
@@ -88,7 +113,7 @@ def nothing_compiles() -> bool:
 
 
 def _inside(function: Step, wrapper: object) -> Step | None:
-    wraps = getattr(function, "__code__", None) is wrapper
+    wraps = wrapper is not None and getattr(function, "__code__", None) is wrapper
     return cast("Step | None", getattr(function, "__wrapped__", None)) if wraps else None
 
 
@@ -106,9 +131,19 @@ class BareStep:
 
 
 def bare_step(base: Optimizer) -> BareStep | None:
-    """Return what is inside torch's profiling and hooking wrapper of `base.step`, if there is one."""
-    step = unhooked(type(base).step)
+    """Return what is inside torch's profiling and hooking wrapper of `base.step`, if there is one that is known."""
+    step = unhooked(type(base).step) if KNOWN else None
     return BareStep(step, eager_step(base, step)) if step else None
+
+
+def has_step_hooks(base: Optimizer) -> bool:
+    """Tell whether something runs before or after each step of `base`, or of all optimizers."""
+    return bool(
+        base._optimizer_step_pre_hooks
+        or base._optimizer_step_post_hooks
+        or torch_optimizer._global_optimizer_pre_hooks
+        or torch_optimizer._global_optimizer_post_hooks
+    )
 
 
 def take_step(base: Optimizer, bare: BareStep | None) -> None:
@@ -117,18 +152,31 @@ def take_step(base: Optimizer, bare: BareStep | None) -> None:
     The wrapper opens a profiler range and looks for hooks, which takes a few percent of the time of a small model's
     step. With no profiler running, no hooks and no replaced `step`, the bare function does the same.
     """
-    if (
-        bare is None
-        or "step" in base.__dict__
-        or base._optimizer_step_pre_hooks
-        or base._optimizer_step_post_hooks
-        or torch_optimizer._global_optimizer_pre_hooks
-        or torch_optimizer._global_optimizer_post_hooks
-        or torch._C._autograd._profiler_enabled()
-    ):
+    if bare is None or "step" in base.__dict__ or has_step_hooks(base) or torch._C._autograd._profiler_enabled():
         base.step()
     elif bare.eager and nothing_compiles():
         with grad_off():
             bare.eager(base)
     else:
         bare.step(base)
+
+
+def users_of_storage(tensor: Tensor) -> float:
+    """Count the references to the storage of `tensor`; NaN, which equals no number, where torch does not tell."""
+    return torch._C._storage_Use_Count(tensor.untyped_storage()._cdata) if KNOWN else math.nan
+
+
+def forget_parametrized() -> None:
+    """Drop what `torch.nn.utils.parametrize.cached` keeps; outside of its blocks that is nothing."""
+    getattr(parametrize, "_cache", {}).clear()
+
+
+def dims_of_one(layer: nn.Module) -> int:
+    """Return how many dimensions one example has that an InstanceNorm layer is given without a batch.
+
+    Example:
+        >>> dims_of_one(torch.nn.InstanceNorm2d(3))
+        3
+    """
+    kinds = {nn.InstanceNorm1d: 2, nn.InstanceNorm2d: 3, nn.InstanceNorm3d: 4}
+    return next(dims for kind, dims in kinds.items() if isinstance(layer, kind))

@@ -9,13 +9,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.jit import ScriptModule
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from wasam_core.agreement import refuse_joining
-from wasam_core.bare_torch import nothing_compiles
+from wasam_core.bare_torch import AnyBatchNorm, AnyInstanceNorm, nothing_compiles
 from wasam_core.buffers import BufferGuard
 from wasam_core.modes import modes_kept
 from wasam_core.moments import Moments, NormLayer, measuring
@@ -150,7 +148,11 @@ def _keeps_statistics(layer: nn.Module) -> TypeGuard[NormLayer]:
             f"A {layer.original_name} is part of a scripted model, in which nobody can look at its inputs: set the "
             "statistics of the model before torch.jit.script, or of the one that it was made of."
         )
-    if not isinstance(layer, _BatchNorm | _InstanceNorm) or not layer.track_running_stats or layer.running_mean is None:
+    if (
+        not isinstance(layer, AnyBatchNorm | AnyInstanceNorm)
+        or not layer.track_running_stats
+        or layer.running_mean is None
+    ):
         return False
     if is_lazy(layer.running_mean):
         raise ValueError(
@@ -158,7 +160,7 @@ def _keeps_statistics(layer: nn.Module) -> TypeGuard[NormLayer]:
             "batch, before its weights are averaged or its statistics set."
         )
     # torch's InstanceNorm takes no momentum for one of 0.
-    return layer.momentum != 0.0 and not (isinstance(layer, _InstanceNorm) and layer.momentum is None)
+    return layer.momentum != 0.0 and not (isinstance(layer, AnyInstanceNorm) and layer.momentum is None)
 
 
 def _forward_first(model: nn.Module, batch: Any) -> object:

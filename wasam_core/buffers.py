@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from wasam_core.bare_torch import AnyNorm
 from wasam_core.lookup import Place, Walk, buffer_places, put_back
 from wasam_core.moved import weights_moved
 
@@ -50,7 +50,7 @@ class BufferGuard:
             # Runs at release(), or when the guard is dropped without it, so that no hook stays behind.
             self._unhook = weakref.finalize(self, handle.remove)
             return
-        self._keep(buffer_places(self._walk.modules()))
+        self._keep(self._walk.buffers())
 
     def release(self) -> None:
         """Copy them back, also where a pass has put another tensor in their place; nothing happens without a `hold`."""
@@ -81,7 +81,7 @@ class BufferGuard:
 
 
 def _hold_layer(guard: BufferGuard | None, layer: nn.Module) -> None:
-    if guard is not None and isinstance(layer, _NormBase):
+    if guard is not None and isinstance(layer, AnyNorm):
         guard.hold_layer(layer)
 
 

@@ -1,9 +1,12 @@
 """Count what a training run costs, in a unit that can be compared between methods."""
 
-from dataclasses import asdict, dataclass, fields
+from torch import Tensor
+
+from wasam_core.verdicts import Verdict
+
+_NAMES = ("steps", "skipped", "gradient_passes", "gradient_evaluations", "forward_evaluations")
 
 
-@dataclass(slots=True)
 class Cost:
     """Count gradient evaluations, forward-only evaluations and steps of one run.
 
@@ -11,6 +14,7 @@ class Cost:
     forward alone (an evaluation, a BatchNorm recalibration). `WASAM` counts steps and passes by
     itself; it cannot know how many examples a pass holds, so examples are counted when they are
     told: `step(closure, examples=128)`, or by the loop that owns the batch: `bill_gradients(128)`.
+    Whether a step on an accelerator was skipped is counted there, and read when `steps` or `skipped` is.
 
     Attributes:
         steps: optimizer steps that changed the weights.
@@ -27,11 +31,48 @@ class Cost:
         (128, 600, 328.0)
     """
 
-    steps: int = 0
-    skipped: int = 0
-    gradient_passes: int = 0
-    gradient_evaluations: int = 0
-    forward_evaluations: int = 0
+    def __init__(
+        self,
+        steps: int = 0,
+        skipped: int = 0,
+        gradient_passes: int = 0,
+        gradient_evaluations: int = 0,
+        forward_evaluations: int = 0,
+    ) -> None:
+        self.gradient_passes = gradient_passes
+        self.gradient_evaluations = gradient_evaluations
+        self.forward_evaluations = forward_evaluations
+        self._steps, self._skipped = steps, skipped
+        self._unread: tuple[Tensor, Tensor] | None = None  # steps taken and skipped, on an accelerator
+
+    @property
+    def steps(self) -> int:
+        return self._read()[0]
+
+    @property
+    def skipped(self) -> int:
+        return self._read()[1]
+
+    def bill_step(self, updated: Verdict) -> None:
+        """Add a step: one that changed the weights, or one that was skipped."""
+        if isinstance(updated, bool):
+            self._steps += updated
+            self._skipped += not updated
+            return
+        if self._unread is None or self._unread[0].device != updated.device:
+            self._read()
+            self._unread = (updated.long().zero_(), updated.long().zero_())
+        # In place, so that a captured graph goes on counting.
+        self._unread[0].add_(updated)
+        self._unread[1].add_(~updated)
+
+    def _read(self) -> tuple[int, int]:
+        if self._unread is not None:
+            taken, skipped = self._unread
+            self._steps, self._skipped = self._steps + int(taken), self._skipped + int(skipped)
+            taken.zero_()
+            skipped.zero_()
+        return self._steps, self._skipped
 
     @property
     def in_gradients(self) -> float:
@@ -52,7 +93,7 @@ class Cost:
 
     def state_dict(self) -> dict[str, int]:
         """Return the counts by name."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in _NAMES}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Take over the counts that `state_dict` returned.
@@ -60,12 +101,21 @@ class Cost:
         Raises:
             ValueError: if a count is missing, or no int >= 0; nothing has changed then.
         """
-        names = [field.name for field in fields(self)]
-        missing = [name for name in names if name not in state]
+        missing = [name for name in _NAMES if name not in state]
         if missing:
             raise ValueError(f"The saved counts lack {', '.join(missing)}: give what Cost.state_dict() returned.")
-        for name, count in [(name, whole(state[name], name)) for name in names]:
-            setattr(self, name, count)
+        counts = {name: whole(state[name], name) for name in _NAMES}
+        self._read()
+        self._steps, self._skipped = counts.pop("steps"), counts.pop("skipped")
+        self.__dict__.update(counts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cost) and self.state_dict() == other.state_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # counts change
+
+    def __repr__(self) -> str:
+        return f"Cost({', '.join(f'{name}={count}' for name, count in self.state_dict().items())})"
 
 
 def whole(count: int, name: str = "examples") -> int:

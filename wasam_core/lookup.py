@@ -33,19 +33,28 @@ class Walk:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self._modules: list[nn.Module] = []
+        self._tables: list[Table] = []  # of their children
+        self._buffers: list[Table] = []
         self._inside: list[object] = []
+
+    def buffers(self) -> list[Place]:
+        """Return where the modules keep their buffers."""
+        self.modules()
+        return places_in(self._buffers)
 
     def modules(self) -> list[nn.Module]:
         """Return all modules, the same list for as long as they are the same."""
-        inside = [child for module in self._modules for child in module._modules.values()]
-        if not self._modules or not same_objects(inside, self._inside):
+        inside = [child for table in self._tables for child in table.values()]
+        if not inside or len(inside) != len(self._inside) or not all(map(is_, inside, self._inside)):
             self._modules = list(self.model.modules())
-            self._inside = [child for module in self._modules for child in module._modules.values()]
+            self._tables = [module._modules for module in self._modules]
+            self._buffers = [module._buffers for module in self._modules]
+            self._inside = [child for table in self._tables for child in table.values()]
         return self._modules
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was found: a copy has a model of its own."""
-        return {"model": self.model, "_modules": [], "_inside": []}
+        return Walk(self.model).__dict__
 
 
 def same_objects(some: list[Any], others: list[Any]) -> bool:
@@ -109,15 +118,19 @@ class Lookup:
         self._walk = Walk(model)
         self._buffers = buffers
         self._modules: list[nn.Module] = []
+        self._tables: list[Table] = []
         self._held: list[Tensor | None] = []
         self._tensors: dict[str, Tensor] = {}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name, the same dict for as long as they are the same; integer ones are left out."""
         modules = self._walk.modules()
-        held = [t for module in modules for table in (module._parameters, module._buffers) for t in table.values()]
-        if modules is not self._modules or not same_objects(held, self._held):
-            self._modules, self._held = modules, held
+        if modules is not self._modules:
+            self._modules = modules
+            self._tables = [table for module in modules for table in (module._parameters, module._buffers)]
+        held = [t for table in self._tables for t in table.values()]
+        if not same_objects(held, self._held):
+            self._held = held
             model = self._walk.model
             named = model.named_parameters()
             self._tensors = {name: p for name, p in named if p.is_floating_point() or p.is_complex()}
@@ -127,7 +140,7 @@ class Lookup:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was found: a copy has a model of its own."""
-        return {**self.__dict__, "_modules": [], "_held": [], "_tensors": {}}
+        return Lookup(self._walk.model, buffers=self._buffers).__dict__
 
 
 def is_split(tensor: Tensor) -> bool:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils.hooks import RemovableHandle
 
+from wasam_core.bare_torch import AnyBatchNorm, AnyInstanceNorm, dims_of_one
 from wasam_core.modes import modes_kept
 
-NormLayer = _BatchNorm | _InstanceNorm
+NormLayer = AnyBatchNorm | AnyInstanceNorm
 
 # Batch statistics are kept as they come and merged this many at a time: few small operations per batch, and little
 # memory however long the pass is.
@@ -57,7 +56,7 @@ class Moments:
             deviations = torch.cat([self.deviation[None], deviations])
         self.n = float(counts.sum())
         self.mean = (counts * means).sum(0) / self.n
-        between = (means - self.mean).square() if isinstance(self.layer, _BatchNorm) else 0.0
+        between = (means - self.mean).square() if isinstance(self.layer, AnyBatchNorm) else 0.0
         self.deviation = (deviations + counts * between).sum(0)
 
     def reduce(self, group: dist.ProcessGroup | None) -> None:
@@ -74,7 +73,7 @@ class Moments:
         if n == 0:
             return
         common = totals[1:] / n
-        if isinstance(self.layer, _BatchNorm):
+        if isinstance(self.layer, AnyBatchNorm):
             deviation = deviation + self.n * (mean - common).square()
         dist.all_reduce(deviation, group=group)
         self.n, self.mean, self.deviation = n, common, deviation
@@ -130,24 +129,24 @@ class _Measure:
         layer = moments.layer
         assert layer.running_mean is not None
         coarse = torch.finfo(layer.running_mean.dtype).bits < 32
-        self.known = type(layer).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+        self.known = type(layer).forward in (AnyBatchNorm.forward, nn.SyncBatchNorm.forward)
         self.directly = coarse or not self.known or isinstance(layer, nn.SyncBatchNorm)
 
     def before(self, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
         # One value per channel has no variance to normalize by, and torch refuses it: such a
         # batch is normalized by the statistics of the one before.
-        if isinstance(layer, _BatchNorm) and _values_per_channel(args[0]) == 1:
+        if isinstance(layer, AnyBatchNorm) and _values_per_channel(args[0]) == 1:
             layer.training = False
 
     def after(self, layer: nn.Module, args: tuple[Tensor, ...], _: object) -> None:
         x = args[0]
-        if isinstance(layer, _InstanceNorm):
-            batched = x if x.dim() > layer._get_no_batch_dim() else x[None]
+        if isinstance(layer, AnyInstanceNorm):
+            batched = x if x.dim() > dims_of_one(layer) else x[None]
             # Unbiased, as torch's layer collects it.
             var, mean = torch.var_mean(batched.double().flatten(2), dim=2)
             self.moments.add(len(batched), mean.mean(0), var.mean(0))
             return
-        assert isinstance(layer, _BatchNorm)
+        assert isinstance(layer, AnyBatchNorm)
         n = _values_per_channel(x)
         if self.directly or n == 1:
             values = x.double().transpose(0, 1).flatten(1) if x.dim() > 1 else x.double()[:, None]

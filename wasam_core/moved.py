@@ -1,7 +1,8 @@
 """Say that weights have moved, to those who keep something that was computed of them."""
 
 import torch
-from torch.nn.utils import parametrize
+
+from wasam_core.bare_torch import forget_parametrized
 
 
 def weights_moved() -> None:
@@ -22,4 +23,4 @@ def weights_moved() -> None:
         3.0
     """
     torch.clear_autocast_cache()
-    parametrize._cache.clear()
+    forget_parametrized()

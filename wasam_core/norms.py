@@ -7,14 +7,17 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from wasam_core.bare_torch import non_finite_check
+from wasam_core.verdicts import Verdict, is_far
+
 # Entries from which on a sum beats the joint check by more than its own call costs.
 LARGE = 2**16
 
 
-def global_norm(tensors: Sequence[Tensor]) -> float:
+def global_norm(tensors: Sequence[Tensor]) -> float | Tensor:
     """Return the Euclidean norm of all `tensors` together; it is inf or nan only if an entry is.
 
-    16-bit entries are summed in float32. Costs one synchronization with an accelerator.
+    On an accelerator it is a tensor of float64, for which nobody has waited. 16-bit entries are summed in float32.
 
     Example:
         >>> global_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
@@ -22,6 +25,11 @@ def global_norm(tensors: Sequence[Tensor]) -> float:
     """
     if not tensors:
         return 0.0
+    if is_far(tensors):
+        # In float64 no squares overflow, and memory is what it waits for.
+        norms = torch._foreach_norm([_dense_and_real(t) for t in tensors], 2, torch.float64)
+        total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+        return total
     try:
         norm = _norm(tensors, torch.float32)
     except (RuntimeError, NotImplementedError):
@@ -31,6 +39,11 @@ def global_norm(tensors: Sequence[Tensor]) -> float:
         return norm
     # Also finite numbers whose squares overflow in float32.
     return _norm([_dense_and_real(t) for t in tensors], torch.float64)
+
+
+def is_finite(number: float | Tensor) -> Verdict:
+    """Tell whether a number is finite, without waiting for it."""
+    return number.isfinite() if isinstance(number, Tensor) else math.isfinite(number)
 
 
 class FiniteCheck:
@@ -58,10 +71,10 @@ class FiniteCheck:
             self._one = torch.ones(1, device=unsure[0].device)
             self._found = torch.zeros_like(self._one)
         try:
-            torch._amp_foreach_non_finite_check_and_unscale_(unsure, self._found, self._one)
+            non_finite_check(unsure, self._found, self._one)
         except (RuntimeError, NotImplementedError):
             # Sparse or complex tensors, or several devices.
-            return math.isfinite(global_norm(unsure))
+            return bool(is_finite(global_norm(unsure)))
         if self._found.item():
             self._found.zero_()
             return False

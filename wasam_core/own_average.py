@@ -36,7 +36,7 @@ class OwnAverage:
     def update(self, parameters: Sequence[Tensor]) -> None:
         """Take in the weights."""
         self._refuse_others(parameters)
-        self._mean.update(self._mean.matched(parameters))
+        self._mean.update(parameters)
 
     def swap_in(self, parameters: Sequence[Tensor], places: Iterable[Place]) -> None:
         """Put the average into the parameters; nothing moves while it is empty.

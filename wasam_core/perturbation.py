@@ -13,8 +13,9 @@ from typing import Literal, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from wasam_core.norms import global_norm
+from wasam_core.norms import global_norm, is_finite
 from wasam_core.stand_in import StandIn, widened
+from wasam_core.verdicts import Verdict
 
 # Keeps the division by the norm of a zero gradient finite; far below any norm that matters.
 NORM_FLOOR = 1e-12
@@ -60,10 +61,10 @@ def find_rule(variant: str) -> Rule:
 
 
 class Ascent(NamedTuple):
-    """Report one ascent step: the norm it divided by, and whether that norm was finite."""
+    """Report one ascent step: the norm it divided by, and whether that was finite; tensors on an accelerator."""
 
-    norm: float
-    finite: bool
+    norm: float | Tensor
+    finite: Verdict
 
 
 class Target(NamedTuple):
@@ -136,7 +137,8 @@ class Perturbation:
                 moved nor part of the norm.
 
         Returns:
-            The norm ||T g||, and whether it is finite. If it is not, nothing has moved.
+            The norm ||T g||, and whether it is finite. If it is not, nothing has moved; on an accelerator, where the
+            host does not look, every parameter then has moved by zero.
 
         Raises:
             RuntimeError: if the parameters are moved already.
@@ -148,18 +150,19 @@ class Perturbation:
         if not pieces:
             return Ascent(0.0, finite=True)
         norm = global_norm([t for piece in pieces for t in piece.ascent])
-        if not math.isfinite(norm):
-            return Ascent(norm, finite=False)
+        finite = is_finite(norm)
+        if finite is False:
+            return Ascent(norm, finite)
         self._stand_in.begin([p for piece in pieces for p in piece.params])
         try:
             for params, scale, ascent, rho in pieces:
                 if scale is not None:
                     torch._foreach_mul_(ascent, scale)
-                self._stand_in.add(params, ascent, rho / (norm + NORM_FLOOR))
+                self._stand_in.add(params, ascent, rho / (norm + NORM_FLOOR), finite)
         except BaseException:
             self.undo()
             raise
-        return Ascent(norm, finite=True)
+        return Ascent(norm, finite)
 
     def undo(self) -> None:
         """Put the weights back; nothing happens if they have not been moved."""

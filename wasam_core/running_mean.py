@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from wasam_core.bare_torch import grad_off
 from wasam_core.snapshots import snapshot
+from wasam_core.verdicts import Verdict, erase_unless
 
 
 def lasting_memory() -> AbstractContextManager[object]:
@@ -58,49 +60,21 @@ class RunningMean:
         self.decay = decay
         self.count = 0
         self.values: list[Tensor] = []
-        self._forms: list[tuple[torch.Size, torch.dtype]] = []
-        self._device = device
+        self.device = device
 
-    def prepare(self, tensors: Sequence[Tensor]) -> None:
-        """Do what may fail in an update: compare shapes, take memory, follow a change of dtype; count nothing.
-
-        Args:
-            tensors: what `update` will get.
+    def update(self, tensors: Sequence[Tensor]) -> None:
+        """Take in one list of tensors.
 
         Raises:
             ValueError: if there are others, or of other shapes, than before; nothing has changed then.
         """
-        if self.count:
-            check_shapes(self.values, tensors)
-        with lasting_memory():
-            if self.count:
-                pairs = zip(self.values, tensors, strict=True)
-                self.values = [value.to(t.dtype, copy=value.is_inference()) for value, t in pairs]
-            else:
-                self.values = [torch.empty_like(t) for t in tensors]
-        self._forms = [(t.shape, t.dtype) for t in tensors]
-
-    def update(self, tensors: Sequence[Tensor]) -> None:
-        """Take in one list of tensors, as `matched` returns them.
-
-        Raises:
-            ValueError: as `prepare`.
-        """
-        update_together([self], tensors)
+        MeansTogether([self]).update(tensors)
 
     @property
     def next_share(self) -> float:
         """c_n of the update to come."""
         d, n = self.decay, self.count + 1
         return 1.0 / n if d is None else (1.0 - d) / (1.0 - d**n)
-
-    def matched(self, tensors: Iterable[Tensor]) -> list[Tensor]:
-        """Return `tensors` on the devices of the mean, in the dtypes in which they are averaged."""
-        with lasting_memory():
-            if not self.count:
-                return [t.detach().to(device=self._device, dtype=accumulator_dtype(t)) for t in tensors]
-            pairs = [(t, value, accumulator_dtype(t)) for t, value in zip(tensors, self.values, strict=True)]
-            return [t.to(value) if value.dtype is wide else t.to(value.device, wide) for t, value, wide in pairs]
 
     def state_dict(self) -> dict[str, Any]:
         """Return count and values, as they are now."""
@@ -135,34 +109,110 @@ class RunningMean:
         self.check_state(state, like)
         with lasting_memory():
             pairs = zip(state["values"], like, strict=True) if state["values"] else ()
-            values = [value.to(self._device or t.device, copy=True) for value, t in pairs]
+            values = [value.to(self.device or t.device, copy=True) for value, t in pairs]
         self.values, self.count = values, int(state["count"])
-        self._forms = [(value.shape, value.dtype) for value in values]
 
 
-def update_together(means: Sequence[RunningMean], tensors: Sequence[Tensor]) -> None:
-    """Let several means take in the same list of tensors: all of them or, if that fails, none.
+class MeansTogether:
+    """Let several means of one count take in the same list of tensors: all of them or, if that fails, none.
 
-    Raises:
-        ValueError: as `RunningMean.prepare`.
+    What an update needs is kept for as long as the tensors keep their forms and the means their memory.
     """
-    given = list(tensors)
-    forms = [(t.shape, t.dtype) for t in given]
-    for mean in means:
-        # A copy of the mean that was made in inference mode can't be written to outside of it.
-        if mean._forms != forms or (mean.values and mean.values[0].is_inference()):
-            mean.prepare(given)
-    first = [value for mean in means if not mean.count for value in mean.values]
-    later = [value for mean in means if mean.count for value in mean.values]
-    with lasting_memory():
-        if first:
-            torch._foreach_copy_(first, given * (len(first) // len(given)))
-        if later:
-            shares = [mean.next_share for mean in means if mean.count for _ in given]
-            torch._foreach_lerp_(later, given * (len(later) // len(given)), shares)
-    for mean in means:
-        mean.count += 1
 
+    def __init__(self, means: Iterable[RunningMean]) -> None:
+        self.means = list(means)
+        self._forms: Sequence[Any] | None = None
+        self._held: list[list[Tensor]] = []
+        self._values: list[Tensor] = []
+        self._as_they_are = False
+        self._taken: Tensor | None = None
+
+    def update(self, tensors: Sequence[Tensor], taken: Verdict = True, forms: Sequence[Any] | None = None) -> None:
+        """Take in a list of tensors, or leave it.
+
+        Args:
+            tensors: as the first ones; they may have changed their dtype since.
+            taken: False: leave it. A tensor: the same, decided on the accelerator; all means have decays then.
+            forms: the same list for as long as shapes, dtypes and devices are the same; None: look at them.
+
+        Raises:
+            ValueError: as `RunningMean.update`.
+        """
+        if taken is False:
+            return
+        if forms is None or forms is not self._forms or not all(map(is_, map(_values, self.means), self._held)):
+            self._prepare(tensors)
+            self._forms = forms
+        with lasting_memory():
+            given = list(tensors)
+            if not self._as_they_are:
+                given = [t.detach().to(value) for t, value in zip(tensors, self.means[0].values, strict=True)]
+            if isinstance(taken, Tensor):
+                self._update_there(given, taken)
+                return
+            self.settle()
+            if not self._values:
+                pass
+            elif self.means[0].count:
+                shares: list[float] = []
+                for mean in self.means:
+                    shares += [mean.next_share] * len(given)
+                torch._foreach_lerp_(self._values, given * len(self.means), shares)
+            else:
+                torch._foreach_copy_(self._values, given * len(self.means))
+        for mean in self.means:
+            mean.count += 1
+
+    def settle(self) -> None:
+        """Read how many updates were taken, if an accelerator counts them."""
+        if self._taken is not None:
+            for mean in self.means:
+                mean.count = int(self._taken)
+            self._taken = None
+
+    def _prepare(self, tensors: Sequence[Tensor]) -> None:
+        """Do what may fail in an update: compare shapes, take memory, follow a change of dtype; count nothing."""
+        self.settle()
+        for mean in self.means:
+            if mean.count:
+                check_shapes(mean.values, tensors)
+        with lasting_memory():
+            new = [
+                # A copy of a mean that was made in inference mode can't be written to outside of it.
+                [v.to(accumulator_dtype(t), copy=v.is_inference()) for v, t in zip(mean.values, tensors, strict=True)]
+                if mean.count
+                else [torch.empty_like(t, dtype=accumulator_dtype(t), device=mean.device) for t in tensors]
+                for mean in self.means
+            ]
+        for mean, values in zip(self.means, new, strict=True):
+            mean.values = values
+        self._held = new
+        self._values = [value for values in new for value in values]
+        pairs = zip(self._values, list(tensors) * len(new), strict=True)
+        self._as_they_are = all(value.dtype is t.dtype and value.device == t.device for value, t in pairs)
+
+    def _update_there(self, given: list[Tensor], taken: Tensor) -> None:
+        """Update by arithmetic that comes to nothing if the tensors are not to be taken in, and count there."""
+        if self._taken is None:
+            self._decays = torch.tensor([mean.decay for mean in self.means], dtype=torch.float64, device=taken.device)
+            self._taken = torch.full_like(self._decays[0], self.means[0].count)
+            if not self.means[0].count:
+                torch._foreach_zero_(self._values)
+        self._taken.add_(taken)
+        shares = (1.0 - self._decays) / (1.0 - self._decays**self._taken)
+        for mean, share in zip(self.means, shares.unbind(), strict=True):
+            steps = list(torch._foreach_sub(given, mean.values))
+            torch._foreach_mul_(steps, share.to(steps[0].dtype))
+            erase_unless(taken, steps)
+            torch._foreach_add_(mean.values, steps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was prepared: a copy has tensors of its own."""
+        self.settle()
+        return MeansTogether(self.means).__dict__
+
+
+_values = attrgetter("values")
 
 _WIDE = {
     torch.float64: torch.float64,

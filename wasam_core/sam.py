@@ -5,25 +5,40 @@ A step takes the gradient twice: at the weights (the *clean* pass), and at the w
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from enum import Enum
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 
+from wasam_core.accumulation import any_entry, refuse_another_batch, refuse_trainer, with_difference
+from wasam_core.agreement import agreed, check_static_graph, refuse_local_ascent
+from wasam_core.bare_torch import grad_off
+from wasam_core.buffers import BufferGuard
 from wasam_core.cost import Cost, whole
-from wasam_core.groups import BaseOptimizer, Params, check_group
-from wasam_core.norms import FiniteCheck
-from wasam_core.own_average import OwnAverage
+from wasam_core.groups import BaseOptimizer, Group, Params, check_group, names_of, refuse_replaced
+from wasam_core.norms import FiniteCheck, global_norm, is_finite
+from wasam_core.own_average import OwnAverage, SwaFace
 from wasam_core.own_state import Parts, averaged_values, check_fit, pack, shapes_of, unpack
-from wasam_core.perturbation import Perturbation, Variant, check_rho
-from wasam_core.rng import capture_rng, restore_rng
+from wasam_core.perturbation import Perturbation, Target, Variant, check_rho
+from wasam_core.rng import ForwardReplay, RngState, capture_rng, restore_rng
 from wasam_core.snapshots import snapshot
-from wasam_core.steps import SharpnessAwareSteps
-from wasam_core.two_pass import Closure, Phase, TwoPass
+from wasam_core.verdicts import Rollback, Verdict, both, is_far
+
+Closure = Callable[..., Tensor]
 
 
-class WASAM(SharpnessAwareSteps):
+class Phase(Enum):
+    """Where a step stands."""
+
+    CLEAN = "before a step"
+    ASCENDED = "between first_step() and second_step()"
+    READY = "before the final update"
+
+
+class WASAM(SwaFace):
     """Minimize the loss at the worst point within rho of the weights, and average the weights.
 
     With g = gradient of the loss L at the weights w, one step is
@@ -131,7 +146,8 @@ class WASAM(SharpnessAwareSteps):
             "gradient_accumulation_steps > 1 takes one micro-batch again and synchronizes all of them: it contradicts "
             "m and local_ascent.",
         )
-        perturbation = Perturbation(variant or ("asam-common" if adaptive else "sam"), eta)
+        check_static_graph(model, local_ascent)
+        self._perturbation = Perturbation(variant or ("asam-common" if adaptive else "sam"), eta)
         super().__init__(params, base_optimizer, {"rho": check_rho(rho)}, base_kwargs)
         self.model = model
         self.m = m
@@ -141,15 +157,37 @@ class WASAM(SharpnessAwareSteps):
         self.clip_norm = clip_norm
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.cost = Cost()
+        self.found_inf: Tensor
+        self.grad_scale: Tensor | None
+        self.updated: Verdict = False
+        self._ddp = model if isinstance(model, DistributedDataParallel) else None
+        self._local_ascent = local_ascent
+        self._average = OwnAverage()
         self._attempts = 0
+        self._compared = False
+        self._zeroed: list[tuple[Tensor, int]] = []
+        self._all_finite = FiniteCheck()
+        self._rollback = Rollback()
+        # Of the step that is being taken.
+        self._phase = Phase.CLEAN
+        self._norm: float | Tensor = 0.0  # of the gradient of the clean pass
+        self._finite: Verdict = True  # whether it is
+        self._set_aside: list[tuple[Tensor, Tensor]] = []  # the clean gradients, if the weights did not move
         self._examples: int | None = None
         self._unbilled: list[int | None] = []
-        self._updated = False
-        self._compared = False
+        # What returns after the perturbed pass: buffers, and the generators of random numbers.
+        self._buffers = BufferGuard(model)
         self._accelerators: set[torch.device] = set()
-        self._passes = TwoPass(perturbation, model, self._find_accelerators(), local_ascent)
-        self._all_finite = FiniteCheck()
-        self._average = OwnAverage()
+        self._before: RngState | None = None
+        self._after: RngState | None = None
+        self._replay = None if model is None else ForwardReplay(model, self._accelerators)
+
+    @property
+    def will_perturb(self) -> bool:
+        """Whether the coming step perturbs the weights and so needs a second pass."""
+        late = self._attempts - self.start_step
+        due = late >= 0 and late % self.interval == 0 and self._rho_factor() != 0.0
+        return due and any(map(_radius, self.base_optimizer.param_groups))
 
     def first_step(self, zero_grad: bool = False, *, examples: int | None = None) -> bool:
         """Move the weights uphill along the gradients of the clean pass.
@@ -161,15 +199,16 @@ class WASAM(SharpnessAwareSteps):
         Returns:
             Whether the weights moved, so that a second pass is needed. If not (rho = 0, a step
             that `interval` or `start_step` leave out, a gradient that is not finite), the second
-            pass may be left out: `second_step` then uses the gradients of the first.
+            pass may be left out: `second_step` then uses the gradients of the first. On an accelerator the host does
+            not look whether the gradient is finite, and a second pass is needed in any case.
 
         Raises:
             RuntimeError: between the two steps, or while the weights are swapped.
         """
         self._require_clean("first_step")
-        self._find_accelerators()
+        params = self._look_round()
         try:
-            return self._ascend(self.will_perturb, examples, zero_grad=zero_grad)
+            return self._ascend(params, self.will_perturb, examples, zero_grad=zero_grad)
         except BaseException:
             self.restore()
             raise
@@ -180,7 +219,7 @@ class WASAM(SharpnessAwareSteps):
         *,
         scaler: GradScaler | None = None,
         examples: int | None = None,
-    ) -> bool:
+    ) -> Verdict:
         """Put the weights back and let the base optimizer use the gradients now present.
 
         Args:
@@ -190,29 +229,20 @@ class WASAM(SharpnessAwareSteps):
             examples: how many the second pass held, for `cost`; None: as many as the first.
 
         Returns:
-            Whether the weights were updated; False if a gradient of either pass was not finite.
+            `updated`: whether the weights were updated; False if a gradient of either pass was not finite.
 
         Raises:
             RuntimeError: without a `first_step` before, or if there is no gradient at all.
         """
-        if self._passes.phase is not Phase.ASCENDED:
+        if self._phase is not Phase.ASCENDED:
             raise RuntimeError(
                 "second_step() without first_step(): run backward at the weights, first_step(), backward again, "
                 "second_step()."
             )
-        updated = self._settle(scaler, self._examples if examples is None else whole(examples))
+        self._descend(scaler, self._examples if examples is None else whole(examples))
         if zero_grad:
             self.zero_grad()
-        return updated
-
-    def restore(self) -> None:
-        """Take `first_step` back without an update; nothing happens if there was none.
-
-        Weights and buffers are what they were at the end of the clean pass, bit for bit, and the step does not count.
-        Call it if the second pass fails and the loop goes on.
-        """
-        self._passes.restore()
-        self._unbilled.clear()
+        return self.updated
 
     def step(  # type: ignore[override]
         self,
@@ -250,37 +280,357 @@ class WASAM(SharpnessAwareSteps):
             gradients are cleared.
         """
         if closure is None:
-            self._finish(scaler, examples)
+            self._step_without_closure(scaler, examples)
             return None
-        if self._passes.phase is not Phase.CLEAN or self._average.swapped:
-            self._require_clean("step")
+        self._require_clean("step")
         if examples is None and batch:
             examples = len(batch[0])
-        self._find_accelerators()
+        params = self._look_round()
         try:
-            if self.m is not None and self.will_perturb:
-                return self._step_in_parts(closure, batch, scaler)
-            return self._step_whole(closure, batch, scaler, examples)
+            perturb = self.will_perturb
+            if self.m is not None and perturb:
+                return self._step_in_parts(params, closure, batch, scaler)
+            return self._step_whole(params, perturb, closure, batch, scaler, examples)
         finally:
             # Also after an exception: half a step must not count as gradients of the next.
             self.restore()
-            for p in self.parameters():
+            for p in params:
                 p.grad = None
 
-    def _finish(self, scaler: GradScaler | None, examples: int | None) -> None:
-        if self._passes.phase is Phase.READY:
-            self._descend()
+    def restore(self) -> None:
+        """Take `first_step` back without an update; nothing happens if there was none.
+
+        Weights and buffers are what they were at the end of the clean pass, bit for bit, and the step does not count.
+        Call it if the second pass fails and the loop goes on.
+        """
+        self._return()
+        self._unbilled.clear()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients."""
+        if self._phase is Phase.CLEAN and self._before is None and self._replay is not None:
+            self._replay.reset()
+        if set_to_none:
+            for p in self.parameters():
+                p.grad = None
+        else:
+            self.base_optimizer.zero_grad(set_to_none=False)
+            self._zeroed = [(p.grad, p.grad._version) for p in self.parameters() if p.grad is not None]
+
+    def _step_whole(
+        self,
+        params: list[Tensor],
+        perturb: bool,
+        closure: Closure,
+        batch: Sequence[Tensor],
+        scaler: GradScaler | None,
+        examples: int | None,
+    ) -> Tensor | None:
+        given = any_entry(params, self._zeroed)
+        count = self.gradient_accumulation_steps
+        earlier: list[tuple[Tensor, Tensor]] = []
+        if given and count > 1:
+            given = False
+            self._unbilled += [None if examples is None else whole(examples)] * (count - 1)
+            if perturb:
+                # The closure adds to these where they lie.
+                earlier = _copied_gradients(params)
+        elif given:
+            refuse_trainer(closure)
+        loss = None if given else self._clean_pass(closure, batch)
+        if not perturb:
+            if given and self.model is not None and not self._compared:
+                self._compare(params, closure, batch, examples)
+            self._update_unperturbed(scaler, examples)
+            return loss
+        # DistributedDataParallel may write the next pass's gradients where these lie.
+        clean = _copied_gradients(params) if earlier else []
+        moved = self._ascend(params, True, examples, zero_grad=True)
+        # Other processes wait in the second backward, whatever happened in this one.
+        if moved or self._ddp is not None:
+            for p, grad in earlier:
+                p.grad = grad
+            self._perturbed_pass(closure, batch)
+        if given:
+            refuse_another_batch(self._replay)
+            if isinstance(self._norm, Tensor):
+                # Had they been zero, the closure should have run twice, and nobody has looked.
+                self._finite = both(self._finite, self._norm > 0)
+        if moved:
+            for p, whole_sum in clean:
+                p.grad = with_difference(whole_sum, p.grad, count)
+        self._descend(scaler, examples)
+        return loss
+
+    def _step_in_parts(
+        self, params: list[Tensor], closure: Closure, batch: Sequence[Tensor], scaler: GradScaler | None
+    ) -> Tensor:
+        """Average the perturbed gradients of micro-batches of m examples, and update once."""
+        if not batch:
+            raise ValueError(f"m = {self.m} splits the batch: call step(closure, batch=(x, y)).")
+        if any_entry(params, self._zeroed):
+            raise RuntimeError(
+                f"step(closure, batch=...) with m = {self.m} takes both passes itself, and gradients are present that "
+                "would be lost: clear them before; to accumulate, give the whole batch."
+            )
+        total, finite = len(batch[0]), cast(Verdict, True)
+        losses: list[Tensor] = []
+        sums: dict[Tensor, Tensor] = {}
+        self.zero_grad()
+        for part in zip(*(torch.split(t, cast(int, self.m)) for t in batch), strict=True):
+            share = len(part[0]) / total
+            losses.append(self._clean_pass(closure, part).detach() * share)
+            moved = self._ascend(params, True, len(part[0]), zero_grad=True)
+            finite = both(finite, self._finite)
+            if moved or self._ddp is not None:
+                self._perturbed_pass(closure, part)
+                self._bill(len(part[0]))
+            # The gradients of a clean pass that failed make the sum fail, for a GradScaler to see.
+            pairs = self._set_aside or [(p, p.grad) for p in params if p.grad is not None]
+            self._return()
+            for p, grad in pairs:
+                weighted = grad if share == 1.0 else grad * share
+                sums[p] = sums[p].add_(weighted) if p in sums else weighted
+                p.grad = None
+        for p, grad in sums.items():
+            p.grad = grad
+        self._finite = finite
+        self._update(scaler)
+        return torch.stack(losses).sum()
+
+    def _step_without_closure(self, scaler: GradScaler | None, examples: int | None) -> None:
+        """Do what `step()` of other optimizers does, if no second pass is needed.
+
+        Needless is a second pass if nothing is perturbed: by `rho`, `interval`, `start_step`, or by gradients that are
+        all zero, which name no direction.
+        """
+        if self._phase is Phase.READY:
+            self._let_base_step()
             return
-        if self._passes.phase is Phase.ASCENDED:
+        if self._phase is Phase.ASCENDED:
             self.second_step(scaler=scaler, examples=examples)
             return
         self._require_clean("step")
-        if not self._step_without_closure(scaler, examples):
+        params = self._look_round()
+        perturb = self.will_perturb
+        # torch.distributed.checkpoint lets an optimizer take memory for its state so: no step of a training.
+        taking_memory = not self.state and all(_is_zero(group.get("lr", 0.0)) for group in self.param_groups)
+        grads = [p.grad for p in params if p.grad is not None]
+        zero = (perturb or taking_memory) and bool(grads) and not any_entry(params, look=taking_memory)
+        if zero and taking_memory:
+            self.take_base_step()
+        elif perturb and not zero:
             raise RuntimeError(
                 "step() needs a closure that computes the loss, calls backward and returns the loss, because a "
                 "sharpness-aware step takes the gradient twice. Without a closure: first_step(), backward again, "
                 "second_step(). Trainers that call step() alone can't take it."
             )
+        else:
+            self._update_unperturbed(scaler, examples)
+
+    def _clean_pass(self, closure: Closure, batch: Sequence[Tensor]) -> Tensor:
+        """Run the closure at the weights, and remember the random numbers it gets."""
+        if self._replay is not None:
+            # The generator is set before the whole perturbed pass, not before each forward.
+            self._replay.pause()
+        self._before = capture_rng(self._accelerators)
+        if self._ddp is None or not self._local_ascent:
+            return _with_grad(closure, batch)
+        with self._ddp.no_sync():
+            return _with_grad(closure, batch)
+
+    def _perturbed_pass(self, closure: Closure, batch: Sequence[Tensor]) -> None:
+        """Run the closure again, with the random numbers of the clean pass."""
+        if self._before is not None:
+            restore_rng(self._before)
+        _with_grad(closure, batch)
+
+    def _ascend(self, params: list[Tensor], perturb: bool, examples: int | None, *, zero_grad: bool) -> bool:
+        """Move the weights along the gradients present, and return whether they moved; if not, set those aside."""
+        if self._ddp is not None:
+            refuse_local_ascent(self._ddp)
+        examples = None if examples is None else whole(examples)
+        with grad_off():
+            self._norm, self._finite = self._perturbation.apply(self._targets() if perturb else ())
+        self._phase = Phase.ASCENDED
+        moved = self._perturbation.active
+        if not moved:
+            # Where DistributedDataParallel keeps gradients in its buckets, the next pass writes over them.
+            in_buckets = self._ddp is not None and self._ddp.gradient_as_bucket_view
+            self._set_aside = (
+                _copied_gradients(params) if in_buckets else [(p, p.grad) for p in params if p.grad is not None]
+            )
+        self._buffers.hold()
+        if zero_grad:
+            for p in params:
+                p.grad = None
+        if self._before is None and self._replay is not None:
+            self._after = capture_rng(self._accelerators)
+            self._replay.start()
+        self._examples = examples
+        self._bill(examples)
+        return moved
+
+    def _return(self) -> None:
+        """Put weights, buffers and generators back to what they were at the end of the clean pass."""
+        if self._phase is not Phase.CLEAN:
+            with grad_off():
+                self._perturbation.undo()
+            self._buffers.release()
+            if self._after is not None:
+                restore_rng(self._after)
+                self._after = None
+            self._set_aside = []
+            self._phase = Phase.CLEAN
+        self._before = None
+        if self._replay is not None:
+            self._replay.reset()
+
+    def _descend(self, scaler: GradScaler | None, examples: int | None) -> None:
+        """Leave the perturbed weights, and update with the gradients present, or with those set aside."""
+        aside = self._set_aside
+        self._return()
+        second_pass = not aside or any(p.grad is not None for p in self.parameters())
+        if second_pass:
+            self._bill(examples)
+        if not (second_pass and self._finite is not False):
+            # A first pass that failed has failed the step, and a GradScaler must see why.
+            for p, grad in aside:
+                p.grad = grad
+        self._update(scaler)
+
+    def _update_unperturbed(self, scaler: GradScaler | None, examples: int | None) -> None:
+        self._bill(examples)
+        self._finite = True
+        self._update(scaler)
+
+    def _update(self, scaler: GradScaler | None) -> None:
+        """Let the base optimizer step with the gradients present; then count what happened."""
+        self._phase = Phase.READY
+        self.updated = False
+        try:
+            if scaler is None:
+                self._let_base_step()
+            else:
+                if isinstance(self._finite, Tensor):  # a first pass that failed is to be seen here as well
+                    grads = [p.grad for p in self.parameters() if p.grad is not None]
+                    torch._foreach_mul_(grads, torch.where(self._finite, 1.0, torch.nan))
+                # Calls step() without a closure; where the host looks, unless it finds an overflow.
+                scaler.step(self)
+            self._attempts += 1
+            self.cost.bill_step(self.updated)
+            self.cost.gradient_passes += len(self._unbilled)
+            self.cost.bill_gradients(sum(examples or 0 for examples in self._unbilled))
+        finally:
+            self._phase = Phase.CLEAN
+            self._unbilled.clear()
+        # What a learning-rate scheduler looks for, to warn if it steps before the optimizer.
+        self._opt_called = True
+
+    def _let_base_step(self) -> None:
+        """Let the base optimizer step, unless a gradient of either pass is not finite; clip first."""
+        params = self.parameters()
+        gradients = [p.grad for p in params if p.grad is not None]
+        if len(gradients) < len(params):
+            refuse_replaced(self.model, params)
+        if not gradients:
+            raise RuntimeError(
+                "There is no gradient to step with: neither pass left one. Call backward() on the loss in the "
+                "closure, or before first_step() and before second_step(); and build the optimizer after the model's "
+                "parameters have been replaced."
+            )
+        finite = self._finite
+        if "found_inf" in self.__dict__:  # set by a GradScaler, which leaves both to optimizers on accelerators
+            finite = both(finite, self.found_inf == 0)
+            if self.grad_scale is not None:
+                torch._foreach_mul_(gradients, 1.0 / self.grad_scale)
+        norm = None if self.clip_norm is None and not is_far(gradients) else global_norm(gradients)
+        if finite is not False:
+            finite = both(finite, self._all_finite(gradients) if norm is None else is_finite(norm))
+        if self._ddp is not None:
+            finite = agreed(finite, self._ddp)
+        if finite is False:
+            return
+        if norm is not None and self.clip_norm is not None:
+            if isinstance(norm, Tensor):
+                torch._foreach_mul_(gradients, (self.clip_norm / norm).clamp(max=1.0))
+            elif norm > self.clip_norm:
+                torch._foreach_mul_(gradients, self.clip_norm / norm)
+        if finite is True:
+            self.take_base_step()
+            self.updated = True
+        else:
+            self.updated = self._rollback.take(self.base_optimizer, self.take_base_step, finite)
+
+    def _compare(self, params: list[Tensor], closure: Closure, batch: Sequence[Tensor], examples: int | None) -> None:
+        """Run the closure once, without effect, where no step would: are the gradients present those of its batch?"""
+        present = [(p, None if p.grad is None else p.grad.clone()) for p in params]
+        self._ascend(params, False, examples, zero_grad=True)
+        self._perturbed_pass(closure, batch)
+        refuse_another_batch(self._replay)
+        self._return()
+        for p, grad in present:
+            p.grad = grad
+        self._compared = True
+
+    def _targets(self) -> list[Target]:
+        factor = self._rho_factor()
+        targets = []
+        for group in self.base_optimizer.param_groups:
+            rho = check_rho(_radius(group) * factor)
+            if rho:
+                # Where the base optimizer goes uphill, the worse points lie downhill.
+                uphill = -rho if group.get("maximize") else rho
+                targets.append(Target(group["params"], self._names_of(group), uphill))
+        return targets
+
+    def _names_of(self, group: Group) -> list[str] | None:
+        if not self._perturbation.rule.needs_names:
+            return None
+        if "param_names" in group:
+            return cast("list[str]", group["param_names"])
+        return None if self.model is None else names_of(group["params"], self.model)
+
+    def _rho_factor(self) -> float:
+        return 1.0 if self.rho_schedule is None else self.rho_schedule(self._attempts)
+
+    def _look_round(self) -> list[Tensor]:
+        """Return the parameters, and note on which accelerators they are now: their generators count."""
+        params = self.parameters()
+        elsewhere = [p.device for p in params if not p.is_cpu]
+        if elsewhere:
+            self._accelerators.update(elsewhere)
+        return params
+
+    def _bill(self, examples: int | None) -> None:
+        self._unbilled.append(None if examples is None else whole(examples))
+
+    def _require_clean(self, call: str) -> None:
+        super()._require_clean(call)
+        if self._phase is not Phase.CLEAN:
+            raise RuntimeError(
+                f"{call}() {self._phase.value}: the weights are perturbed. Finish the step with second_step(), "
+                "or take it back with restore()."
+            )
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether a GradScaler shall leave it to this optimizer to skip a step: it then does not wait, either."""
+        return is_far(self.parameters())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies are made of; the hook on the model stays out, because a copy has a model of its own.
+
+        Raises:
+            RuntimeError: while the weights are perturbed or swapped.
+        """
+        self._require_clean("copy")
+        return {key: value for key, value in super().__getstate__().items() if key != "_replay"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set the hook on the copy's model."""
+        super().__setstate__(state)
+        self._replay = None if self.model is None else ForwardReplay(self.model, self._accelerators)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a run needs to go on with identical bits: a copy, which later steps leave alone.
@@ -302,7 +652,7 @@ class WASAM(SharpnessAwareSteps):
             "cost": self.cost.state_dict(),
             "averaged": average["count"],
             "shapes": shapes_of(self.param_groups),
-            "rng": capture_rng(self._find_accelerators()),
+            "rng": capture_rng(self._accelerators),
         }
         state: dict[str, Any] = snapshot(pack(self.base_optimizer.state_dict(), counters, average["values"]))
         return self._shown(self._optimizer_state_dict_post_hooks, state)
@@ -341,7 +691,7 @@ class WASAM(SharpnessAwareSteps):
             values = averaged_values(parts, self.parameters())
             average.load_state_dict({"count": counters["averaged"], "values": values}, self.parameters())
             Cost().load_state_dict(counters["cost"])
-        held, rng = (base.state, base.param_groups), capture_rng(self._find_accelerators())
+        held, rng = (base.state, base.param_groups), capture_rng(self._accelerators)
         try:
             base.load_state_dict(parts.base)
             for group, before in zip(base.param_groups, held[1], strict=True):
@@ -367,3 +717,28 @@ class WASAM(SharpnessAwareSteps):
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _copied_gradients(params: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return [(p, p.grad.clone()) for p in params if p.grad is not None]
+
+
+def _is_zero(rate: float | Tensor) -> bool:
+    return not (isinstance(rate, Tensor) and is_far([rate])) and not rate
+
+
+def _with_grad(closure: Closure, batch: Sequence[Tensor]) -> Tensor:
+    if torch.is_grad_enabled():
+        return closure(*batch)
+    with torch.enable_grad():
+        return closure(*batch)
+
+
+def _radius(group: Group) -> float:
+    try:
+        return cast("float", group["rho"])
+    except KeyError:
+        raise RuntimeError(
+            "A parameter group has no rho: it was added to the base optimizer, or loaded into it, behind the WASAM's "
+            "back. Call add_param_group() and load_state_dict() of the WASAM itself."
+        ) from None

@@ -5,7 +5,9 @@ from operator import is_
 import torch
 from torch import Tensor, nn
 
+from wasam_core.bare_torch import users_of_storage
 from wasam_core.moved import weights_moved
+from wasam_core.verdicts import Verdict, erase_unless, is_far
 
 LOW_PRECISION = {torch.float16, torch.bfloat16}
 
@@ -47,7 +49,7 @@ class StandIn:
     def __init__(self) -> None:
         self.active = False
         self._params: list[Tensor] = []
-        self._places: list[tuple[torch.dtype, torch.Size, int]] = []
+        self._places: list[tuple[torch.dtype, torch.Size, torch.device]] = []
         self._spares: list[Tensor] = []
         self._own: list[tuple[Tensor, Tensor]] = []
         self._aside = False
@@ -57,7 +59,7 @@ class StandIn:
     def begin(self, params: list[Tensor]) -> None:
         """Make sure that the present values of `params` will return."""
         # What changes when parameters are converted, moved or cut; they stay the same objects then.
-        places = [(p.dtype, p.shape, p.data_ptr()) for p in params]
+        places = [(p.dtype, p.shape, p.device) for p in params]
         if places != self._places or not all(map(is_, params, self._params)):
             self._spares = [torch.empty_like(p) for p in params]  # first, because memory may be short
             self._params = params
@@ -65,13 +67,22 @@ class StandIn:
             self._coarse = any(p.dtype in LOW_PRECISION for p in params)
             size = sum(p.numel() * p.element_size() for p in params)
             self._plain = size >= LARGE_BYTES and all(map(_is_plain, params))
-        self._aside = self._plain and all(_users(p) == ALONE for p in params)
+        self._aside = self._plain and all(users_of_storage(p) == ALONE for p in params)
         if not self._aside:
             torch._foreach_copy_(self._spares, params)
         self.active = True
 
-    def add(self, params: list[Tensor], steps: list[Tensor], factor: float) -> None:
-        """Move `params`, the next ones of those that `begin` got, by `factor` times `steps`."""
+    def add(self, params: list[Tensor], steps: list[Tensor], factor: float | Tensor, verdict: Verdict = True) -> None:
+        """Move `params`, the next ones of those that `begin` got, by `factor` times `steps`; by 0 against a verdict."""
+        if isinstance(factor, Tensor):
+            steps = widened(steps)
+            alike = all(step.dtype == steps[0].dtype for step in steps)
+            steps = list(torch._foreach_mul(steps, factor.to(steps[0].dtype) if alike else factor))
+            if isinstance(verdict, Tensor):
+                erase_unless(verdict, steps)
+            torch._foreach_add_(params, steps)
+            weights_moved()
+            return
         if self._coarse:
             # A 16-bit factor would be rounded, or too large to exist.
             steps = list(torch._foreach_mul(widened(steps), factor))
@@ -112,14 +123,9 @@ def widened(tensors: list[Tensor]) -> list[Tensor]:
 
 def _is_plain(p: Tensor) -> bool:
     """Tell whether `p` is an ordinary tensor on the CPU that fills its storage."""
-    ordinary = type(p) in (Tensor, nn.Parameter) and p.device.type == "cpu" and p.layout == torch.strided
+    ordinary = type(p) in (Tensor, nn.Parameter) and p.is_cpu and p.layout == torch.strided and not is_far([p])
     return ordinary and p.untyped_storage().nbytes() == p.numel() * p.element_size()
 
 
-def _users(tensor: Tensor) -> int:
-    """Count the references to the storage of `tensor`."""
-    return torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
-
-
 # What a tensor that shares its storage with no other one counts.
-ALONE = _users(torch.empty(0))
+ALONE = users_of_storage(torch.empty(0))

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 
 from dashboards import prose, theme
 from dashboards.contenders import budget_name
-from dashboards.tables.table import Column, Entry, Table, numeric, prose_column
-from dashboards.tables.verdicts import scale_of
+from dashboards.tables.table import Column, Entry, Table, hidden, number_entry, numeric, prose_column
 from study.findings import Findings, HypothesisResult
 
 
@@ -94,8 +93,8 @@ def claims_table(findings: Findings) -> Table:
             Column("Claim", "claim"),
             Column("Outcome", "outcome"),
             numeric("Estimate [95 % CI]", "estimate"),
+            *hidden("ci95_low", "ci95_high"),
             Column("Unit", "unit"),
-            Column("Interval", ""),
             Column("Expected", "expected"),
             numeric("n", "n"),
             prose_column("Source", "source"),
@@ -115,10 +114,8 @@ def _row(result: HypothesisResult, decided: bool, noted: bool) -> tuple[Entry, .
             unit.estimate(result.estimate, result.ci95),
             unit.value(result.estimate) if theme.known(result.estimate) else None,
         ),
+        *(number_entry(unit.value(end) if theme.known(end) else None) for end in result.ci95),
         Entry(_unit_words(result, unit), unit.csv.format("fraction" if theme.unit() == "points" else theme.unit())),
-        Entry(
-            "", span=scale_of([(result.estimate, result.ci95)], result.margin).span(result.estimate, result.ci95, "")
-        ),
         Entry(EXPECTED[result.expected].format(none=unit.none), result.expected),
         Entry(f"{result.n} {result.unit}", result.n),
         Entry(result.source or "–"),
@@ -148,6 +145,35 @@ def reading_of(findings: Findings) -> str:
         "zone though a difference was claimed. Student-t intervals over the replicates, seeds or cells under n, these "
         f"problems taken as given; no correction between claims.{gains}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimLine:
+    """A claim as the page shows it, and what became of it."""
+
+    icon: str
+    outcome: str
+    claim: str
+    source: str
+    estimate: str
+
+
+def lines_of(results: Iterable[HypothesisResult], *, decided: bool, agreement: bool = False) -> list[ClaimLine]:
+    """Return one line a claim; ``agreement`` says of published ones whether this study agrees."""
+    found = []
+    for result in results:
+        unit, outcome = unit_of(result), result.outcome if decided else "undecided"
+        found.append(
+            ClaimLine(
+                theme.OUTCOME_ICONS.get(outcome, "dots"),
+                AGREEMENT.get(outcome, outcome) if agreement else outcome,
+                result.claim,
+                result.source or "no source",
+                f"{unit.estimate(result.estimate, result.ci95)} {_unit_words(result, unit)}, "
+                f"n = {result.n} {result.unit}",
+            )
+        )
+    return found
 
 
 def literature_table(findings: Findings) -> Table:

@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from dashboards import prose, theme
-from dashboards.cells import Cell, words_of
-from dashboards.contenders import budget_name, delta_of, label_of, short_budgets, unit_of
+from dashboards.cells import Cell
+from dashboards.contenders import label_of, short_budgets, unit_of
 from dashboards.score import Score
-from dashboards.tables.table import Column, Entry, Table, numeric
-from dashboards.tables.verdicts import most_delta, scale_of
+from dashboards.tables.table import Column, Entry, Table, hidden, number_entry, numeric
 from study.findings import DeltaStrip, Findings
 from study.plan.selection import Selection
-from study.records import FactorValue
 
 MOST_SELECTIONS = 200  # one a replicate and contender of every problem
 
@@ -85,7 +83,6 @@ def interaction_table(findings: Findings, cells: Mapping[str, Cell], score: Scor
     """Return (WASAM − SAM) − (SWA − SGD) by cell, at equal epochs, with the four means that it is made of."""
     known = [i for i in findings.interactions if i.n]
     methods = list(dict.fromkeys(name for i in known for name, _ in i.means))
-    scale = scale_of(((i.mean, i.ci95) for i in known), most_delta(findings))
     return Table(
         "interactions",
         f"Mean test {score.name} of the four methods, and what is left of both gains when they are combined.",
@@ -93,7 +90,7 @@ def interaction_table(findings: Findings, cells: Mapping[str, Cell], score: Scor
             Column("Problem", "problem"),
             *(numeric(score.head(name), f"test_score_{name}") for name in methods),
             numeric("Interaction [95 % CI]", "interaction"),
-            Column("Interval", ""),
+            *hidden("ci95_low", "ci95_high"),
             numeric("p", "p"),
             numeric("n", "n"),
         ),
@@ -102,7 +99,7 @@ def interaction_table(findings: Findings, cells: Mapping[str, Cell], score: Scor
                 Entry(cells[i.cell].label if i.cell in cells else i.cell),
                 *(Entry(score.text(dict(i.means).get(name)), dict(i.means).get(name)) for name in methods),
                 Entry(theme.gain_within(i.mean, i.ci95), i.mean),
-                Entry("", span=scale.span(i.mean, i.ci95, "")),
+                *map(number_entry, i.ci95),
                 Entry(theme.p_value(i.p), i.p),
                 Entry(str(i.n), i.n),
             )
@@ -132,59 +129,13 @@ def interaction_heading(means: Sequence[tuple[float, tuple[float, float]]]) -> s
     )
 
 
-def factor_interaction_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
-    """Return how two factors change a method's gain together beyond what each does alone, one row a pair and method."""
-    known = [found for found in findings.factor_interactions if found.n]
-    scale = scale_of(((found.mean, found.ci95) for found in known), most_delta(findings))
-    tasks = {cell.task for cell in cells.values()}
-    return Table(
-        "factor-interactions",
-        "What two factors do to a gain together, beyond each alone, at "
-        f"{budget_name(findings, findings.primary_budget)}.",
-        (
-            Column("Factors", "factors"),
-            Column("Method", "method"),
-            Column("From → to", "levels"),
-            numeric("Interaction [95 % CI]", "interaction"),
-            Column("Interval", ""),
-            numeric("p", "p"),
-            numeric("n", "n"),
-        ),
-        tuple(
-            (
-                Entry(" × ".join(f.factors).replace("_", " ") + (f", {f.task}" if len(tasks) > 1 else "")),
-                Entry(f.method, method=f.method),
-                Entry("; ".join(_levels(name, pair) for name, pair in zip(f.factors, f.levels, strict=True))),
-                Entry(theme.gain_within(f.mean, f.ci95), f.mean),
-                Entry("", span=scale.span(f.mean, f.ci95, f.method, delta_of(findings, f.task))),
-                Entry(theme.p_value(f.p), f.p if theme.known(f.p) else None),
-                Entry(str(f.n), f.n),
-            )
-            for f in known
-        ),
-    )
-
-
-def _levels(name: str, levels: Sequence[FactorValue]) -> str:
-    return " → ".join(words_of(name, level) for level in levels)
-
-
-def factor_interaction_heading(findings: Findings) -> str:
-    """State in how many cases two factors change a gain together by more than each alone, by the 95 % interval."""
-    known = [found for found in findings.factor_interactions if found.n]
-    sure = sum(found.ci95[0] > 0 or found.ci95[1] < 0 for found in known)
-    return (
-        f"Two factors change a gain together by more, or less, than each alone in {sure} of "
-        f"{prose.things(len(known), 'case')}, by the 95 % interval"
-    )
-
-
 def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell], score: Score) -> Table:
     """Return the frozen configurations of every replicate, with a flag on every value at the edge of its range."""
     order = list(cells)
     selections = sorted(
         selections, key=lambda s: (order.index(s.cell) if s.cell in cells else len(order), label_of(s), s.replicate)
     )
+    more = any(s.options or s.weight_decay is not None for s in selections)
     return Table(
         "selections",
         "Configurations that validation picked in each replicate and the confirm stage re-trained.",
@@ -195,6 +146,7 @@ def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell], 
             numeric("Epochs", "epochs_factor"),
             numeric("Learning rate", "learning_rate"),
             numeric("rho", "rho"),
+            *([Column("Other hyper-parameters", "others")] if more else []),
             Column("Weights when tuned", "weights"),
             numeric("Chosen from", "candidates"),
             numeric(score.head("Validation"), "val_score"),
@@ -209,6 +161,7 @@ def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell], 
                 Entry(f"{s.epochs_factor:g}×", s.epochs_factor),
                 Entry(theme.number(s.learning_rate), s.learning_rate),
                 Entry(theme.number(s.rho), s.rho),
+                *([Entry(_others(s) or "none")] if more else []),
                 Entry(weights_in_words(s.weights, s.weights_epoch), s.weights),
                 Entry(str(s.candidates), s.candidates),
                 Entry(score.text(s.val_score), s.val_score),
@@ -219,6 +172,12 @@ def selection_table(selections: Sequence[Selection], cells: Mapping[str, Cell], 
         ),
         tuple(i for i, s in enumerate(selections) if i == 0 or selections[i - 1].cell != s.cell),
     )
+
+
+def _others(chosen: Selection) -> str:
+    """Name the hyper-parameters that few searches have: weight decay, and arguments of an optimizer."""
+    decay = () if chosen.weight_decay is None else (("weight_decay", chosen.weight_decay),)
+    return ", ".join(f"{name} = {theme.number(value)}" for name, value in (*decay, *chosen.options))
 
 
 def selections_heading(flagged: int, total: int) -> str:

@@ -7,7 +7,7 @@ from dashboards.cells import Cell
 from dashboards.comparisons import distinct
 from dashboards.contenders import short_budgets
 from dashboards.score import score_of
-from dashboards.tables.table import Column, Entry, Table, numeric
+from dashboards.tables.table import Column, Entry, Table, hidden, number_entry, numeric
 from study.findings import Findings
 from study.stats import Effect
 
@@ -33,6 +33,7 @@ def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
                 Entry(loss.method, method=loss.method),
                 Entry(short_budgets(findings, one.budgets), "+".join(one.budgets)),
                 Entry(_nats(loss.mean, loss.ci95), loss.mean),
+                *map(number_entry, loss.ci95),
                 *([_percentage_points(calibration.get((loss.cell, loss.method, loss.budget)))] if calibration else []),
                 _points(twin),
                 Entry(str(loss.n), loss.n),
@@ -46,6 +47,7 @@ def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
             Column("Method", "method"),
             Column("Budget", "budget"),
             numeric("Loss gain, nats [95 % CI]", "loss_gain"),
+            *hidden("loss_ci95_low", "loss_ci95_high"),
             *([numeric("Calibration gain, percentage points [95 % CI]", "calibration_gain")] if calibration else []),
             numeric(f"{score.title} gain, {theme.unit()} [95 % CI]", "score_gain"),
             numeric("n", "n"),

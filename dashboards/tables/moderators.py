@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from dashboards import prose, theme
 from dashboards.contenders import budget_name
-from dashboards.tables.table import Column, Entry, Table, numeric
-from dashboards.tables.verdicts import most_delta, scale_of
+from dashboards.tables.table import Column, Entry, Table, hidden, number_entry, numeric
 from study.findings import Findings
 from study.stats import Effect, Moderator, ModeratorRule
 from study.stats.clustered import MIN_TASKS
@@ -70,7 +69,6 @@ def _span(moderator: Moderator, effects: Sequence[Effect]) -> float:
 def slope_table(findings: Findings) -> Table:
     """Return one row a method and factor."""
     slopes = slopes_of(findings)
-    scale = scale_of(((s.across, s.across95) for s in slopes if theme.known(s.across)), most_delta(findings))
     return Table(
         "moderators",
         "How the gain moves with what differs between problems; the task is the unit.",
@@ -78,8 +76,8 @@ def slope_table(findings: Findings) -> Table:
             Column("Method", "method"),
             Column("Factor", "factor"),
             numeric(f"Slope per unit, {theme.unit()} [95 % CI]", "slope"),
+            *hidden("ci95_low", "ci95_high"),
             numeric(f"Lowest to highest, {theme.unit()} [95 % CI]", "across"),
-            Column("Interval", ""),
             numeric("p", "p"),
             numeric("n", "tasks"),
             Column("Adjusted for", "adjusted_for"),
@@ -89,8 +87,8 @@ def slope_table(findings: Findings) -> Table:
                 Entry(s.moderator.method, method=s.moderator.method),
                 Entry(s.words),
                 Entry(_slope_words(s.moderator), s.moderator.slope),
+                *map(number_entry, s.moderator.ci95),
                 Entry(theme.gain_within(s.across, s.across95), s.across if theme.known(s.across) else None),
-                Entry("", span=scale.span(s.across, s.across95, s.moderator.method)),
                 Entry(theme.p_value(s.moderator.p), s.moderator.p),
                 Entry(_witnesses(s.moderator), s.moderator.tasks),
                 Entry(prose.listed([name.replace("_", " ") for name in s.moderator.adjusted_for]) or "nothing"),
@@ -130,8 +128,8 @@ def slope_reading(findings: Findings) -> str:
         "zero the method gains more where the factor is higher (or at the named level rather than the first). "
         "A factor that varies within tasks is read within them, and its interval is what leaving out tasks changes; "
         "one that is the same in all problems of a task is read over the means of tasks, which differ in much else. "
-        "Student's t, unadjusted for the number of slopes; bars share one scale and show the "
-        "change from the lowest to the highest value. What was measured on the baseline comes from other "
+        "Student's t, unadjusted for the number of slopes. "
+        "What was measured on the baseline comes from other "
         f"replicates (or seeds) than the gain. A slope needs {MIN_TASKS} tasks that tell something of it."
     )
 

@@ -10,14 +10,14 @@ from dashboards.cells import Cell
 from dashboards.provenance import without_home
 from dashboards.score import Score
 from dashboards.tables.evidence import weights_in_words
-from dashboards.tables.table import Column, Entry, Table, numeric
+from dashboards.tables.table import Column, Entry, Table, hidden, number_entry, numeric
 
-MOST_ROWS = 600
+MOST_ROWS = 2000
 _RANKED = {
     "status": pd.CategoricalDtype(["failed", "diverged", "pruned", "completed"], ordered=True),
     "stage": pd.CategoricalDtype(["confirm", "tune"], ordered=True),
 }
-_ORDER = ["status", "stage", "cell", "replicate", "family", "epochs_factor", "trial", "seed", "run_id"]
+_ORDER = ["status", "stage", "cell", "replicate", "method", "epochs_factor", "trial", "seed", "run_id"]
 _LONGEST_ERROR = 160
 
 
@@ -25,27 +25,27 @@ def run_table(frame: pd.DataFrame, cells: Mapping[str, Cell], score: Score, limi
     """Return one row a run: troubled runs first, then confirm, then tune, so that a cap cuts the least."""
     last = frame.loc[(frame["weights"] == "last") & frame["final"], _ORDER].astype(_RANKED)
     shown = frame.loc[last.sort_values(_ORDER).index[:limit]]
+    troubled = bool(shown["error"].notna().any())
     table = Table(
         "runs",
-        f"One row a run; {score.name} at its last epoch, of its last weights and of those that validation prefers.",
+        f"One row a run; {score.name} at its last epoch, of the weights that validation prefers.",
         (
             Column("Run", "run_id"),
             Column("Status", "status"),
             Column("Stage", "stage"),
-            Column("Problem", "problem"),
-            numeric("Replicate", "replicate"),
-            Column("Family", "family"),
-            numeric("Epochs", "epochs_factor"),
-            numeric("Learning rate", "learning_rate"),
+            Column("Problem", "problem", prose=True),
+            Column("Method", "method"),
+            numeric("Repl.", "replicate"),
+            numeric("Epochs", "epochs"),
+            *hidden("epochs_factor"),
+            numeric("Rate", "learning_rate"),
             numeric("rho", "rho"),
             numeric("Seed", "seed"),
-            numeric(score.head("Val., last"), "val_score_last"),
-            numeric(score.head("Val., preferred"), "val_score_preferred"),
-            Column("Preferred weights", "preferred"),
-            numeric(score.head("Test, last"), "test_score_last"),
-            numeric(score.head("Test, preferred"), "test_score_preferred"),
-            numeric("Gradients", "gradient_evaluations"),
-            Column("Message", "error"),
+            Column("Weights", "preferred"),
+            numeric(score.head("Val."), "val_score"),
+            numeric(score.head("Test"), "test_score"),
+            *hidden("val_score_last", "test_score_last", "unit", "gradient_evaluations"),
+            Column("Message", "error", prose=True, hidden=not troubled),
         ),
         tuple(_rows(shown, _preferred(frame, shown["run_id"]), cells, score)),
     )
@@ -79,18 +79,19 @@ def _rows(
                 Entry(status, icon=theme.STATUS_ICONS[status]),
                 Entry(str(run["stage"])),
                 Entry(cells[run["cell"]].label),
+                Entry(str(run["method"]), method=str(run["method"])),
                 Entry(str(run["replicate"]), int(run["replicate"])),
-                Entry(str(run["family"])),
-                Entry(f"{run['epochs_factor']:g}×", float(run["epochs_factor"])),
+                Entry(_epochs(cells[run["cell"]], float(run["epochs_factor"]))),
+                Entry("", float(run["epochs_factor"])),
                 Entry(theme.number(run["learning_rate"]), run["learning_rate"]),
                 Entry(theme.number(run["rho"]), run["rho"]),
                 Entry(str(run["seed"]), int(run["seed"])),
-                _entry(run["val_score"], score),
-                _entry(best.get("val_score"), score),
                 Entry(_weights(best), str(best.get("weights", ""))),
-                _entry(run["test_score"], score),
+                _entry(best.get("val_score"), score),
                 _entry(best.get("test_score"), score),
-                Entry(theme.large(run["gradient_evaluations"]), int(run["gradient_evaluations"])),
+                *(number_entry(_measured(run[name], score)) for name in ("val_score", "test_score")),
+                Entry("", score.csv_unit),
+                Entry("", int(run["gradient_evaluations"])),
                 _message(run["error"]),
             )
         )
@@ -102,9 +103,17 @@ def _weights(best: Mapping[str, object]) -> str:
     return weights_in_words(str(best["weights"]), epoch if isinstance(epoch, int) else None) if best else "–"
 
 
+def _epochs(cell: Cell, factor: float) -> str:
+    return f"{factor * cell.epochs:.4g}" if cell.epochs else f"{factor:g}×"
+
+
+def _measured(value: object, score: Score) -> float | None:
+    return score.measured(float(value)) if isinstance(value, float | int) and theme.known(value) else None
+
+
 def _entry(value: object, score: Score) -> Entry:
-    fraction = float(value) if isinstance(value, float | int) else None
-    return Entry(score.text(fraction), fraction if theme.known(fraction) else "")
+    found = _measured(value, score)
+    return Entry("–", "") if found is None else Entry(score.text(score.measured(found)), found)
 
 
 def _message(error: object) -> Entry:

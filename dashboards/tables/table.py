@@ -1,5 +1,6 @@
 """Tables of the page as plain data: what the template writes, what sorts, and what a CSV download holds."""
 
+import math
 from dataclasses import dataclass, replace
 
 AMPLE = 32  # problems up to which a part of the page is whole; a page of 100 stays below 5 MB so
@@ -11,18 +12,6 @@ CsvValue = str | float | int | bool | None
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """A small drawing of an interval inside a table row; all positions are shares of its width, 0 to 1."""
-
-    low: float
-    mean: float
-    high: float
-    zero: float
-    band: tuple[float, float]
-    method: str
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
     """One entry of a table.
 
@@ -31,7 +20,6 @@ class Entry:
         value: What sorts and what the CSV holds, at full precision; the text where it is None.
         icon: Draws this icon of the page's sprite before the text.
         method: Draws the method's marker before the text.
-        span: Draws an interval instead of the text, which then is its label.
         note: A second, smaller line.
         href: Makes the text a link to a page beside this one.
     """
@@ -40,7 +28,6 @@ class Entry:
     value: CsvValue = None
     icon: str = ""
     method: str = ""
-    span: Span | None = None
     note: str = ""
     href: str = ""
 
@@ -49,13 +36,14 @@ class Entry:
 class Column:
     """One column: its heading, the CSV's name of it, and whether it holds numbers (to the right) or prose (wraps).
 
-    A column with ``csv`` "" is a drawing of another one and stays out of the download.
+    A ``hidden`` column stands in the download alone: the ends of an interval that is read beside its mean, a unit.
     """
 
     title: str
     csv: str
     numeric: bool = False
     prose: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +62,33 @@ class Table:
     total: int = 0
     note: str = ""
 
-    @property
-    def right(self) -> str:
-        """The classes that set its columns of numbers to the right: shorter than one at every entry."""
-        return " ".join(f"r{i}" for i, column in enumerate(self.columns, 1) if column.numeric)
+
+def without(table: Table, *names: str) -> Table:
+    """Return a table without some of its columns, given by their names in the download."""
+    kept = [number for number, column in enumerate(table.columns) if column.csv not in names]
+    columns = tuple(table.columns[number] for number in kept)
+    return replace(table, columns=columns, rows=tuple(tuple(row[number] for number in kept) for row in table.rows))
+
+
+def rows_of(table: Table) -> dict[str, object]:
+    """Return a table as plain data: its columns, and of every entry its text, and what else it has of `Entry`."""
+    return {
+        "columns": [
+            [c.title, c.csv, (c.numeric and "num") or (c.prose and "prose") or "", c.hidden] for c in table.columns
+        ],
+        "groups": list(table.groups),
+        "rows": [[_packed(entry) for entry in row] for row in table.rows],
+    }
+
+
+def _packed(entry: Entry) -> object:
+    value = f"{entry.value:.10g}" if isinstance(entry.value, float) else str(entry.value)
+    parts = [entry.text, None if entry.value is None or value == entry.text else value, entry.icon, entry.method]
+    while len(parts) > 1 and not parts[-1] and parts[-1] != "":
+        parts.pop()
+    while len(parts) > 2 and not parts[-1]:
+        parts.pop()
+    return parts if len(parts) > 1 else entry.text
 
 
 def numeric(title: str, csv: str) -> Column:
@@ -88,6 +99,24 @@ def numeric(title: str, csv: str) -> Column:
 def prose_column(title: str, csv: str) -> Column:
     """Return a column of sentences."""
     return Column(title, csv, prose=True)
+
+
+def hidden(*names: str) -> tuple[Column, ...]:
+    """Return columns of the download that the page does not show."""
+    return tuple(Column(name.replace("_", " "), name, hidden=True) for name in names)
+
+
+def with_unit(table: Table, unit: str) -> Table:
+    """Return a table whose download says in every row what its scores and gains are counted in."""
+    if not table.rows or any(column.csv == "unit" for column in table.columns):
+        return table
+    rows = tuple((*row, Entry("", unit)) for row in table.rows)
+    return replace(table, columns=(*table.columns, *hidden("unit")), rows=rows)
+
+
+def number_entry(value: float | None) -> Entry:
+    """Return an entry of a column that is read nowhere but in the download; empty where there is no number."""
+    return Entry("", value if value is not None and math.isfinite(value) else "")
 
 
 def capped(table: Table, limit: int, rest: str) -> Table:

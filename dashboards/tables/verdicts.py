@@ -1,8 +1,8 @@
-"""The verdict, seen three times: the overview of methods × cells, every comparison in full, every baseline of each."""
+"""The verdict, seen three times: the matrix of methods × problems, every comparison in full, every baseline of each."""
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards import prose, theme
@@ -10,81 +10,24 @@ from dashboards.cells import Cell
 from dashboards.comparisons import Distinct, distinct
 from dashboards.contenders import (
     budget_name,
-    delta_of,
     excludes_zero,
     families_of,
+    in_epochs,
     method_of,
     short_budgets,
     unit_words,
 )
-from dashboards.score import score_of
-from dashboards.tables.table import Column, Entry, Span, Table, numeric
+from dashboards.score import score_in, score_of, split_of
+from dashboards.tables.table import Column, Entry, Table, hidden, number_entry, numeric
 from study.findings import Findings
 from study.stats import Effect
 
-MOST_ROWS = 1600  # of comparisons in full; the overview holds them all, at the primary budget
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Maps gains to positions in the small drawings of a table; one scale a unit, so that rows compare.
-
-    ``delta`` is the largest of the table's.
-    """
-
-    low: float
-    high: float
-    delta: float
-
-    def span(self, mean: float, ci: tuple[float, float], method: str, delta: float | None = None) -> Span | None:
-        """Return the drawing of one interval, with the zone of its own δ; None without a mean."""
-        if not theme.known(mean):
-            return None
-        low, high = ci if theme.known(ci[0]) and theme.known(ci[1]) else (mean, mean)
-        own = self.delta if delta is None else delta
-        band = (self._at(-own), self._at(own))
-        return Span(self._at(low), self._at(mean), self._at(high), self._at(0.0), band, method)
-
-    def _at(self, gain: float) -> float:
-        return round(min(1.0, max(0.0, (gain - self.low) / (self.high - self.low))), 4)
-
-
-def scale_of(gains: Iterable[tuple[float, tuple[float, float]]], delta: float) -> Scale:
-    """Return a scale that holds every mean, every interval and ±δ."""
-    values = [v for mean, ci in gains for v in (mean, *ci) if theme.known(v)]
-    low, high = min([*values, -delta]), max([*values, delta])
-    margin = 0.05 * (high - low)
-    return Scale(low - margin, high + margin, delta)
-
-
-def most_delta(findings: Findings) -> float:
-    """Return the largest δ of a study."""
-    return max(findings.deltas.values(), default=findings.delta)
-
-
-def scale_of_effects(effects: Iterable[Effect], delta: float) -> Scale:
-    """Return a scale for effects; an interval with a diverged run is cut where the others end, or at its mean."""
-    nothing = (math.nan, math.nan)
-    return scale_of(((e.mean, nothing if e.diverged_method + e.diverged_baseline else e.ci95) for e in effects), delta)
-
-
-def scales_of(findings: Findings, effects: Iterable[Effect]) -> dict[str, Scale]:
-    """Return the scale of every task: those whose scores are counted in one unit share one."""
-    effects = list(effects)
-    measures = {task: score.measure for task, score in findings.scores.items()}
-    by_measure: dict[str, list[Effect]] = {}
-    for effect in effects:
-        by_measure.setdefault(measures.get(effect.task, ""), []).append(effect)
-    scales = {
-        measure: scale_of_effects(some, max(delta_of(findings, effect.task) for effect in some))
-        for measure, some in by_measure.items()
-    }
-    return {effect.task: scales[measures.get(effect.task, "")] for effect in effects}
+MOST_ROWS = 1600  # of comparisons in full; the matrix holds them all
 
 
 def verdict_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
     """Return one row a cell, method and budget, the primary budget first; budgets that coincide share a row."""
-    scales, wording = scales_of(findings, findings.effects), wording_of(findings)
+    wording = wording_of(findings)
     merged = _in_order(findings, cells)
     return Table(
         "verdicts",
@@ -95,7 +38,7 @@ def verdict_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
             Column("Budget", "budget"),
             Column("Verdict", "verdict"),
             numeric("Gain [95 % CI]", "gain"),
-            Column("Interval", ""),
+            *hidden("ci95_low", "ci95_high", "unit"),
             numeric("For new data", "ci95_new_data"),
             numeric("p (Holm)", "p_holm"),
             numeric("p (joint signs)", "p_max_t"),
@@ -103,6 +46,7 @@ def verdict_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
             numeric("n", "n"),
             Column("Switched off", "off"),
             numeric("Chosen from", "candidates"),
+            *hidden("val_examples"),
             numeric("Better in [95 % CI]", "share_better"),
             numeric("sd", "sd"),
             numeric("of tuning", "sd_tuning"),
@@ -110,9 +54,41 @@ def verdict_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
             numeric("Detectable", "minimum_detectable"),
             numeric("Cost", "cost_ratio"),
         ),
-        tuple(_verdict_row(findings, found, cells[found.effect.cell].label, scales, wording) for found in merged),
+        tuple(_verdict_row(findings, found, cells[found.effect.cell], wording) for found in merged),
         _groups(merged),
     )
+
+
+# Columns that a study alone can fill: budgets, what tuning chose, and what its records tell of spread and splits.
+OF_A_STUDY = ("budget", "ci95_new_data", "off", "candidates", "val_examples", "sd_tuning", "sd_seed")
+
+
+def comparison_reading(findings: Findings) -> str:
+    """Say how to read the comparisons in full."""
+    units, given = unit_words(findings), findings.origin is not None
+    budget, of_the_budget = ("method", "") if given else ("method and budget", " of the budget")
+    tests = "Student's t where runs are paired, Welch's where they are not" if given else "Student's t"
+    tuned = (
+        " For new data: the interval for data of that kind that nobody has seen, where replicates split one small data "
+        "set anew (Nadeau and Bengio 2003). Switched off: where tuning made the method its baseline. Chosen from: sets "
+        "of weights that validation chose from, on how many examples; with noisy labels they are worth much fewer."
+    )
+    parts = ", and the parts of it that tuning (with the split) and confirm seeds explain"
+    return (
+        f"Gains in {theme.unit()} over the strongest baseline{of_the_budget}, with plain 95 % intervals over {units} "
+        f"({tests}); p is the largest over all baselines (of a loss that against the strongest, Bonferroni-adjusted), "
+        f"Holm-adjusted within the {budget}. Joint signs: the same by flipping the signs of all gains of the method "
+        f"together, a check.{'' if given else tuned} Better in: share of {units} with a gain. sd: of the gains"
+        f"{'' if given else parts}. Detectable: the smallest true gain that would be found in 80 % of repetitions. "
+        f"Cost: {'what a run costs' if given else 'gradient evaluations'} over those of that baseline."
+    )
+
+
+def n_words(effect: Effect) -> str:
+    """Say how many units there are: "10", "9 of 10", "10 and 8" of two sides that are not paired."""
+    if effect.apart is not None:
+        return f"{len(effect.method_values)} and {len(effect.baseline_values)}"
+    return str(effect.n) if effect.n >= effect.planned else f"{effect.n} of {effect.planned}"
 
 
 def _in_order(findings: Findings, cells: Mapping[str, Cell]) -> list[Distinct]:
@@ -126,34 +102,41 @@ def _groups(found: Sequence[Distinct]) -> tuple[int, ...]:
     return tuple(i for i, one in enumerate(found) if i == 0 or found[i - 1].effect.cell != one.effect.cell)
 
 
-def _verdict_row(
-    findings: Findings, found: Distinct, label: str, scales: Mapping[str, Scale], wording: "Wording"
-) -> tuple[Entry, ...]:
-    effect = found.effect
+def _verdict_row(findings: Findings, found: Distinct, cell: Cell, wording: "Wording") -> tuple[Entry, ...]:
+    effect, score = found.effect, score_in(findings, found.effect.task)
     ends = (math.nan, math.nan) if effect.always_off else effect.ci95  # a spread of nothing is no interval
     low, high = effect.share_better_ci95
+    seen = findings.val_examples.get(effect.cell, 0)
     within = f" [{100 * low:.0f}, {100 * high:.0f}]" if theme.known(low) else ""
-    return (
-        Entry(label),
-        Entry(effect.method, method=effect.method),
-        Entry(short_budgets(findings, found.budgets), "+".join(found.budgets)),
-        Entry(wording.verdict(effect, found.budgets), effect.verdict, icon=theme.VERDICT_ICONS[effect.verdict]),
-        Entry(theme.gain_within(effect.mean, ends), effect.mean),
-        Entry("", span=scales[effect.task].span(effect.mean, ends, effect.method, delta_of(findings, effect.task))),
-        Entry(theme.interval(effect.ci95_new_data), _both(effect.ci95_new_data)),
-        Entry(theme.p_value(effect.p_holm), effect.p_holm),
-        Entry(theme.p_value(effect.p_max_t), effect.p_max_t),
-        Entry(effect.baseline),
-        Entry(str(effect.n) if effect.n >= effect.planned else f"{effect.n} of {effect.planned}", effect.n),
-        Entry(off_words(effect), effect.off),
-        Entry(str(effect.candidates) if effect.candidates else "–", effect.candidates),
-        Entry(f"{theme.percent(effect.share_better, 0)}{within}", effect.share_better),
-        *(
-            Entry(theme.points(value), value if theme.known(value) else None)
-            for value in (effect.sd, effect.sd_tuning, effect.sd_seed, effect.minimum_detectable)
-        ),
-        Entry(theme.ratio(effect.cost_ratio), effect.cost_ratio if theme.known(effect.cost_ratio) else None),
-    )
+    with score.written():
+        return (
+            Entry(cell.label),
+            Entry(effect.method, method=effect.method),
+            Entry(short_budgets(findings, found.budgets), "+".join(found.budgets)),
+            Entry(wording.verdict(effect, found.budgets), effect.verdict, icon=theme.VERDICT_ICONS[effect.verdict]),
+            Entry(theme.gain_within(effect.mean, ends), effect.mean),
+            *map(number_entry, ends),
+            Entry("", score.csv_unit),
+            Entry(theme.interval(effect.ci95_new_data), _both(effect.ci95_new_data)),
+            Entry(theme.p_value(effect.p_holm), effect.p_holm),
+            Entry(theme.p_value(effect.p_max_t), effect.p_max_t),
+            Entry(in_epochs(effect.baseline, cell.epochs), effect.baseline),
+            Entry(n_words(effect), effect.n),
+            Entry(off_words(effect), effect.off),
+            Entry(_chosen(effect, seen) if effect.candidates else "–", effect.candidates),
+            Entry("", seen or ""),
+            Entry(f"{theme.percent(effect.share_better, 0)}{within}", effect.share_better),
+            *(
+                Entry(theme.points(value), value if theme.known(value) else None)
+                for value in (effect.sd, effect.sd_tuning, effect.sd_seed, effect.minimum_detectable)
+            ),
+            Entry(theme.ratio(effect.cost_ratio), effect.cost_ratio if theme.known(effect.cost_ratio) else None),
+        )
+
+
+def _chosen(effect: Effect, seen: int) -> str:
+    """Say from how many sets of weights validation chose, and on how many examples, where that is known: "6 on 400"."""
+    return f"{effect.candidates} on {seen:,}" if seen else str(effect.candidates)
 
 
 def _both(ends: tuple[float, float]) -> str | None:
@@ -177,7 +160,8 @@ class Wording:
         """Return the verdict with what belongs to it: its budgets, whether its size is sure, why it is not reached."""
         if effect.verdict in ("helps", "hurts"):
             size = "clear" if effect.clear else "size uncertain"
-            return f"{effect.verdict} at {' and '.join(budgets)}, {size}"
+            at = f" at {' and '.join(budgets)}" if budgets else ""
+            return f"{effect.verdict}{at}, {size}"
         if effect.verdict == "no material effect" and effect.always_off:
             return "no material effect (always off)"
         if effect.verdict == "inconclusive" and excludes_zero(effect):
@@ -189,7 +173,7 @@ class Wording:
         if effect.p_holm is None or effect.p_holm < self.alpha:
             return ""
         if effect.p < self.alpha:
-            return f" after correction for {self.families.get((effect.method, effect.budget), 1)} cells"
+            return f" after correction for {self.families.get((effect.method, effect.budget), 1)} problems"
         if effect.mean > 0:
             return ", not every baseline is beaten"
         return f" after correction for {len(effect.against)} baselines"
@@ -203,23 +187,30 @@ def wording_of(findings: Findings) -> Wording:
 def baseline_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
     """Return one row a comparison and baseline: what the method gains over it, tuned on its own."""
     merged = [one for one in _in_order(findings, cells) if one.effect.n]
-    score = score_of(findings)
     rows = []
     for found in merged:
-        effect = found.effect
-        for each in effect.against:
-            rows.append(
-                (
-                    Entry(cells[effect.cell].label),
-                    Entry(effect.method, method=effect.method),
-                    Entry(short_budgets(findings, found.budgets), "+".join(found.budgets)),
-                    Entry(each.baseline, method=method_of(each.baseline.partition(",")[0])),
-                    Entry(score.text(each.baseline_mean), each.baseline_mean),
-                    Entry(theme.gain_within(each.mean, each.ci95), each.mean),
-                    Entry(theme.p_value(each.p), each.p if theme.known(each.p) else None),
-                    Entry("strongest" if each.baseline == effect.baseline else "–"),
-                )
-            )
+        effect, cell, score = found.effect, cells[found.effect.cell], score_in(findings, found.effect.task)
+        with score.written():
+            for each in effect.against:
+                rows.append(
+                    (
+                        Entry(cell.label),
+                        Entry(effect.method, method=effect.method),
+                        Entry(short_budgets(findings, found.budgets), "+".join(found.budgets)),
+                        Entry(
+                            in_epochs(each.baseline, cell.epochs), each.baseline,
+                            method=method_of(each.baseline.partition(",")[0]),
+                        ),
+                        Entry(score.text(each.baseline_mean), score.measured(each.baseline_mean)),
+                        Entry(theme.gain_within(each.mean, each.ci95), each.mean),
+                        *map(number_entry, each.ci95),
+                        Entry("", score.csv_unit),
+                        Entry(str(effect.n), effect.n),
+                        Entry(theme.p_value(each.p), each.p if theme.known(each.p) else None),
+                        Entry("strongest" if each.baseline == effect.baseline else "–"),
+                    )
+                )  # fmt: skip
+    score = score_of(findings)
     return Table(
         "baselines",
         f"Gain over every baseline in {score.percentage_points}; means over {unit_words(findings)}.",
@@ -228,8 +219,10 @@ def baseline_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
             Column("Method", "method"),
             Column("Budget", "budget"),
             Column("Baseline", "baseline"),
-            numeric(f"Its test {score.full}", "baseline_score"),
+            numeric(f"Its {split_of(findings)}{score.full}", "baseline_score"),
             numeric("Gain [95 % CI]", "gain"),
+            *hidden("ci95_low", "ci95_high", "unit"),
+            numeric("n", "n"),
             numeric("p", "p"),
             Column("Strongest", "strongest"),
         ),
@@ -252,7 +245,6 @@ def baseline_heading(findings: Findings) -> str:
 def direct_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
     """Return methods against each other under the primary budget: one row a pair and problem."""
     known = [effect for effect in findings.direct if effect.n and effect.cell in cells]
-    scales = scales_of(findings, known)
     return Table(
         "direct",
         f"Methods held against each other at {budget_name(findings, findings.primary_budget)}, in "
@@ -261,115 +253,155 @@ def direct_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
             Column("Pair", "pair"),
             Column("Problem", "problem"),
             numeric("Gain [95 % CI]", "gain"),
-            Column("Interval", ""),
+            *hidden("ci95_low", "ci95_high", "unit"),
             numeric("p (Holm)", "p_holm"),
             numeric("n", "n"),
         ),
-        tuple(
-            (
-                Entry(f"{effect.method} − {effect.baseline}"),
-                Entry(cells[effect.cell].label),
-                Entry(theme.gain_within(effect.mean, effect.ci95), effect.mean),
-                Entry(
-                    "",
-                    span=scales[effect.task].span(
-                        effect.mean, effect.ci95, effect.method, delta_of(findings, effect.task)
-                    ),
-                ),
-                Entry(theme.p_value(effect.p_holm), effect.p_holm),
-                Entry(str(effect.n), effect.n),
-            )
-            for effect in known
-        ),
+        tuple(_direct_row(findings, effect, cells) for effect in known),
         tuple(
             i
             for i, effect in enumerate(known)
             if i == 0 or (known[i - 1].method, known[i - 1].baseline) != (effect.method, effect.baseline)
         ),
-    )  # fmt: skip
+    )
+
+
+def _direct_row(findings: Findings, effect: Effect, cells: Mapping[str, Cell]) -> tuple[Entry, ...]:
+    score = score_in(findings, effect.task)
+    with score.written():
+        return (
+            Entry(f"{effect.method} − {effect.baseline}"),
+            Entry(cells[effect.cell].label),
+            Entry(theme.gain_within(effect.mean, effect.ci95), effect.mean),
+            *map(number_entry, effect.ci95),
+            Entry("", score.csv_unit),
+            Entry(theme.p_value(effect.p_holm), effect.p_holm),
+            Entry(str(effect.n), effect.n),
+        )
 
 
 def direct_heading(findings: Findings) -> str:
-    """State, pair by pair, the range of the mean gains over problems."""
-    means: dict[str, list[float]] = {}
+    """State, pair by pair, in how many problems the 95 % interval lies above zero, and in how many below."""
+    signs: dict[str, list[int]] = {}
     for effect in findings.direct:
         if effect.n:
-            means.setdefault(f"{effect.method} − {effect.baseline}", []).append(effect.mean)
-    told = [f"{pair} {prose.span(values, theme.gain)}" for pair, values in means.items()]
-    return f"Methods against each other, mean gains in {theme.unit()}: {prose.listed(told)}"
+            above, below = effect.ci95[0] > 0, effect.ci95[1] < 0
+            signs.setdefault(f"{effect.method} − {effect.baseline}", []).append(above - below)
+    told = [f"{pair} above zero in {s.count(1)} and below in {s.count(-1)} of {len(s)}" for pair, s in signs.items()]
+    return f"Methods against each other, by the 95 % interval: {prose.listed(told)}"
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixEntry:
-    """One cell × method under the primary budget, as drawn in the overview.
+    """One problem × method under one budget.
 
-    ``baseline``: the strongest, that the gain is over; ``fine``: Holm's p, n, and how often the method was switched
-    off, in words; ``elsewhere``: what the verdict is under another budget, where it differs.
+    Attributes:
+        cell, method: Whose, by name; what the page's address holds.
+        verdict: From the closed list, and ``words`` with what belongs to it.
+        gain, interval: The mean and its plain 95 % interval, written; ``unit`` stands behind them.
+        fine: Holm's p, n where it is not that of all, and how often the method was switched off, in words.
+        baseline: The strongest, that the gain is over; "" where nothing was measured, and nothing opens.
     """
 
+    cell: str
     method: str
     verdict: str
     words: str
     gain: str
     interval: str
-    span: Span | None
-    baseline: str
+    unit: str
     fine: str
-    elsewhere: str
+    baseline: str
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixRow:
+    """A problem of the matrix; ``baseline`` is the strongest one where that is the same for all methods, else ""."""
+
+    label: str
+    entries: tuple[MatrixEntry, ...]
+
+    @property
+    def baseline(self) -> str:
+        """The baseline that all gains of the row are over; "" where they differ."""
+        over = {entry.baseline for entry in self.entries if entry.baseline}
+        return over.pop() if len(over) == 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """The overview: methods across, cells down."""
+    """The verdicts under one budget: methods across, problems down."""
 
+    budget: str
+    name: str
     methods: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[MatrixEntry, ...]], ...]
+    rows: tuple["MatrixRow", ...]
 
 
-def matrix_of(findings: Findings, cells: Mapping[str, Cell]) -> Matrix:
-    """Return the overview under the primary budget."""
-    primary = {(e.cell, e.method): e for e in findings.effects if e.budget == findings.primary_budget}
-    effects = {(e.cell, e.method): e for e in findings.effects} | primary  # measured under one only: shown under that
-    others: dict[tuple[str, str], list[Effect]] = {}
-    for effect in findings.effects:
-        others.setdefault((effect.cell, effect.method), []).append(effect)
+def matrices_of(
+    findings: Findings, cells: Mapping[str, Cell], best_at: Mapping[tuple[str, str], float] | None = None
+) -> tuple[Matrix, ...]:
+    """Return the verdicts under every budget of the study, the primary one first.
+
+    Args:
+        findings: What the study found.
+        cells: Its problems, under the names that the report gives them.
+        best_at: By problem and baseline the epoch that validation prefers there, where that is known.
+    """
+    budgets = dict.fromkeys([findings.primary_budget, *(effect.budget for effect in findings.effects)])
+    wording = wording_of(findings)
+    return tuple(
+        found
+        for budget in budgets
+        if (found := _matrix(findings, cells, budget, wording, best_at or {})).methods
+    )  # fmt: skip
+
+
+def _matrix(
+    findings: Findings,
+    cells: Mapping[str, Cell],
+    budget: str,
+    wording: "Wording",
+    best_at: Mapping[tuple[str, str], float],
+) -> Matrix:
+    effects = {(e.cell, e.method): e for e in findings.effects if e.budget == budget and e.cell in cells}
     methods = tuple(m for m in findings.methods if any(key[1] == m for key in effects))
-    scales, wording = scales_of(findings, effects.values()), wording_of(findings)
-    names = [name for name in cells if any((name, method) in effects for method in methods)]
+    usual = max((effect.n for effect in effects.values()), default=0)
 
     def entry(name: str, method: str) -> MatrixEntry:
         effect = effects.get((name, method))
-        if effect is None:
-            return MatrixEntry(method, "insufficient data", "not measured", "–", "–", None, "", "", "")
-        return _matrix_entry(findings, effect, others[name, method], scales[effect.task], wording)
+        if effect is None or not effect.n:
+            return MatrixEntry(name, method, "insufficient data", "not measured", "–", "", "", "", "")
+        best = best_at.get((name, effect.baseline))
+        return _matrix_entry(findings, effect, wording, usual, in_epochs(effect.baseline, cells[name].epochs, best))
 
+    names = [name for name in cells if any((name, method) in effects for method in methods)]
     return Matrix(
-        methods, tuple((cells[name].label, tuple(entry(name, method) for method in methods)) for name in names)
+        budget,
+        budget_name(findings, budget),
+        methods,
+        tuple(MatrixRow(cells[name].label, tuple(entry(name, method) for method in methods)) for name in names),
     )
 
 
-def _matrix_entry(
-    findings: Findings, effect: Effect, alike: Iterable[Effect], scale: Scale, wording: Wording
-) -> MatrixEntry:
-    elsewhere = [
-        f"{other.verdict} at {budget_name(findings, other.budget)}"
-        for other in alike
-        if other.verdict != effect.verdict
-    ]
+def _matrix_entry(findings: Findings, effect: Effect, wording: "Wording", usual: int, baseline: str) -> MatrixEntry:
     ends = (math.nan, math.nan) if effect.always_off else effect.ci95
+    short = effect.n < max(usual, effect.planned)
     fine = [
-        *([f"p {theme.p_value(effect.p_holm)}"] if effect.p_holm is not None else []),
-        f"n = {effect.n}",
+        *([f"Holm p {theme.p_value(effect.p_holm)}"] if effect.p_holm is not None else []),
+        *([f"n = {n_words(effect)}"] if short or effect.apart else []),
         *([off_words(effect)] if effect.off else []),
     ]
-    return MatrixEntry(
-        method=effect.method,
-        verdict=effect.verdict,
-        words=wording.verdict(effect, (effect.budget,)),
-        gain=theme.gain(effect.mean),
-        interval=theme.interval(ends),
-        span=scale.span(effect.mean, ends, effect.method, delta_of(findings, effect.task)),
-        baseline=effect.baseline if effect.n else "",
-        fine=", ".join(fine),
-        elsewhere="; ".join(elsewhere),
-    )
+    score = score_in(findings, effect.task)
+    with score.written():
+        return MatrixEntry(
+            cell=effect.cell,
+            method=effect.method,
+            verdict=effect.verdict,
+            words=wording.verdict(effect, ()),
+            gain=theme.gain(effect.mean),
+            interval=theme.interval(ends) if theme.known(ends[0]) else "",
+            unit=score.points,
+            fine=", ".join(fine),
+            baseline=baseline,
+        )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.data.pool import Floats, Labels, check_unsealed
+from study.data.pool import Floats, Labels, check_unsealed, origin_of
 from study.streams import stream
 
 NODES, COMMUNITIES = 40, 4
@@ -28,6 +28,7 @@ class Graphs:
         labels: ``(n, nodes)``: each node's community, from 0.
         validation_size: How many graphs every split sets aside for validation.
         test_size: How many graphs a test part has.
+        origin: See `study.data.pool.origin_of`.
     """
 
     known: Floats
@@ -35,6 +36,7 @@ class Graphs:
     labels: Labels
     validation_size: int
     test_size: int
+    origin: str
 
     def open_test(self, stage: str, test_seed: int) -> tuple[Inputs, Labels]:
         """Return the test inputs and labels of a replicate, which are drawn for it.
@@ -49,7 +51,8 @@ class Graphs:
 
 def make_graphs(development: int = 1000, test: int = 500, validation: int = 200) -> Graphs:
     """Make the graphs of the development part; every replicate's test part is drawn anew."""
-    return Graphs(*draw_graphs(development, stream(7, "communities")), validation, test)
+    drawn = draw_graphs(development, stream(7, "communities"))
+    return Graphs(*drawn, validation, test, origin_of("made here", *drawn))
 
 
 def draw_graphs(count: int, rng: np.random.Generator) -> tuple[Floats, Floats, Labels]:

@@ -5,14 +5,13 @@ stretches of the text eight are the training part, one is the validation and one
 draws for every ten anew, so that no character is in two of them and each part has something of every topic.
 """
 
-import hashlib
 import importlib
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from study.data.pool import TaskError, check_unsealed
+from study.data.pool import TaskError, check_unsealed, origin_of
 from study.streams import stream
 
 Windows = npt.NDArray[np.int64]
@@ -80,8 +79,7 @@ def cut(text: str) -> Corpus:
     ids = {character: index for index, character in enumerate(ALPHABET)}
     codes = np.array([ids.get(character, VOCABULARY - 1) for character in text], np.int64)
     stretches = tuple(_windows(codes[begin : begin + _STRETCH]) for begin in range(0, len(codes), _STRETCH))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return Corpus(stretches, f"sha256 {digest}, {len(text):,} characters")
+    return Corpus(stretches, origin_of(f"Python's help topics, PSF licence, {len(text):,} characters", text.encode()))
 
 
 def _windows(codes: npt.NDArray[np.int64]) -> Windows:

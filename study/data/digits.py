@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from study.data.pool import Pool
+from study.data.pool import Pool, origin_of
 
 _TEST_SIZE = 397  # leaves 1,400: 1,000 to train on and 400 to validate on
 
@@ -13,14 +13,20 @@ _TEST_SIZE = 397  # leaves 1,400: 1,000 to train on and 400 to validate on
 def load_digits_pool() -> Pool:
     """Load the 1,797 8×8 digits as ``(n, 1, 8, 8)``; every replicate splits 397 off as its test part.
 
+    Pixels are standardized by one mean and one deviation of all images, the test part's among them: two constants of
+    the data set (4.884 and 6.017, of pixels from 0 to 16), the same for every method and seed, and no labels. Those of
+    a training part differ by less than 0.01 deviations, so what was measured with them stands.
+
     Source: Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998, through scikit-learn.
     """
     found = find_spec("sklearn")
     assert found is not None  # the study depends on it
     assert found.origin is not None
     # Read as `sklearn.datasets.load_digits` does, without importing scikit-learn: that takes the driver seconds.
-    rows = np.loadtxt(Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    rows = np.loadtxt(file, delimiter=",")
     pixels, classes = rows[:, :-1], rows[:, -1]
     inputs = ((pixels - pixels.mean()) / pixels.std()).astype(np.float32).reshape(-1, 1, 8, 8)
     labels = classes.astype(np.int64)
-    return Pool(inputs, labels, validation_size=400, classes=10, test_size=_TEST_SIZE)
+    origin = origin_of("UCI by scikit-learn, CC BY 4.0", file.read_bytes())
+    return Pool(inputs, labels, validation_size=400, classes=10, test_size=_TEST_SIZE, origin=origin)

@@ -7,19 +7,20 @@ from study.data.pool import TaskError
 
 DATA, DOWNLOAD = "WASAM_DATA", "WASAM_DOWNLOAD"  # environment variables; the flags --data and --download set them
 _OF_DEBIAN = Path("/usr/share/datasets")  # packages such as dataset-fashion-mnist
+_OF_R = Path("/usr/lib/R/site-library")  # Debian's packages of R, such as r-cran-mlbench
 
 
 def data_folders(folder: Path | None = None) -> list[Path]:
     """Return the folders that are looked into, in order: the given one alone, or the usual ones.
 
     These are the one that the environment variable ``WASAM_DATA`` names, ``~/.cache/wasam-study`` (under
-    ``XDG_CACHE_HOME`` where that is set), and that of Debian's ``dataset-…`` packages.
+    ``XDG_CACHE_HOME`` where that is set), and those of Debian's ``dataset-…`` and ``r-cran-…`` packages.
     """
     if folder is not None:
         return [folder]
     named = os.environ.get(DATA)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [*([Path(named)] if named else []), cache / "wasam-study", _OF_DEBIAN]
+    return [*([Path(named)] if named else []), cache / "wasam-study", _OF_DEBIAN, _OF_R]
 
 
 def may_download() -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from study.data.folders import DOWNLOAD, data_folders, may_download, missing
-from study.data.pool import Labels, Pool, TaskError
+from study.data.pool import Labels, Pool, TaskError, origin_of
 
 Bytes = npt.NDArray[np.uint8]
 Part = tuple[Bytes, Labels]  # (n, channels, side, side) and (n,)
@@ -126,6 +126,7 @@ class ImageSet:
         dataset: Its name in torchvision, which downloads it.
         classes: How many.
         look: Its published statistics.
+        source: Where it is from, and its licence where one is stated.
         package: The Debian package that holds it, if any does.
     """
 
@@ -135,28 +136,30 @@ class ImageSet:
     dataset: str
     classes: int
     look: Look
+    source: str
     package: str = ""
 
 
 IMAGE_SETS: dict[str, ImageSet] = {
     "mnist": ImageSet(
         _IDX, ("MNIST/raw", "mnist"), read_idx_images, "MNIST", 10, Look((0.1307,), (0.3081,), False),
+        "LeCun, Cortes & Burges",
     ),
     "fashion": ImageSet(
         _IDX, ("FashionMNIST/raw", "fashion-mnist"), read_idx_images, "FashionMNIST", 10,
-        Look((0.2860,), (0.3530,), True), package="dataset-fashion-mnist",
+        Look((0.2860,), (0.3530,), True), "Zalando, MIT", package="dataset-fashion-mnist",
     ),
     "svhn": ImageSet(
         ("train_32x32.mat", "test_32x32.mat"), ("", "svhn"), read_svhn, "SVHN", 10,
-        Look((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), False),
+        Look((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), False), "Netzer et al. 2011",
     ),
     "cifar10": ImageSet(
         _CIFAR10, ("cifar-10-batches-py",), partial(read_cifar, "CIFAR10"), "CIFAR10", 10,
-        Look((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), True),
+        Look((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), True), "Krizhevsky 2009",
     ),
     "cifar100": ImageSet(
         ("train", "test", "meta"), ("cifar-100-python",), partial(read_cifar, "CIFAR100"), "CIFAR100", 100,
-        Look((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), True),
+        Look((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), True), "Krizhevsky 2009",
     ),
 }  # fmt: skip
 
@@ -206,7 +209,9 @@ def load_images(name: str, folder: Path | None = None) -> Images:
         raise TaskError(
             f"task {name!r} was given; its data in {place} can't be read ({error}); remove them and get them anew"
         ) from error
-    return Images(Pool(images, labels, round(len(labels) / 10), image_set.classes, _official=test), image_set.look)
+    origin = origin_of(image_set.source, images, labels, *test)
+    pool = Pool(images, labels, round(len(labels) / 10), image_set.classes, origin=origin, _official=test)
+    return Images(pool, image_set.look)
 
 
 def _place(image_set: ImageSet, folder: Path | None) -> Path | None:

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from study.data.pool import Pool
+from study.data.pool import Pool, origin_of
 from study.streams import stream
 
 _POINTS = 40
@@ -50,6 +50,7 @@ def make_mnist1d_pool(development: int = 5000, test: int = 4000) -> Pool:
         labels=labels,
         validation_size=1000,
         classes=len(_TEMPLATES),
+        origin=origin_of("made here", signals, labels),
         _draw=partial(_unseen, test, mean, deviation),
     )
 

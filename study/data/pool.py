@@ -1,5 +1,6 @@
 """Arrays of a classification and its sealed test part, which belongs to the replicate; what goes wrong with them."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,19 @@ class TaskError(SpecError):
 
 class SealedTestError(RuntimeError):
     """The test part was asked for outside the confirm stage."""
+
+
+def origin_of(source: str, *contents: bytes | npt.NDArray[Any]) -> str:
+    """Return where data come from and under which licence, and a hash of what they are, for every record.
+
+    Args:
+        source: In words, such as ``UCI, CC BY 4.0``.
+        contents: The file that they were read from, or the arrays that were made.
+    """
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content if isinstance(content, bytes) else content.tobytes())
+    return f"{source}, sha256 {digest.hexdigest()[:12]}"
 
 
 def check_unsealed(stage: str) -> None:
@@ -52,6 +66,7 @@ class Pool:
         test_size: How many of the examples a replicate splits off as its test part; 0 if that does not come from them.
         columns: The inputs are rows of a table, ``(n, columns)``, as they were measured: they are standardized with
             the mean and deviation of the development part, so that nothing of test enters them.
+        origin: What the data are; see `origin_of`.
     """
 
     inputs: Inputs
@@ -60,6 +75,7 @@ class Pool:
     classes: int
     test_size: int = 0
     columns: bool = False
+    origin: str = ""
     _official: tuple[Inputs, Labels] | None = field(default=None, repr=False)
     _draw: Callable[[int], tuple[Inputs, Labels]] | None = field(default=None, repr=False)
 

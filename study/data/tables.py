@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from study.data.pool import Floats, Pool, check_unsealed, split_off, standardized
+from study.data.pool import Floats, Pool, check_unsealed, origin_of, split_off, standardized
 
 _Loader = Callable[..., tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
 
@@ -23,12 +23,14 @@ class Table:
         targets: ``(n, 1)``, as measured.
         validation_size: How many development rows every split sets aside for validation.
         test_size: How many rows a replicate splits off as its test part.
+        origin: See `study.data.pool.origin_of`.
     """
 
     inputs: Floats
     targets: Floats
     validation_size: int
     test_size: int
+    origin: str
 
     def development(self, test_seed: int) -> tuple[Floats, Floats]:
         """Return the standardized inputs and targets that a replicate may train on or validate with."""
@@ -80,9 +82,11 @@ def load_diabetes_table() -> Table:
     from sklearn.datasets import load_diabetes  # noqa: PLC0415  # slow, and workers don't load data
 
     inputs, targets = load_diabetes(return_X_y=True)
-    return Table(inputs, targets[:, None], validation_size=80, test_size=142)
+    origin = origin_of("Efron et al. 2004 by scikit-learn, no licence stated", inputs, targets)
+    return Table(inputs, targets[:, None], validation_size=80, test_size=142, origin=origin)
 
 
 def _classes_of(load: _Loader, *, test: int, validation: int, classes: int) -> Pool:
     inputs, labels = load(return_X_y=True)
-    return Pool(inputs, labels.astype(np.int64), validation, classes, test_size=test, columns=True)
+    origin = origin_of("UCI by scikit-learn, CC BY 4.0", inputs, labels)
+    return Pool(inputs, labels.astype(np.int64), validation, classes, test_size=test, columns=True, origin=origin)

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from study.driver.opening import Say, warn
 from study.files import write_atomically
 from study.listeners.listener import Careful, Listener, Tally, reason
 from study.listeners.terminal import Display
+from study.listeners.trackers import TrackerError, open_trackers
 from study.listeners.views import Views
 from study.plan.agenda import Agenda
 from study.records import RunRecord
@@ -29,7 +30,7 @@ from study.store.record_files import RecordError, write_record
 if TYPE_CHECKING:
     from study.engine.slots import Slots
     from study.store.results import Study
-    from study.training.landscape import Piece
+    from study.training.landscape import Landscape
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,7 @@ class Wishes:
     max_concurrent: int | None = None
     storage: str | None = None
     hang_after_s: float | None = None
-    wandb: str | None = None
-    mlflow: str | None = None
+    trackers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,8 @@ def engine(
     loading = _loading(tasks)
     try:
         with cluster(wishes.address, tasks, wishes.max_concurrent, wishes.cpus_per_trial) as joined:
+            if joined.warning:
+                say(joined.warning)
             data = loading.result()
             cpus_per_trial = wishes.cpus_per_trial or _cpus_for(joined.resources, wishes, study, say)
             slots = plan_slots(joined.resources, cpus_per_trial, wishes.gpus_per_trial, wishes.max_concurrent)
@@ -131,6 +133,8 @@ def _cpus_for(
     from study.engine.slots import plan_threads  # noqa: PLC0415
 
     spec, runs = study
+    if {problem.task for problem in spec.problems} <= spec.loops.keys():  # nobody else can time their steps
+        return None
 
     def times(counts: Sequence[int]) -> dict[int, float]:
         from study.training.estimate import step_times_by_threads  # noqa: PLC0415  # needs torch, and few studies need it
@@ -165,11 +169,10 @@ def train(
     """
     from study.engine.drive import HANG_AFTER_S, run_agenda  # noqa: PLC0415
     from study.engine.gauges import Gauges  # noqa: PLC0415
-    from study.listeners.trackers import TrackerError, open_trackers  # noqa: PLC0415
 
     slots, wishes = session.slots, session.wishes
     try:
-        trackers = open_trackers(spec.name, folder, wishes.wandb, wishes.mlflow, warn=warn)
+        trackers = open_trackers(spec.name, folder, wishes.trackers, warn=warn)
     except TrackerError as error:
         raise ResultsError(str(error)) from error
     tally, views = Tally(agenda), Views(folder, spec.search, agenda, warn, meanwhile)
@@ -218,31 +221,31 @@ def _storage(wish: str | None, folder: Path) -> str:
     return wish if wish and "://" in wish else str(Path(wish or folder / "ray").resolve())
 
 
-def survey(folder: Path, agenda: Agenda, session: Session) -> None:
+def draw_landscapes(folder: Path, agenda: Agenda, session: Session) -> None:
     """Measure the lines and planes between the runs of a finished agenda that are missing, inside `engine`.
 
     They describe: what goes wrong costs those that are still missing, and one line.
     """
-    from study.engine.pieces import measure_pieces  # noqa: PLC0415
+    from study.engine.landscapes import measure_landscapes  # noqa: PLC0415
     from study.engine.slots import EngineError  # noqa: PLC0415
 
     try:
-        measure_pieces(folder, session.data, _missing_pieces(folder, agenda))
+        measure_landscapes(folder, session.data, _missing_landscapes(folder, agenda))
     except EngineError as error:
         warn(f"the lines and planes between runs are left out: {error}")
 
 
 def is_complete(folder: Path, agenda: Agenda) -> bool:
     """Tell whether every run, and every line and plane between runs, is there."""
-    return agenda.finished and not _missing_pieces(folder, agenda)
+    return agenda.finished and not _missing_landscapes(folder, agenda)
 
 
-def _missing_pieces(folder: Path, agenda: Agenda) -> "list[Piece]":
+def _missing_landscapes(folder: Path, agenda: Agenda) -> "list[Landscape]":
     if not any(record.job.probed for record in agenda.records):
         return []
-    from study.training.landscape import missing_pieces  # noqa: PLC0415  # needs torch
+    from study.training.landscape import missing_landscapes  # noqa: PLC0415  # needs torch
 
-    return missing_pieces(folder, agenda)
+    return missing_landscapes(folder, agenda)
 
 
 def conclude(folder: Path) -> "Study":

@@ -20,17 +20,22 @@ def detectable(spec: StudySpec, folder: Path, sd: float | None) -> str:
     Args:
         spec: The study.
         folder: Its results folder, whose findings say how much gains vary, if it has any.
-        sd: Standard deviation of a replicate's gain; None: as measured there, or else a typical one.
+        sd: Standard deviation of a replicate's gain; None: as measured there, or else, of accuracies, a typical one.
     """
     from study.stats.estimates import minimum_detectable_effect  # noqa: PLC0415  # SciPy takes a second to import
 
     source = "as stated"
     if sd is None:
         sd, source = _measured_sd(folder), f"as measured in {folder}"
-    if sd is None:
-        sd, source = TYPICAL_SD, "typical of small accuracies; state yours with --sd"
     units = spec.confirms if spec.one_tuning else spec.replicates
     called = "seeds of one tuning" if spec.one_tuning else "replicates"
+    if sd is None:
+        if any(entry_of(problem.task).metric not in _ACCURACIES for problem in spec.problems):
+            return (
+                f"which gain {units} {called} detect is not known before anything is measured: state the deviation of "
+                "a replicate's gain with --sd, in the unit of the score"
+            )
+        sd, source = TYPICAL_SD, "typical of small accuracies; state yours with --sd"
     gain = minimum_detectable_effect(sd, units, spec.alpha / len(cells(spec)))
     found = "no gain" if math.isnan(gain) else f"a gain of {gain:.4g}"
     where = f"in {len(cells(spec))} cells, at a deviation of {sd:.4g} ({source})"
@@ -38,14 +43,19 @@ def detectable(spec: StudySpec, folder: Path, sd: float | None) -> str:
 
 
 def _measured_sd(folder: Path) -> float | None:
-    """Return the median deviation of the gains under the primary budget in a folder's findings; None without any."""
+    """Return the median deviation of the gains under the primary budget in a folder's findings; None without any.
+
+    Of several scores it is that of those which are put together.
+    """
     from study.findings.content import FindingsError, read_findings  # noqa: PLC0415  # likewise
 
     try:
         findings = read_findings(folder / "findings.json")
     except FindingsError:
         return None
-    known = sorted(e.sd for e in findings.effects if e.budget == findings.primary_budget and e.sd > 0)
+    pooled = findings.pooled or {effect.task for effect in findings.effects}
+    effects = (e for e in findings.effects if e.budget == findings.primary_budget and e.task in pooled)
+    known = sorted(effect.sd for effect in effects if effect.sd > 0)
     return known[len(known) // 2] if known else None
 
 

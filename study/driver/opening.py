@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from study import data
 from study.listeners.views import catch_up
 from study.plan.agenda import Agenda
 from study.plan.cells import cells
+from study.records import Needs
+from study.specs.own_names import is_own_name
 from study.specs.spec import StudySpec, extends
 from study.specs.tasks import is_own_task
 from study.store.folder import (
@@ -116,13 +119,24 @@ def find_data(spec: StudySpec) -> None:
         data.find_data(task)
 
 
-def has_own_tasks(spec: StudySpec) -> bool:
-    """Tell whether a task of the study is a user's own."""
-    return any(is_own_task(problem.task) for problem in spec.problems)
+def has_own_code(spec: StudySpec) -> bool:
+    """Tell whether a task, an optimizer or a schedule of the study is a user's own, or another package's."""
+    return bool(own_names(spec))
+
+
+def own_names(spec: StudySpec) -> list[str]:
+    """Return the names of all that the study imports: tasks, optimizers and schedules that are not built in."""
+    families = [spec.table.family_of(name) for name in spec.methods]
+    named = [
+        *(problem.task for problem in spec.problems),
+        *(name for family in families for name in (family.base, family.around, family.schedule)),
+        *(str(cell.factors["schedule"]) for cell in cells(spec)),
+    ]
+    return sorted({name for name in named if is_own_name(name)})
 
 
 def try_own_tasks(spec: StudySpec, say: Say, page: Page | None) -> tuple[StudySpec, tuple[str, ...]]:
-    """Try a study of the user's own tasks in miniature, before anything is written or started.
+    """Try a study with code of the user's own in miniature, before anything is written or started.
 
     Args:
         spec: The study.
@@ -130,17 +144,17 @@ def try_own_tasks(spec: StudySpec, say: Say, page: Page | None) -> tuple[StudySp
         page: Makes of a study whatever is shown of it at its end.
 
     Returns:
-        The spec, with where the test parts come from, and what the user should know.
+        The spec, with where the test parts come from and what the optimizers need, and what the user should know.
 
     Raises:
         ResultsError: it can't be made; where the user's code raised, its traceback has been printed.
     """
-    if not has_own_tasks(spec):
+    if not has_own_code(spec):
         return spec, ()
     from study.driver.rehearsal import conclude_in_miniature  # noqa: PLC0415  # with pandas
     from study.training.preflight import PreflightError, preflight  # noqa: PLC0415  # needs torch
 
-    own = sum(is_own_task(cell.task) for cell in cells(spec))
+    own = sum(is_own_task(cell.task) for cell in cells(spec)) or len({problem.task for problem in spec.problems})
     problems = f"{own:,} {'problem' if own == 1 else 'problems'}"
     say(f"Trying the study in miniature before it starts: {problems}, {len(spec.methods)} methods, a few examples.")
     try:
@@ -149,21 +163,24 @@ def try_own_tasks(spec: StudySpec, say: Say, page: Page | None) -> tuple[StudySp
     except PreflightError as error:
         print(error.trace, end="", file=sys.stderr)
         raise ResultsError(str(error)) from error
-    return spec.model_copy(update={"test_parts": dict(found.test_parts)}), found.notes
+    known = {"test_parts": dict(found.test_parts), "loops": dict(found.loops), "optimizers": found.optimizers}
+    return spec.model_copy(update=known), found.scores + found.notes
 
 
 def check_own_sources(spec: StudySpec, folder: Path) -> None:
-    """Make sure that the user's own tasks are what they were when a folder's runs were measured.
+    """Make sure that the user's own code is what it was when a folder's runs were measured.
 
     Raises:
         ResultsError: one has been changed since.
     """
     held = _held(folder)
-    own = sorted({problem.task for problem in spec.problems if is_own_task(problem.task)})
-    if held and own:
+    if held and (own := own_names(spec)):
         from study.tasks.source import source_of  # noqa: PLC0415  # the tasks' room has torch in it
+        from study.training.brought import sources_of  # noqa: PLC0415  # likewise
 
-        check_sources(folder, held, {task: source_of(task) for task in own})
+        tasks = {problem.task for problem in spec.problems}
+        sources = {name: source_of(name) for name in own if name in tasks}
+        check_sources(folder, held, sources_of(name for name in own if name not in tasks) | sources)
 
 
 def open_folder(
@@ -220,7 +237,12 @@ def _continued(spec: StudySpec, held: StudySpec, text: str, folder: Path, say: S
             "rename the old one."
         )
     say(f"{folder} holds a smaller version of this study: all that it measured is kept.")
-    found = {"reference_times": held.reference_times, "test_parts": spec.test_parts | held.test_parts}
+    found = {
+        "reference_times": held.reference_times,
+        "test_parts": spec.test_parts | held.test_parts,
+        "loops": spec.loops | held.loops,
+        "optimizers": spec.optimizers | held.optimizers,
+    }
     grown = spec.model_copy(update=found)
     freeze_spec(folder, grown, _with_found(text, grown))
     return grown
@@ -228,13 +250,20 @@ def _continued(spec: StudySpec, held: StudySpec, text: str, folder: Path, say: S
 
 def _with_found(text: str, spec: StudySpec) -> str:
     """Return a spec's text with what was found before its first run as its last tables."""
-    for name in ("reference_times", "test_parts"):
-        found: Mapping[str, float | str] = getattr(spec, name)
+    for name in ("reference_times", "test_parts", "loops", "optimizers"):
+        found: Mapping[str, object] = getattr(spec, name)
         text = re.sub(rf"^\[{name}\]\n(?:[^\[].*\n|\n)*", "", text, flags=re.MULTILINE) if found else text
         if found:
-            lines = "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in found.items())
+            lines = "".join(f"{json.dumps(key)} = {_as_toml(value)}\n" for key, value in found.items())
             text = f"{text.rstrip()}\n\n[{name}]\n{lines}"
     return text
+
+
+def _as_toml(value: object) -> str:
+    """Return a text, a number, or what an optimizer needs, as a value of a TOML file."""
+    if isinstance(value, Needs):
+        return "{ " + ", ".join(f"{key} = {json.dumps(of)}" for key, of in asdict(value).items()) + " }"
+    return json.dumps(value)
 
 
 def warn(text: str) -> None:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from study.data.folders import DATA
+from study.listeners.trackers import TRACKERS
 
 _EXAMPLES = """\
 examples:
@@ -16,11 +17,17 @@ examples:
   python -m study.run quick --seed 1           the same study once more, independently: see study.replicate
   python -m study.run quick --replicates 4-7   a part of it, here; put the records together later
   python -m study.run quick --fresh            start again; the old folder is renamed, not deleted
+  python -m study.run peers                    Schedule-Free and Muon, optimizers of other packages, against averages
   python -m study.run claims                   thirteen published claims, one small study each, and their outcomes
+  python -m study.run atlas                    the parts of the atlas, each at most an hour on two idle cores
   python -m study.run my_study.toml --address auto --gpus-per-trial 0.5
                                                on the Ray cluster of this machine, two runs a GPU
   python -m study.run my_study.toml --address auto --storage s3://bucket/study
                                                on a cluster that loses nodes: their runs go on elsewhere
+
+a spec names its methods in a list, or in a table with optimizers of your own or of any package:
+  [methods.Lion]
+  optimizer = "lion_pytorch:Lion"              # python -m study.new my_method.py --kind optimizer writes an example
 
 exit codes: 0 done; 1 every run is done, and its findings or its report can't be made; 2 bad usage, spec or folder;
 3 finished, but some runs failed; 130 interrupted, 143 terminated
@@ -84,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument(
         "--scale", type=_positive_number, default=1.0, metavar="X",
-        help="of the suite \"claims\": multiply trials and replicates, for bigger machines; default 1",
+        help="of a suite: multiply trials and replicates, for bigger machines; default 1",
     )  # fmt: skip
     made.add_argument("--max-concurrent", type=whole_number, metavar="N", help="at most N runs side by side")
     made.add_argument(
@@ -97,8 +104,8 @@ def parser() -> argparse.ArgumentParser:
         help="kill and retry a run that neither reports nor uses the CPU for so long; default 1800; one that uses the "
         "CPU, in a long epoch or in a loop without an end, has ten times as long until it reports",
     )  # fmt: skip
-    made.add_argument("--wandb", metavar="PROJECT", help="log every run to Weights & Biases, too")
-    made.add_argument("--mlflow", metavar="URI", help="log every run to MLflow, too: a server or sqlite:///FILE")
+    for name, tracker in TRACKERS.items():
+        made.add_argument(f"--{name}", metavar=tracker.given, help=tracker.help)
     made.add_argument(
         "--watch", action="store_true",
         help="rewrite the report while the study runs; open DIR/report.html once, it reloads itself",

@@ -1,7 +1,8 @@
-"""The claims suite: one small study per published claim, and one table of what became of them.
+"""Suites: small studies that are run together, and one table of what became of their hypotheses.
 
-Each claim is a built-in spec with its hypotheses named before its first run; the suite runs them one after the other
-in one Ray session, each in its own folder, so that it resumes like any study.
+Of the claims each study is a published claim, of the atlas a task. Each is a built-in spec with its hypotheses named
+before its first run; a suite runs them one after the other in one Ray session, each in its own folder, so that it
+resumes like any study.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,26 +16,26 @@ from rich.console import Console
 from study.driver.conduct import (
     Wishes,
     conclude,
+    draw_landscapes,
     engine,
     is_complete,
-    survey,
     train,
 )
-from study.driver.opening import Say, opened
+from study.driver.opening import Say, find_data, has_runs_left, opened
 from study.files import write_atomically
 from study.findings.content import Outcome
-from study.specs.spec import SUITE, StudySpec, builtin_specs, parse_spec
+from study.specs.spec import StudySpec, parse_spec, suite_specs
 from study.store.results import Study
 
 
-def claim_specs(scale: float = 1.0) -> dict[str, tuple[StudySpec, str]]:
-    """Return the specs of all claims with their texts, by name.
+def specs_of(suite: str, scale: float = 1.0) -> dict[str, tuple[StudySpec, str]]:
+    """Return the specs of a suite with their texts, by name.
 
     Args:
+        suite: One of `study.specs.spec.SUITES`.
         scale: Multiplies trials and replicates (rounded, at least 1) for bigger machines; part of the spec's hash.
     """
-    texts = {name.removeprefix(f"{SUITE}/"): text for name, text in builtin_specs().items() if name.startswith(SUITE)}
-    return {name: _scaled(parse_spec(text, name), text, scale) for name, text in texts.items()}
+    return {name: _scaled(parse_spec(text, name), text, scale) for name, text in suite_specs(suite).items()}
 
 
 def _scaled(spec: StudySpec, text: str, scale: float) -> tuple[StudySpec, str]:
@@ -44,7 +45,8 @@ def _scaled(spec: StudySpec, text: str, scale: float) -> tuple[StudySpec, str]:
     return parse_spec(text, spec.name), text
 
 
-def run_claims(
+def run_suite(
+    suite: str,
     folder: Path,
     wishes: Wishes,
     *,
@@ -55,7 +57,15 @@ def run_claims(
     quiet: bool,
     say: Say,
 ) -> list[Study]:
-    """Run every claim that is not finished, write ``claims.csv`` and return the studies in order."""
+    """Run every study of a suite that is not finished, write ``SUITE.csv`` and return the studies in order.
+
+    Raises:
+        SpecError: the data of a study that is not finished are missing; nothing is written then.
+    """
+    specs = specs_of(suite, scale)
+    for name, (spec, _) in specs.items():
+        if has_runs_left(spec, folder / name, fresh=fresh):
+            find_data(spec)
     with ExitStack() as stack:
         homes = {
             name: (
@@ -64,18 +74,18 @@ def run_claims(
                 ),
                 folder / name,
             )
-            for name, (spec, text) in claim_specs(scale).items()
+            for name, (spec, text) in specs.items()
         }
         open_ones = {name: parts for name, parts in homes.items() if not is_complete(parts[2], parts[1])}
         if open_ones:
             tasks = dict.fromkeys(task for _, agenda, _ in open_ones.values() for task in agenda.tasks)
             with engine(wishes, say, tasks) as session:
                 for name, (spec, agenda, home) in open_ones.items():
-                    say(f"claim {name}: {spec.question}")
+                    say(f"{name}: {spec.question}")
                     train(spec, home, agenda, session, console=console, quiet=quiet)
-                    survey(home, agenda, session)
+                    draw_landscapes(home, agenda, session)
         studies = [conclude(home) for _, _, home in homes.values()]
-        write_atomically(folder / "claims.csv", outcome_table(studies).to_csv(index=False))
+        write_atomically(folder / f"{suite}.csv", outcome_table(studies).to_csv(index=False))
     return studies
 
 

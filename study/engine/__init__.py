@@ -6,8 +6,8 @@ a record, and a resumed study is a new Tuner on what is left. Tune's own restore
 it aborts on trials that had finished, and it does not restore what our agenda knows.
 
 ``slots`` what a run gets · ``cluster`` joins or leaves Ray and watches it · ``start`` starts it on this machine ·
-``settings`` changes what has no door · ``worker`` the actor that trains · ``allocator`` keeps its memory ·
-``searcher`` hands out jobs and keeps actors for what comes · ``watch`` kills what hangs · ``recorder`` turns ends into
-records · ``losses`` what Ray says of lost workers · ``gauges`` live numbers for Prometheus · ``pieces`` lines and
-planes · ``drive`` puts them together.
+``bare_ray`` what Ray keeps to itself, and what is done without · ``worker`` the actor that trains · ``searcher`` hands
+out jobs and keeps actors for what comes · ``watch`` kills what hangs · ``recorder`` turns ends into records ·
+``losses`` what Ray says of lost workers · ``gauges`` live numbers for Prometheus · ``landscapes`` lines and planes ·
+``drive`` puts them together.
 """

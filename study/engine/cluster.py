@@ -12,15 +12,17 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import ray
-from ray._private import worker
 
-from study.engine.settings import replaced
+from study.engine import bare_ray
 from study.engine.slots import EngineError
 from study.engine.start import QUIET, start_ray, url_of
 from study.specs.tasks import is_own_task
+
+if TYPE_CHECKING:
+    import psutil
 
 _SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C must reach the driver, which knows how to resume
@@ -46,11 +48,13 @@ class Cluster:
         resources: What it has, as ``ray.cluster_resources()`` gives it.
         dashboard_url: Done when there is a dashboard, with "" where there is none; cancelled where it came too late.
         let_it_go: To be called when the process does not depend on Ray any more, so that its death is nobody's matter.
+        warning: What a user must know of it; "" if there is nothing.
     """
 
     resources: Mapping[str, float]
     dashboard_url: Future[str]
     let_it_go: Callable[[], None]
+    warning: str = ""
 
 
 @contextmanager
@@ -80,8 +84,8 @@ def cluster(
     with ExitStack() as stack:
         take_back = stack.enter_context(_our_signals())
         stop_watching = stack.enter_context(_watched())
-        # It would print a page about each lost worker, of which we tell in a sentence.
-        stack.enter_context(replaced(worker, print_to_stdstream=lambda *_, **__: None))
+        stack.enter_context(bare_ray.quiet())
+        warning = ""
         dashboard: Future[str] = Future()
         try:
             if address:
@@ -91,7 +95,7 @@ def cluster(
                 take_back()
                 dashboard.set_result(url_of(joined.dashboard_url))
             else:
-                start_ray(stack, take_back, dashboard, max_concurrent, cpus_per_trial)
+                warning = start_ray(stack, take_back, dashboard, max_concurrent, cpus_per_trial)
         except EngineError:
             raise
         except (ConnectionError, ValueError) as error:
@@ -101,7 +105,7 @@ def cluster(
             stop_watching()
             dashboard.cancel()
 
-        yield Cluster(ray.cluster_resources(), dashboard, let_it_go)
+        yield Cluster(ray.cluster_resources(), dashboard, let_it_go, warning)
 
 
 @contextmanager
@@ -121,20 +125,45 @@ def _our_signals() -> Iterator[Callable[[], None]]:
         take_back()
 
 
-def check_that_ray_lives() -> None:
+def vital_parts() -> "dict[psutil.Process, str]":
+    """Return what the Ray that this process has started is dead without, by process; nothing of a Ray that was joined.
+
+    Returns:
+        The processes, each with its name.
+    """
+    import psutil  # noqa: PLC0415  # Ray brings it, and `import ray` puts it on the path
+
+    found: dict[str, psutil.Process] = {}
+    for one in sorted(psutil.Process().children(), key=psutil.Process.create_time):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            found.setdefault(one.name(), one)  # the first: the others of its name are nodes that were added, and may go
+    return {one: name for name, one in found.items() if name in _VITAL}
+
+
+def check_that_ray_lives(parts: "Mapping[psutil.Process, str]") -> None:
     """Fail with a sentence where a part of the Ray that this process has started has died; Ray would just end us.
 
+    Args:
+        parts: What `vital_parts` returned while it lived.
+
     Raises:
-        EngineError: it has.
+        EngineError: it has died, and Ray has not been shut down.
     """
-    ours = worker._global_node
-    parts: dict[str, Any] = ours.all_processes if ours else {}
-    dead = [name for name in _VITAL for part in parts.get(name, ()) if part.process.poll() is not None]
-    if dead:
+    dead = [name for process, name in parts.items() if _has_ended(process)]
+    if dead and ray.is_initialized():
         raise EngineError(
             f"Ray's {dead[0]} has died (was it killed, or memory short?); every finished run is kept: "
             "give the command again, or --resume the folder."
         )
+
+
+def _has_ended(process: "psutil.Process") -> bool:
+    import psutil  # noqa: PLC0415  # as above
+
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE  # which nobody has asked how it was
+    except psutil.NoSuchProcess:
+        return True
 
 
 @contextmanager
@@ -148,14 +177,16 @@ def _watched() -> Iterator[Callable[[], None]]:
     over = threading.Event()
 
     def watch() -> None:
+        parts: dict[psutil.Process, str] = {}
         while not over.wait(_PATIENCE_S):
+            parts |= vital_parts()
             try:
-                check_that_ray_lives()
+                check_that_ray_lives(parts)
             except EngineError as error:
                 if over.wait(_PATIENCE_S):
                     return
                 with suppress(EngineError):  # it was about to be shut down
-                    check_that_ray_lives()
+                    check_that_ray_lives(parts)
                     continue
                 print(f"error: {error}", file=sys.stderr, flush=True)
                 os._exit(2)

@@ -3,13 +3,10 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import tune
-from ray.air._internal import usage
-from ray.air.execution._internal import actor_manager
 from ray.exceptions import (
     ActorPlacementGroupRemoved,
     ActorUnschedulableError,
@@ -23,12 +20,11 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 from ray.tune import TuneError
-from ray.tune.execution import tune_controller
 
+from study.engine.bare_ray import our_tune
 from study.engine.losses import error_line
 from study.engine.recorder import RETRIES, Recorder, Take
 from study.engine.searcher import AgendaSearcher, KeepsActors
-from study.engine.settings import replaced
 from study.engine.slots import EngineError, Slots
 from study.engine.watch import HangWatch
 from study.engine.worker import StudyRun
@@ -38,7 +34,7 @@ from study.records import Job
 
 SLICE_S = 60.0  # a longer run reports and is saved this often; a shorter one is one step, without either
 HANG_AFTER_S = 1800.0
-_LOSSES = (  # of an actor, as Ray may put it; Tune knows the first, and any other would end all
+_LOSSES = (  # of an actor, as Ray may put it
     RayActorError, OutOfMemoryError, OutOfDiskError, NodeDiedError, WorkerCrashedError, RuntimeEnvSetupError,
     ActorUnschedulableError, ActorPlacementGroupRemoved, ObjectLostError,
 )  # fmt: skip
@@ -84,8 +80,6 @@ def run_agenda(
     """
     if agenda.finished:
         return
-    for module in (actor_manager, tune_controller):
-        vars(module)["RayActorError"] = _LOSSES
     # Tune writes a page for each lost trial; the record and the display say it once, in a sentence.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     searcher = AgendaSearcher(agenda, slots)
@@ -113,11 +107,7 @@ def run_agenda(
             callbacks=[watch, Recorder(searcher, watch, take, listeners, spec_hash)],
         ),
     )
-    with (
-        # To count our callbacks Tune would import every experiment tracker that is installed.
-        replaced(usage, tag_callbacks=lambda callbacks: False),
-        replaced(tune_controller.TuneController, checkpoint=_snapshot_if_there(storage)),
-    ):
+    with our_tune(storage, _LOSSES):
         try:
             tuner.fit()
         except Exception as error:
@@ -129,17 +119,6 @@ def run_agenda(
                     "--resume the folder."
                 ) from error
             raise
-
-
-def _snapshot_if_there(storage: str) -> Callable[..., None]:
-    """Return Tune's own way to save its state, which would bring a storage back that has vanished, without that."""
-    snapshot = tune_controller.TuneController.checkpoint
-
-    def checkpoint(controller: tune_controller.TuneController, force: bool = False, wait: bool = False) -> None:
-        if "://" in storage or Path(storage).is_dir():
-            snapshot(controller, force=force, wait=wait)
-
-    return checkpoint
 
 
 def _trial_name(config: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ray import tune
 
+from study.engine.bare_ray import forget
 from study.engine.losses import Loss, explained, loss_of, out_of_memory
 from study.engine.searcher import AgendaSearcher, StaysInTheDriver
 from study.engine.watch import HangWatch
@@ -118,7 +119,7 @@ class Recorder(StaysInTheDriver, tune.Callback):
 
     def _end(self, trial: Any, record: RunRecord, weights: bytes) -> None:
         """Pass a record on, or the job back. Tune would take an error here for the trial's: it waits for the step."""
-        _forget(trial)
+        forget(trial)
         alone = self._searcher.ran_alone(trial.trial_id)
         job = self._searcher.end(trial.trial_id)
         if out_of_memory(record):
@@ -148,13 +149,6 @@ def _last_error(trial: Any) -> str:
     path = Path(trial.error_file or "")
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     return text.rpartition("Failure # ")[2].partition("\n")[2]
-
-
-def _forget(trial: Any) -> None:
-    """Free what Tune keeps of an ended trial for a restore that is not used: tens of KB, in every snapshot of all."""
-    trial.run_metadata.metric_analysis.clear()
-    trial.run_metadata.metric_n_steps.clear()
-    trial.get_json_state = lambda: ("", "")
 
 
 def _discard_checkpoint(trial: Any) -> None:

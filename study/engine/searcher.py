@@ -12,6 +12,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from study.engine.bare_ray import idle_actors_of
 from study.engine.slots import Slots
 from study.plan.agenda import Agenda
 from study.records import Job
@@ -121,13 +122,15 @@ class KeepsActors(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]  # Ray gives it no types
         self._most = most
         self._kept: Any = None  # the request for resources whose actors are kept
-        self._cache: Any = None  # Tune's own, which has no other way in
+        self._cache: Any = None  # Tune's own
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Keep the actors of a run's kind from now on."""
         if self._kept is None and not trial.config["alone"]:
-            self._cache, self._kept = tune_controller._actor_cache, trial.placement_group_factory
-            self._cache.increase_max(self._kept, self._most)
+            self._cache = idle_actors_of(tune_controller)
+            if self._cache:
+                self._kept = trial.placement_group_factory
+                self._cache.increase_max(self._kept, self._most)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Let the kept actors go where a run comes that has the cluster to itself."""

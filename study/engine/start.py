@@ -2,7 +2,7 @@
 
 Of Ray's start, seconds go into its dashboard, its autoscaler and its log monitor, and after it each worker imports
 torch for seconds more. Here workers start with Ray and import at once, and those three start when the first run has an
-actor. Ray has no other way to either than its own parts, which are replaced for as long as they are needed.
+actor. Ray has no other way to either than its own parts: see `study.engine.bare_ray`, also for what is done without.
 """
 
 import os
@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 import ray
-from ray._private import accelerators, node, ray_constants, state, utils, worker
 
-from study.engine.settings import environment, replaced
+from study.engine import bare_ray
 from study.engine.slots import EngineError
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
@@ -25,7 +24,6 @@ QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 PRELOADED = ("study.engine.worker", "study.training.trial")
 _MOST_AHEAD = 16  # workers: each takes hundreds of MB, and seconds of a core, whether it gets a run or not
 _PATIENCE_S = 300.0  # a busy machine imports torch for a minute
-_HAVE_TIME = ("start_monitor", "start_log_monitor", "start_api_server")  # of Ray's node; the last is the dashboard
 _LONGEST_WITHOUT_S = 120.0  # a run
 
 
@@ -35,8 +33,8 @@ def start_ray(
     dashboard: Future[str],
     max_concurrent: int | None,
     cpus_per_trial: float | None,
-) -> None:
-    """Start Ray; what it can do without starts beside the first runs.
+) -> str:
+    """Start Ray; what it can do without starts beside the first runs. Return a warning, or "".
 
     Args:
         stack: Ends Ray, and undoes what must last as long.
@@ -46,27 +44,37 @@ def start_ray(
         max_concurrent: Upper bound of runs side by side, if there is one.
         cpus_per_trial: CPUs of each run, if that is decided.
     """
-    stack.enter_context(_on_loopback())
-    ahead = workers_ahead(utils.get_num_cpus(), _gpus(), max_concurrent, cpus_per_trial)
-    # It would import what the dashboard needs, to see whether that is there; we depend on it.
-    stack.enter_context(replaced(utils, get_dashboard_dependency_error=lambda: None))
-    with _importing() if ahead else nullcontext(), _left_out() as parts:
+    stack.enter_context(bare_ray.on_loopback())
+    machine = bare_ray.machine()
+    ahead = workers_ahead(*machine, max_concurrent, cpus_per_trial) if machine else 0
+    stack.enter_context(bare_ray.dashboard_taken_for_granted())
+    with _importing() if ahead else nullcontext(), bare_ray.left_out() as parts:
         try:
             # Without an address Ray joins whatever cluster is named in the machine's temporary folder.
-            ray.init(address="local", include_dashboard=True, **QUIET)
+            started = ray.init(address="local", **QUIET)
         except OSError as error:
             raise _told(error) from error
     ended = threading.Event()
     stack.callback(ended.set)
     stack.callback(ray.shutdown)
     then()
-    stack.enter_context(_beside_runs(parts, dashboard, ended))
-    from ray.tune.execution import class_cache  # noqa: PLC0415  # takes two seconds, in which the workers start
-
-    # Tune would give its actors an environment of their own, and with it processes that nobody can start ahead. On
-    # this machine they have ours.
-    stack.enter_context(replaced(class_cache, DEFAULT_ENV_VARS={}, ENV_VARS_TO_PROPAGATE=frozenset()))
+    if parts:
+        stack.enter_context(_beside_runs(parts, dashboard, ended))
+    else:
+        dashboard.set_result(url_of(started.dashboard_url))
+    stack.enter_context(bare_ray.one_environment())
     _wait_for_workers(ahead)
+    return warning_of(ray.nodes()[0]["NodeManagerAddress"])
+
+
+def warning_of(address: str) -> str:
+    """Return what to say where a Ray listens that should be on loopback alone, "" where it is."""
+    if ip_address(address).is_loopback:
+        return ""
+    return (
+        f"warning: Ray {ray.__version__} listens at {address}: machines that reach this one reach its ports, too, "
+        f"where they are asked for a token; Ray {bare_ray.TRIED[-1]} would listen on loopback alone."
+    )
 
 
 def _told(error: OSError) -> OSError | EngineError:
@@ -97,32 +105,13 @@ def workers_ahead(cpus: float, gpus: int, max_concurrent: int | None, cpus_per_t
     return int(cpus) if runs >= cpus and cpus <= _MOST_AHEAD else 0
 
 
-def _gpus() -> int:
-    manager = accelerators.get_accelerator_manager_for_resource("GPU")
-    return manager.get_current_node_num_accelerators() if manager else 0
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Tell a Ray that is started in this block to let no other machine join: its ports are then on loopback alone.
-
-    Ray has this switch for macOS and Windows, where it is off; elsewhere every port would be open to the network. Its
-    processes read the variable, this one has read it when it imported Ray.
-    """
-    with (
-        environment(**{ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}),
-        replaced(ray_constants, ENABLE_RAY_CLUSTER=False),
-    ):
-        yield
-
-
 @contextmanager
 def _importing() -> Iterator[None]:
     """Let the Ray that is started in this block start a worker for every CPU at once, and these import at once.
 
     Otherwise a worker is started for the first run, when all else is ready, and imports while the run waits.
     """
-    with environment(
+    with bare_ray.environment(
         RAY_preload_python_modules=",".join(PRELOADED),
         RAY_enable_worker_prestart="1",
         RAY_prestart_worker_first_driver="0",  # those come later
@@ -136,25 +125,8 @@ def _importing() -> Iterator[None]:
 def _wait_for_workers(wanted: int) -> None:
     """Wait a moment until workers that were started ahead are known: else more are started for those that ask now."""
     give_up = time.monotonic() + _PATIENCE_S
-    while len(state.workers()) < wanted and time.monotonic() < give_up:
+    while bare_ray.workers() < wanted and time.monotonic() < give_up:
         time.sleep(0.05)
-
-
-@contextmanager
-def _left_out() -> Iterator[Mapping[str, Callable[[], None]]]:
-    """Let the Ray that is started in this block leave out what has time, and yield what starts it, by name."""
-    parts: dict[str, Callable[[], None]] = {}
-
-    def noting(name: str) -> Callable[..., None]:
-        method = getattr(node.Node, name)
-
-        def note(self: node.Node, **options: Any) -> None:
-            parts[name] = partial(method, self, **options)
-
-        return note
-
-    with replaced(node.Node, **{name: noting(name) for name in _HAVE_TIME}):
-        yield parts
 
 
 @contextmanager
@@ -172,14 +144,14 @@ def _beside_runs(
     def work() -> None:
         give_up = time.monotonic() + _LONGEST_WITHOUT_S
         with busy:
-            while not (dashboard.cancelled() or _has_actor() or time.monotonic() > give_up):
+            while not (dashboard.cancelled() or bare_ray.has_actor() or time.monotonic() > give_up):
                 time.sleep(0.2)
             for start in parts.values():
                 if not dashboard.cancelled():
                     with suppress(Exception):  # the study goes on without: what went wrong stands in Ray's log
                         start()
             if dashboard.set_running_or_notify_cancel():
-                dashboard.set_result(url_of(worker._global_node.webui_url if worker._global_node else None))
+                dashboard.set_result(url_of(bare_ray.dashboard_address()))
         ended.wait()
 
     try:
@@ -189,13 +161,3 @@ def _beside_runs(
         dashboard.cancel()
         with busy:
             pass
-
-
-def _has_actor() -> bool:
-    """Tell whether a run has its actor, or had it: short ones end between two looks.
-
-    Where Ray has died the answer is no; that is another's to notice.
-    """
-    with suppress(Exception):
-        return any(actor["State"] in ("ALIVE", "DEAD") for actor in state.actors().values())
-    return False

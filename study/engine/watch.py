@@ -12,10 +12,10 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray._private import state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from study.engine.cluster import check_that_ray_lives
+from study.engine import bare_ray
+from study.engine.cluster import check_that_ray_lives, vital_parts
 from study.engine.searcher import StaysInTheDriver
 
 BUSY_FACTOR = 10  # a trial that uses the CPU has so many times the limit until its next sign of life
@@ -54,8 +54,7 @@ def cpu_seconds(process: int) -> float:
 
 def cpu_seconds_of(actor: Any) -> Future[float]:
     """Return the CPU time of an actor, once its node has told it: this process asks no other node to wait."""
-    about = state.actors(actor._actor_id.hex())
-    process, node = about["Pid"], about["Address"]["NodeID"]
+    process, node = bare_ray.place_of(actor)
     if node != ray.get_runtime_context().get_node_id():
         there = NodeAffinitySchedulingStrategy(node, soft=False)
         asked = ray.remote(num_cpus=0)(cpu_seconds).options(scheduling_strategy=there).remote(process)
@@ -90,6 +89,7 @@ class HangWatch(StaysInTheDriver, tune.Callback):
         self._looked_up_s, self._now_s = clock(), 0.0
         self._watched: dict[str, _Watched] = {}
         self._killed: dict[str, str] = {}
+        self._ray = vital_parts()
 
     def why(self, trial_id: str) -> str | None:
         """Return why this watch killed the trial's last worker, or None when it did not; asks once per kill."""
@@ -97,13 +97,14 @@ class HangWatch(StaysInTheDriver, tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Kill what is overdue; end the study where Ray itself is gone."""
-        check_that_ray_lives()
+        check_that_ray_lives(self._ray)
         now_s = self._time()
         for trial_id, one in list(self._watched.items()):
-            if why := self._overdue(one, now_s):
+            why, actor = self._overdue(one, now_s), bare_ray.actor_of(one.trial)
+            if why and actor:
                 del self._watched[trial_id]
                 self._killed[trial_id] = why
-                ray.kill(one.trial.temporary_state.ray_actor)
+                ray.kill(actor)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         now_s = self._time()
@@ -139,7 +140,7 @@ class HangWatch(StaysInTheDriver, tune.Callback):
 
     def _look(self, trial: Any) -> Future[float]:
         try:
-            return self._cpu_seconds_of(trial.temporary_state.ray_actor)
+            return self._cpu_seconds_of(bare_ray.actor_of(trial))
         except Exception as error:  # Ray's parts may be on their way out; that is another's to tell
             unknown: Future[float] = Future()
             unknown.set_exception(error)

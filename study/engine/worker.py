@@ -2,24 +2,32 @@
 
 import base64
 from collections.abc import Mapping
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
-from ray.train._internal.session import _TrainingResult
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from study.engine.allocator import keep_freed_memory
+from study.engine.bare_ray import discard_half_saved
 from study.engine.losses import error_line
 from study.records import Job
+from study.training.heap import keep_freed_memory
 
 if TYPE_CHECKING:
+    from study.training.loops import LoopRun
     from study.training.trial import Run
 
 _CHECKPOINT = "run.pt"  # the file in Tune's checkpoint folder
+
+
+@dataclass(frozen=True, slots=True)
+class NotSaved:
+    """What Tune is told of a save that failed: there is no checkpoint, and the run goes on."""
+
+    checkpoint: None = None
 
 
 class StudyRun(tune.Trainable):
@@ -30,7 +38,7 @@ class StudyRun(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """Ask Ray for what the config says. (`tune.with_resources` would hide this class's name on the dashboard.)
+        """Ask Ray for what the config says. (`ray.tune.with_resources` would hide this class's name on the dashboard.)
 
         A run that goes alone, because memory was short, gets a process of its own, too: the last one may hold what an
         earlier run leaked. Tune makes a new actor where the request differs, so it asks for a few bytes in addition.
@@ -46,7 +54,7 @@ class StudyRun(tune.Trainable):
 
         from study.training import trial  # noqa: PLC0415
 
-        self._new_run = trial.Run
+        self._new_run = trial.begin
         torch.set_num_threads(max(1, int(config["cpus"])))
         keep_freed_memory()
         self._data, self._spec_hash = data, spec_hash
@@ -56,7 +64,7 @@ class StudyRun(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Point the actor at its next job; nothing of the last run is kept."""
         self._job = Job.model_validate(new_config["job"])
-        self._run: Run | None = None
+        self._run: Run | LoopRun | None = None
         self._note = ""
         self._device_ids = tuple(str(number) for number in ray.get_gpu_ids())
         self._device = _prepared_device(self._device_ids, 1.0 if new_config["alone"] else new_config["gpus"])
@@ -67,7 +75,7 @@ class StudyRun(tune.Trainable):
         run = self._begun()
         note, self._note = self._note, ""
         if not run.advance(self._slice_s):
-            return {"done": False, "note": note, SHOULD_CHECKPOINT: self._checkpoints}
+            return {"done": False, "note": note, SHOULD_CHECKPOINT: self._checkpoints and run.resumable}
         report = {"record": run.record().model_dump_json(), "weights": base64.b64encode(run.weights()).decode()}
         del run
         self._run = None  # an actor that waits for its next job needs no model on its device
@@ -82,10 +90,8 @@ class StudyRun(tune.Trainable):
         except (OSError, RuntimeError) as error:  # the latter is Ray's where the storage has vanished
             why = getattr(error, "strerror", None) or error_line(str(error))
             self._note = f"it can't be saved ({why}); it goes on, and would be set back if its worker were lost"
-            if self._storage:
-                with suppress(OSError):  # the half that was written
-                    self._storage.storage_filesystem.delete_dir(self._storage.checkpoint_fs_path)
-            return _TrainingResult(checkpoint=None, metrics={})
+            discard_half_saved(self)
+            return NotSaved()
 
     def restore(self, checkpoint_path: Any) -> None:
         """Go on from a checkpoint if that can be; from one that is gone or damaged every retry would fail alike."""
@@ -103,7 +109,7 @@ class StudyRun(tune.Trainable):
         """Go on where a lost worker had saved; Tune has fetched the folder to this node."""
         self._begun().restore((Path(checkpoint) / _CHECKPOINT).read_bytes())
 
-    def _begun(self) -> "Run":
+    def _begun(self) -> "Run | LoopRun":
         if self._run is None:
             self._run = self._new_run(
                 self._job, self._data[self._job.task], self._device, self._spec_hash, device_ids=self._device_ids

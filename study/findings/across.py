@@ -17,7 +17,6 @@ from study.stats import (
     synthesize,
 )
 from study.stats.clustered import MIN_TASKS
-from study.stats.effects import insufficient
 from study.stats.estimates import mean_of
 
 SHARPNESS = "top_eigenvalue"
@@ -28,15 +27,18 @@ def syntheses_of(evidence: Evidence, effects: Sequence[Effect]) -> tuple[Synthes
 
     Cells of one task are no sample of problems, so a task counts once, however many cells it has.
     """
-    found = []
-    for method, budget, group in _groups(evidence, [effect for effect in effects if effect.n >= 2]):
-        tasks: dict[str, list[Effect]] = {}
-        for effect in group:
-            tasks.setdefault(effect.task, []).append(effect)
-        gains = [mean_of([e.mean for e in cells]) for cells in tasks.values()]
-        errors = [math.hypot(*(e.sd / math.sqrt(e.n) for e in cells)) / len(cells) for cells in tasks.values()]
-        found.append(synthesize(method, budget, gains, errors, evidence.delta))
-    return tuple(found)
+    several = [effect for effect in effects if effect.n >= 2]
+    return tuple(synthesis_of(group, evidence.delta) for _, _, group in _groups(evidence, several))
+
+
+def synthesis_of(group: Sequence[Effect], delta: float) -> Synthesis:
+    """Return what the effects of one method and budget, of at least two units each, come to over their tasks."""
+    tasks: dict[str, list[Effect]] = {}
+    for effect in group:
+        tasks.setdefault(effect.task, []).append(effect)
+    gains = [mean_of([e.mean for e in cells]) for cells in tasks.values()]
+    errors = [math.hypot(*(e.error for e in cells)) / len(cells) for cells in tasks.values()]
+    return synthesize(group[0].method, group[0].budget, gains, errors, delta)
 
 
 def moderators_of(evidence: Evidence, effects: Sequence[Effect]) -> tuple[Moderator, ...]:
@@ -71,7 +73,7 @@ def _few_tasks(group: Sequence[Effect]) -> bool:
 
 
 def _sufficient(effects: Sequence[Effect]) -> list[Effect]:
-    return [effect for effect in effects if not insufficient(effect.n, effect.planned)]
+    return [effect for effect in effects if not effect.insufficient]
 
 
 def _groups(evidence: Evidence, effects: Sequence[Effect]) -> list[tuple[str, str, list[Effect]]]:
@@ -104,7 +106,7 @@ def _measured(evidence: Evidence, method: str, budget: str, group: Sequence[Effe
 
 def _log_sharpness(evidence: Evidence, effect: Effect) -> float | None:
     """Return the mean log curvature of the baseline at equal epochs, over the units that the gain leaves out."""
-    base = baselines(evidence.spec, effect.method, "E")[0]
+    base = baselines(evidence.spec.as_of(effect.task), effect.method, "E")[0]
     probed = evidence.of(effect.cell, base).probed(SHARPNESS)
     values = [math.log(probed[unit]) for unit in effect.units[::2] if probed.get(unit, 0) > 0]
     return statistics.fmean(values) if values else None

@@ -1,13 +1,15 @@
 """Caveats: what could change the conclusion, each as a plain sentence bound to a rule."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from study.findings.content import Caveat, DeltaStrip, RunCounts
+from study.findings.content import Caveat, DeltaStrip, RunCounts, ScoreUnit
 from study.findings.evidence import Evidence, Tried
+from study.findings.loops import caveats_of_loops
+from study.findings.units import FRACTION
 from study.plan.cells import search_name
 from study.records import changed_files
-from study.specs.budgets import Budget, named
+from study.specs.budgets import Spending, named
 from study.specs.spec import StudySpec
 from study.stats import Effect
 from study.stats.effects import FEW_REPLICATES, MIN_UNITS
@@ -32,10 +34,12 @@ def caveats_of(
         *_design(evidence.spec, extended_from),
         *_unfinished(counts),
         *_changed_tasks(evidence),
-        *_scores(evidence),
+        *_unpaired_streams(evidence),
+        *dict.fromkeys(caveats_of_loops(evidence)),
+        *score_caveats(evidence.scores, tuple(dict.fromkeys(cell.task for cell in evidence.pooled))),
         *(caveat for status in _CONSEQUENCES for caveat in _ended_badly(status, evidence)),
         *_depending_on_budget(evidence.spec, effects),
-        *(found for strip in primary for found in _depending_on_delta(strip)),
+        *(found for strip in primary for found in depending_on_delta(strip)),
         # A method that picks the same under two budgets is told once.
         *dict.fromkeys(
             found for (cell, _), tried in evidence.tried.items() for found in _at_edge(evidence, cell, tried)
@@ -82,20 +86,23 @@ def _unfinished(counts: RunCounts) -> Iterable[Caveat]:
         yield Caveat("unfinished study", "", "", detail)
 
 
-def _scores(evidence: Evidence) -> Iterable[Caveat]:
-    names = {task: score.name for task, score in evidence.scores.items()}
+def score_caveats(scores: Mapping[str, ScoreUnit], pooled: Sequence[str]) -> Iterable[Caveat]:
+    """Say where scores are of several kinds, or the negatives of a metric; ``pooled`` tasks are put together."""
+    names = {
+        task: f"{score.name} in {score.unit}" if score.unit not in ("", FRACTION) else score.name
+        for task, score in scores.items()
+    }
     if len(set(names.values())) > 1:
         listed = ", ".join(f"{name} in {task}" for task, name in names.items())
-        pooled = dict.fromkeys(cell.task for cell in evidence.pooled)
         left = [task for task in names if task not in pooled]
         consequence = (
-            f"what is put together across problems is over {', '.join(pooled)} alone, whose scores have one unit"
+            f"what is put together across problems is over {', '.join(pooled)} alone, whose scores measure the same"
             if left
-            else "they have one unit, in which problems are put together"
+            else "they measure the same, and problems are put together"
         )
         detail = f"The score is not the same in all tasks ({listed}); {consequence}."
         yield Caveat("scores of several kinds", "", "", detail)
-    for task, score in evidence.scores.items():
+    for task, score in scores.items():
         if not score.higher_is_better:
             detail = (
                 f"Of the {score.name} of {task} lower is better: its score is written as its negative, and a gain is "
@@ -112,9 +119,26 @@ def _changed_tasks(evidence: Evidence) -> Iterable[Caveat]:
             counts = " and ".join(f"{count}" for count in sources.values())
             detail = (
                 f"The source of {task} was changed while the study was made ({', '.join(files)}): {counts} runs are of "
-                "different tasks under one name, and a gain may be the change's; run the question anew."
+                "different code under one name, and a gain may be the change's; run the question anew."
             )
             yield Caveat("changed task", "", "", detail)
+
+
+def _unpaired_streams(evidence: Evidence) -> Iterable[Caveat]:
+    for task, seen in evidence.streams.items():
+        if seen.unpaired:
+            detail = (
+                f"The stream of {task} gave other examples to runs of one seed, for {seen.unpaired} of "
+                f"{seen.unpaired + seen.paired} seeds: there methods are not compared on equal data, which widens the "
+                "intervals; have it draw what it yields from the seed."
+            )
+            yield Caveat("unpaired streams", "", "", detail)
+        if seen.inexact:
+            detail = (
+                f"{seen.inexact} interrupted runs of {task} went on with other examples of its stream than they had "
+                "seen before: they did not end as they would have without a break."
+            )
+            yield Caveat("unpaired streams", "", "", detail)
 
 
 def _ended_badly(status: str, evidence: Evidence) -> Iterable[Caveat]:
@@ -147,7 +171,7 @@ def _ended_badly(status: str, evidence: Evidence) -> Iterable[Caveat]:
 
 def _depending_on_budget(spec: StudySpec, effects: Iterable[Effect]) -> Iterable[Caveat]:
     """Compare budgets where they differ and both have enough data."""
-    by_budget: dict[tuple[str, str], dict[Budget, str]] = {}
+    by_budget: dict[tuple[str, str], dict[Spending, str]] = {}
     for effect in effects:
         if effect.verdict != "insufficient data":
             by_budget.setdefault((effect.cell, effect.method), {})[effect.budget] = effect.verdict
@@ -159,7 +183,7 @@ def _depending_on_budget(spec: StudySpec, effects: Iterable[Effect]) -> Iterable
             yield Caveat("verdict depends on budget", cell, method, detail)
 
 
-def _depending_on_delta(strip: DeltaStrip) -> Iterable[Caveat]:
+def depending_on_delta(strip: DeltaStrip) -> Iterable[Caveat]:
     """Warn if half or twice δ gives another verdict; any verdict changes when δ moves far enough."""
     _, half, chosen, double, _ = (found for _, found in strip.verdicts)
     if {half, chosen, double} != {chosen}:
@@ -176,7 +200,7 @@ def _at_edge(evidence: Evidence, cell: str, tried: Tried) -> Iterable[Caveat]:
     for name, times in Counter(name for chosen in picked for name in chosen.at_edge).items():
         if 2 * times < len(picked):
             continue
-        searched = evidence.spec.search.range_of(name, tried.contender.family)
+        searched = evidence.spec.range_of(name, tried.contender.family)
         often = f"in {times} of {len(picked)} replicates " if len(picked) > 1 else ""
         detail = (
             f"Validation picked {name} for {tried.contender.name} in {cell} {often}at the edge of the searched range "

@@ -16,14 +16,12 @@ from study.garbage import without_collector
 from study.records import LineRecord, RunRecord
 from study.specs.budgets import Budget
 from study.specs.contenders import Contender, at_equal_epochs, baselines, contender, others_of
-from study.specs.methods import METHODS, is_baseline, last_of, relative_passes
 from study.specs.spec import StudySpec
 from study.specs.tasks import TEST_PARTS, entry_of
 from study.stats import (
     RULES,
     Arm,
     Contrast,
-    DecayByAveraging,
     Effect,
     FactorInteraction,
     Interaction,
@@ -70,7 +68,7 @@ def find(
     counts = _counts(records, planned_runs(evidence) if planned is None else planned)
     effects = _all_tuned_effects(evidence)
     averaging = _averaging_effects(evidence)
-    strips = tuple(_strip(effect, spec) for effect in effects)
+    strips = tuple(strip_of(effect, spec.delta_of(effect.task), spec.alpha) for effect in effects)
     tasks = dict.fromkeys(cell.task for cell in evidence.cells)
     return Findings(
         version=FINDINGS_VERSION,
@@ -87,7 +85,7 @@ def find(
         primary_budget=spec.primary_budget,
         metric=PRIMARY_METRIC,
         methods=spec.methods,
-        baseline=next(filter(is_baseline, spec.methods)),
+        baseline=next(filter(spec.table.is_baseline, spec.methods)),
         counts=counts,
         summaries=tuple(_summary(evidence, method, effects) for method in others_of(spec)),
         effects=effects,
@@ -95,7 +93,6 @@ def find(
         averaging=averaging,
         factor_interactions=_factor_interactions(evidence, effects),
         interactions=_interactions(evidence),
-        decay_by_averaging=_decay_by_averaging(averaging),
         rho_responses=_rho_responses(evidence),
         selections=tuple(chosen for tried in evidence.tried.values() for chosen in tried.selections.values()),
         delta_strips=strips,
@@ -115,6 +112,7 @@ def find(
         score_names={task: score.name for task, score in evidence.scores.items()},
         scores=evidence.scores,
         pooled=tuple(dict.fromkeys(cell.task for cell in evidence.pooled)),
+        val_examples=evidence.val_examples,
     )
 
 
@@ -167,9 +165,12 @@ def _tuned_effects(evidence: Evidence, method: str, budget: Budget) -> tuple[Eff
 
 
 def _tuned_effect(evidence: Evidence, cell: Cell, method: str, budget: Budget, metric: str) -> Effect:
-    ours, against = _sides(evidence.spec, method, budget)
+    ours, against = _sides(evidence.spec.as_of(cell.task), method, budget)
     tried, held_against = evidence.of(cell.name, ours), [evidence.of(cell.name, one) for one in against]
-    off = set[int]().union(*(tried.switched_off(one, metric) for one in held_against))
+    families = evidence.spec.table.families
+    trained = families[tried.contender.family]
+    alike = [one for one in held_against if trained.trains_with(families[one.contender.family])]
+    off = set[int]().union(*(tried.switched_off(one, metric) for one in alike))
     return compare(
         Contrast(cell.name, cell.task, cell.factors, "tuned", method, budget, metric),
         tried.arm(metric),
@@ -216,7 +217,7 @@ def _direct_effects(evidence: Evidence) -> tuple[Effect, ...]:
 
 
 def _direct_effect(evidence: Evidence, cell: Cell, method: str, other: str) -> Effect:
-    spec = evidence.spec
+    spec = evidence.spec.as_of(cell.task)
     ours, theirs = (
         evidence.of(cell.name, contender(spec, name, spec.primary_budget)).arm(PRIMARY_METRIC)
         for name in (method, other)
@@ -238,10 +239,14 @@ def _deltas(evidence: Evidence) -> dict[str, float]:
 
 
 def _averaging_effects(evidence: Evidence) -> tuple[Effect, ...]:
-    """Return averaged − last within the runs of each averaging method; their own Holm family."""
+    """Return averaged − last within the runs of each averaging method; their own Holm family.
+
+    A run of a loop tests one set of weights, so there is nothing to compare within it.
+    """
     spec = evidence.spec
-    averaging = [name for name in spec.methods if METHODS[name].weights != "last"]
-    family = [_averaging_effect(evidence, cell, method) for cell in evidence.cells for method in averaging]
+    averaging = [name for name in spec.methods if spec.table[name].weights != "last"]
+    within = [cell for cell in evidence.cells if cell.task not in spec.loops]
+    family = [_averaging_effect(evidence, cell, method) for cell in within for method in averaging]
     return judge(family, _deltas(evidence), spec.alpha)
 
 
@@ -250,7 +255,7 @@ def _averaging_effect(evidence: Evidence, cell: Cell, method: str) -> Effect:
     tried = evidence.of(cell.name, one)
     averaged, last = (
         Arm(name, tried.scores_of(PRIMARY_METRIC, kind), 0, tried.statuses()["diverged"], tried.gradient_evaluations())
-        for name, kind in ((method, METHODS[method].weights), (last_of(one.family), "last"))
+        for name, kind in ((method, one.what.weights), (evidence.spec.table.last_of(one.family), "last"))
     )
     return compare(
         Contrast(cell.name, cell.task, cell.factors, "within-run", method, "E", PRIMARY_METRIC),
@@ -263,9 +268,10 @@ def _averaging_effect(evidence: Evidence, cell: Cell, method: str) -> Effect:
     )
 
 
-def _strip(effect: Effect, spec: StudySpec) -> DeltaStrip:
-    deltas = [multiple * spec.delta_of(effect.task) for multiple in DELTA_MULTIPLES]
-    verdicts = tuple((delta, verdict(effect, delta, spec.alpha)) for delta in deltas)
+def strip_of(effect: Effect, delta: float, alpha: float) -> DeltaStrip:
+    """Return the verdict of an effect at multiples of its δ."""
+    deltas = [multiple * delta for multiple in DELTA_MULTIPLES]
+    verdicts = tuple((other, verdict(effect, other, alpha)) for other in deltas)
     return DeltaStrip(effect.cell, effect.method, effect.budget, verdicts)
 
 
@@ -292,7 +298,7 @@ def _summary(evidence: Evidence, method: str, effects: Sequence[Effect]) -> Meth
 
 def _cost_ratio(evidence: Evidence, cell: str, method: str) -> float:
     """Return the gradient evaluations of a run ÷ those of the baseline at the cell's epochs; NaN without runs."""
-    spec = evidence.spec
+    spec = evidence.spec_in(cell)
     ours = evidence.of(cell, contender(spec, method, spec.primary_budget)).gradient_evaluations()
     base = next((evidence.of(cell, one) for one in baselines(spec, method, "E")), None)
     theirs = base.gradient_evaluations() if base else math.nan
@@ -302,7 +308,7 @@ def _cost_ratio(evidence: Evidence, cell: str, method: str) -> float:
 def _place(spec: StudySpec, method: str, verdicts: Mapping[str, str]) -> str:
     """Return the list that a cell belongs to, from its verdicts by budget."""
     primary = verdicts[spec.primary_budget]
-    paid = spec.primary_budget != "E" or relative_passes(method) == 1
+    paid = spec.primary_budget != "E" or spec.table.relative_passes(method) == 1
     if primary == "helps" and paid:
         return "helps"
     if primary == "hurts":
@@ -323,7 +329,7 @@ def _interactions(evidence: Evidence) -> tuple[Interaction, ...]:
 
 def _unit_means(evidence: Evidence, cell: str, method: str) -> dict[int, float]:
     """Return the mean score by unit at equal epochs, of the weights that validation preferred in each run."""
-    return evidence.means(evidence.of(cell, at_equal_epochs(evidence.spec, method)).scores(PRIMARY_METRIC))
+    return evidence.means(evidence.of(cell, at_equal_epochs(evidence.spec_in(cell), method)).scores(PRIMARY_METRIC))
 
 
 def _factor_interactions(evidence: Evidence, effects: Sequence[Effect]) -> tuple[FactorInteraction, ...]:
@@ -367,35 +373,18 @@ def _factor_interaction(
     )  # fmt: skip
 
 
-def _decay_by_averaging(averaging: Iterable[Effect]) -> tuple[DecayByAveraging, ...]:
-    """Group the within-run effects by all varied factors but the schedule; none unless that varies."""
-    found: dict[tuple[str, str], list[DecayByAveraging]] = {}
-    for effect in averaging:
-        others = dict(effect.factors)
-        if "schedule" not in others:
-            continue
-        schedule = str(others.pop("schedule"))
-        group = " ".join([effect.task, *(f"{name}={value}" for name, value in others.items())])
-        family = METHODS[effect.method].family
-        last, averaged = mean_known(effect.baseline_values), mean_known(effect.method_values)
-        found.setdefault((group, family), []).append(
-            DecayByAveraging(group, schedule, family, effect.n, last, averaged, effect.mean, effect.ci95)
-        )
-    return tuple(entry for entries in found.values() if len(entries) > 1 for entry in entries)
-
-
 def _rho_responses(evidence: Evidence) -> tuple[RhoResponse, ...]:
-    perturbing = [name for name in evidence.spec.methods if METHODS[name].family == "sam"]
+    perturbing = [name for name in evidence.spec.methods if evidence.spec.table[name].family == "sam"]
     return tuple(_rho_response(evidence, cell.name, perturbing) for cell in evidence.cells if perturbing)
 
 
 def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> RhoResponse:
-    spec = evidence.spec
+    spec = evidence.spec_in(cell)
     asked = [contender(spec, method, spec.primary_budget) for method in perturbing]
     searches = [evidence.search(number, cell, one, 1.0) for number in evidence.replicates for one in asked]
     tuned = {one.number: one for search in searches for one in search.runs}
     points = sorted(point for one in tuned.values() for point in _rho_point(one))
-    base = evidence.of(cell, at_equal_epochs(spec, METHODS["SAM"].baseline)).selections
+    base = evidence.of(cell, at_equal_epochs(spec, spec.table["SAM"].baseline)).selections
     sam = evidence.of(cell, contender(spec, "SAM", spec.primary_budget)).selections
     return RhoResponse(
         cell=cell,
@@ -410,7 +399,7 @@ def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> R
 
 def _rho_point(tuned: TunedRun) -> Iterable[tuple[float, float, float, float]]:
     """Yield (rho, learning rate, last, averaged) of a run that was trained to its end."""
-    last, average = (tuned.preferred.by_kind.get(kind) for kind in ("last", METHODS["WASAM"].weights))
+    last, average = (tuned.preferred.by_kind.get(kind) for kind in ("last", "swa"))
     if tuned.run.status != "pruned" and last is not None and last.val_score is not None:
         averaged = math.nan if average is None or average.val_score is None else average.val_score
         yield tuned.tried.rho, tuned.tried.learning_rate, last.val_score, averaged

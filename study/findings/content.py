@@ -9,8 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from study.files import write_atomically
 from study.plan.selection import Selection
+from study.specs.methods import Methods
+from study.specs.own_methods import table_in
 from study.stats import (
-    DecayByAveraging,
     Effect,
     FactorInteraction,
     Importance,
@@ -25,7 +26,9 @@ from study.stats import (
 )
 from study.stats.estimates import Number
 
-FINDINGS_VERSION = 3  # 2: scores for accuracies; 3: replicates, several baselines, weights by kind
+FINDINGS_VERSION = (
+    4  # 2: scores for accuracies; 3: replicates, several baselines, weights by kind; 4: no decay by averaging
+)
 Outcome = Literal["reproduced", "contradicted", "inconclusive"]
 
 
@@ -84,13 +87,20 @@ class MethodSummary:
 
 CAVEATS = (
     "protocol 1", "one tuning", "few replicates", "extended after looking", "unfinished study",
-    "scores of several kinds", "lower is better", "changed task", "failed runs", "diverged runs", "pruned runs",
+    "scores of several kinds", "lower is better", "changed task", "unpaired streams", "own loop", "no best epoch",
+    "best is not the best", "over the ceiling", "failed runs", "diverged runs", "pruned runs",
     "verdict depends on budget", "verdict depends on delta", "edge of the search space",
+    "not tuned here", "several configurations", "selected score", "unpaired", "missing pairs", "rows without a score",
+    "rows left out", "not run everywhere", "cost",
 )  # fmt: skip
 
 
 # What a reader has to know of how a study was made before its answer.
-OF_DESIGN = ("protocol 1", "one tuning", "few replicates", "extended after looking", "changed task")
+OF_DESIGN = (
+    "protocol 1", "one tuning", "few replicates", "extended after looking", "changed task", "unpaired streams",
+    "own loop", "no best epoch", "best is not the best", "over the ceiling",
+    "not tuned here", "several configurations", "selected score", "unpaired",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +117,14 @@ class ScoreUnit:
 
     @property
     def measure(self) -> str:
-        """What its numbers are counted in: only scores that have it in common can be put together."""
-        return self.unit or self.name
+        """What it measures, and in what unit: only scores that have it in common can be put together.
+
+        The shares of examples, of tokens and of nodes that are right are one measure.
+        """
+        if self.unit == "fraction" and self.name.lower().endswith("accuracy"):
+            return "accuracy"
+        unit = f" in {self.unit}" if self.unit else ""
+        return f"{self.name}{unit}" if self.higher_is_better else f"{self.name}{unit}, lower is better"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +139,54 @@ class Caveat:
     cell: str
     method: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class GivenRuns:
+    """The runs of one method on one problem in a table of results.
+
+    ``seeds`` and ``scores`` are those of its runs with a score, ``lost`` pairs the seeds of the others with the reason;
+    ``cost`` is that of a run, on average, in the table's own unit.
+    """
+
+    problem: str
+    method: str
+    seeds: tuple[str, ...]
+    scores: tuple[float, ...]
+    lost: tuple[tuple[str, str], ...]
+    cost: Number
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsTable:
+    """The table that results made elsewhere were judged from.
+
+    Attributes:
+        name: The file's name, without its folder. format: What it was read as. sha256: Of its bytes, if it is a file.
+        rows: Runs in it. judged: Those whose scores a comparison may use.
+        columns: What its columns were taken for: pairs (role, column).
+        guessed: The roles that were guessed, ``baseline``, ``direction`` and ``delta`` among them.
+        baselines: Whom methods were held against.
+        percent: Problems whose scores were in percent, and are written as fractions.
+        runs: The runs that comparisons were made of, by problem and method.
+        labels: The seeds of units whose number is not their seed.
+    """
+
+    name: str
+    format: str
+    sha256: str
+    rows: int
+    judged: int
+    columns: tuple[tuple[str, str], ...]
+    guessed: tuple[str, ...]
+    baselines: tuple[str, ...]
+    percent: tuple[str, ...] = ()
+    runs: tuple[GivenRuns, ...] = ()
+    labels: tuple[tuple[int, str], ...] = ()
+
+    def scale(self, problem: str) -> int:
+        """Return by what the scores of a problem were divided: 100 of percents, else 1."""
+        return 100 if problem in self.percent else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +243,8 @@ class Findings:
 
     ``spec`` is the study's specification as plain data, ``spec_hash`` its hash, ``versions`` the packages
     that measured, ``devices`` the devices. ``protocol`` is 2, or 1 for a study that was made before there were
-    replicates. ``verdict_rules`` say what each verdict means, ``scopes`` by task what it speaks of. ``effects`` are
+    replicates. Results that were made elsewhere have no specification and protocol 0: ``origin`` says where they
+    stood. ``verdict_rules`` say what each verdict means, ``scopes`` by task what it speaks of. ``effects`` are
     tuned against tuned, one per cell × method × budget, one Holm family per method and budget; ``direct`` hold methods
     against each other under the primary budget, one Holm family a pair, as a description; ``averaging`` are the
     within-run ones, one per cell × family (averaged − last, in the confirm stage), a Holm family of their own;
@@ -192,7 +257,8 @@ class Findings:
     metric the task has, with the sign that makes higher better. ``scores`` say so in full. ``deltas`` are δ by task, in
     that metric's unit; so are all values and gains. ``pooled`` are the tasks whose scores have one unit, the most
     common: whatever is put together across problems (mean gains, syntheses, moderators, rules, hypotheses) is over
-    these alone.
+    these alone. ``val_examples`` says by cell how many examples validation chose by, where the records know it: with
+    noisy labels they are worth much fewer.
 
     ``hypotheses`` are the spec's, in its order; ``literature`` holds the published claims that a finished study without
     any of its own can speak of. ``syntheses`` (one per method × budget) and ``moderators`` look across
@@ -223,7 +289,6 @@ class Findings:
     averaging: tuple[Effect, ...]
     factor_interactions: tuple[FactorInteraction, ...]
     interactions: tuple[Interaction, ...]
-    decay_by_averaging: tuple[DecayByAveraging, ...]
     rho_responses: tuple[RhoResponse, ...]
     selections: tuple[Selection, ...]
     delta_strips: tuple[DeltaStrip, ...]
@@ -243,6 +308,13 @@ class Findings:
     literature: tuple[HypothesisResult, ...] = ()
     scores: dict[str, ScoreUnit] = field(default_factory=dict)
     pooled: tuple[str, ...] = ()
+    val_examples: dict[str, int] = field(default_factory=dict)
+    origin: ResultsTable | None = None
+
+    @property
+    def table(self) -> Methods:
+        """The methods that there are in the study: the built-in ones, and its own."""
+        return table_in(self.spec)
 
 
 _FINDINGS = TypeAdapter(Findings)

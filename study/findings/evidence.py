@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import NamedTuple
 
 from study.findings.content import FindingsError, ScoreUnit
+from study.findings.streams import Streams, streams_of
 from study.findings.units import pooled_tasks, score_units
-from study.plan.cells import Proposal, confirm_runs, search_name, searches
+from study.plan.cells import Proposal, confirm_runs, proposal_of, search_name, searches
 from study.plan.replicates import Replicate
 from study.plan.selection import Preferred, Selection, choose, preferred_of
 from study.records import Configuration, FactorValue, Measurement, RunRecord, configuration_of
@@ -125,7 +127,7 @@ class Tried:
     def switched_off(self, baseline: "Tried", metric: str) -> set[int]:
         """Return the units in which it is a baseline: the same pick and length, no perturbation, and equal scores.
 
-        A radius of 0 at another learning rate is a pick of its own.
+        A radius of 0 at another learning rate is a pick of its own. Both have to train with the same optimizer.
         """
         ours, theirs = self.scores(metric), baseline.scores(metric)
         same = {
@@ -138,9 +140,8 @@ class Tried:
 
 
 def _trains_like(chosen: Selection, baseline: Selection) -> bool:
-    return chosen.rho == 0 and (chosen.epochs_factor, chosen.learning_rate, chosen.weight_decay) == (
-        baseline.epochs_factor, baseline.learning_rate, baseline.weight_decay,
-    )  # fmt: skip
+    same = attrgetter("epochs_factor", "learning_rate", "weight_decay", "options")
+    return chosen.rho == 0 and bool(same(chosen) == same(baseline))
 
 
 class TunedRun(NamedTuple):
@@ -186,6 +187,8 @@ class Evidence:
         tried: By cell and contender: every contender of every cell, whether something is selected yet or not.
         scores: What the score of each task is.
         sources: The sources of each own task that runs were measured by.
+        streams: Of each own task whose training part is a stream: what its runs saw.
+        val_examples: By cell, how many examples its runs were chosen by; of older records none is known.
     """
 
     spec: StudySpec
@@ -195,6 +198,8 @@ class Evidence:
     tried: dict[tuple[str, Contender], Tried]
     scores: dict[str, ScoreUnit] = field(default_factory=dict)
     sources: dict[str, Counter[str]] = field(default_factory=dict)
+    streams: dict[str, Streams] = field(default_factory=dict)
+    val_examples: dict[str, int] = field(default_factory=dict)
 
     @property
     def pooled(self) -> tuple[Cell, ...]:
@@ -207,6 +212,12 @@ class Evidence:
         """δ of what is put together: that of its tasks where they have one, else the study's."""
         deltas = {self.spec.delta_of(cell.task) for cell in self.pooled}
         return deltas.pop() if len(deltas) == 1 else self.spec.delta
+
+    def spec_in(self, cell: str) -> StudySpec:
+        """Return the study as the task of a cell has it."""
+        if not self.spec.loops:
+            return self.spec
+        return self.spec.as_of(next((one.task for one in self.cells if one.name == cell), ""))
 
     def of(self, cell: str, one: Contender) -> Tried:
         """Return what was measured of a contender in a cell."""
@@ -243,22 +254,26 @@ class Evidence:
 def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
     """Sort the records of a study, finished or not, into evidence."""
     cells, tuned = _cells(spec, records), _tuned(records)
-    confirmed: dict[Configuration, list[Confirmed]] = {}
+    confirmed: dict[_Confirming, list[Confirmed]] = {}
     for record in records:
         if record.job.stage == "confirm":
-            confirmed.setdefault(configuration_of(record.job), []).append(Confirmed(record, preferred_of(record)))
+            confirmed.setdefault((configuration_of(record.job), record.job.tested_of), []).append(
+                Confirmed(record, preferred_of(record))
+            )
     numbers = tuple(sorted({record.job.replicate for record in records}))
     scores = score_units(records, (cell.task for cell in cells))
     sources: dict[str, Counter[str]] = {}
     for record in records:
-        if record.task_source and record.measurements:
-            sources.setdefault(record.job.task, Counter())[record.task_source] += 1
-    evidence = Evidence(spec, cells, numbers, tuned, {}, scores, sources)
+        for name, source in record.sources.items() if record.measurements else ():
+            sources.setdefault(name, Counter())[source] += 1
+    known = {record.job.cell: record.val_examples for record in records if record.val_examples}
+    sizes = {cell.name: known[cell.name] for cell in cells if cell.name in known}
+    evidence = Evidence(spec, cells, numbers, tuned, {}, scores, sources, streams_of(records), sizes)
     for cell in cells:
-        for one in contenders(spec):
+        for one in contenders(spec.as_of(cell.task)):
             selections = {number: chosen for number in numbers if (chosen := _frozen(evidence, number, cell.name, one))}
             runs = {
-                number: sorted(confirmed.get(configuration_of(chosen), ()), key=lambda found: found.seed)
+                number: sorted(confirmed.get(_confirming(spec, cell.task, chosen), ()), key=lambda found: found.seed)
                 for number, chosen in selections.items()
             }
             carried = next((chosen.weights for chosen in selections.values() if spec.protocol == 1), "")
@@ -285,13 +300,21 @@ def planned_runs(evidence: Evidence) -> int:
             total += confirm_runs(search)[1]
         else:
             picked = {
-                configuration_of(chosen)
+                _confirming(spec, search.cell.task, chosen)
                 for one in search.contenders
                 if (chosen := evidence.of(cell, one).selections.get(number))
                 and chosen.epochs_factor == search.epochs_factor
             }
             total += spec.confirms * len(picked)
     return total
+
+
+_Confirming = tuple[Configuration, tuple[str, ...]]
+
+
+def _confirming(spec: StudySpec, task: str, chosen: Selection) -> _Confirming:
+    """Return what the runs have in common that confirm a pick; those of a loop test what one contender chooses."""
+    return configuration_of(chosen), chosen.reads if task in spec.loops else ()
 
 
 def _nameless(spec: StudySpec, number: int) -> Replicate:
@@ -359,7 +382,7 @@ def _tuned(records: Iterable[RunRecord]) -> dict[TuneKey, Tuned]:
             key = job.replicate, job.cell, job.search, job.epochs_factor
             if key not in groups:
                 groups[key], statuses[key] = [], []
-            tried = Proposal(job.learning_rate, job.rho, job.average_start, job.weight_decay)
+            tried = proposal_of(job)
             preferred = preferred_of(run) if run.measurements else Preferred({})
             groups[key].append(TunedRun(job.trial or 0, number, run, tried, preferred, run.gradient_evaluations))
             statuses[key].append(run.status)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from study.findings.conclusions import PRIMARY_METRIC
 from study.findings.evidence import gather
 from study.records import RunRecord
-from study.specs.budgets import Budget
+from study.specs.budgets import Spending
 from study.specs.contenders import baselines, contender, others_of
 from study.specs.spec import StudySpec
 from study.stats import Contrast, compare
@@ -21,7 +21,7 @@ class Comparison(NamedTuple):
 
     cell: str
     method: str
-    budget: Budget
+    budget: Spending
 
 
 Gains = Mapping[str, Mapping[int, float]]
@@ -33,12 +33,13 @@ def gains_of(spec: StudySpec, records: Iterable[RunRecord]) -> dict[Comparison, 
     evidence = gather(spec, list(records))
     found: dict[Comparison, Gains] = {}
     for cell in evidence.cells:
+        as_here = spec.as_of(cell.task)
         for method in others_of(spec):
             for budget in spec.budgets:
                 contrast = Contrast(cell.name, cell.task, cell.factors, "tuned", method, budget, PRIMARY_METRIC)
-                ours = evidence.of(cell.name, contender(spec, method, budget)).arm(PRIMARY_METRIC)
+                ours = evidence.of(cell.name, contender(as_here, method, budget)).arm(PRIMARY_METRIC)
                 by_baseline: dict[str, Mapping[int, float]] = {}
-                for one in baselines(spec, method, budget):
+                for one in baselines(as_here, method, budget):
                     theirs = evidence.of(cell.name, one).arm(PRIMARY_METRIC)
                     effect = compare(
                         contrast, ours, [theirs], planned=evidence.planned_units, confirms=evidence.seeds_a_unit

@@ -55,9 +55,8 @@ from study.plan.cells import cells as planned_cells
 from study.plan.cells import search_name
 from study.records import LineRecord
 from study.specs.budgets import Budget
-from study.specs.contenders import at_equal_epochs, baselines, contender
-from study.specs.methods import is_baseline
-from study.specs.spec import SUITE, Hypothesis, StudySpec, builtin_specs, parse_spec
+from study.specs.contenders import Contender, at_equal_epochs, baselines, contender
+from study.specs.spec import CLAIMS, Hypothesis, StudySpec, parse_spec, suite_specs
 from study.stats import Effect, Estimate
 
 SHARPNESS_MARGIN = math.log(1.25)  # a ratio within a quarter is what repeated estimates of curvature differ by
@@ -157,7 +156,7 @@ def _delta(evidence: Evidence, names: Iterable[str]) -> float:
 def _left_out(evidence: Evidence) -> str:
     over = dict.fromkeys(cell.task for cell in evidence.pooled)
     others = dict.fromkeys(cell.task for cell in evidence.cells if cell.task not in over)
-    return f"Over {', '.join(over)} alone: scores of {', '.join(others)} have other units." if others else ""
+    return f"Over {', '.join(over)} alone: scores of {', '.join(others)} measure something else." if others else ""
 
 
 def _unmeasured(evidence: Evidence) -> str:
@@ -169,16 +168,20 @@ def _cost(hypothesis: Hypothesis, evidence: Evidence, cells: Iterable[str]) -> i
     """Add up the gradient evaluations of all runs, tuning included, of the methods that a hypothesis is about."""
     spec = evidence.spec
     budgets: tuple[Budget, ...] = ("E", "G") if hypothesis.kind == "budget" else (hypothesis.budget,)
-    methods = {hypothesis.method, named(hypothesis, hypothesis.other or hypothesis.method)}
+    methods = {hypothesis.method, named(hypothesis, hypothesis.other or hypothesis.method, spec.table)}
     if hypothesis.kind in ("worse", "better"):
-        methods |= set(parts(hypothesis.method))
-    asked = {at_equal_epochs(spec, name) for name in methods}
-    for name in methods if hypothesis.kind not in ("sharpness", "barrier") else ():
-        for budget in budgets if not is_baseline(name) else ():
-            asked |= {contender(spec, name, budget), *baselines(spec, name, budget)}
+        methods |= set(parts(hypothesis.method, spec.table))
     runs: dict[str, int] = {}
     searched: set[TuneKey] = set()
-    for cell, one in ((cell, one) for cell in cells for one in asked):
+
+    def asked(spec: StudySpec) -> set[Contender]:
+        found = {at_equal_epochs(spec, name) for name in methods}
+        for name in methods if hypothesis.kind not in ("sharpness", "barrier") else ():
+            for budget in budgets if not spec.table.is_baseline(name) else ():
+                found |= {contender(spec, name, budget), *baselines(spec, name, budget)}
+        return found
+
+    for cell, one in ((name, one) for name in cells for one in asked(evidence.spec_in(name))):
         runs |= {found.run.run_id: found.run.gradient_evaluations for _, found in evidence.of(cell, one).by_unit}
         searched |= {
             (number, cell, search_name(spec, one), length) for number in evidence.replicates for length in one.lengths
@@ -207,9 +210,8 @@ KINDS: dict[str, Kind] = {
 
 @cache
 def published() -> tuple[Hypothesis, ...]:
-    """Return the claims of the built-in suite, in its order."""
-    texts = {name: text for name, text in builtin_specs().items() if name.startswith(f"{SUITE}/")}
-    return tuple(claim for name, text in texts.items() for claim in parse_spec(text, name).hypotheses)
+    """Return the claims of the suite of published ones, in its order."""
+    return tuple(claim for name, text in suite_specs(CLAIMS).items() for claim in parse_spec(text, name).hypotheses)
 
 
 def literature_of(

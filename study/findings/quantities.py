@@ -15,8 +15,8 @@ from scipy.stats import t
 
 from study.findings.evidence import Evidence
 from study.records import LineRecord
-from study.specs.contenders import Contender, at_equal_epochs, contender
-from study.specs.methods import METHODS, is_baseline, last_of
+from study.specs.contenders import at_equal_epochs, baseline_with, contender
+from study.specs.methods import Methods
 from study.specs.spec import Hypothesis, StudySpec
 from study.stats import Effect, Estimate
 from study.stats.designs import slope_alone
@@ -77,13 +77,13 @@ def _gain_of(method: str, budget: str, material: Material, cell: str) -> ByUnit:
 
 def difference_by_unit(hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
     """Return score − score of the other method; against a baseline it is the gain."""
-    if hypothesis.other == "baseline" or is_baseline(hypothesis.other):
+    if hypothesis.other == "baseline" or material.evidence.spec.table.is_baseline(hypothesis.other):
         return gain_by_unit(hypothesis, material, cell)
     return _minus(*(_score_of(name, hypothesis, material, cell) for name in (hypothesis.method, hypothesis.other)))
 
 
 def _score_of(method: str, hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
-    one = contender(material.evidence.spec, method, hypothesis.budget)
+    one = contender(material.evidence.spec_in(cell), method, hypothesis.budget)
     return material.evidence.means(material.evidence.of(cell, one).scores(SCORE))
 
 
@@ -92,13 +92,13 @@ def checkpoint_gap(hypothesis: Hypothesis, material: Material, cell: str) -> ByU
 
     At the cell's epochs; the configuration is in either case the one that the side picked for what it may keep.
     """
-    spec, evidence = material.evidence.spec, material.evidence
+    spec, evidence = material.evidence.spec_in(cell), material.evidence
     if {*spec.weights} != {"last", "best"}:
         return {}
     ours = evidence.of(cell, contender(spec, hypothesis.method, "E"))
     gaps = []
     for kind in ("last", "best"):
-        base = evidence.of(cell, Contender(METHODS[hypothesis.method].baseline, (kind,), (1.0,)))
+        base = evidence.of(cell, baseline_with(spec, hypothesis.method, kind))
         gaps.append(_minus(evidence.means(ours.scores_of(SCORE, kind)), evidence.means(base.scores(SCORE))))
     return _minus(*gaps)
 
@@ -114,22 +114,23 @@ def _minus(first: ByUnit, second: ByUnit) -> ByUnit:
 
 def within_run_gain(hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
     """Return the gain of averaging on the method's trajectory: its own average's, or its family's first."""
-    chosen = METHODS[hypothesis.method]
-    averages = [hypothesis.method] if chosen.weights != "last" else _averages_of(chosen.family, material.evidence.spec)
+    spec = material.evidence.spec
+    chosen = spec.table[hypothesis.method]
+    averages = [hypothesis.method] if chosen.weights != "last" else _averages_of(chosen.family, spec)
     effect = material.averaging.get((cell, averages[0])) if averages else None
     return dict(zip(effect.units, effect.differences, strict=True)) if effect else {}
 
 
 def _averages_of(family: str, spec: StudySpec) -> list[str]:
-    return [name for name in spec.methods if METHODS[name].family == family and METHODS[name].weights != "last"]
+    return [name for name in spec.table.averages_of(family) if name in spec.methods]
 
 
 def log_sharpness_ratio(hypothesis: Hypothesis, material: Material, cell: str) -> ByUnit:
     """Return the log ratio of a probe of the two methods' selected weights; probes that are not above 0 have none."""
-    spec, evidence = material.evidence.spec, material.evidence
+    evidence = material.evidence
     first, second = (
-        evidence.of(cell, at_equal_epochs(spec, name)).probed(hypothesis.measure)
-        for name in (hypothesis.method, named(hypothesis, hypothesis.other))
+        evidence.of(cell, at_equal_epochs(evidence.spec_in(cell), name)).probed(hypothesis.measure)
+        for name in (hypothesis.method, named(hypothesis, hypothesis.other, evidence.spec.table))
     )
     return {
         unit: math.log(first[unit] / second[unit])
@@ -143,7 +144,7 @@ def barrier_by_unit(hypothesis: Hypothesis, material: Material, cell: str) -> By
 
     Source: Frankle et al. 2020, arXiv 1912.05671, with the linear interpolation of the ends in place of their mean.
     """
-    ends = {hypothesis.method, named(hypothesis, hypothesis.other)}
+    ends = {hypothesis.method, named(hypothesis, hypothesis.other, material.evidence.spec.table)}
     return {
         unit_of(line, material): barrier(line)
         for line in material.lines
@@ -183,7 +184,7 @@ def _against_one_of_its_parts(
     smaller of two noisy numbers is always too small: simulated with two equal parts and 6 (20) units, the 95 %
     interval then missed the truth 14 % (45 %) of the time, against 5 % when means decide.
     """
-    averaged, perturbed = parts(hypothesis.method)
+    averaged, perturbed = parts(hypothesis.method, material.evidence.spec.table)
     whole, first, second = (
         _score_of(name, hypothesis, material, cell) for name in (hypothesis.method, averaged, perturbed)
     )
@@ -195,20 +196,19 @@ def _against_one_of_its_parts(
     return {unit: whole[unit] - against[unit] for unit in units}
 
 
-def parts(method: str) -> tuple[str, str]:
+def parts(method: str, table: Methods) -> tuple[str, str]:
     """Return the two methods that a method is made of: the average alone, the perturbation alone.
 
     SWA and SAM for WASAM; a method that is not both is one of its own parts.
     """
-    whole = METHODS[method]
-    base = METHODS[whole.baseline].family
-    averaged = next(name for name, m in METHODS.items() if (m.family, m.weights) == (base, whole.weights))
-    return averaged, last_of(whole.family)
+    whole = table[method]
+    averaged = table.named(table[whole.baseline].family, whole.weights)
+    return averaged or whole.baseline, table.last_of(whole.family)
 
 
-def named(hypothesis: Hypothesis, name: str) -> str:
+def named(hypothesis: Hypothesis, name: str, table: Methods) -> str:
     """Return the method that a name stands for: "baseline" is that of the hypothesis's method."""
-    return METHODS[hypothesis.method].baseline if name == "baseline" else name
+    return table[hypothesis.method].baseline if name == "baseline" else name
 
 
 def minimizers(hypothesis: Hypothesis, material: Material) -> Measured:
@@ -217,7 +217,7 @@ def minimizers(hypothesis: Hypothesis, material: Material) -> Measured:
     The distance is in shares of the line. It can't be set, only measured, so the cell is the unit: HC3 on cell means,
     the distance from every second unit, the gain from the units between them.
     """
-    ends = {hypothesis.method, named(hypothesis, hypothesis.other)}
+    ends = {hypothesis.method, named(hypothesis, hypothesis.other, material.evidence.spec.table)}
     distances, gains, cells = [], [], []
     for cell in material.evidence.pooled:
         gain = gain_by_unit(hypothesis, material, cell.name)

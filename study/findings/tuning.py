@@ -4,15 +4,14 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from operator import attrgetter
 
 import numpy as np
 
 from study.findings.evidence import Evidence, Trial
+from study.plan.cells import Proposal
 from study.plan.selection import Selection
 from study.specs.contenders import Contender, at_equal_epochs, trials_at
-from study.specs.methods import FAMILIES
-from study.specs.spec import SearchSpace
+from study.specs.spec import StudySpec
 from study.stats import Importance, Optimism, RhoTransfer, TuningCurve
 from study.stats.tuning import (
     best_band,
@@ -23,8 +22,6 @@ from study.stats.tuning import (
     optimism,
     transfer_regrets,
 )
-
-NEAR = 1e-12  # accuracies are compared with this much slack, far below their resolution
 
 
 def tuning_curves_of(evidence: Evidence) -> tuple[TuningCurve, ...]:
@@ -55,12 +52,6 @@ def _curve(evidence: Evidence, cell: str, one: Contender, length: float) -> Tuni
     values, points = [trial.value for trial in found], curve_points(min(map(len, by_replicate)))
     low, high = best_band(values, points)
     cost = statistics.fmean(trial.tuned.cost for trial in found)
-    delta = evidence.spec.delta_of(next(known.task for known in evidence.cells if known.name == cell))
-    near = [
-        trial.value >= max(other.value for other in trials) - delta - NEAR
-        for trials in by_replicate
-        for trial in trials
-    ]
     return TuningCurve(
         cell=cell,
         method=one.role,
@@ -72,7 +63,6 @@ def _curve(evidence: Evidence, cell: str, one: Contender, length: float) -> Tuni
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
         gradient_evaluations=tuple(k * cost for k in points),
-        within_delta=sum(near) / len(near),
     )
 
 
@@ -84,9 +74,10 @@ def rho_transfers_of(evidence: Evidence) -> tuple[RhoTransfer, ...]:
     found = []
     for method in evidence.spec.methods:
         one = at_equal_epochs(evidence.spec, method)
-        if FAMILIES[one.family].rule is None:
+        if evidence.spec.table.families[one.family].rule is None:
             continue
-        chosen = {cell.name: evidence.of(cell.name, one).selections for cell in evidence.cells}
+        here = {cell.name: at_equal_epochs(evidence.spec.as_of(cell.task), method) for cell in evidence.cells}
+        chosen = {cell: evidence.of(cell, own).selections for cell, own in here.items()}
         tuned = {cell: selections for cell, selections in chosen.items() if selections}
         whole = sorted(set.intersection(*map(set, tuned.values()))) if tuned else []
         if len(tuned) > 1 and whole:
@@ -97,7 +88,7 @@ def rho_transfers_of(evidence: Evidence) -> tuple[RhoTransfer, ...]:
 def _transfer(
     evidence: Evidence, one: Contender, tuned: Mapping[str, Mapping[int, Selection]], whole: Sequence[int]
 ) -> RhoTransfer:
-    zero = evidence.spec.search.range_of("rho", one.family).low / 2
+    zero = evidence.spec.range_of("rho", one.family).low / 2
     regrets, chances = [], []
     for number in whole:
         trials = {cell: evidence.trials(number, cell, one, 1.0) for cell in tuned}
@@ -143,40 +134,43 @@ def importances_of(evidence: Evidence) -> tuple[Importance, ...]:
     found = []
     for method in evidence.spec.methods:
         one = at_equal_epochs(evidence.spec, method)
-        tuned = {cell.name: _finished(evidence, cell.name, one, 1.0) for cell in evidence.cells}
-        names = _searched(evidence.spec.search, one)
+        here = {cell.name: at_equal_epochs(evidence.spec.as_of(cell.task), method) for cell in evidence.cells}
+        tuned = {cell: _finished(evidence, cell, own, 1.0) for cell, own in here.items()}
+        names = _searched(evidence.spec, one)
         if names and any(tuned.values()):
             found.append(_importance(evidence, one, names, {cell: trials for cell, trials in tuned.items() if trials}))
     return tuple(found)
 
 
-def _searched(space: SearchSpace, one: Contender) -> list[str]:
+def _searched(spec: StudySpec, one: Contender) -> list[str]:
     """Return the hyper-parameters that a contender has a choice of."""
-    read = {"rho": FAMILIES[one.family].rule is not None, "average_start": one.average == "swa"}
-    return [name for name in space.searched if read.get(name, True) and not space.range_of(name, one.family).fixed]
+    what = spec.table.families[one.family]
+    read = {"rho": spec.search.has_radius(one.family, what), "average_start": one.average == "swa"}
+    names = (name for name in spec.search.searched_by(one.family) if read.get(name, True))
+    return [name for name in names if not spec.range_of(name, one.family).fixed]
 
 
 def _importance(
     evidence: Evidence, one: Contender, names: Sequence[str], tuned: Mapping[str, Sequence[Sequence[Trial]]]
 ) -> Importance:
     """Gather the settings of a method's trials, those on a ratio scale as log10; rho = 0 has no logarithm: left out."""
-    perturbed = FAMILIES[one.family].rule is not None
-    scales = [_scale(evidence.spec.search, one.family, name) for name in names]
-    read_settings = attrgetter("rho", *names)
-    scaled: dict[tuple[float, ...], tuple[float, ...]] = {}  # cells try the same settings
+    perturbed = evidence.spec.table.families[one.family].rule is not None
+    scales = [_scale(evidence.spec, one.family, name) for name in names]
+    scaled: dict[Proposal, tuple[float, ...]] = {}  # cells try the same settings
     settings, values, where = [], [], []
     for cell, by_replicate in tuned.items():
         for trial in (trial for trials in by_replicate for trial in trials):
-            tried = read_settings(trial.tuned.tried)
-            if tried[0] > 0 or not perturbed:
+            tried = trial.tuned.tried
+            if tried.rho > 0 or not perturbed:
                 if tried not in scaled:
-                    scaled[tried] = tuple(scale(value) for scale, value in zip(scales, tried[1:], strict=True))
+                    found = (tried.value_of(name) or 0.0 for name in names)  # all of them are searched
+                    scaled[tried] = tuple(scale(value) for scale, value in zip(scales, found, strict=True))
                 settings.append(scaled[tried])
                 values.append(trial.value)
                 where.append(cell)
     return importance(one.method, names, settings, values, where)
 
 
-def _scale(space: SearchSpace, family: str, name: str) -> Callable[[float], float]:
+def _scale(spec: StudySpec, family: str, name: str) -> Callable[[float], float]:
     """Return what makes of a setting what the surface takes: log10 for rates and radii, and where its range is."""
-    return math.log10 if name in ("learning_rate", "rho") or space.range_of(name, family).log else float
+    return math.log10 if name in ("learning_rate", "rho") or spec.range_of(name, family).log else float

@@ -100,7 +100,7 @@ class Tally:
 
     Attributes:
         ended: Runs by status.
-        by_stage: Runs by stage.
+        by_stage: Runs by stage, and by training length where that is not the cell's own: ``tune at 2×``.
         best: Best validation score of the tune stage by method and cell: optimistic, and not a result.
     """
 
@@ -125,7 +125,7 @@ class Tally:
     def count(self, record: RunRecord) -> None:
         """Take in one record."""
         self.ended[record.status] += 1
-        self.by_stage[record.job.stage] += 1
+        self.by_stage[stage_words(record.job)] += 1
         if record.job.stage != "tune":
             return
         preferred = preferred_of(record) if record.measurements else None
@@ -134,6 +134,11 @@ class Tally:
             if found and found.val_score is not None:
                 key = one.role, record.job.cell
                 self.best[key] = max(self.best.get(key, found.val_score), found.val_score)
+
+
+def stage_words(job: Job) -> str:
+    """Return a run's stage, with its training length where that is not the cell's own: ``tune``, ``tune at 2×``."""
+    return job.stage if job.epochs_factor == 1 else f"{job.stage} at {job.epochs_factor:g}×"
 
 
 def run_name(record: RunRecord) -> str:

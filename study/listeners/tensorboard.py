@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from tensorboardX import RecordWriter
 from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar, text
 
 from study.files import temporary_beside

@@ -113,7 +113,11 @@ class Display(Listener):
     def _detail(self) -> str:
         whole, replicates = self._agenda.replicates
         parts = [f"{whole} of {replicates} replicates"] if replicates > 1 else []
-        parts += [f"{self._tally.by_stage[stage]} {stage}" for stage in ("tune", "confirm")]
+        lengths = sorted(self._tally.by_stage.keys() - {"tune", "confirm"})
+        stages = [
+            name for stage in ("tune", "confirm") for name in (stage, *(n for n in lengths if n.startswith(stage)))
+        ]
+        parts += [f"{self._tally.by_stage[stage]} {stage}" for stage in stages]
         parts += [
             f"{self._tally.ended[status]} {status}"
             for status in ("diverged", "failed", "pruned")

@@ -6,7 +6,8 @@ are optional and imported when they are asked for.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +20,23 @@ class TrackerError(ValueError):
     """A tracker that can't be used; the message says what is missing."""
 
 
-def open_trackers(
-    study: str, folder: Path, wandb: str | None, mlflow: str | None, warn: Callable[[str], None]
-) -> list[Listener]:
+def open_trackers(study: str, folder: Path, asked: Mapping[str, str], warn: Callable[[str], None]) -> list[Listener]:
     """Return the listeners that the user asked for.
 
     Args:
         study: The study's name: the group there, or the experiment.
-        folder: The results folder, for Weights & Biases' own files.
-        wandb: A project's name, or None.
-        mlflow: A tracking URI, or None.
+        folder: The results folder, for a tracker's own files.
+        asked: By name in `TRACKERS`: what was given for it.
         warn: Told once when a tracker fails while the study runs; it is left alone from then on.
 
     Raises:
         TrackerError: the package is not installed, or it refuses what was given.
     """
-    trackers: list[Listener] = []
-    if wandb:
-        trackers.append(Careful(WandbTracker(wandb, study, folder), "Weights & Biases", warn))
-    if mlflow:
-        trackers.append(Careful(MlflowTracker(mlflow, study), "MLflow", warn))
-    return trackers
+    return [
+        Careful(tracker.open(asked[name], study, folder), tracker.title, warn)
+        for name, tracker in TRACKERS.items()
+        if name in asked
+    ]
 
 
 class WandbTracker(Listener):
@@ -81,7 +78,7 @@ class WandbTracker(Listener):
 class MlflowTracker(Listener):
     """Logs each finished run to an MLflow tracking server or database, as a run of the study's experiment."""
 
-    def __init__(self, uri: str, study: str) -> None:
+    def __init__(self, uri: str, study: str, folder: Path) -> None:
         try:
             import mlflow  # noqa: PLC0415  # optional
         except Exception as error:  # as above
@@ -108,6 +105,29 @@ class MlflowTracker(Listener):
             params=[self._entities.Param(name, str(value)) for name, value in _parameters(record.job).items()],
         )
         self._client.set_terminated(run_id, "FAILED" if record.status == "failed" else "FINISHED")
+
+
+@dataclass(frozen=True, slots=True)
+class Tracker:
+    """A tracker of experiments that a study can log to: an option of the command line, and what hears of the runs.
+
+    Attributes:
+        title: What people call it.
+        given: What its option takes, for the help.
+        help: What its option does.
+        open: From what was given, the study's name and its folder to the listener; raises `TrackerError`.
+    """
+
+    title: str
+    given: str
+    help: str
+    open: Callable[[str, str, Path], Listener]
+
+
+TRACKERS: dict[str, Tracker] = {
+    "wandb": Tracker("Weights & Biases", "PROJECT", "log every run to Weights & Biases, too", WandbTracker),
+    "mlflow": Tracker("MLflow", "URI", "log every run to MLflow, too: a server or sqlite:///FILE", MlflowTracker),
+}
 
 
 def _missing(flag: str, extra: str, error: Exception) -> TrackerError:

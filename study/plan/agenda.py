@@ -88,7 +88,7 @@ class Agenda:
     def __init__(
         self, spec: StudySpec, records: Iterable[RunRecord] = (), replicates: Iterable[int] | None = None
     ) -> None:
-        self._spec = spec
+        self.spec = spec
         self._known = {record.run_id: record for record in records}
         chosen = None if replicates is None else [replicate_of(spec, number) for number in replicates]
         costs: dict[tuple[str, str, float], int] = {}  # the same in every replicate
@@ -222,7 +222,7 @@ class Agenda:
 
     def _make_tune_job(self, progress: _Progress) -> _Made | None:
         """Make the next tune job that has no record; None where there is none, or earlier results must come first."""
-        space, search = self._spec.search, progress.search
+        space, search = self.spec.search, progress.search
         while progress.next_trial < search.trials:
             trial = progress.next_trial
             needed = needed_outcomes(space, trial)
@@ -230,9 +230,9 @@ class Agenda:
                 return None
             records = [progress.records[earlier] for earlier in range(needed)]
             history = [outcome_of(search.contenders[-1], record) for record in records]
-            job = tune_job(self._spec, search, trial, propose(space, search, trial, history))
+            job = tune_job(self.spec, search, trial, propose(space, search, trial, history))
             progress.next_trial += 1
-            if made := self._entered(progress, with_rungs(self._spec, search, job, records)):
+            if made := self._entered(progress, with_rungs(self.spec, search, job, records)):
                 return made
         return None
 
@@ -244,10 +244,10 @@ class Agenda:
         for one in dict.fromkeys(one for part in tuning.parts for one in part.search.contenders):
             serving = [part for part in tuning.parts if part.search.epochs_factor in one.lengths]
             records = [record for part in serving for record in part.in_order]
-            if chosen := select(one, records, self._spec.search):
+            if chosen := select(one, records, self.spec.search):
                 tuning.selections.append(chosen)
         by_length = {part.search.epochs_factor: part for part in tuning.parts}
-        for job in confirm_jobs(self._spec, [part.search for part in tuning.parts], tuning.selections):
+        for job in confirm_jobs(self.spec, [part.search for part in tuning.parts], tuning.selections):
             progress = by_length[job.epochs_factor]
             progress.confirm_ids.add(job.run_id)
             if made := self._entered(progress, job):

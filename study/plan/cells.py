@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from study.plan.replicates import Replicate, replicates_of
 from study.plan.selection import Selection
-from study.records import FactorValue, Job
-from study.specs.contenders import Contender, contenders, kinds_read, trials_at
-from study.specs.methods import FAMILIES, METHODS
+from study.records import FactorValue, Family, Job
+from study.specs.contenders import Contender, at_equal_epochs, contenders, kinds_read, trials_at
+from study.specs.methods import FAMILIES, family_of
 from study.specs.space import BATCH
 from study.specs.spec import SearchSpace, StudySpec, cell_factors
 
@@ -41,6 +41,7 @@ class Search:
 
     Attributes:
         name: The family's with QMC, the contender's role with TPE.
+        family, what: The trajectory that is searched: its name, and what it is.
         contenders: Those whose configuration may come out of it.
     """
 
@@ -48,6 +49,7 @@ class Search:
     replicate: Replicate
     name: str
     family: str
+    what: Family
     epochs_factor: float
     trials: int
     contenders: tuple[Contender, ...]
@@ -61,6 +63,17 @@ class Proposal:
     rho: float
     average_start: float
     weight_decay: float | None = None
+    options: tuple[tuple[str, float], ...] = ()
+
+    def value_of(self, name: str) -> float | None:
+        """Return one of its hyper-parameters; None if it is not searched."""
+        found: float | None = dict(self.options).get(name, getattr(self, name, None))
+        return found
+
+
+def proposal_of(tried: Job | Selection) -> Proposal:
+    """Return the hyper-parameters that a job was given, or that validation picked."""
+    return Proposal(tried.learning_rate, tried.rho, tried.average_start, tried.weight_decay, tried.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +129,22 @@ def searches(spec: StudySpec, replicates: Iterable[Replicate] | None = None) -> 
         spec: The study.
         replicates: Those to plan; None: all of the spec's.
     """
-    chosen, served = cells(spec), _served(spec)
+    chosen = cells(spec)
+    served = {task: _served(spec.as_of(task)) for task in {cell.task for cell in chosen}}
     return [
-        Search(cell, replicate, name, serving[0].family, length, trials_at(spec, length), serving)
+        Search(
+            cell,
+            replicate,
+            name,
+            serving[0].family,
+            spec.table.families[serving[0].family],
+            length,
+            trials_at(spec, length),
+            serving,
+        )
         for replicate in (replicates_of(spec) if replicates is None else replicates)
         for cell in chosen
-        for (length, name), serving in served
+        for (length, name), serving in served[cell.task]
     ]
 
 
@@ -155,8 +178,11 @@ def tune_job(spec: StudySpec, search: Search, trial: int, proposal: Proposal) ->
 def confirm_jobs(spec: StudySpec, some: Iterable[Search], selections: Iterable[Selection]) -> list[Job]:
     """Return the jobs that re-train the selected configurations on fresh seeds; contenders that agree share them.
 
+    A loop tests one set of weights in a run, so its contenders share where they choose among the same kinds alone.
+
     With probes, the first seed of each replicate (every one, where there is one tuning) also says how sharp the last
-    weights and the averages of the cell's own epochs are; the effort is the same for all weights of a cell.
+    weights and the averages of the cell's own epochs are; the effort is the same for all weights of a cell. With
+    features, those runs are described that re-train what the baseline at equal epochs has picked.
 
     Args:
         spec: The study.
@@ -164,21 +190,31 @@ def confirm_jobs(spec: StudySpec, some: Iterable[Search], selections: Iterable[S
         selections: What validation picked.
     """
     by_length = {search.epochs_factor: search for search in some}
-    readers: dict[tuple[float, Proposal], list[Selection]] = {}
+    loop = any(search.cell.task in spec.loops for search in by_length.values())
+    readers: dict[tuple[float, Proposal, tuple[str, ...]], list[Selection]] = {}
     for chosen in selections:
-        proposal = Proposal(chosen.learning_rate, chosen.rho, chosen.average_start, chosen.weight_decay)
-        readers.setdefault((chosen.epochs_factor, proposal), []).append(chosen)
+        alone = chosen.reads if loop else ()
+        readers.setdefault((chosen.epochs_factor, proposal_of(chosen), alone), []).append(chosen)
     jobs = []
-    for (length, proposal), reading in readers.items():
+    for (length, proposal, alone), reading in readers.items():
         search = by_length[length]
-        reads = tuple(dict.fromkeys(("last", *(kind for chosen in reading for kind in chosen.reads))))
+        kinds = alone or tuple(kind for chosen in reading for kind in chosen.reads)
+        reads = tuple(dict.fromkeys(("last", *kinds)))
+        described = any(
+            chosen.contender == at_equal_epochs(spec, chosen.method).name
+            for chosen in reading
+            if spec.table.is_baseline(chosen.method)
+        )
         for index, seed in enumerate(search.replicate.confirm):
-            probes = spec.probes and length == 1 and (index == 0 or spec.one_tuning)
+            looked_at = not loop and length == 1 and (index == 0 or spec.one_tuning)
+            probes = spec.probes and looked_at
             update = {
                 "seed": seed,
                 "reads": reads,
+                "tested_of": alone,
                 "probed": tuple(kind for kind in reads if kind != "best") if probes else (),
                 "probe_evaluations": _probe_evaluations(spec, search) if probes else 0,
+                "features": spec.features and looked_at and described,
             }
             jobs.append(_job(spec, search, proposal).model_copy(update=update))
     return jobs
@@ -191,27 +227,31 @@ def _probe_evaluations(spec: StudySpec, search: Search) -> int:
     on how many examples are looked at, so a method that trains at twice the cost must not be probed on twice as many.
     """
     plain = _job(spec, search, Proposal(spec.search.learning_rate.low, 0.0, 0.5)).model_copy(
-        update={"family": "base", "epochs_factor": 1.0}
+        update={"family": "base", "own_family": None, "epochs_factor": 1.0}
     )
-    weights = max(Counter(METHODS[method].family for method in spec.methods).values())
+    weights = max(Counter(spec.table[method].family for method in spec.methods).values())
     return max(LEAST_PROBE, int(spec.probe_budget * gradient_evaluations(plain) / weights))
 
 
 def _job(spec: StudySpec, search: Search, proposal: Proposal) -> Job:
-    kinds = {METHODS[method].weights for method in spec.methods}
+    kinds = {spec.table[method].weights for method in spec.methods}
     return Job(
         stage="confirm",
         cell=search.cell.name,
         task=search.cell.task,
+        loop=search.cell.task in spec.loops,
         factors=dict(search.cell.factors),
         replicate=search.replicate.number,
         test_seed=search.replicate.test,
         family=search.family,
+        own_family=None if search.family in FAMILIES else search.what,
+        own_methods={} if search.family in FAMILIES else spec.table.reading(search.family),
         epochs_factor=search.epochs_factor,
         learning_rate=proposal.learning_rate,
         rho=proposal.rho,
         average_start=proposal.average_start,
         weight_decay=proposal.weight_decay,
+        options=proposal.options,
         average_starts=spec.average_starts,
         ema_decays=spec.ema_decays if "ema" in kinds else (),
         lawa_windows=spec.lawa_windows if "lawa" in kinds else (),
@@ -222,13 +262,16 @@ def _job(spec: StudySpec, search: Search, proposal: Proposal) -> Job:
 def gradient_evaluations(job: Job, epochs: int | None = None) -> int:
     """Return the gradient evaluations of a job's training, in examples: what it costs, known before it runs.
 
+    Of an optimizer whose passes differ from step to step it is what its first steps make expect.
+
     Args:
         job: The job.
         epochs: Count this many first epochs alone; None counts them all.
     """
-    steps = steps_per_epoch(job) * (job.epochs if epochs is None else epochs)
-    perturbed = max(0, steps - first_perturbed_step(job)) if job.rho > 0 else 0
-    return (steps + perturbed) * int(job.factors["batch_size"])
+    steps, what = steps_per_epoch(job) * (job.epochs if epochs is None else epochs), family_of(job)
+    perturbed = max(0, steps - first_perturbed_step(job)) if what.rule and job.rho > 0 else 0
+    passes = what.needs.passes if what.needs else 1
+    return round(steps * passes + perturbed) * int(job.factors["batch_size"])
 
 
 def steps_per_epoch(job: Job) -> int:
@@ -238,7 +281,7 @@ def steps_per_epoch(job: Job) -> int:
 
 def first_perturbed_step(job: Job) -> int:
     """Return the step, from 0, at which a job's family begins to perturb."""
-    return int(FAMILIES[job.family].perturb_from * steps_per_epoch(job) * job.epochs)
+    return int(family_of(job).perturb_from * steps_per_epoch(job) * job.epochs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,5 +329,5 @@ def expected_cost(spec: StudySpec, search: Search) -> int:
 
 
 def _typical_job(spec: StudySpec, search: Search) -> Job:
-    rho = spec.search.rho.low if FAMILIES[search.family].rule else 0.0
+    rho = spec.search.rho.low if spec.search.has_radius(search.family, search.what) else 0.0
     return _job(spec, search, Proposal(spec.search.learning_rate.low, rho, 0.5))

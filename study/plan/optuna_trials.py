@@ -7,7 +7,6 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from study.plan.cells import Outcome, Proposal, Search, start_of
-from study.specs.methods import FAMILIES
 from study.specs.spec import SearchRange, SearchSpace
 from study.streams import torch_seed
 
@@ -24,15 +23,21 @@ def tpe_proposal(space: SearchSpace, search: Search, trial: int, history: Sequen
     study = quiet_study(sampler=sampler, direction="maximize")
     study.add_trials([trial_of(space, search, outcome) for outcome in history])
     asked = study.ask()
-    rate = _suggest(asked, "learning_rate", space.range_of("learning_rate", search.family))
+    rate = _suggest(asked, "learning_rate", space.range_of("learning_rate", search.family, search.what))
     rho = 0.0
-    if FAMILIES[search.family].rule and asked.suggest_categorical("perturb", [True, False]):
-        rho = _suggest(asked, "rho", space.range_of("rho", search.family))
+    if not search.what.rule and space.has_radius(search.family, search.what):
+        rho = _suggest(asked, "rho", space.range_of("rho", search.family, search.what))
+    if search.what.rule and asked.suggest_categorical("perturb", [True, False]):
+        rho = _suggest(asked, "rho", space.range_of("rho", search.family, search.what))
     start = _suggest(asked, "average_start", space.average_start)
     decay = None
-    if space.weight_decay:
-        decay = _suggest(asked, "weight_decay", space.range_of("weight_decay", search.family))
-    return Proposal(rate, rho, start_of(space, start), decay)
+    if "weight_decay" in space.searched_by(search.family):
+        decay = _suggest(asked, "weight_decay", space.range_of("weight_decay", search.family, search.what))
+    options = tuple(
+        (name, _suggest(asked, name, space.range_of(name, search.family, search.what)))
+        for name in space.options_of(search.family)
+    )
+    return Proposal(rate, rho, start_of(space, start), decay, options)
 
 
 def _suggest(trial: optuna.Trial, name: str, searched: SearchRange) -> float:
@@ -62,13 +67,14 @@ def trial_of(
 def _parameters(
     space: SearchSpace, search: Search, proposal: Proposal
 ) -> tuple[dict[str, object], dict[str, BaseDistribution]]:
-    params: dict[str, object] = {name: getattr(proposal, name) for name in space.searched}
+    names = space.searched_by(search.family)
+    params: dict[str, object] = {name: proposal.value_of(name) for name in names}
     distributions: dict[str, BaseDistribution] = {
         name: FloatDistribution(searched.low, searched.high, log=searched.log)
-        for name in space.searched
-        for searched in [space.range_of(name, search.family)]
+        for name in names
+        for searched in [space.range_of(name, search.family, search.what)]
     }
-    if FAMILIES[search.family].rule:
+    if search.what.rule:
         params["perturb"] = proposal.rho > 0
         distributions["perturb"] = CategoricalDistribution([True, False])
     if proposal.rho == 0:

@@ -10,11 +10,10 @@ at random and reads its search space from the first run that completes.
 import functools
 from collections.abc import Sequence
 
-from study.plan.cells import Outcome, Proposal, Search, start_of
+from study.plan.cells import Outcome, Proposal, Search, proposal_of, start_of
 from study.plan.selection import preferred_of
 from study.records import RunRecord
 from study.specs.contenders import Contender
-from study.specs.methods import FAMILIES
 from study.specs.space import BATCH
 from study.specs.spec import SearchSpace
 from study.streams import torch_seed
@@ -35,19 +34,26 @@ def propose(space: SearchSpace, search: Search, trial: int, history: Sequence[Ou
         history: The outcomes of the first `needed_outcomes` trials, in order.
     """
     if space.sampler == "qmc":
-        return _qmc_proposal(space, search.family, trial, search.replicate.proposals)
+        return _qmc_proposal(space, search, trial)
     from study.plan.optuna_trials import tpe_proposal  # noqa: PLC0415  # Optuna takes a moment to import
 
     return tpe_proposal(space, search, trial, history)
 
 
-def _qmc_proposal(space: SearchSpace, family: str, trial: int, seed: int) -> Proposal:
-    rate, radius, start, *more = _sobol_points(space.trials, len(space.searched), seed)[trial]
+def _qmc_proposal(space: SearchSpace, search: Search, trial: int) -> Proposal:
+    names = space.searched_by(search.family)
+    points = _sobol_points(space.trials, len(names), search.replicate.proposals)[trial]
+    at = dict(zip(names, points, strict=True))
+
+    def found(name: str) -> float:
+        return space.range_of(name, search.family, search.what).at(at[name])
+
     return Proposal(
-        learning_rate=space.range_of("learning_rate", family).at(rate),
-        rho=_rho_at(space, family, radius) if FAMILIES[family].rule else 0.0,
-        average_start=start_of(space, space.average_start.at(start)),
-        weight_decay=space.range_of("weight_decay", family).at(more[0]) if more else None,
+        learning_rate=found("learning_rate"),
+        rho=_rho_at(space, search, at["rho"]) if space.has_radius(search.family, search.what) else 0.0,
+        average_start=start_of(space, found("average_start")),
+        weight_decay=found("weight_decay") if "weight_decay" in names else None,
+        options=tuple((name, found(name)) for name in space.options_of(search.family)),
     )
 
 
@@ -66,15 +72,18 @@ def _sobol_points(count: int, dimensions: int, seed: int) -> tuple[tuple[float, 
     return tuple(tuple(map(float, point)) for point in points[:count])
 
 
-def _rho_at(space: SearchSpace, family: str, unit: float) -> float:
-    """Map [0, 1) to a radius; the lowest ``unperturbed_share`` is exactly 0: the base step lies in the space."""
-    share = space.unperturbed_share
-    return 0.0 if unit < share else space.range_of("rho", family).at((unit - share) / (1 - share))
+def _rho_at(space: SearchSpace, search: Search, unit: float) -> float:
+    """Map [0, 1) to a radius; the lowest ``unperturbed_share`` is exactly 0: the base step lies in the space.
+
+    Not in that of an optimizer with a radius of its own, which is not known to be another's without it.
+    """
+    share = space.unperturbed_share if search.what.rule else 0.0
+    return 0.0 if unit < share else space.range_of("rho", search.family, search.what).at((unit - share) / (1 - share))
 
 
 def outcome_of(one: Contender, record: RunRecord) -> Outcome:
     """Return what a contender's search learns from a record: the best validation score of the weights it may use."""
     job = record.job
     best = preferred_of(record).of(one.reads) if record.measurements else None
-    proposal = Proposal(job.learning_rate, job.rho, job.average_start, job.weight_decay)
-    return Outcome(proposal, best.val_score if best else None, record.last_epoch if record.status == "pruned" else None)
+    pruned_at = record.last_epoch if record.status == "pruned" else None
+    return Outcome(proposal_of(job), best.val_score if best else None, pruned_at)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from study.records import Measurement, RunRecord, kind_of
 from study.specs.contenders import Contender
-from study.specs.methods import FAMILIES, METHODS
+from study.specs.methods import family_of
 from study.specs.spec import SearchSpace
 
 
@@ -31,6 +31,8 @@ class Selection:
             not).
         candidates: Sets of weights that validation chose from in each run.
         at_edge: Names of the hyper-parameters whose value lies in the outer 5 % of the searched range.
+        family: The trajectory that its method reads; "" in what was written before it stood here.
+        options: Searched arguments of an optimizer that is not built in.
     """
 
     cell: str
@@ -51,11 +53,8 @@ class Selection:
     candidates: int
     at_edge: tuple[str, ...]
     weight_decay: float | None = None
-
-    @property
-    def family(self) -> str:
-        """The trajectory that its method reads."""
-        return METHODS[self.method].family
+    family: str = ""
+    options: tuple[tuple[str, float], ...] = ()
 
 
 class Preferred(NamedTuple):
@@ -140,6 +139,8 @@ def choose(
         candidates=_candidates(one, record),
         at_edge=_edges(record, best.weights, space),
         weight_decay=job.weight_decay,
+        family=one.family,
+        options=job.options,
     )
 
 
@@ -185,10 +186,13 @@ def _rank_of_run(pair: tuple[RunRecord, Measurement]) -> tuple[float, float, flo
 def _edges(record: RunRecord, weights: str, space: SearchSpace) -> tuple[str, ...]:
     job = record.job
     values = {"learning_rate": job.learning_rate}
-    if FAMILIES[job.family].rule and job.rho > 0:
+    if job.rho > 0:
         values["rho"] = job.rho
     if weights == f"swa@{job.average_start!r}":
         values["average_start"] = job.average_start
     if job.weight_decay is not None:
         values["weight_decay"] = job.weight_decay
-    return tuple(name for name, value in values.items() if space.range_of(name, job.family).at_edge(value))
+    values |= dict(job.options)
+    return tuple(
+        name for name, value in values.items() if space.range_of(name, job.family, family_of(job)).at_edge(value)
+    )

@@ -3,14 +3,14 @@
 Nothing is trained. Scores are drawn with a truth that is known, pass through the functions that judge real studies, and
 how often the verdict is wrong is counted. `procedure` draws what replicates measure, `verdicts` counts what families of
 comparisons come to, `records` walks whole studies from the plan to the findings, `across` looks across problems,
-`repetition` puts repeated studies side by side.
+`repetition` puts repeated studies side by side, `apart` judges runs that share no seed.
 """
 
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from study.simulations import across, records, repetition, verdicts
+from study.simulations import across, apart, records, repetition, verdicts
 from study.simulations.rates import Rate
 
 __all__ = ["Rate", "calibrate"]
@@ -32,6 +32,7 @@ def calibrate(studies: int, seed: int) -> list[Rate]:
         repetition.relabelled,
         across.null_factors,
         across.hypotheses,
+        apart.unpaired,
     ]
     streams = np.random.default_rng(seed).spawn(len(sections))
     return [rate for section, rng in zip(sections, streams, strict=True) for rate in section(studies, rng)]

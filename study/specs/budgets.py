@@ -5,9 +5,12 @@ evaluations of the base at the cell's epochs, a number of the spec. **T**: the t
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Budget = Literal["E", "G", "T"]
+OWN_COST: Final[Literal["own cost"]] = "own cost"
+Spending = Budget | Literal["own cost"]
+"""What a comparison is at: a budget of a study, or, of results made elsewhere, whatever each side's runs spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +34,15 @@ _SPENT: dict[Budget, BudgetWords] = {
 }
 
 
-def named(budget: Budget, ceiling: float | None) -> BudgetWords:
-    """Return the words of a budget of a study.
+def named(budget: Spending, ceiling: float | None) -> BudgetWords:
+    """Return the words of a budget of a study, or of what results made elsewhere have in place of one.
 
     Args:
         budget: The budget.
         ceiling: The spec's ``gradient_ceiling``; None under protocol 1, which had none.
     """
+    if budget == OWN_COST:
+        return BudgetWords("each method's own cost", OWN_COST)
     if ceiling is None:
         return _SPENT.get(budget, BUDGETS[budget])
     words = BUDGETS[budget]

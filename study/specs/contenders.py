@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from study.specs.budgets import Budget
-from study.specs.methods import FAMILIES, METHODS, is_baseline, relative_passes, relative_time
+from study.specs.methods import Method
 from study.specs.spec import StudySpec
 
 
@@ -19,56 +19,69 @@ class Contender:
 
     Attributes:
         method: Name of the method.
+        what: Its entry in the study's table.
         reads: The kinds of weights that it may read: of ``last``, ``best``, ``swa``, ``ema``, ``lawa``.
         lengths: The training lengths that it may use, in multiples of the cell's epochs, ascending.
     """
 
     method: str
+    what: Method
     reads: tuple[str, ...]
     lengths: tuple[float, ...]
 
     @property
     def family(self) -> str:
         """The trajectory that it reads."""
-        return METHODS[self.method].family
+        return self.what.family
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether others are held against it."""
+        return self.what.baseline == self.method
 
     @property
     def average(self) -> str | None:
         """The kind of average that it may read; None if it does not average."""
-        kind = METHODS[self.method].weights
-        return None if kind == "last" else kind
+        return None if self.what.weights == "last" else self.what.weights
 
     @property
     def role(self) -> str:
         """What it is called whatever its length: ``SGD best`` for a baseline, the method's name for others."""
-        return f"{self.method} {self.reads[0]}" if is_baseline(self.method) else self.method
+        return f"{self.method} {self.reads[0]}" if self.is_baseline else self.method
 
     @property
     def name(self) -> str:
         """What it is called: ``SGD best, 2× epochs`` for a baseline, the method's name for others."""
-        longer = f", {self.lengths[0]:g}× epochs" if is_baseline(self.method) and self.lengths[0] != 1 else ""
+        longer = f", {self.lengths[0]:g}× epochs" if self.is_baseline and self.lengths[0] != 1 else ""
         return f"{self.role}{longer}"
 
 
 def contender(spec: StudySpec, method: str, budget: Budget) -> Contender:
     """Return a method with what it may use under a budget."""
-    average = METHODS[method].weights
-    reads = (*spec.weights, *((average,) if average != "last" else ()))
-    plain = FAMILIES[METHODS[method].family].rule is None and spec.protocol > 1
-    return Contender(method, reads, baseline_lengths(spec, method, budget) if plain else (1.0,))
+    what = spec.table[method]
+    reads = (*spec.weights, *((what.weights,) if what.weights != "last" else ()))
+    cheap = spec.table.relative_passes(method) == 1 and budget != "T"  # T is the time of a method at the cell's epochs
+    plain = cheap and spec.protocol > 1
+    return Contender(method, what, reads, baseline_lengths(spec, method, budget) if plain else (1.0,))
 
 
 def at_equal_epochs(spec: StudySpec, method: str) -> Contender:
     """Return a method at the cell's epochs; of a baseline, with the last of the spec's kinds of weights."""
-    if is_baseline(method):
-        return Contender(method, (spec.weights[-1],), (1.0,))
+    if spec.table.is_baseline(method):
+        return baseline_with(spec, method, spec.weights[-1])
     return contender(spec, method, "E")
+
+
+def baseline_with(spec: StudySpec, method: str, kind: str, length: float = 1.0) -> Contender:
+    """Return a method's baseline with one kind of weights, at one length."""
+    name = spec.table[method].baseline
+    return Contender(name, spec.table[name], (kind,), (length,))
 
 
 def baselines(spec: StudySpec, method: str, budget: Budget) -> tuple[Contender, ...]:
     """Return all that a method is held against under a budget."""
     return tuple(
-        Contender(METHODS[method].baseline, (kind,), (length,))
+        baseline_with(spec, method, kind, length)
         for length in baseline_lengths(spec, method, budget)
         for kind in spec.weights
     )
@@ -79,9 +92,10 @@ def baseline_lengths(spec: StudySpec, method: str, budget: Budget) -> tuple[floa
 
     Protocol 1 held a method against one length alone: that which spends what the method spends.
     """
+    time = spec.table.relative_time(method, spec.reference_times)
     if spec.protocol == 1:
-        return ({"E": 1.0, "G": relative_passes(method), "T": relative_time(method, spec.reference_times)}[budget],)
-    ceiling = {"E": 1.0, "G": spec.gradient_ceiling, "T": relative_time(method, spec.reference_times)}[budget]
+        return ({"E": 1.0, "G": spec.table.relative_passes(method), "T": time}[budget],)
+    ceiling = {"E": 1.0, "G": spec.gradient_ceiling, "T": time}[budget]
     return tuple(length for length in dict.fromkeys((1.0, ceiling)) if trials_at(spec, length))
 
 
@@ -99,14 +113,14 @@ def contenders(spec: StudySpec) -> tuple[Contender, ...]:
     """Return every contender of a study once: the baselines first, then the methods in the spec's order."""
     others = others_of(spec)
     held_against = (found for method in others for budget in spec.budgets for found in baselines(spec, method, budget))
-    first = (Contender(m, (kind,), (1.0,)) for m in spec.methods if is_baseline(m) for kind in spec.weights)
+    first = (baseline_with(spec, m, kind) for m in spec.methods if spec.table.is_baseline(m) for kind in spec.weights)
     judged = (contender(spec, method, budget) for method in others for budget in spec.budgets)
     return tuple(dict.fromkeys((*first, *held_against, *judged)))
 
 
 def others_of(spec: StudySpec) -> tuple[str, ...]:
     """Return the methods that are held against a baseline."""
-    return tuple(method for method in spec.methods if not is_baseline(method))
+    return tuple(method for method in spec.methods if not spec.table.is_baseline(method))
 
 
 def kinds_read(some: Iterable[Contender]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from study.records import FactorValue
+from study.specs.own_names import is_own_name
 from study.specs.schedules import SCHEDULES
 
 
@@ -25,11 +26,16 @@ class Factor:
     allowed: str
     allows: Callable[[FactorValue], bool]
 
-    def check(self, name: str, value: FactorValue) -> None:
-        """Raise a ValueError that says what was given and what is allowed, unless ``value`` is fine for some task."""
+    def check(self, name: str, value: FactorValue, key: str = "") -> None:
+        """Raise a ValueError that says what was given and what is allowed, unless ``value`` is fine for some task.
+
+        Args:
+            name: The factor's. value: What it is given.
+            key: Where that stands in the spec; "": among a problem's factors.
+        """
         right_type = type(value) is self.kind or (self.kind is float and type(value) is int)
         if not (right_type and self.allows(value)):
-            raise ValueError(f"factors.{name} = {value!r} was given; allowed is {self.allowed}")
+            raise ValueError(f"{key or f'factors.{name}'} = {value!r} was given; allowed is {self.allowed}")
 
 
 FACTORS: dict[str, Factor] = {
@@ -39,8 +45,10 @@ FACTORS: dict[str, Factor] = {
         lambda value: 0 <= float(value) < 1,
     ),
     "schedule": Factor(
-        "learning-rate schedule", str, f"one of {', '.join(map(json.dumps, SCHEDULES))}",
-        lambda value: value in SCHEDULES,
+        "learning-rate schedule", str,
+        f"one of {', '.join(map(json.dumps, SCHEDULES))}, or a function of your own as \"my_module:function\", from "
+        "the share of steps done to the factor on the rate",
+        lambda value: value in SCHEDULES or is_own_name(str(value)),
     ),
     "augmentation": Factor(
         "strength of random changes of training inputs: shifts and noise; of images of the vision tasks, RandAugment's",
@@ -58,6 +66,10 @@ FACTORS: dict[str, Factor] = {
         "examples of an ascent micro-batch (m) for m-SAM", int, "a whole number from 2", lambda value: int(value) >= 2
     ),
     "train_size": Factor("training examples", int, "a whole number from 10", lambda value: int(value) >= 10),
+    "steps_per_epoch": Factor(
+        "steps of an epoch, in the place of train_size, of a task of your own whose training part is a stream", int,
+        "a whole number from 1", lambda value: int(value) >= 1,
+    ),
     "epochs": Factor("passes over the training set", int, "a whole number from 1", lambda value: int(value) >= 1),
     "batch_size": Factor("examples a step", int, "a whole number from 2", lambda value: int(value) >= 2),
     "momentum": Factor(
@@ -80,6 +92,11 @@ FACTORS: dict[str, Factor] = {
         "largest norm of the gradient that a step is taken with, longer ones are scaled down; 0: none is", float,
         "a number from 0", lambda value: 0 <= float(value) < float("inf"),
     ),
+    "gradient_accumulation_steps": Factor(
+        "parts of a batch whose gradients are added up one after the other: a step's examples, in less memory, and "
+        "batch statistics of the parts", int, "a whole number from 1 that divides batch_size",
+        lambda value: int(value) >= 1,
+    ),
     "validation_label_noise": Factor(
         "whether the labels of the validation part are as noisy as those of the training part", str,
         '"same" or "none"', lambda value: value in ("same", "none"),
@@ -101,12 +118,14 @@ OPTIONAL: dict[str, FactorValue] = {
     "precision": "float32",
     "warmup": 0.0,
     "clip_norm": 0.0,
+    "gradient_accumulation_steps": 1,
     "validation_label_noise": "same",
 }
-OF_SOME_TASKS = ("transforms", "image_size")  # they stand in the cells of tasks that have a default for them alone
+# Of tasks that have a default for them alone; steps_per_epoch of those of one's own, in the cells that name it.
+OF_SOME_TASKS = ("transforms", "image_size", "steps_per_epoch")
 OF_TRAINING = (
-    "schedule", "ascent_batch", "train_size", "epochs", "batch_size", "momentum", "weight_decay", "precision", "warmup",
-    "clip_norm",
+    "schedule", "ascent_batch", "train_size", "steps_per_epoch", "epochs", "batch_size", "momentum", "weight_decay",
+    "precision", "warmup", "clip_norm", "gradient_accumulation_steps",
 )  # fmt: skip
 # Of every task that does not name its own.
 DEFAULTS: dict[str, FactorValue] = {

@@ -1,48 +1,18 @@
-"""The methods: which gradient × which weights, two literal tables.
+"""The methods: which gradient × which weights, two literal tables, and what a study makes of them.
 
 SGD, SWA, SAM and WASAM are the four corners of a 2×2; everything else is another setting of the same two switches.
 A *family* is the trajectory that is trained. Averaging reads a trajectory without changing it, so one run of a family
 answers for its last and for all of its averaged weights.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from study.records import FactorValue
+from study.records import FactorValue, Family, Job
 
 Checkpoint = Literal["last", "best"]  # weights of one epoch: the last one, or the one that validation prefers
 WeightsKind = Literal["last", "swa", "ema", "lawa"]
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One kind of trajectory: the base optimizer and how its gradient is perturbed.
-
-    Attributes:
-        base: The base optimizer: ``sgd`` (with momentum) or ``adamw``.
-        rule: Perturbation of `wasam_core`: ``sam``, ``asam`` (the authors' rule); None for the plain gradient.
-        norm_layers_only: Perturb the parameters of normalization layers alone (SAM-ON).
-        micro_batches: Take the ascent on micro-batches of the cell's ``ascent_batch`` examples (m-sharpness).
-        perturb_from: Share of the steps that pass before the first perturbed one.
-        learning_rate_scale, rho_scale: The searched ranges are multiplied by these, because the scales of AdamW's
-            rate and of ASAM's or a part's radius differ from SGD's and SAM's.
-        source: Where it was published.
-    """
-
-    base: Literal["sgd", "adamw"]
-    rule: Literal["sam", "asam"] | None = None
-    norm_layers_only: bool = False
-    micro_batches: bool = False
-    perturb_from: float = 0.0
-    learning_rate_scale: float = 1.0
-    rho_scale: float = 1.0
-    source: str = ""
-
-    @property
-    def passes(self) -> float:
-        """Forward-backward passes per optimizer step, on average over the run."""
-        return 1.0 if self.rule is None else 2.0 - self.perturb_from
 
 
 FAMILIES: dict[str, Family] = {
@@ -62,7 +32,7 @@ class Method:
     """A trajectory and the weights that are read from it.
 
     Attributes:
-        family: Name in `FAMILIES`.
+        family: Name of the trajectory's `Family` in the study's table.
         weights: ``last``: no averaging; the run keeps one of the spec's checkpoints. Otherwise validation chooses among
             all averages of that kind *and* these checkpoints, so that "no averaging" lies inside the space of every
             averaging method.
@@ -72,11 +42,6 @@ class Method:
     family: str
     weights: WeightsKind
     baseline: str
-
-    @property
-    def passes(self) -> float:
-        """Forward-backward passes per optimizer step."""
-        return FAMILIES[self.family].passes
 
 
 METHODS: dict[str, Method] = {
@@ -104,6 +69,90 @@ METHODS: dict[str, Method] = {
 }
 
 
+@dataclass(frozen=True)
+class Methods:
+    """A table of methods and of their families: the built-in ones, and a study's own beside them.
+
+    It is asked by name: ``table["SWA"]`` is a `Method`, ``"SWA" in table``, and iterating yields the names in order.
+
+    Attributes:
+        methods: By name, in the order in which they are shown.
+        families: By name.
+    """
+
+    methods: Mapping[str, Method]
+    families: Mapping[str, Family]
+
+    def __getitem__(self, method: str) -> Method:
+        return self.methods[method]
+
+    def __contains__(self, method: object) -> bool:
+        return method in self.methods
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.methods)
+
+    def family_of(self, method: str) -> Family:
+        """Return the trajectory that a method reads."""
+        return self.families[self.methods[method].family]
+
+    def is_baseline(self, method: str) -> bool:
+        """Tell whether a method is what others are held against."""
+        return self.methods[method].baseline == method
+
+    def named(self, family: str, weights: str) -> str | None:
+        """Return the first method that reads these weights of a family's trajectory; None if there is none."""
+        read = (name for name, one in self.methods.items() if (one.family, one.weights) == (family, weights))
+        return next(read, None)
+
+    def last_of(self, family: str) -> str:
+        """Return the method that reads the last weights of a family's trajectory; without one, the family's first."""
+        return self.named(family, "last") or next(name for name, one in self.methods.items() if one.family == family)
+
+    def averages_of(self, family: str) -> list[str]:
+        """Return the methods that average a family's weights."""
+        return [name for name, one in self.methods.items() if one.family == family and one.weights != "last"]
+
+    def reading(self, family: str) -> dict[str, str]:
+        """Return the methods that read a family's trajectory, by kind of weights; `last_of` stands at ``last``."""
+        names: dict[str, str] = {"last": self.last_of(family)}
+        for name, one in self.methods.items():
+            if one.family == family:
+                names.setdefault(one.weights, name)
+        return names
+
+    def relative_passes(self, method: str) -> float:
+        """Return the passes per step of a method, in those of its baseline."""
+        return self.family_of(method).passes / self.family_of(self.methods[method].baseline).passes
+
+    def relative_time(self, method: str, reference_times: Mapping[str, float]) -> float:
+        """Return the time of a method's step in that of its baseline's, at least 1, from the time of a step by family.
+
+        A family that is not named counts its passes.
+        """
+        own, base = (self.methods[name].family for name in (method, self.methods[method].baseline))
+        times = {name: reference_times.get(name, self.families[name].passes) for name in (own, base)}
+        return max(1.0, round(times[own] / times[base], 2))
+
+
+BUILT_IN = Methods(METHODS, FAMILIES)
+
+
+def family_of(job: Job) -> Family:
+    """Return the trajectory of a job: a built-in one, or what it brings itself."""
+    return job.own_family or FAMILIES[job.family]
+
+
+def schedule_name(job: Job) -> str:
+    """Return the name of the learning-rate schedule that a job follows: its method's own, or the cell's."""
+    return family_of(job).schedule or str(job.factors["schedule"])
+
+
+def methods_reading(job: Job) -> Mapping[str, str]:
+    """Return the methods that read a job's trajectory, by kind of weights: ``last``, ``swa`` …; ``last`` is there."""
+    return job.own_methods if job.own_family else BUILT_IN.reading(job.family)
+
+
 def unread_factors(factors: Mapping[str, FactorValue], families: Sequence[Family], *, own: bool) -> dict[str, str]:
     """Return the factors of a cell that nothing reads, with the reason.
 
@@ -115,35 +164,10 @@ def unread_factors(factors: Mapping[str, FactorValue], families: Sequence[Family
     found = {}
     if not any(family.micro_batches for family in families):
         found["ascent_batch"] = "m-SAM alone reads it, which is none of the methods"
-    if all(family.base != "sgd" for family in families):
+    if not any("sgd" in (family.base, family.around) for family in families):
         found["momentum"] = "SGD alone reads it, which is the base of no method"
     if not own and factors.get("model") == "mlp":
         found["norm"] = 'model = "mlp" has no normalization'
     if not own and not factors.get("label_noise"):
         found["validation_label_noise"] = "it is read where label_noise is above 0"
     return found
-
-
-def is_baseline(method: str) -> bool:
-    """Tell whether a method is what others are held against."""
-    return METHODS[method].baseline == method
-
-
-def last_of(family: str) -> str:
-    """Return the method that reads the last weights of a family's trajectory."""
-    return next(name for name, method in METHODS.items() if (method.family, method.weights) == (family, "last"))
-
-
-def relative_passes(method: str) -> float:
-    """Return the passes per step of a method, in those of its baseline."""
-    return METHODS[method].passes / METHODS[METHODS[method].baseline].passes
-
-
-def relative_time(method: str, reference_times: Mapping[str, float]) -> float:
-    """Return the time of a method's step in that of its baseline's step, at least 1, from the time of a step by family.
-
-    A family that is not named counts its passes.
-    """
-    own, base = (METHODS[name].family for name in (method, METHODS[method].baseline))
-    ratio = reference_times.get(own, FAMILIES[own].passes) / reference_times.get(base, FAMILIES[base].passes)
-    return max(1.0, round(ratio, 2))

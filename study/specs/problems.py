@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from study.records import FactorValue
+from study.specs.factors import factor_of
 from study.specs.space import Strict, added_later, is_frozen
 from study.specs.tasks import TASKS, check_factor, check_own_name, check_values, default_factors, is_own_task
 
@@ -65,10 +66,16 @@ class Problem(Strict):
                 check_own_name(name)
             if len({json.dumps(value) if is_frozen(info) else value for value in values}) < len(values):
                 raise ValueError(f"factors.{name} = {values} was given; each value may stand once")
-        if "train_size" not in default_factors(self.task) and "train_size" not in self.factors:
+        sizes = {"train_size", "steps_per_epoch"} & {*default_factors(self.task), *self.factors}
+        if not sizes:
             raise ValueError(
                 f"factors.train_size is missing; task {self.task!r} needs it, because the cost of a study is planned "
-                "before its data are read"
+                "before its data are read (or factors.steps_per_epoch, where its training part is a stream)"
+            )
+        if len(sizes) > 1:
+            raise ValueError(
+                "factors.train_size and factors.steps_per_epoch were given; one says what the other is, because an "
+                "epoch of a stream is steps_per_epoch × batch_size examples: leave one out"
             )
         varied = {name: values for name, values in self.factors.items() if isinstance(values, list) and len(values) > 1}
         if self.design == "half" and (len(varied) < 3 or any(len(values) != 2 for values in varied.values())):
@@ -89,6 +96,11 @@ class Problem(Strict):
                     f"factors.batch_size = {cell['batch_size']} was given; it must not be above "
                     f"train_size = {cell['train_size']}"
                 )
+            if int(cell["batch_size"]) % int(factor_of(cell, "gradient_accumulation_steps")):
+                raise ValueError(
+                    f"factors.gradient_accumulation_steps = {cell['gradient_accumulation_steps']} was given; it must "
+                    f"divide batch_size = {cell['batch_size']}, whose examples a step takes in so many equal parts"
+                )
         return self
 
 
@@ -107,7 +119,14 @@ def cell_factors(problem: Problem) -> list[dict[str, FactorValue]]:
     cells = [fixed | dict(zip(varied, levels, strict=True)) for levels in combinations]
     if problem.centre:
         cells.append(fixed | {name: _half_way(values) for name, values in varied.items()})
-    return cells
+    return [_sized(cell) for cell in cells]
+
+
+def _sized(cell: dict[str, FactorValue]) -> dict[str, FactorValue]:
+    """Return a cell with the examples of an epoch, where the spec gives its steps."""
+    if "steps_per_epoch" not in cell:
+        return cell
+    return cell | {"train_size": int(cell["steps_per_epoch"]) * int(cell["batch_size"])}
 
 
 def _sign(levels: tuple[FactorValue, ...], varied: dict[str, list[FactorValue]]) -> int:

@@ -67,11 +67,11 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-def schedule_of(name: str, warmup: float = 0.0) -> Schedule:
-    """Return a schedule of `SCHEDULES`, behind a linear rise over the first ``warmup`` share of the steps.
+def schedule_of(what: str | Schedule, warmup: float = 0.0) -> Schedule:
+    """Return a schedule, behind a linear rise over the first ``warmup`` share of the steps.
 
     Args:
-        name: What follows the rise, over the steps that are left.
+        what: What follows the rise, over the steps that are left: a name in `SCHEDULES`, or another function.
         warmup: A share in [0, 1); 0 for none. Source: Goyal et al. 2017, arXiv 1706.02677, section 2.2.
 
     Example:
@@ -79,7 +79,7 @@ def schedule_of(name: str, warmup: float = 0.0) -> Schedule:
         >>> [round(warm(done), 3) for done in (0, 0.05, 0.1, 0.55, 1)]
         [0.01, 0.505, 1.0, 0.5, 0.0]
     """
-    then = SCHEDULES[name]
+    then = SCHEDULES[what] if isinstance(what, str) else what
     if not warmup:
         return then
 

@@ -10,11 +10,11 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     ValidationInfo,
-    field_validator,
     model_validator,
 )
 from pydantic_core import CoreSchema
 
+from study.records import Family
 from study.specs.methods import FAMILIES
 
 NARROWEST = 1e-9  # ends of a range that are nearer, as a share of the upper one, are one value but for its rounding
@@ -118,6 +118,28 @@ class FamilyRanges(Strict):
     learning_rate: SearchRange | None = None
     rho: SearchRange | None = None
     weight_decay: SearchRange | None = added_later(None)
+    options: dict[str, SearchRange] = added_later({})  # of an optimizer that is not built in: any of its arguments
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the hyper-parameters that it has a range of."""
+        named = (name for name in ("learning_rate", "rho", "weight_decay") if getattr(self, name) is not None)
+        return (*named, *self.options)
+
+    def or_of(self, other: Self) -> Self:
+        """Return it with the ranges of another where it has none; but for the radius, which belongs to a family."""
+        missing = {name: getattr(self, name) or getattr(other, name) for name in ("learning_rate", "weight_decay")}
+        return self.model_copy(update=missing | {"options": {**other.options, **self.options}})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options(cls, given: Any) -> Any:
+        """Take whatever else is given as arguments of the optimizer."""
+        if not isinstance(given, dict):
+            return given
+        other = {name: value for name, value in given.items() if name not in cls.model_fields}
+        kept = {name: value for name, value in given.items() if name in cls.model_fields}
+        return kept | {"options": given.get("options", {}) | other} if other else given
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -148,21 +170,33 @@ class SearchSpace(Strict):
         """Trials that TPE draws at random before it learns from any: Optuna's ten, or a third where trials are few."""
         return min(10, self.trials // 3)
 
-    @property
-    def searched(self) -> tuple[str, ...]:
-        """Names of the hyper-parameters that have a range, in the order of the design's columns."""
-        return ("learning_rate", "rho", "average_start", *(("weight_decay",) if self.weight_decay else ()))
+    def searched_by(self, family: str) -> tuple[str, ...]:
+        """Return the hyper-parameters of a family that have a range, in the order of the design's columns."""
+        own = self.of.get(family)
+        decay = ("weight_decay",) if self.weight_decay or (own and own.weight_decay) else ()
+        return ("learning_rate", "rho", "average_start", *decay, *self.options_of(family))
 
-    def range_of(self, name: str, family: str) -> SearchRange:
-        """Return the range of one of the `searched` hyper-parameters for a family.
+    def options_of(self, family: str) -> tuple[str, ...]:
+        """Return the searched arguments of a family's optimizer, where that is not built in."""
+        return tuple(self.of[family].options) if family in self.of else ()
+
+    def has_radius(self, family: str, what: Family) -> bool:
+        """Tell whether a family has a radius to be searched: it perturbs, or has an argument ``rho`` with a range."""
+        own = self.of.get(family)
+        return what.rule is not None or (":" in what.base and own is not None and own.rho is not None)
+
+    def range_of(self, name: str, family: str, what: Family) -> SearchRange:
+        """Return the range of one of the searched hyper-parameters for a family, and what that is.
 
         A range that ``of`` gives for the family wins; otherwise it is the common one times the family's scale.
         """
-        own: SearchRange | None = getattr(self.of.get(family), name, None)
-        if own is not None:
-            return own
+        if family in self.of:
+            given = self.of[family]
+            own: SearchRange | None = given.options.get(name) or getattr(given, name, None)
+            if own is not None:
+                return own
         common: SearchRange = getattr(self, name)
-        return common.scaled(float(getattr(FAMILIES[family], f"{name}_scale", 1.0)))
+        return common.scaled(float(getattr(what, f"{name}_scale", 1.0)))
 
     def rungs(self, average_starts: Sequence[float], epochs: int) -> tuple[int, ...]:
         """Return the epochs at which a tune run may be stopped: none without a pruner.
@@ -180,14 +214,6 @@ class SearchSpace(Strict):
             rung *= REDUCTION
         return tuple(found)
 
-    @field_validator("of")
-    @classmethod
-    def _known_families(cls, of: dict[str, FamilyRanges]) -> dict[str, FamilyRanges]:
-        for name in of:
-            if name not in FAMILIES:
-                raise ValueError(f"{name!r} was given; available are {', '.join(FAMILIES)}")
-        return of
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_lows(self)
@@ -197,7 +223,7 @@ class SearchSpace(Strict):
                 f"give factors.weight_decay = {self.weight_decay.low:g} to the problems"
             )
         for family, own in self.of.items():
-            if own.weight_decay and not self.weight_decay:
+            if family in FAMILIES and own.weight_decay and not self.weight_decay:
                 raise ValueError(
                     f"of.{family}.weight_decay was given without weight_decay, which says that it is searched at all; "
                     "add that, or leave this out"

@@ -9,19 +9,31 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, WithJsonSchema, model_validator
 
+from study.records import Needs
 from study.specs.budgets import Budget
 from study.specs.hypotheses import Hypothesis
-from study.specs.methods import FAMILIES, METHODS, Checkpoint, relative_passes, unread_factors
+from study.specs.methods import Checkpoint, Methods, unread_factors
+from study.specs.mistakes import sentences
+from study.specs.own_methods import OwnMethod, own_ranges, own_table, split_methods
 from study.specs.problems import Problem, cell_factors
 from study.specs.space import LEAST_TPE_TRIALS, SearchRange, SearchSpace, Strict, added_later, is_frozen
-from study.specs.tasks import TestPart, entry_of, is_own_task, kind_of_value
+from study.specs.tasks import RESERVED, TestPart, entry_of, is_own_task, kind_of_value
 
 __all__ = ["Budget", "Hypothesis", "Problem", "SearchRange", "SearchSpace", "SpecError", "StudySpec", "cell_factors"]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-SUITE = "claims"  # the folder of the built-in specs that hold a published claim each
+# In TOML a list, or a table of entries.
+_AS_WRITTEN = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "string"}},
+        {"type": "object", "additionalProperties": {"type": "object"}},
+    ]
+}
+MethodNames = Annotated[tuple[str, ...], WithJsonSchema(_AS_WRITTEN)]
+CLAIMS = "claims"  # the folder of the built-in specs that hold a published claim each
+SUITES = ("atlas", CLAIMS)  # folders of specs that are run together
 
 
 class SpecError(ValueError):
@@ -29,7 +41,10 @@ class SpecError(ValueError):
 
 
 class StudySpec(Strict):
-    """One study. See the README's chapter on writing a spec for an annotated example.
+    """One study. See README.md beside this file for an annotated example.
+
+    ``methods`` are the names of its methods, in order. In TOML they are a list of built-in names, or the table
+    ``[methods.NAME]``, of which an empty entry is the built-in method of that name, and any other an `OwnMethod`.
 
     The whole procedure, tuning included, is repeated ``replicates`` times, each with seeds of its own that derive from
     ``seed``; what a replicate has tuned is re-trained on ``confirms`` fresh seeds. ``weights`` are those that a run
@@ -42,15 +57,19 @@ class StudySpec(Strict):
     ``probe_budget`` is what the probes of one run may cost, in gradient evaluations, as a share of those of the
     baseline's run at equal epochs: one budget for all methods of a cell, so that all are probed with the same care.
 
+    With ``features`` the first confirm run of each replicate's baseline is described by `study.records.FEATURES`.
+
     ``reference_times`` are the times of a step of each family, in those of the ``base`` family, for budget ``T``. They
     are measured before the first run unless the spec gives them, and frozen with the spec; the hash leaves them out.
     So it does ``test_parts``, which say where the test part of each of the user's own tasks comes from, as the
-    preflight has found it: a key of `study.specs.tasks.TEST_PARTS`.
+    preflight has found it: a key of `study.specs.tasks.TEST_PARTS`; ``loops``, which name those of them that are loops,
+    with the kinds of weights that each was found to report; and ``optimizers``, what each family that is not built in
+    was found to need of the training loop.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
     question: str = Field(min_length=1, max_length=300)
-    methods: tuple[str, ...] = ("SGD", "SWA", "SAM", "WASAM")
+    methods: MethodNames = ("SGD", "SWA", "SAM", "WASAM")
     budgets: tuple[Budget, ...] = ("E", "G")
     primary_budget: Budget = "G"
     delta: float = Field(default=0.005, gt=0)
@@ -69,8 +88,12 @@ class StudySpec(Strict):
     hypotheses: tuple[Hypothesis, ...] = ()
     probes: bool = False
     probe_budget: float = added_later(0.15, gt=0, le=1000)
+    features: bool = added_later(False)
     reference_times: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
     test_parts: dict[str, TestPart] = added_later({})
+    loops: dict[str, tuple[str, ...]] = added_later({})
+    own_methods: dict[str, OwnMethod] = added_later({})
+    optimizers: dict[str, Needs] = added_later({})
 
     @model_validator(mode="before")
     @classmethod
@@ -86,22 +109,37 @@ class StudySpec(Strict):
             )
         return data | {"replicates": 1, "confirms": data["confirm_seeds"], "weights": ["last"]}
 
-    @field_validator("methods")
+    @model_validator(mode="before")
     @classmethod
-    def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in methods if name not in METHODS]
+    def _methods_as_table(cls, data: Any) -> Any:
+        """Split the table ``[methods.NAME]`` into names and own entries."""
+        if not isinstance(data, dict) or not isinstance(data.get("methods"), dict):
+            return data
+        names, own = split_methods(data["methods"])
+        return data | {"methods": names, "own_methods": own}
+
+    @model_validator(mode="after")
+    def _known_methods(self) -> Self:
+        methods, table = self.methods, self.table
+        unknown = [name for name in methods if name not in table]
         if unknown:
-            raise ValueError(f"{unknown[0]!r} was given; available are {', '.join(METHODS)}")
+            raise ValueError(f"methods: {unknown[0]!r} was given; available are {', '.join(table)}")
         for name in methods:
-            if METHODS[name].baseline not in methods:
-                raise ValueError(
-                    f"{list(methods)} was given; {name} is held against {METHODS[name].baseline!r}: add that too"
-                )
-        if all(METHODS[name].baseline == name for name in methods):
-            raise ValueError(f"{list(methods)} was given; at least one method beside the baseline is needed")
+            if (base := table[name].baseline) not in methods:
+                raise ValueError(f"methods = {list(methods)} was given; {name} is held against {base!r}: add that too")
+        if all(map(table.is_baseline, methods)):
+            raise ValueError(f"methods = {list(methods)} was given; at least one method beside the baseline is needed")
         if len(set(methods)) < len(methods):
-            raise ValueError(f"{list(methods)} was given; each method may stand once")
-        return methods
+            raise ValueError(f"methods = {list(methods)} was given; each method may stand once")
+        return self
+
+    @model_validator(mode="after")
+    def _own_ranges(self) -> Self:
+        """Give the families of own methods the ranges that their entries name, and what is left of the baselines'."""
+        if not self.own_methods:
+            return self
+        of = own_ranges(tuple(self.own_methods.items()), self.search.of)
+        return self.model_copy(update={"search": self.search.model_copy(update={"of": of})})
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
@@ -124,6 +162,7 @@ class StudySpec(Strict):
                 f"started, at {latest:g} of the epochs, and no epoch is left between that and the end: lower "
                 "average_starts and search.average_start.high, or leave the pruner out"
             )
+        self._check_ranges()
         for hypothesis in self.hypotheses:
             for name in (hypothesis.method, hypothesis.other):
                 if name not in (*self.methods, "", "baseline"):
@@ -148,7 +187,7 @@ class StudySpec(Strict):
     def _cells_differ(self, info: ValidationInfo) -> Self:
         """Refuse cells that are the same under different names; a study that has some already can still be read."""
         if not is_frozen(info):
-            families = [FAMILIES[METHODS[name].family] for name in self.methods]
+            families = [self.table.family_of(name) for name in self.methods]
             for problem in self.problems:
                 own = is_own_task(problem.task)
                 unread = [unread_factors(factors, families, own=own) for factors in cell_factors(problem)]
@@ -190,12 +229,56 @@ class StudySpec(Strict):
                 f'search.trials = {self.search.trials} with sampler = "tpe" was given; its first proposals are random, '
                 f'and it learns from {LEAST_TPE_TRIALS} trials on: give as many, or sampler = "qmc"'
             )
-        dear = [name for name in self.methods if relative_passes(name) > self.gradient_ceiling]
+        self.check_costs()
+
+    def check_costs(self) -> None:
+        """Refuse a ceiling that a method does not fit under; of own optimizers that is known once they were tried.
+
+        Raises:
+            ValueError: says which.
+        """
+        passes = {name: self.table.relative_passes(name) for name in self.methods}
+        dear = [name for name in self.methods if passes[name] > self.gradient_ceiling]
         if "G" in self.budgets and dear:
             raise ValueError(
-                f"gradient_ceiling = {self.gradient_ceiling:g} was given; {dear[0]} takes {relative_passes(dear[0]):g} "
+                f"gradient_ceiling = {self.gradient_ceiling:g} was given; {dear[0]} takes {passes[dear[0]]:g} "
                 "times the gradient evaluations of its base: raise the ceiling, or leave budget G or the method out"
             )
+
+    @property
+    def table(self) -> Methods:
+        """The methods that there are in this study: the built-in ones, and its own."""
+        return own_table(tuple(self.own_methods.items()), tuple(self.optimizers.items()))
+
+    def range_of(self, name: str, family: str) -> SearchRange:
+        """Return the range of a searched hyper-parameter for a family."""
+        return self.search.range_of(name, family, self.table.families[family])
+
+    def _check_ranges(self) -> None:
+        """Refuse ranges of a family that there is not, or of what it does not have."""
+        table = self.table
+        for name, own in self.search.of.items():
+            if name not in table.families:
+                where = f": {name} trains as {table[name].family}" if name in table else ""
+                raise ValueError(f"search.of.{name} was given; available are {', '.join(table.families)}{where}")
+            built_in = not table.families[name].brings_optimizer
+            taken = [option for option in own.options if built_in or option in (*RESERVED, "lr", "params")]
+            if taken:
+                raise ValueError(
+                    f"search.of.{name}.{taken[0]} was given; "
+                    + (
+                        "a built-in family has ranges of learning_rate, rho and weight_decay"
+                        if built_in
+                        else "that is what the study itself calls something: the rate is learning_rate, and an "
+                        "argument of that name can be fixed in the method's options alone"
+                    )
+                )
+            fixed = [option for option, _ in table.families[name].options if option in own.given]
+            if fixed:
+                raise ValueError(
+                    f"search.of.{name}.{fixed[0]} was given, and methods.{name}.options fixes it; a value is either "
+                    "searched or fixed: leave one of them out"
+                )
 
     @property
     def protocol(self) -> int:
@@ -210,6 +293,13 @@ class StudySpec(Strict):
     def test_part_of(self, task: str) -> TestPart:
         """Return where a task's test part comes from."""
         return "official" if self.protocol == 1 else self.test_parts.get(task, entry_of(task).test)
+
+    def as_of(self, task: str) -> Self:
+        """Return the study as one of its tasks has it: a loop that keeps no checkpoint has no ``best`` weights."""
+        reported = self.loops.get(task, self.weights)
+        if {*self.weights} <= {*reported}:
+            return self
+        return self.model_copy(update={"weights": tuple(kind for kind in self.weights if kind in reported)})
 
     def delta_of(self, task: str) -> float:
         """Return δ in a task's unit: its problem's own, or the study's."""
@@ -227,7 +317,8 @@ class StudySpec(Strict):
         `study.specs.space.added_later`.
         """
         since_2 = {"replicates", "confirms", "seed", "weights", "gradient_ceiling"} if self.protocol == 1 else set()
-        content = self.model_dump(mode="json", exclude={"reference_times", "test_parts", *since_2})
+        found = {"reference_times", "test_parts", "loops", "optimizers"}
+        content = self.model_dump(mode="json", exclude=found | since_2)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -279,20 +370,13 @@ def parse_spec(text: str, source: str, *, frozen: bool = False) -> StudySpec:
     try:
         return StudySpec.model_validate(data, context={"frozen": frozen})
     except ValidationError as error:
-        raise SpecError(f"{source}: {_sentence(error)}") from error
+        raise SpecError(f"{source}: {sentences(error, data, _keys())}") from error
 
 
-def _sentence(error: ValidationError) -> str:
-    """Say the first problem in one sentence: key, given, allowed, remedy."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the spec"
-    if first["type"] == "value_error":
-        return f"{key}: {first['ctx']['error']}."
-    if first["type"] == "missing":
-        return f"{key} is missing; add it."
-    if first["type"] == "extra_forbidden":
-        return f"{key} was given, which is not a key of a spec; remove it or mend its spelling."
-    return f"{key} = {first['input']!r} was given; {first['msg'][0].lower()}{first['msg'][1:]}."
+def _keys() -> set[str]:
+    """Return every key that a spec may have somewhere."""
+    models = json_schema()
+    return {key for model in (models, *models.get("$defs", {}).values()) for key in model.get("properties", {})}
 
 
 def with_seed(text: str, seed: int) -> str:
@@ -307,7 +391,15 @@ def with_seed(text: str, seed: int) -> str:
 def builtin_specs() -> dict[str, str]:
     """Return the TOML texts of the built-in specs, by name; those of a suite as ``suite/name``."""
     folder = resources.files("study") / "specs"
-    return _specs_in(folder, "") | _specs_in(folder / "claims", "claims/")
+    found = _specs_in(folder, "")
+    for suite in SUITES:
+        found |= _specs_in(folder / suite, f"{suite}/")
+    return found
+
+
+def suite_specs(suite: str) -> dict[str, str]:
+    """Return the TOML texts of a suite's specs, by name without the suite's."""
+    return _specs_in(resources.files("study") / "specs" / suite, "")
 
 
 def _specs_in(folder: Traversable, prefix: str) -> dict[str, str]:

@@ -11,8 +11,9 @@ from typing import Literal
 from study.records import Configuration, FactorValue, Job, Measurement, RunRecord
 from study.specs.factors import DEFAULTS, FACTORS, OF_SOME_TASKS, OF_TRAINING
 from study.specs.model_names import IMAGE_MODELS, form_of
+from study.specs.own_names import is_own_name
 
-TestPart = Literal["drawn", "split", "official", "own", "anew", "same", "run"]
+TestPart = Literal["drawn", "split", "official", "own", "anew", "same", "run", "loop"]
 # What a verdict speaks of, by where the test part comes from.
 TEST_PARTS: dict[TestPart, str] = {
     "drawn": "the distribution that the data are drawn from: every replicate is tested on new data",
@@ -23,6 +24,7 @@ TEST_PARTS: dict[TestPart, str] = {
     "anew": "the test part that the task's own code makes anew for every replicate",
     "same": "the one test part that the task's own code returns: all runs are tested on it",
     "run": "test parts that the task's own code makes anew for every run",
+    "loop": "what the loop's own code tests on, which it alone knows: one test part, or one of each replicate",
 }
 
 
@@ -67,6 +69,7 @@ class TaskEntry:
 
 
 _OF_CIFAR: dict[str, FactorValue] = {"batch_size": 128, "ascent_batch": 32}
+_OF_TABLES = ("augmentation", "norm")
 
 TASKS: dict[str, TaskEntry] = {
     "digits": TaskEntry(
@@ -121,19 +124,49 @@ TASKS: dict[str, TaskEntry] = {
         "scikit-learn's 569 tumours, 30 measures each, malignant or benign", ("mlp",), 300, 2,
         "study.data.tables:load_breast_cancer_pool", "study.tasks.pool:pool_task",
         {"model": "mlp", "train_size": 300, "epochs": 40, "batch_size": 25, "ascent_batch": 5},
-        without=("augmentation", "norm"), test_size=169,
+        without=_OF_TABLES, test_size=169,
     ),
     "wine": TaskEntry(
         "scikit-learn's 178 wines, 13 measures each, of three growers", ("mlp",), 80, 3,
         "study.data.tables:load_wine_pool", "study.tasks.pool:pool_task",
         {"model": "mlp", "train_size": 80, "epochs": 60, "batch_size": 20, "ascent_batch": 5},
-        without=("augmentation", "norm"), test_size=58,
+        without=_OF_TABLES, test_size=58,
     ),
     "diabetes": TaskEntry(
         "scikit-learn's 442 patients, ten measures each, and the progress of their disease", ("mlp",), 220, 0,
         "study.data.tables:load_diabetes_table", "study.tasks.pool:table_task",
         {"model": "mlp", "train_size": 220, "epochs": 40, "batch_size": 20, "ascent_batch": 5},
         without=("label_noise", "augmentation", "norm", "label_smoothing"), metric="R²", test_size=142,
+    ),
+    "letters": TaskEntry(
+        "UCI's 20,000 printed letters, 16 measures each (Debian's r-cran-mlbench)", ("mlp",), 15_000, 26,
+        "study.data.mlbench:load_table", "study.tasks.pool:pool_task",
+        {"model": "mlp", "train_size": 2000, "epochs": 20, "batch_size": 50}, without=_OF_TABLES, test_size=4000,
+        find="study.data.mlbench:find_table",
+    ),
+    "satellite": TaskEntry(
+        "UCI's 6,435 spots of soil, 36 brightnesses each from a satellite (Debian's r-cran-mlbench)", ("mlp",), 3435, 6,
+        "study.data.mlbench:load_table", "study.tasks.pool:pool_task",
+        {"model": "mlp", "train_size": 1000, "epochs": 20, "batch_size": 50}, without=_OF_TABLES, test_size=2000,
+        find="study.data.mlbench:find_table",
+    ),
+    "dna": TaskEntry(
+        "UCI's 3,186 stretches of DNA, 180 marks each (Debian's r-cran-mlbench)", ("mlp",), 1686, 3,
+        "study.data.mlbench:load_table", "study.tasks.pool:pool_task",
+        {"model": "mlp", "train_size": 1200, "epochs": 20, "batch_size": 50}, without=_OF_TABLES, test_size=1000,
+        find="study.data.mlbench:find_table",
+    ),
+    "shuttle": TaskEntry(
+        "UCI's 58,000 readings of nine sensors of a space shuttle (Debian's r-cran-mlbench)", ("mlp",), 52_000, 7,
+        "study.data.mlbench:load_table", "study.tasks.pool:pool_task",
+        {"model": "mlp", "train_size": 1500, "epochs": 20, "batch_size": 50}, without=_OF_TABLES, test_size=5000,
+        find="study.data.mlbench:find_table",
+    ),
+    "vowel": TaskEntry(
+        "UCI's 990 spoken vowels, nine measures each (Debian's r-cran-mlbench)", ("mlp",), 510, 11,
+        "study.data.mlbench:load_table", "study.tasks.pool:pool_task",
+        {"model": "mlp", "train_size": 500, "epochs": 40, "batch_size": 20}, without=_OF_TABLES, test_size=330,
+        find="study.data.mlbench:find_table",
     ),
     "characters": TaskEntry(
         "the next character of Python's own help topics, in windows of 32", ("transformer",), 10_000, 97,
@@ -156,7 +189,6 @@ RESERVED = frozenset(
 ) - {*FACTORS}  # fmt: skip
 _SEARCHED = ("learning_rate", "rho", "average_start")
 _EXACT = 2**53  # whole numbers up to here are the same number in every format that they are written in
-_OWN_TASK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _OWN_FACTOR = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _OWN_ENTRY = TaskEntry(
     "a task of your own", (), 10**12, 0, "", "", {"epochs": 20},
@@ -167,7 +199,7 @@ _OWN_ENTRY = TaskEntry(
 
 def is_own_task(task: str) -> bool:
     """Tell whether a task's name is that of a user's own: ``my_package.my_module:build``."""
-    return _OWN_TASK.fullmatch(task) is not None
+    return is_own_name(task)
 
 
 def entry_of(task: str) -> TaskEntry:
@@ -255,7 +287,8 @@ def check_own_name(name: str) -> None:
 def _check_for(task: str, name: str, value: FactorValue) -> None:
     entry = entry_of(task)
     follows = "label_noise" if name == "validation_label_noise" else name
-    if follows in entry.without or (name in OF_SOME_TASKS and name not in entry.defaults):
+    of_others = name in OF_SOME_TASKS and name not in entry.defaults and not is_own_task(task)
+    if of_others or follows in entry.without:
         raise ValueError(f"factors.{name} was given; task {task!r} has no such factor")
     if name == "model" and entry.models and form_of(str(value), entry.models) is None:
         raise ValueError(f"factors.model = {value!r} was given; task {task!r} has {', '.join(entry.models)}")

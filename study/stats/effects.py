@@ -1,7 +1,8 @@
 """Effects: what is held against what, what came out, and the verdict from the closed list.
 
 The unit of every interval is the *replicate*: one honest run of the whole procedure, tuning included. Its gain is the
-mean, over its confirm seeds, of the method's score less the baseline's.
+mean, over its confirm seeds, of the method's score less the baseline's. Results that were made elsewhere come run by
+run; where runs of two sides share no seed they are two samples, and all else is the same.
 """
 
 import itertools
@@ -11,26 +12,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from study.specs.budgets import Budget
+from study.specs.budgets import Spending
 from study.stats.estimates import (
+    Estimate,
     Number,
     binary_scale,
     correlation,
+    detectable,
     estimate,
+    estimate_apart,
     holm,
     interval_for_new_data,
     max_t_p,
     mean_of,
-    minimum_detectable_effect,
     rounded,
     scaled,
     share_better,
+    share_better_apart,
     sign_flip_p,
     variance,
 )
 
 Verdict = Literal["helps", "hurts", "no material effect", "inconclusive", "insufficient data"]
-Unit = Literal["replicate", "seed"]
+Unit = Literal["replicate", "seed", "run"]
 Scores = Mapping[int, Mapping[int, float]]
 """A metric by unit (the replicate's number, or the seed where there is one tuning) and by seed within it."""
 
@@ -63,9 +67,9 @@ class Contrast:
     cell: str
     task: str
     factors: tuple[tuple[str, bool | int | float | str], ...]
-    kind: Literal["tuned", "within-run", "direct"]
+    kind: Literal["tuned", "within-run", "direct", "given"]
     method: str
-    budget: Budget
+    budget: Spending
     metric: str
 
 
@@ -78,6 +82,7 @@ class Arm:
         scores: The metric, as measured.
         runs, diverged: Its runs that ended, and how many of them diverged (they enter at chance level).
         cost: Gradient evaluations of a completed run, on average; NaN without any.
+        planned: Units that it should have, where sides are not paired; 0: those that it has.
     """
 
     name: str
@@ -85,6 +90,7 @@ class Arm:
     runs: int = 0
     diverged: int = 0
     cost: float = math.nan
+    planned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,35 +106,41 @@ class Against:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One paired comparison in one cell, against the strongest of its baselines: that with the smallest mean gain.
+    """One comparison in one cell, against the strongest of its baselines: that with the smallest mean gain.
 
     Attributes:
         cell: The cell's name.
         task: The cell's task.
         factors: The factors that vary between the study's cells, as (name, value) pairs.
-        kind: ``tuned`` (tuned method against tuned baselines: the verdict), ``direct`` (two methods against each other)
-            or ``within-run`` (averaged against last weights of the same trajectories: the mechanism).
+        kind: ``tuned`` (tuned method against tuned baselines: the verdict), ``direct`` (two methods against each
+            other), ``within-run`` (averaged against last weights of the same trajectories: the mechanism), or ``given``
+            (runs that were made elsewhere, as they are).
         method: Name of the method (or, within-run, of the averaging method: SWA or WASAM).
         baseline: What it is held against: the strongest baseline.
-        budget: The budget; within-run comparisons are ``E``.
+        budget: The budget; within-run comparisons are ``E``, those of results made elsewhere ``own cost``.
         metric: Column of the frame, e.g. ``test_score``.
-        unit: What the interval is over: replicates, or the seeds of one tuning.
-        units: The complete ones, ascending.
+        unit: What the interval is over: replicates, the seeds of one tuning, or runs that were made elsewhere.
+        units: The complete ones, ascending; none where sides are not paired.
         method_values, baseline_values: Means of the metric by unit, as measured (not sign-corrected).
-        differences: Gains by unit, sign-corrected.
+        differences: Gains by unit, sign-corrected; none where sides are not paired.
         planned: Units that the plan wanted.
+        apart: Of sides that are not paired: the complete and the planned units of the method, then of each baseline;
+            None where they are paired.
         diverged_method, diverged_baseline: Diverged runs among them (they enter at chance level).
-        mean, sd: Of the gains. ``sd`` has n − 1 in the denominator; NaN below n = 2.
+        mean, sd: Of the gains. ``sd`` has n − 1 in the denominator; NaN below n = 2. Of sides that are not paired:
+            the difference of the means, and the sd of the difference of one unit of each.
+        error, freedom: Standard error of the mean, and the degrees of freedom of its t.
         sd_seed, sd_tuning: What of ``sd`` the confirm seeds explain, and what is left to tuning and split; NaN where
             there is one seed a unit.
         ci95, ci90: Student-t intervals of the mean gain, unadjusted. NaN below n = 2.
-        p: Two-sided paired t test: of a gain the largest over all baselines, since all have to be beaten; of a loss
-            that against the strongest, times the number of baselines. p_holm: the same after Holm over its family, None
-            outside a family and where ``p`` is NaN.
+        p: Two-sided t test, paired or Welch's: of a gain the largest over all baselines, since all have to be beaten;
+            of a loss that against the strongest, times the number of baselines. p_holm: the same after Holm over its
+            family, None outside a family and where ``p`` is NaN.
         p_sign_flip: Exact two-sided sign-flip test of the mean against the strongest baseline. p_max_t: the same for
-            its family, jointly, by the largest t: a check of ``p_holm``; None outside a family.
+            its family, jointly, by the largest t: a check of ``p_holm``; None outside a family. Both need pairs.
         ci95_new_data: Of small data sets, which are split anew: the interval for new data of that kind. NaN elsewhere.
-        share_better: Share of units with gain > 0 (ties count half); share_better_ci95: its Wilson interval.
+        share_better: Share of units with gain > 0 (ties count half); share_better_ci95: its Wilson interval. Of sides
+            that are not paired: the share among all pairs of one unit of each, without an interval.
         minimum_detectable: Smallest true mean gain found with 80 % power at the family's level with this sd and n.
         correlation: Pearson correlation of the paired values: what pairing achieved. NaN if undefined.
         cost_ratio: Gradient evaluations of the method ÷ those of the strongest baseline, per completed run.
@@ -142,10 +154,10 @@ class Effect:
     cell: str
     task: str
     factors: tuple[tuple[str, bool | int | float | str], ...]
-    kind: Literal["tuned", "within-run", "direct"]
+    kind: Literal["tuned", "within-run", "direct", "given"]
     method: str
     baseline: str
-    budget: Budget
+    budget: Spending
     metric: str
     unit: Unit
     units: tuple[int, ...]
@@ -177,11 +189,19 @@ class Effect:
     verdict: Verdict
     p_max_t: float | None = None
     ci95_new_data: tuple[Number, Number] = (math.nan, math.nan)
+    error: Number = math.nan
+    freedom: Number = math.nan
+    apart: tuple[tuple[int, int], ...] | None = None
 
     @property
     def n(self) -> int:
-        """Complete units."""
-        return len(self.differences)
+        """Complete units; of sides that are not paired, those of the smaller one."""
+        return len(self.differences) if self.apart is None else min(self.apart)[0]
+
+    @property
+    def insufficient(self) -> bool:
+        """Tell whether complete units are too few for any verdict, on either side where they are not paired."""
+        return any(insufficient(n, planned) for n, planned in self.apart or ((self.n, self.planned),))
 
     @property
     def always_off(self) -> bool:
@@ -241,24 +261,6 @@ class RhoResponse:
     selected_rho: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DecayByAveraging:
-    """Mean test accuracy at one setting of the schedule factor, last and averaged weights of the same runs.
-
-    ``group``: the cell's other varied factors in words; ``schedule``: the factor's value; ``averaged`` is the
-    average that tuning selected for the family; intervals are 95 % Student-t over seeds, of the paired gain.
-    """
-
-    group: str
-    schedule: str
-    family: str
-    n: int
-    last: Number
-    averaged: Number
-    gain: Number
-    gain_ci95: tuple[Number, Number]
-
-
 def compare(
     contrast: Contrast,
     method: Arm,
@@ -271,37 +273,37 @@ def compare(
     off: int = 0,
     candidates: int = 0,
     test_share: float = 0.0,
+    paired: bool = True,
 ) -> Effect:
     """Hold a method against its baselines; the effect is descriptive until `judge` has seen its family.
 
     Args:
         contrast: What is compared. Of a ``…_loss`` and an ``…_error`` lower is better, of every other metric higher.
         method, baselines: The sides. A unit counts where all of them have all of its seeds.
-        planned: Units that the plan wanted.
+        planned: Units that the plan wanted; of sides that are not paired, each has its own.
         confirms: Seeds of a unit.
         unit: What the units are.
         alpha: Level that the minimum detectable effect is computed at.
         off: Units in which the method was switched off.
         candidates: Sets of weights that validation chose from for the method.
         test_share: n_test/n_train where every unit splits the same data anew; 0 elsewhere.
+        paired: Units of one number belong together. Else every side is a sample of its own, with a unit at least: the
+            means are held against each other by Welch's t.
     """
     sides = (method, *baselines)
-    shared = set.intersection(*(set(side.scores) for side in sides))
-    units = tuple(
-        sorted(u for u in shared if len(set.intersection(*(set(side.scores[u]) for side in sides))) >= confirms)
-    )
     lower_is_better = contrast.metric.endswith(("_loss", "_error"))
-    found = {side.name: _gains(method.scores, side.scores, units, lower_is_better) for side in baselines}
-    scores = [score for side in sides for unit in units for score in side.scores[unit].values()]
+    units = _shared_units(sides, confirms) if paired else ()
+    own = {side.name: units if paired else sorted(side.scores) for side in sides}
+    scores = [score for side in sides for unit in own[side.name] for score in side.scores[unit].values()]
     size = max(map(abs, scores), default=0.0)
-    gains_by = {name: tuple(rounded(mean_of(seeds), size) for seeds in gains) for name, gains in found.items()}
-    estimates = {name: estimate(gains) for name, gains in gains_by.items()}
-    strongest = min(baselines, key=lambda side: estimates[side.name].mean if units else 0.0)
-    chosen, gains = estimates[strongest.name], gains_by[strongest.name]
-    better, better_ci95 = share_better(gains)
-    ours, theirs = (_means(side.scores, units) for side in (method, strongest))
-    sd_seed, sd_tuning = _parts_of_sd(found[strongest.name], chosen.sd)
-    return Effect(
+    held = {side.name: _held(method, side, units if paired else None, lower_is_better, size) for side in baselines}
+    strongest = min(baselines, key=lambda side: held[side.name].found.mean if scores else 0.0)
+    chosen, gains = held[strongest.name].found, held[strongest.name].gains
+    better, better_ci95 = held[strongest.name].better
+    ours, theirs = (_means(side.scores, own[side.name]) for side in (method, strongest))
+    sd_seed, sd_tuning = _parts_of_sd(held[strongest.name].by_seed, chosen.sd)
+    apart = None if paired else tuple((len(side.scores), side.planned or len(side.scores)) for side in sides)
+    effect = Effect(
         cell=contrast.cell,
         task=contrast.task,
         factors=contrast.factors,
@@ -315,7 +317,7 @@ def compare(
         method_values=ours,
         baseline_values=theirs,
         differences=gains,
-        planned=planned,
+        planned=min(apart)[1] if apart else planned,
         diverged_method=method.diverged,
         diverged_baseline=strongest.diverged,
         mean=chosen.mean,
@@ -324,22 +326,22 @@ def compare(
         sd_tuning=sd_tuning,
         ci95=chosen.ci95,
         ci90=chosen.ci90,
-        p=_p_against_all(chosen.mean, chosen.p, [one.p for one in estimates.values()]),
+        p=_p_against_all(chosen.mean, chosen.p, [one.found.p for one in held.values()]),
         p_holm=None,
         p_sign_flip=sign_flip_p(gains),
         p_max_t=None,
         ci95_new_data=(
-            interval_for_new_data(chosen.mean, chosen.sd, chosen.n, test_share) if test_share else (math.nan, math.nan)
+            interval_for_new_data(chosen.mean, chosen.sd, chosen.n, test_share) if test_share else _UNKNOWN
         ),
         share_better=better,
         share_better_ci95=better_ci95,
-        minimum_detectable=minimum_detectable_effect(chosen.sd, chosen.n, alpha),
-        correlation=correlation(ours, theirs),
+        minimum_detectable=detectable(chosen.error, chosen.freedom, alpha),
+        correlation=correlation(ours, theirs) if paired else math.nan,
         cost_ratio=method.cost / strongest.cost if strongest.cost > 0 else math.nan,
         against=tuple(
             Against(
-                side.name, estimates[side.name].mean, estimates[side.name].ci95, estimates[side.name].p,
-                _mean(_means(side.scores, units)),
+                side.name, held[side.name].found.mean, held[side.name].found.ci95, held[side.name].found.p,
+                _mean(_means(side.scores, own[side.name])),
             )
             for side in baselines
         ),
@@ -347,8 +349,53 @@ def compare(
         candidates=candidates,
         informative=len({*scores}) > 1 and not all(side.runs and side.diverged == side.runs for side in sides),
         clear=False,
-        verdict="insufficient data" if insufficient(len(units), planned) else "inconclusive",
+        verdict="inconclusive",
+        error=chosen.error,
+        freedom=chosen.freedom,
+        apart=apart,
     )  # fmt: skip
+    return replace(effect, verdict="insufficient data") if effect.insufficient else effect
+
+
+_UNKNOWN = (math.nan, math.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A method against one baseline: its gains by unit, and within it by seed; none where sides are not paired."""
+
+    by_seed: Sequence[Sequence[float]]
+    gains: tuple[float, ...]
+    found: Estimate
+    better: tuple[float, tuple[float, float]]
+
+
+def _held(method: Arm, baseline: Arm, units: Sequence[int] | None, lower_is_better: bool, size: float) -> _Held:
+    """Hold a method against one baseline over the units that they share, or over all of either side.
+
+    Args:
+        method, baseline: The sides.
+        units: The units that are paired; None where none are.
+        lower_is_better: Of the metric.
+        size: The largest score, in absolute value.
+    """
+    if units is None:
+        sign = -1.0 if lower_is_better else 1.0
+        ours, theirs = (
+            [sign * value for value in _means(side.scores, sorted(side.scores))] for side in (method, baseline)
+        )
+        return _Held((), (), estimate_apart(ours, theirs), (share_better_apart(ours, theirs), _UNKNOWN))
+    by_seed = _gains(method.scores, baseline.scores, units, lower_is_better)
+    gains = tuple(rounded(mean_of(seeds), size) for seeds in by_seed)
+    return _Held(by_seed, gains, estimate(gains), share_better(gains))
+
+
+def _shared_units(sides: Sequence[Arm], confirms: int) -> tuple[int, ...]:
+    """Return the units of which all sides have all seeds, ascending."""
+    shared = set.intersection(*(set(side.scores) for side in sides))
+    return tuple(
+        sorted(u for u in shared if len(set.intersection(*(set(side.scores[u]) for side in sides))) >= confirms)
+    )
 
 
 def _gains(method: Scores, baseline: Scores, units: Sequence[int], lower_is_better: bool) -> list[list[float]]:
@@ -388,8 +435,8 @@ def _p_against_all(mean: float, p: float, every: Sequence[float]) -> float:
 
     Source: Berger 1982, "Multiparameter hypothesis testing and acceptance sampling"; Bonferroni 1936.
     """
-    if math.isnan(p):
-        return p
+    if any(map(math.isnan, every)):
+        return math.nan
     return max(every) if mean >= 0 else min(1.0, p * len(every))
 
 
@@ -410,7 +457,7 @@ def judge(family: Sequence[Effect], delta: float | Mapping[str, float], alpha: f
                 effect,
                 p_holm=None if math.isnan(p) else p,
                 p_max_t=joint,
-                minimum_detectable=minimum_detectable_effect(effect.sd, effect.n, level),
+                minimum_detectable=detectable(effect.error, effect.freedom, level),
             ),
             delta if isinstance(delta, int | float) else delta[effect.task],
             alpha,
@@ -420,7 +467,12 @@ def judge(family: Sequence[Effect], delta: float | Mapping[str, float], alpha: f
 
 
 def _jointly(family: Sequence[Effect]) -> list[float | None]:
-    """Return the joint sign-flip p values of a family, over the units that all of its comparisons have."""
+    """Return the joint sign-flip p values of a family, over the units that all of its comparisons have.
+
+    There are none where some of them have no pairs.
+    """
+    if any(effect.apart for effect in family):
+        return [None] * len(family)
     some = [effect for effect in family if effect.n >= 2]
     units = sorted(set.intersection(*(set(effect.units) for effect in some))) if some else []
     if len(units) < 2:
@@ -442,7 +494,7 @@ def verdict(effect: Effect, delta: float, alpha: float) -> Verdict:
 
     Source: of "no material effect", the two one-sided tests procedure at level .05: Schuirmann 1987, Lakens 2017.
     """
-    if insufficient(effect.n, effect.planned) or not effect.informative:
+    if effect.insufficient or not effect.informative:
         return "insufficient data"
     if effect.p_holm is not None and effect.p_holm < alpha and abs(effect.mean) >= delta:
         return "helps" if effect.mean > 0 else "hurts"

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, WithJsonSchema
 from scipy.optimize import brentq
-from scipy.special import stdtr
-from scipy.stats import nct, t
+from scipy.special import stdtr, stdtrit
+from scipy.stats import nct
 
 POWER = 0.8
 NORMAL_975 = statistics.NormalDist().inv_cdf(0.975)
@@ -88,9 +88,11 @@ def rounded(value: float, size: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The mean of n differences with its Student-t intervals and two-sided p value.
+    """A mean difference with its Student-t intervals and two-sided p value.
 
-    ``sd`` has n − 1 in the denominator. Below n = 2 all but ``mean`` is NaN, below n = 1 ``mean`` too.
+    ``sd`` has n − 1 in the denominator, ``error`` is the standard error of ``mean``, ``freedom`` its degrees of
+    freedom: n − 1 of n paired differences, what Welch and Satterthwaite give for two samples. Below n = 2 all but
+    ``mean`` is NaN, below n = 1 ``mean`` too.
     """
 
     n: int
@@ -99,6 +101,8 @@ class Estimate:
     ci95: tuple[Number, Number]
     ci90: tuple[Number, Number]
     p: Number
+    error: Number = math.nan
+    freedom: Number = math.nan
 
 
 def estimate(differences: Sequence[float]) -> Estimate:
@@ -119,20 +123,51 @@ def estimate(differences: Sequence[float]) -> Estimate:
         return Estimate(n, mean, math.nan, (math.nan, math.nan), (math.nan, math.nan), math.nan)
     if min(differences) == max(differences):
         mean = differences[0]
-        return Estimate(n, mean, 0.0, (mean, mean), (mean, mean), sign_flip_p(differences))
+        return Estimate(n, mean, 0.0, (mean, mean), (mean, mean), sign_flip_p(differences), 0.0, float(n - 1))
     differences, exponent = _ordinary(differences)
-    if exponent:
-        found = estimate(differences)
-        (low95, high95), (low90, high90) = (
-            (scaled(low, exponent), scaled(high, exponent)) for low, high in (found.ci95, found.ci90)
-        )
-        mean, sd = scaled(found.mean, exponent), scaled(found.sd, exponent)
-        return Estimate(n, mean, sd, (low95, high95), (low90, high90), found.p)
     mean = statistics.fmean(differences)
     sd = math.sqrt(variance(differences))
-    error = sd / math.sqrt(n)
-    p = 2 * float(stdtr(n - 1, -abs(mean) / error))  # what t.sf comes to, without its ceremony
-    return Estimate(n, mean, sd, _interval(mean, error, n, 0.95), _interval(mean, error, n, 0.90), p)
+    return _student(n, mean, sd, sd / math.sqrt(n), float(n - 1), exponent)
+
+
+def estimate_apart(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
+    """Estimate the difference of the means of two samples whose values belong to nobody on the other side.
+
+    The two may differ in size and spread. ``n`` is the size of the smaller one; ``sd`` is that of the difference of one
+    value of each. Where neither sample has a spread, intervals have zero width, as in `estimate`, and ``p`` is that of
+    the permutation test: the share of the ways to deal all values out that part them so well, or 1 where all are equal.
+
+    Args:
+        ours, theirs: Values, finite. The estimate is NaN below two on either side, but for ``mean`` with one on each.
+
+    Source: Welch 1947, with the degrees of freedom of Satterthwaite 1946; as ``scipy.stats.ttest_ind`` with
+        ``equal_var=False``.
+    """
+    n, unknown = min(len(ours), len(theirs)), (math.nan, math.nan)
+    size = max(map(abs, (*ours, *theirs)), default=0.0)
+    mean = rounded(mean_of(ours) - mean_of(theirs), size) if n else math.nan
+    if n < 2:
+        return Estimate(n, mean, math.nan, unknown, unknown, math.nan)
+    if min(ours) == max(ours) and min(theirs) == max(theirs):
+        ways = 2 if len(ours) == len(theirs) else 1
+        p = ways / math.comb(len(ours) + len(theirs), n) if mean else 1.0
+        return Estimate(n, mean, 0.0, (mean, mean), (mean, mean), p, 0.0, float(len(ours) + len(theirs) - 2))
+    both, exponent = _ordinary((*ours, *theirs))
+    samples = both[: len(ours)], both[len(ours) :]
+    variances = [0.0 if min(sample) == max(sample) else variance(sample) for sample in samples]
+    of_ours, of_theirs = (found / len(sample) for found, sample in zip(variances, samples, strict=True))
+    share = of_ours / (of_ours + of_theirs)
+    freedom = 1 / (share**2 / (len(ours) - 1) + (1 - share) ** 2 / (len(theirs) - 1))
+    error = math.sqrt(of_ours + of_theirs)
+    return _student(n, scaled(mean, -exponent), math.sqrt(sum(variances)), error, freedom, exponent)
+
+
+def _student(n: int, mean: float, sd: float, error: float, freedom: float, exponent: int) -> Estimate:
+    """Return the estimate of a mean from its standard error; all of it times a power of two."""
+    p = 2 * float(stdtr(freedom, -abs(mean) / error))  # what t.sf comes to, without its ceremony
+    (low95, high95), (low90, high90) = (_interval(mean, error, freedom, level) for level in (0.95, 0.90))
+    mean, sd, error, *ends = (scaled(x, exponent) for x in (mean, sd, error, low95, high95, low90, high90))
+    return Estimate(n, mean, sd, (ends[0], ends[1]), (ends[2], ends[3]), p, error, freedom)
 
 
 def variance(values: Sequence[float]) -> float:
@@ -160,18 +195,18 @@ def interval_for_new_data(mean: float, sd: float, n: int, test_share: float) -> 
     """
     if n < 2 or math.isnan(sd):
         return math.nan, math.nan
-    half = _t_quantile(n, 0.95) * sd * math.sqrt(1 / n + test_share)
+    half = _t_quantile(n - 1, 0.95) * sd * math.sqrt(1 / n + test_share)
     return mean - half, mean + half
 
 
-def _interval(mean: float, error: float, n: int, level: float) -> tuple[float, float]:
-    half = _t_quantile(n, level) * error
+def _interval(mean: float, error: float, freedom: float, level: float) -> tuple[float, float]:
+    half = _t_quantile(freedom, level) * error
     return mean - half, mean + half
 
 
-@functools.cache
-def _t_quantile(n: int, level: float) -> float:
-    return float(t.isf((1 - level) / 2, n - 1))
+@functools.lru_cache(maxsize=1024)
+def _t_quantile(freedom: float, level: float) -> float:
+    return -float(stdtrit(freedom, (1 - level) / 2))  # as `stdtr` above
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
@@ -267,6 +302,15 @@ def share_better(differences: Sequence[float]) -> tuple[float, tuple[float, floa
     return share, (max(0.0, (centre - half) / (1 + z2 / n)), min(1.0, (centre + half) / (1 + z2 / n)))
 
 
+def share_better_apart(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the share of the pairs of one value of each sample in which ours is better, ties counting half.
+
+    Source: Mann & Whitney 1947: U over the number of pairs.
+    """
+    won = sum(1.0 if one > other else 0.5 if one == other else 0.0 for one in ours for other in theirs)
+    return won / (len(ours) * len(theirs))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return the p values after Holm's step-down correction, in the order given.
 
@@ -298,23 +342,29 @@ def minimum_detectable_effect(sd: float, n: int, alpha: float) -> float:
     Differs from: ``statsmodels.stats.power.TTestPower.solve_power``, which at small n and alpha returns a
         wrong number without a word.
     """
-    if n < 2 or not sd > 0:
-        return math.nan
-    return sd * _detectable_in_sd(n, alpha)
+    return detectable(sd / math.sqrt(n), n - 1, alpha) if n >= 2 else math.nan
 
 
-@functools.cache
-def _detectable_in_sd(n: int, alpha: float) -> float:
-    critical = float(t.isf(alpha / 2, n - 1))
+def detectable(error: float, freedom: float, alpha: float) -> float:
+    """Return the smallest true mean that a two-sided t test with such a standard error finds with 80 % power.
+
+    NaN where no spread was seen. Degrees of freedom count to a tenth.
+    """
+    return error * _detectable_in_errors(round(freedom, 1), alpha) if error > 0 else math.nan
+
+
+@functools.lru_cache(maxsize=1024)
+def _detectable_in_errors(freedom: float, alpha: float) -> float:
+    critical = -float(stdtrit(freedom, alpha / 2))
 
     def excess_power(noncentrality: float) -> float:
-        far = float(nct.cdf(-critical, n - 1, noncentrality))
+        far = float(nct.cdf(-critical, freedom, noncentrality))
         far = 0.0 if math.isnan(far) else far  # SciPy gives NaN where this tail is below 1e-20
-        return float(nct.sf(critical, n - 1, noncentrality)) + far - POWER
+        return float(nct.sf(critical, freedom, noncentrality)) + far - POWER
 
     if excess_power(0.0) >= 0:  # alpha alone reaches the power
         return 0.0
-    return float(brentq(excess_power, 0.0, 20 * critical + 20)) / math.sqrt(n)
+    return float(brentq(excess_power, 0.0, 20 * critical + 20))
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float:

@@ -35,7 +35,6 @@ class TuningCurve:
         expected: Expected best validation accuracy of k trials.
         low, high: Its simultaneous 95 % band for all k.
         gradient_evaluations: What k trials cost on average, in examples.
-        within_delta: Share of the trials that lie within δ of the best one: how forgiving the space is.
     """
 
     cell: str
@@ -48,7 +47,6 @@ class TuningCurve:
     low: tuple[float, ...]
     high: tuple[float, ...]
     gradient_evaluations: tuple[float, ...]
-    within_delta: Number
 
 
 @dataclass(frozen=True, slots=True)

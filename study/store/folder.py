@@ -67,27 +67,28 @@ def _renamed(record: RunRecord, cell: str) -> RunRecord:
 
 
 def check_sources(folder: Path, spec: StudySpec, sources: Mapping[str, str]) -> None:
-    """Make sure that what own tasks have measured so far came from the source that they have now.
+    """Make sure that what has been measured so far came from the source that the user's own code has now.
 
     Args:
         folder: The results folder. spec: Its spec.
-        sources: By own task; see `study.tasks.source.source_of`.
+        sources: By own task, optimizer or schedule; see `study.tasks.source.source_of`.
 
     Raises:
         ResultsError: runs of another source are there.
     """
     runs: dict[str, Counter[str]] = {}
     for record in records_of(folder, spec):
-        if record.task_source and record.measurements:
-            runs.setdefault(record.job.task, Counter())[record.task_source] += 1
-    for task, found in runs.items():
-        now = sources.get(task, "")
+        for name, source in record.sources.items() if record.measurements else ():
+            runs.setdefault(name, Counter())[source] += 1
+    for name, found in runs.items():
+        now = sources.get(name, "")
         if now and (other := {source: count for source, count in found.items() if source != now}):
             files = dict.fromkeys(name for source in other for name in changed_files(source, now))
             raise ResultsError(
-                f"task = {task!r} was changed after {sum(other.values())} of {found.total()} runs in {folder}: another "
-                f"{', '.join(files)} (a comment counts, too); put the old text back, or start anew with --fresh or "
-                "another --out, or give --accept-changed-task, and findings and page will say that two tasks were mixed"
+                f"{name!r} was changed after {sum(other.values())} of {found.total()} runs in {folder}: another "
+                f"{', '.join(files)} (a comment counts, too); put the old text back, or start anew with --fresh "
+                "or another --out, or give --accept-changed-task, and findings and page will say that two sources "
+                "were mixed"
             )
 
 

@@ -13,13 +13,16 @@ import pandas as pd
 
 from study.garbage import without_collector
 from study.records import METRICS, FactorValue, RunRecord, configuration_of, kind_of
-from study.specs.methods import METHODS, last_of
+from study.specs.methods import methods_reading
 from study.specs.tasks import factor_column, kind_of_value
 
 _RUN_COLUMNS = (
     "metric",
     "unit",
     "higher_is_better",
+    "val_examples",
+    "stream",
+    "inexact_resume",
     "status",
     "error",
     "gradient_evaluations",
@@ -38,13 +41,10 @@ _NOTHING = SimpleNamespace(weights="last", epoch=0, weights_epoch=None, **dict.f
 def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
     """Return the tidy frame: one row per run × weights × epoch kept.
 
-    A failed run keeps one row, with ``weights`` "last", epoch 0 and empty metrics: it is never missing.
-    Columns: ``run_id``, ``configuration`` (`Configuration.id`, what runs that differ in their seeds alone share), those
-    of `Job`, ``replicate`` among them, each factor under its own name (see `factor_column`), ``weights`` (``last``,
-    ``best`` or an average such as ``swa@0.75``), ``method`` (the one whose row it is, by trajectory and kind of
-    weights: ``best`` and ``last`` of the plain trajectory are SGD's, its averages SWA's, EMA's and LAWA's),
-    ``weights_epoch`` (the epoch that ``best`` weights are from, empty for all others), ``epoch``, ``final`` (the row
-    stands at the run's last epoch), the metrics, status, error, cost counters, seconds, device.
+    A failed run keeps one row, with ``weights`` "last", epoch 0 and empty metrics: it is never missing. What each
+    column means, `study.store.columns` says; behind ``search`` stands every factor under its own name (see
+    `factor_column`). ``method`` goes by trajectory and kind of weights: ``best`` and ``last`` of the plain trajectory
+    are SGD's, its averages SWA's, EMA's and LAWA's.
     """
     runs = list(records)
     found = [run.measurements or (_NOTHING,) for run in runs]
@@ -57,7 +57,7 @@ def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
     columns = {
         **_repeated(_head(runs), owner),
         "weights": weights,
-        "method": _methods(weights, np.array([run.job.family for run in runs], dtype="object")[owner]),
+        "method": _methods(weights, runs, owner),
         "weights_epoch": np.array(
             [measurement.weights_epoch for measurement in measured], dtype="float64"
         ),  # None: NaN
@@ -67,16 +67,18 @@ def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
         **_repeated(_tail(runs), owner),
     }
     floats = dict.fromkeys(("learning_rate", "rho", "average_start", *_TIME_COLUMNS), "float64")
-    return pd.DataFrame(columns).astype(floats | {"trial": "Int64", "weights_epoch": "Int64"})
+    frame = pd.DataFrame(columns).astype(floats | {"trial": "Int64", "weights_epoch": "Int64"})
+    return frame.copy()  # in one piece: of a hundred columns that each stand alone pandas warns whoever adds one
 
 
-def _methods(weights: pd.Series, families: np.ndarray) -> pd.Series:
+def _methods(weights: pd.Series, runs: Sequence[RunRecord], owner: np.ndarray) -> pd.Series:
     """Return whose row each is; every pair of a family and a set of weights is looked up once."""
-    names: dict[tuple[str, str], str] = {(method.family, method.weights): name for name, method in METHODS.items()}
+    jobs = {run.job.family: run.job for run in runs}
+    reading = {family: methods_reading(job) for family, job in jobs.items()}
     number_of_weights, distinct = weights.factorize()
-    number_of_family, trained = pd.factorize(families)
+    number_of_family, trained = pd.factorize(np.array([run.job.family for run in runs], dtype="object")[owner])
     whose = [
-        names.get((family, kind_of(of)), last_of(family))  # no method's: its family's
+        reading[family].get(kind_of(of), reading[family]["last"])  # no method's: its family's
         for family in trained
         for of in distinct
     ]
@@ -104,12 +106,12 @@ def _head(runs: Sequence[RunRecord]) -> pd.DataFrame:
 
 def _factors(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row of factors a run; each set of factors is looked at once, as the runs of a cell share theirs."""
-    known: dict[tuple[int, FactorValue | None], int] = {}
+    known: dict[tuple[object, ...], int] = {}
     distinct: list[dict[str, FactorValue]] = []
     rows = np.empty(len(runs), dtype="int64")
     for number, run in enumerate(runs):
         job = run.job
-        key = id(job.factors), job.weight_decay
+        key = id(job.factors), job.weight_decay, job.options
         if key not in known:
             known[key] = len(distinct)
             distinct.append(job.factors | job.searched_factors)

@@ -13,16 +13,13 @@ word here.
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import is_dataclass
 from importlib.metadata import version
-from inspect import getattr_static
-from itertools import accumulate, pairwise, repeat
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -31,12 +28,12 @@ from pydantic.fields import FieldInfo
 
 from study.files import write_atomically
 from study.records import RunRecord
+from study.store.bare_pydantic import Model, made
 
 CACHE = "records.parquet"
 Stamp = tuple[int, int]
 _WRITER = b"written by"
 
-Model = TypeVar("Model")
 _PLAIN = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
@@ -109,21 +106,8 @@ def unpacked(kind: type[Model], array: pa.StructArray) -> list[Model]:
     The values came out of models that had been validated, so they are not validated again: that is where the time is.
     """
     fields = _fields_of(kind)
-    columns = [_unpacked(field.annotation, array.field(name)) for name, field in fields.items()]
-    slots: dict[str, Iterable[Any]]
-    if is_dataclass(kind):
-        slots = dict(zip(fields, columns, strict=True))
-    else:
-        slots = {
-            "__dict__": map(dict, map(zip, repeat(list(fields)), zip(*columns, strict=True))),
-            "__pydantic_fields_set__": repeat({*fields}),  # one set for all: it can hold no more than it does
-            "__pydantic_extra__": repeat(None),
-            "__pydantic_private__": repeat(None),
-        }
-    found = list(map(object.__new__, repeat(kind, len(array))))
-    for slot, values in slots.items():  # slot by slot, so that no line of Python is run for each of a million objects
-        deque(map(getattr_static(kind, slot).__set__, found, values), maxlen=0)
-    return found
+    columns = {name: _unpacked(field.annotation, array.field(name)) for name, field in fields.items()}
+    return made(kind, columns, len(array))
 
 
 def shape_of(kind: type[Model]) -> str:

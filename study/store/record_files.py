@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from study.files import write_atomically
 from study.garbage import without_collector
 from study.records import RECORD_VERSION, LineRecord, PlaneRecord, RunRecord, kind_of
-from study.specs.methods import last_of
+from study.specs.methods import BUILT_IN
 from study.store.record_cache import Stamp, read_cache, stamp_of, write_cache
 
 _NOT_WORTH_CACHING = 1000  # files that are read in less than half a second
@@ -180,7 +180,16 @@ def _kinds_for_averages(content: Content) -> Content:
     kinds = ("swa", "ema" if job.get("ema_decays") else "", "lawa" if job.get("lawa_windows") else "")
     seen = kinds if measured is None else tuple(map(kind_of, measured))
     job["reads"] = ["last", *dict.fromkeys(kind for kind in seen if kind)]
-    return content | {"schema_version": 3, "job": job, "method": last_of(job["family"])}
+    return content | {"schema_version": 3, "job": job, "method": BUILT_IN.last_of(job["family"])}
 
 
-_STEPS: dict[int, Callable[[Content], Content]] = {1: _scores_for_accuracies, 2: _kinds_for_averages}
+def _without_reliability(content: Content) -> Content:
+    """Version 4 holds calibration errors alone, and no more the bins that they are made of."""
+    return {name: value for name, value in content.items() if name != "reliability"} | {"schema_version": 4}
+
+
+_STEPS: dict[int, Callable[[Content], Content]] = {
+    1: _scores_for_accuracies,
+    2: _kinds_for_averages,
+    3: _without_reliability,
+}

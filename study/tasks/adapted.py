@@ -1,40 +1,66 @@
-"""Models of any call signature behind one: the inputs of a batch as one object in, a tensor out."""
+"""Models of any call signature behind one: the inputs of a batch as one object in."""
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from study.tasks.examples import Pair, examples_in, leaves, mapped
+from study.data.pool import TaskError
+from study.tasks.loaded import Pair
 from study.tasks.means import Loss, Mean, mean_of
+from study.tasks.nests import device_of, examples_in, parts_of, rows_of
 
 
 class Adapted(nn.Module):
-    """A model that takes the inputs of a batch as one object and returns a tensor.
+    """A model that takes the inputs of a batch as one object.
 
-    Tuples and dicts become its arguments, and an output with ``logits`` stands for these.
+    Tuples and dicts become its arguments; a list, a dataclass or a named tuple is one. An output that is a tuple, a
+    list or a dataclass is handed on as it is; the ``logits`` of any other, as of Hugging Face models, stand for it.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.training = model.training
-        self.shelf: list[Any] = []  # the inputs that `numbered` batches stand for
+        self.shelf: list[tuple[Any, int]] = []  # inputs that `numbered` batches stand for, and how many examples
 
     def forward(self, inputs: Any) -> Any:
-        """Call the model with the inputs as it expects them."""
+        """Call the model with the inputs as it expects them.
+
+        Raises:
+            TaskError: they don't fit its signature.
+        """
         if self.shelf and isinstance(inputs, Tensor):
-            rows = inputs[:, 1]
-            inputs = mapped(self.shelf[int(inputs[0, 0])], lambda t: t[rows])
-        if isinstance(inputs, dict):
-            outputs = self.model(**inputs)
-        elif isinstance(inputs, tuple | list):
-            outputs = self.model(*inputs)
-        else:
-            outputs = self.model(inputs)
-        return getattr(outputs, "logits", outputs)
+            held, size = self.shelf[int(inputs[0, 0])]
+            inputs = rows_of(held, size, inputs[:, 1])
+        arguments, named = _arguments(inputs)
+        try:
+            outputs = self.model(*arguments, **named)
+        except TypeError as error:
+            self._explain(arguments, named, error)
+            raise
+        own = parts_of(outputs) is not None and not isinstance(outputs, Mapping)
+        return outputs if own else getattr(outputs, "logits", outputs)
+
+    def _explain(self, arguments: tuple[Any, ...], named: dict[str, Any], error: TypeError) -> None:
+        try:
+            inspect.signature(self.model.forward).bind(*arguments, **named)
+        except TypeError as wrong:
+            given = ", ".join(map(repr, named)) if named else f"{len(arguments)} arguments"
+            raise TaskError(
+                f"the inputs of a batch became {given}, which {type(self.model).__name__}.forward does not take "
+                f"({wrong}): a tuple becomes one argument for each of its parts, a dict named ones, and a list, which "
+                "holds an entry for each example, is one"
+            ) from error
+
+
+def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(inputs, Mapping):
+        return (), {**inputs}
+    return (inputs if type(inputs) is tuple else (inputs,)), {}
 
 
 @contextmanager
@@ -59,12 +85,12 @@ def numbered(
     for part in parts:
         batches = []
         for inputs, targets in part:
-            numbers = _numbers(number, targets)
+            numbers = _numbers(number, inputs, targets)
             batches.append((numbers if looking else inputs, numbers if targets_too else targets))
             number += 1
         found.append(batches)
     if looking:
-        looking.shelf = [inputs for inputs, _ in pairs]
+        looking.shelf = [(inputs, examples_in(targets)) for inputs, targets in pairs]
     try:
         yield tuple(found)
     finally:
@@ -91,8 +117,7 @@ def by_number(loss: Loss, *parts: Sequence[Pair]) -> Loss:
 
     def found(outputs: Any, numbers: Tensor) -> Tensor:
         batch = int(numbers[0, 0])
-        size = examples_in(shelf[batch])
-        targets = mapped(shelf[batch], lambda t: t[numbers[:, 1]] if t.dim() and len(t) == size else t)
+        targets = rows_of(shelf[batch], examples_in(shelf[batch]), numbers[:, 1])
         return as_if_by_examples(mean, outputs, targets, scales[batch])
 
     return found
@@ -110,6 +135,6 @@ def as_if_by_examples(mean: Mean, outputs: Any, targets: Any, scale: float | Ten
     return mean.total(outputs, targets) / (examples_in(targets) * scale)
 
 
-def _numbers(batch: int, targets: Any) -> Tensor:
-    rows = torch.arange(examples_in(targets), device=leaves(targets)[0].device)
+def _numbers(batch: int, inputs: Any, targets: Any) -> Tensor:
+    rows = torch.arange(examples_in(targets), device=device_of((targets, inputs)))
     return torch.stack([torch.full_like(rows, batch), rows], dim=1)

@@ -1,30 +1,24 @@
-"""Examples in batches: tensors that stay on the device, or a Dataset that is read as it goes.
+"""Examples in batches: tensors that stay on the device, a Dataset that is read as it goes, or a stream.
 
 Order and batch size come from outside, whatever the source, so that every method of a seed sees the same batches.
-Inputs and targets may be nested in tuples and dicts.
+Inputs and targets may be any nest: see `study.tasks.nests`.
 """
 
 import warnings
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
-from operator import itemgetter, methodcaller
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-Pair = tuple[Any, Any]
-Data = tuple[Any, Any] | Dataset[Any] | DataLoader[Any]  # a pair may also hold arrays
-Order = npt.NDArray[np.int64]
+from study.tasks.loaded import Loaded, Order, Pair
+from study.tasks.nests import ExamplesError, device_of, examples_in, moved, parts_of, rows_of, with_parts
+from study.tasks.streamed import Streamed
 
-
-class ExamplesError(ValueError):
-    """Data that can't be used; the message says what was given and what is allowed."""
+Data = tuple[Any, Any] | Dataset[Any] | DataLoader[Any] | Streamed  # a pair may also hold arrays
 
 
 class Examples(Protocol):
@@ -52,36 +46,67 @@ class Examples(Protocol):
             whole: Leave out the last batch if it is smaller.
         """
 
+    def epoch(self, number: int, size: int, draws: np.random.Generator) -> Iterator[Pair]:
+        """Yield the batches that an epoch trains on, of ``size`` examples each; a last, smaller one is left out.
+
+        Args:
+            number: Of the epoch, from 1.
+            size: Examples a batch.
+            draws: Where the order comes from.
+        """
+
 
 def examples_of(data: Data, part: str) -> Examples:
     """Return any data as `Examples`.
 
     Args:
-        data: ``(inputs, targets)``: tensors or arrays, also as tuple or dict of these; a map-style Dataset; a
-            DataLoader over one (its collate function, workers and pinning are kept, its order is not; its batch size
-            is that of evaluations).
+        data: ``(inputs, targets)``: tensors or arrays with a row for each example, or lists with an entry for each, in
+            any nest of tuples, dicts and dataclasses; a map-style Dataset; a DataLoader over one (its collate function,
+            workers and pinning are kept, its order is not; its batch size is that of evaluations).
         part: What it is, for messages, such as ``train``.
 
     Raises:
         ExamplesError: it is something else.
     """
-    if isinstance(data, Loaded | Resident):
+    if isinstance(data, Loaded | Resident | Streamed):
         return data
     if isinstance(data, tuple) and len(data) == 2:
         return _resident(data[0], data[1], part)
-    if isinstance(data, DataLoader):
-        return Loaded(
-            _map_style(data.dataset, part), data.collate_fn, data.num_workers, data.pin_memory, torch.device("cpu"),
-            batch_size=_batch_size(data, part),
-        )  # fmt: skip
-    return Loaded(_map_style(data, part), default_collate, 0, False, torch.device("cpu"))
+    source = _source_of(data, part)
+    return replace(source, dataset=_map_style(source.dataset, part))
+
+
+def training_examples(data: Data, count: int, seed: int) -> Examples:
+    """Return the training part as `Examples`; it alone may be a stream, of which an epoch reads ``count`` examples.
+
+    Args:
+        data: As for `examples_of`, or an IterableDataset, or a DataLoader over one.
+        count: Examples of an epoch of a stream.
+        seed: What a stream draws belongs to it.
+
+    Raises:
+        ExamplesError: it is something else.
+    """
+    dataset = data.dataset if isinstance(data, DataLoader) else data
+    if not isinstance(dataset, IterableDataset):
+        return examples_of(data, "train")
+    return Streamed(_source_of(data, "train"), count, seed)
+
+
+def _source_of(data: Any, part: str) -> Loaded:
+    if not isinstance(data, DataLoader):
+        return Loaded(data, default_collate, 0, False, torch.device("cpu"))
+    return Loaded(
+        data.dataset, data.collate_fn, data.num_workers, data.pin_memory, torch.device("cpu"),
+        batch_size=_batch_size(data, part), worker_init=data.worker_init_fn,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Resident:
     """Tensors that stay on the device; a batch is a slice or a selection of them.
 
-    ``inputs`` and ``targets`` are a tensor each, or tuples or dicts of tensors, with the examples along dimension 0.
+    ``inputs`` and ``targets`` are any nest of tensors with a row, and lists with an entry, for each example.
     """
 
     inputs: Any
@@ -93,100 +118,25 @@ class Resident:
 
     def to(self, device: torch.device) -> "Resident":
         """Return the same examples on a device."""
-        return self._changed(lambda t: t.to(device))
+        return Resident(moved(self.inputs, device), moved(self.targets, device))
 
     def first(self, count: int) -> "Resident":
         """Return the first ``count`` of them."""
-        return self._changed(lambda t: t[:count])
-
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> "Resident":
-        return Resident(mapped(self.inputs, change), mapped(self.targets, change))
+        return Resident(*rows_of((self.inputs, self.targets), len(self), slice(count)))
 
     def batches(self, size: int, order: Order | None = None, *, whole: bool = False) -> Iterator[Pair]:
         """Yield batches; without an order they are views."""
-        count = len(self) if order is None else len(order)
-        index = None if order is None else torch.from_numpy(order).to(leaves(self.targets)[0].device)
+        examples = len(self)
+        count = examples if order is None else len(order)
+        index = None if order is None else torch.from_numpy(order).to(device_of((self.targets, self.inputs)))
         for begin in range(0, count - size + 1 if whole else count, size):
             chosen = slice(begin, begin + size)
-            # Selected in half the time of indexing with a tensor.
-            batch = itemgetter(chosen) if index is None else methodcaller("index_select", 0, index[chosen])
-            yield mapped(self.inputs, batch), mapped(self.targets, batch)
+            rows = chosen if index is None else index[chosen]
+            yield rows_of(self.inputs, examples, rows), rows_of(self.targets, examples, rows)
 
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A map-style dataset, read batch by batch and moved to the device."""
-
-    dataset: Any
-    collate: Callable[[list[Any]], Any]
-    workers: int
-    pinned: bool
-    device: torch.device
-    limit: int | None = None
-    batch_size: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.dataset) if self.limit is None else min(self.limit, len(self.dataset))
-
-    def to(self, device: torch.device) -> "Loaded":
-        """Return the same examples, their batches on a device."""
-        return replace(self, device=device)
-
-    def first(self, count: int) -> "Loaded":
-        """Return the first ``count`` of them."""
-        return replace(self, limit=min(count, len(self)))
-
-    def batches(self, size: int, order: Order | None = None, *, whole: bool = False) -> Iterator[Pair]:
-        """Yield batches as a DataLoader reads them."""
-        indices = range(len(self)) if order is None else order.tolist()
-        chunks = [list(indices[begin : begin + size]) for begin in range(0, len(indices), size)]
-        if whole and chunks and len(chunks[-1]) < size:
-            chunks.pop()
-        pinned = self.pinned and self.device.type == "cuda"
-        # A loader draws a seed for its workers; from the order, it is the same for every method and shifts nobody else.
-        generator = torch.Generator().manual_seed(0 if order is None else zlib.crc32(order.tobytes()))
-        loader = DataLoader(
-            self.dataset,
-            batch_sampler=chunks,
-            collate_fn=self.collate,
-            num_workers=self.workers,
-            pin_memory=pinned,
-            generator=generator,
-        )
-        for batch in loader:
-            yield mapped(_pair(batch), lambda t: t.to(self.device, non_blocking=pinned))
-
-
-def mapped(nested: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return tuples and dicts of the same form with every tensor changed; what is no tensor stays."""
-    if isinstance(nested, Mapping):
-        return {name: mapped(part, change) for name, part in nested.items()}
-    if isinstance(nested, tuple | list):
-        return tuple(mapped(part, change) for part in nested)
-    return change(nested) if isinstance(nested, Tensor) else nested
-
-
-def leaves(nested: Any) -> tuple[Tensor, ...]:
-    """Return the tensors of tuples and dicts, in order."""
-    if isinstance(nested, Mapping):
-        return tuple(chain.from_iterable(map(leaves, nested.values())))
-    if isinstance(nested, tuple | list):
-        return tuple(chain.from_iterable(map(leaves, nested)))
-    return (nested,) if isinstance(nested, Tensor) else ()
-
-
-def with_leaves(nested: Any, tensors: Sequence[Tensor]) -> Any:
-    """Return tuples and dicts of the same form that hold other tensors, given in the order of `leaves`."""
-    left = iter(tensors)
-    return mapped(nested, lambda _: next(left))
-
-
-def examples_in(targets: Any) -> int:
-    """Return the examples of a batch: the length of its first target tensor that has one; 0 if none has.
-
-    A share that goes with two sets of targets, as in mixup, has none.
-    """
-    return next((len(tensor) for tensor in leaves(targets) if tensor.dim()), 0)
+    def epoch(self, number: int, size: int, draws: np.random.Generator) -> Iterator[Pair]:
+        """Yield batches in an order that is drawn."""
+        return self.batches(size, draws.permutation(len(self)), whole=True)
 
 
 def _tensor(values: Any) -> Tensor:
@@ -197,28 +147,56 @@ def _tensor(values: Any) -> Tensor:
 
 
 def _tensors(values: Any) -> Any:
-    """Return values as tensors in the same form; a list of numbers is one tensor."""
-    if isinstance(values, Mapping):
-        return {name: _tensors(part) for name, part in values.items()}
-    if isinstance(values, tuple | list) and any(isinstance(part, _NESTED) for part in values):
-        return tuple(_tensors(part) for part in values)
-    return _tensor(values)
+    """Return values as tensors in the same form; a list of numbers is one tensor, any other holds examples."""
+    if isinstance(values, Tensor):
+        return values
+    if isinstance(values, list) and not any(map(_is_nest, values)):
+        try:
+            return _tensor(values)
+        except ValueError:  # rows of several lengths
+            return [_tensor(row) for row in values]
+    if isinstance(values, list):
+        return [_entry(value) for value in values]
+    if isinstance(values, tuple) and not any(map(_is_nest, values)):
+        return _tensor(values)
+    parts = parts_of(values)
+    return _tensor(values) if parts is None else with_parts(values, list(map(_tensors, parts)))
 
 
-_NESTED = (Tensor, np.ndarray, Mapping, tuple)
+def _entry(value: Any) -> Any:
+    """Return what belongs to one example with tensors for arrays; numbers and texts stay as they are."""
+    if isinstance(value, np.ndarray):
+        return _tensor(value)
+    parts = None if isinstance(value, Tensor) else parts_of(value)
+    return value if parts is None else with_parts(value, list(map(_entry, parts)))
+
+
+def _is_nest(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_is_nest, value))
+    return isinstance(value, Tensor | np.ndarray) or parts_of(value) is not None
 
 
 def _resident(inputs: Any, targets: Any, part: str) -> Resident:
     found = Resident(_tensors(inputs), _tensors(targets))
-    for tensor in (*leaves(found.inputs), *leaves(found.targets)):
-        if not tensor.dim():
-            raise ExamplesError(f"{part}: a single number was given; inputs and targets hold an entry for each example")
-        if len(tensor) != len(found):
-            raise ExamplesError(
-                f"{part}: inputs of {len(tensor)} and targets of {len(found)} examples were given; "
-                "they must have equally many"
-            )
+    for held in (found.inputs, found.targets):
+        _check_rows(held, len(found), part)
     return found
+
+
+def _check_rows(nested: Any, count: int, part: str) -> None:
+    """Make sure that a part of the data has a row or an entry for each example."""
+    if isinstance(nested, Tensor) and not nested.dim():
+        raise ExamplesError(f"{part}: a single number was given; inputs and targets hold an entry for each example")
+    if isinstance(nested, Tensor | list):
+        if len(nested) != count:
+            raise ExamplesError(
+                f"{part}: inputs of {len(nested)} and targets of {count} examples were given; they must have equally "
+                f"many{', and several of either are a tuple or a dict' if isinstance(nested, list) else ''}"
+            )
+        return
+    for held in parts_of(nested) or ():
+        _check_rows(held, count, part)
 
 
 def _batch_size(loader: DataLoader[Any], part: str) -> int | None:
@@ -237,19 +215,7 @@ def _map_style(dataset: Any, part: str) -> Any:
         raise ExamplesError(
             f"{part}: {type(dataset).__name__} was given; allowed are a pair (inputs, targets) of tensors, and a "
             "Dataset or DataLoader with a length and an index, because the study decides the order of the examples; "
-            "read a stream once, into a list or files, such as list(itertools.islice(stream, 10_000)), and give that"
+            "only the training part may be a stream, an IterableDataset: read any other once, into a list or files, "
+            "such as list(itertools.islice(stream, 10_000)), and give that"
         )
     return dataset
-
-
-def _pair(batch: Any) -> Pair:
-    if isinstance(batch, Mapping):  # as Hugging Face datasets yield it, with or without a collator
-        for key in ("labels", "label"):
-            if key in batch:
-                return {name: value for name, value in batch.items() if name != key}, batch[key]
-    if isinstance(batch, tuple | list) and len(batch) == 2:
-        return batch[0], batch[1]
-    raise ExamplesError(
-        f"a batch of type {type(batch).__name__} was given; it must be a pair (inputs, targets), "
-        "or a dict with 'labels'"
-    )

@@ -36,7 +36,7 @@ def graph_task(graphs: Graphs, factors: Mapping[str, FactorValue], seed: int, te
         partial(graphs.open_test, "confirm", test_seed),
         vocabulary=COMMUNITIES,
     )
-    return replace(task, metric=NODE_ACCURACY)
+    return replace(task, metric=NODE_ACCURACY, clean_targets=clean[0], origin=graphs.origin)
 
 
 NODE_ACCURACY = Metric("node accuracy", accuracy, unit="fraction")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from study.data.pool import TaskError
-from study.tasks.examples import examples_in, mapped
+from study.tasks.nests import examples_in, mapped, rows_of
 
 Loss = Callable[[Any, Any], Tensor]
 IGNORED = -100  # torch's own sign for a target that does not count
@@ -65,7 +65,7 @@ class Mean:
         ends = (0, size // 2), (size // 2, size)
         try:
             whole = float(self.mean(outputs, targets))
-            parts = [float(self.mean(_rows(outputs, size, *end), _rows(targets, size, *end))) for end in ends]
+            parts = [float(self.mean(*rows_of((outputs, targets), size, slice(*end)))) for end in ends]
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
             raise TaskError(_SENTENCE.format(f"could not be computed on a part of a batch ({error})")) from error
         mean = sum((end - begin) * part for (begin, end), part in zip(ends, parts, strict=True)) / size
@@ -115,10 +115,6 @@ def divided(total: Tensor, count: Tensor | float) -> Tensor:
 
 def _times_examples(loss: Loss, outputs: Any, targets: Any) -> Tensor:
     return loss(outputs, targets) * examples_in(targets)
-
-
-def _rows(nested: Any, size: int, begin: int, end: int) -> Any:
-    return mapped(nested, lambda t: t[begin:end] if t.dim() and len(t) == size else t)
 
 
 _BY_CLASS = (functional.cross_entropy, functional.nll_loss)

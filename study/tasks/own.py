@@ -7,21 +7,20 @@ streams, for a test part that is drawn or split off anew, such as by ``stream(re
 import importlib
 import inspect
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from study.data.pool import TaskError
 from study.records import FactorValue
 from study.specs.factors import OF_TRAINING
 from study.streams import torch_seed
-from study.tasks.examples import examples_of
+from study.tasks.examples import examples_of, training_examples
+from study.tasks.seeded import seeded
 from study.tasks.source import source_of
+from study.tasks.streamed import Streamed
 from study.tasks.task import Guess, Metric, Task
 
 
@@ -81,6 +80,14 @@ class Handed(dict[str, Any]):
         return super().values()
 
 
+# How a task of one's own does what the built-in ones do.
+_HOW = {
+    "label_noise": ", by study.tasks.noisy_training(labels, factors, classes, seed) and noisy_validation",
+    "validation_label_noise": ", by study.tasks.noisy_validation(labels, factors, classes, seed)",
+    "label_smoothing": ", by classification(…, label_smoothing=factors['label_smoothing'])",
+}
+
+
 def check_read(task: str, given: Iterable[str], cells: Iterable[tuple[str, Handed]]) -> None:
     """Make sure that every factor that a spec gives an own task is read, and that no two cells are the same.
 
@@ -97,11 +104,13 @@ def check_read(task: str, given: Iterable[str], cells: Iterable[tuple[str, Hande
     unread = [name for name in dict.fromkeys(given) if name not in read]
     if unread:
         names = ", ".join(f"factors.{name}" for name in unread)
+        own = dict.fromkeys(name for _, handed in cells for name in handed if name not in OF_TRAINING)
+        known = ", ".join(name for name in own if name in read) or "none"
         raise TaskError(
             f"task = {task!r} was given {names}, and nothing reads {'it' if len(unread) == 1 else 'them'}: the "
             "training does what only its own factors say, all others are for the task's function; read "
-            f"factors[{unread[0]!r}] there and do what it says, or leave it out of the spec, because cells would "
-            "differ in their names alone"
+            f"factors[{unread[0]!r}] there and do what it says{_HOW.get(unread[0], '')}, or leave it out of the spec, "
+            f"because cells would differ in their names alone; of those that the spec gives, it reads {known}"
         )
     seen: dict[tuple[tuple[str, object], ...], str] = {}
     for name, handed in cells:
@@ -130,11 +139,33 @@ def build_own_task(name: str, factors: Mapping[str, FactorValue], seed: int, tes
         TaskError: the function is not there, or it returned something else than a task that fits the factors. What
             the user's code raises itself passes as it is.
     """
-    build = _imported(name)
-    with _seeded(torch_seed(seed, "initial weights")):
+    build = own_function(name)
+    replicate = {"replicate": test_seed} if _takes_replicate(build) else {}
+    _check_arguments(name, build, replicate)
+    with seeded(torch_seed(seed, "initial weights")):
         handed = factors if isinstance(factors, Handed) else Handed(factors)
-        task = build(seed, handed, **({"replicate": test_seed} if _takes_replicate(build) else {}))
-    return _checked(task, name, factors)
+        task = build(seed, handed, **replicate)
+    return _checked(task, name, factors, seed)
+
+
+def _check_arguments(name: str, build: Callable[..., object], more: Mapping[str, object]) -> None:
+    """Refuse a function that can't be called as a task's is."""
+    try:
+        signature = inspect.signature(build)
+    except (TypeError, ValueError):  # a callable that hides it
+        return
+    wanted = arguments_of(build)
+    try:
+        signature.bind(0, {}, **more)
+        fits = wanted != ["trial"]  # a loop's, whatever else it may take
+    except TypeError:
+        fits = False
+    if not fits:
+        takes = ", ".join(wanted or ["nothing"])
+        raise TaskError(
+            f"task = {name!r} was given, whose function takes ({takes}); that of a task takes (seed, factors) or "
+            "(seed, factors, replicate) and returns a Task, that of a loop of your own takes one argument, called trial"
+        )
 
 
 def is_told_replicate(name: str) -> bool:
@@ -143,7 +174,7 @@ def is_told_replicate(name: str) -> bool:
     Raises:
         TaskError: the function is not there.
     """
-    return _takes_replicate(_imported(name))
+    return _takes_replicate(own_function(name))
 
 
 def _takes_replicate(build: Callable[..., object]) -> bool:
@@ -153,39 +184,53 @@ def _takes_replicate(build: Callable[..., object]) -> bool:
         return False
 
 
-def _imported(name: str) -> Callable[..., object]:
+def arguments_of(function: Callable[..., object]) -> list[str] | None:
+    """Return the names of the arguments that a function must be given; None where its signature is hidden."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [one.name for one in parameters if one.default is one.empty and one.kind not in variable]
+
+
+def own_function(name: str) -> Callable[..., object]:
+    """Import a task's function or a loop, ``module:function``.
+
+    Raises:
+        TaskError: it is not there.
+    """
+    build = imported(name, f"task = {name!r}")
+    source_of(name)  # as it is now: later its files may be others
+    return build
+
+
+def imported(name: str, given: str) -> Callable[..., Any]:
+    """Import a function or a class by name, ``module:function``.
+
+    Args:
+        name: Its name.
+        given: What stands in the spec, for messages: ``task = 'my_task:build'``.
+
+    Raises:
+        TaskError: it is not there.
+    """
     module_name, function_name = name.split(":")
     try:
         # What a module draws as it is imported is the same in every worker, and shifts nobody.
-        with _seeded(0):
+        with seeded(0):
             module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # a module that the user's own code imports
         raise TaskError(
-            f"task = {name!r} was given; there is no module {error.name!r} on Python's path; "
+            f"{given} was given; there is no module {error.name!r} on Python's path; "
             "start the study in the folder that holds it, or install it"
         ) from error
-    build: Callable[..., object] | None = getattr(module, function_name, None)
+    build: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(build):
-        raise TaskError(f"task = {name!r} was given; {module_name} has no function {function_name!r}")
-    source_of(name)  # as it is now: later its files may be others
+        raise TaskError(f"{given} was given; {module_name} has no function {function_name!r}")
     return build
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of torch, NumPy and Python for the block, and put their states back."""
-    held = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(held[0])
-            random.setstate(held[1])
 
 
 def _is_finite(value: Any) -> bool:
@@ -195,7 +240,7 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def _checked(task: object, name: str, factors: Mapping[str, FactorValue]) -> Task:
+def _checked(task: object, name: str, factors: Mapping[str, FactorValue], seed: int) -> Task:
     if not isinstance(task, Task):
         raise TaskError(
             f"{name} returned {type(task).__name__}; it must return a Task, such as study.tasks.classification(…) makes"
@@ -217,12 +262,21 @@ def _checked(task: object, name: str, factors: Mapping[str, FactorValue]) -> Tas
             f"{name} returned a task whose metric is {type(task.metric).__name__}; it must be a study.tasks.Metric "
             'with a name and, if it has one, a unit, such as Metric("MAE", function, higher_is_better=False, unit="k$")'
         )
+    task.metric.check()
     if not (isinstance(task.guess, Guess) and all(map(_is_finite, (task.guess.loss, task.guess.score)))):
         raise TaskError(
             f"{name} returned a task whose guess is {task.guess!r}; it must be Guess(loss, score) of finite numbers, "
             "what somebody gets who learns nothing, because runs that diverge count like that"
         )
-    size = len(examples_of(task.train, "train"))
+    train = training_examples(task.train, int(factors["train_size"]), torch_seed(seed, "stream"))
+    if isinstance(train, Streamed):
+        task = replace(task, train=train)
+    elif "steps_per_epoch" in factors:
+        raise TaskError(
+            f"{name} returned {len(train)} training examples, and the spec gives factors.steps_per_epoch, which is for "
+            "streams (an IterableDataset): give factors.train_size in its place"
+        )
+    size = len(train)
     if size != int(factors["train_size"]):
         raise TaskError(
             f"{name} returned {size} training examples, and the spec says factors.train_size = "

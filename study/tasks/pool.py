@@ -1,7 +1,7 @@
 """What a seed makes of arrays that fit into memory: the split that it draws, and the task."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,12 +20,16 @@ _LEAST_VALIDATION = 1000
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One seed's training and validation examples; the labels carry the cell's label noise."""
+    """One seed's training and validation examples; the labels carry the cell's label noise, but for ``clean_labels``.
+
+    These are the training labels without it.
+    """
 
     train_inputs: Inputs
     train_labels: Labels
     val_inputs: Inputs
     val_labels: Labels
+    clean_labels: Labels
 
 
 def pool_task(pool: Pool, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
@@ -33,7 +37,7 @@ def pool_task(pool: Pool, factors: Mapping[str, FactorValue], seed: int, test_se
     split = draw_split(pool, factors, seed, test_seed)
     strength = float(factors.get("augmentation", 0))  # rows of tables have none
     augment: Augment | None = partial(augmented, strength) if strength else None
-    return classification(
+    task = classification(
         build_model(factors, pool.inputs.shape[1:], pool.classes, seed),
         (split.train_inputs, split.train_labels),
         (split.val_inputs, split.val_labels),
@@ -42,6 +46,7 @@ def pool_task(pool: Pool, factors: Mapping[str, FactorValue], seed: int, test_se
         label_smoothing=float(factor_of(factors, "label_smoothing")),
         augment=augment,
     )
+    return replace(task, clean_targets=split.clean_labels, origin=pool.origin)
 
 
 def _test(pool: Pool, test_seed: int) -> tuple[Inputs, Labels]:
@@ -80,6 +85,7 @@ def draw_split(pool: Pool, factors: Mapping[str, FactorValue], seed: int, test_s
         noisy_training(pool.labels[train], factors, pool.classes, seed),
         inputs[1],
         noisy_validation(pool.labels[val], factors, pool.classes, seed),
+        pool.labels[train],
     )
 
 
@@ -97,8 +103,8 @@ def noisy_validation(labels: Labels, factors: Mapping[str, FactorValue], classes
 def with_noise(labels: Labels, share: float, classes: int, rng: np.random.Generator) -> Labels:
     """Return labels ``(n,)`` of which an exact share is moved to another class, uniformly."""
     hit = rng.permutation(len(labels))[: round(share * len(labels))]
-    noisy = labels.copy()
-    noisy[hit] = (labels[hit] + rng.integers(1, classes, size=len(hit))) % classes
+    noisy = np.array(labels)
+    noisy[hit] = (noisy[hit] + rng.integers(1, classes, size=len(hit))) % classes
     return noisy
 
 
@@ -108,10 +114,11 @@ def table_task(table: Table, factors: Mapping[str, FactorValue], seed: int, test
     order = stream(seed, "split").permutation(len(targets))
     val, rest = order[: table.validation_size], order[table.validation_size :]
     train = rest[: int(factors["train_size"])]
-    return regression(
+    task = regression(
         build_model(factors, inputs.shape[1:], 1, seed),
         (inputs[train], targets[train]),
         (inputs[val], targets[val]),
         partial(table.open_test, "confirm", test_seed),
         variance=1.0,
     )
+    return replace(task, origin=table.origin)

@@ -5,7 +5,8 @@ in loss, metric and the level of guessing; whoever needs something else fills in
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from torch.nn import functional
 
 from study.data.pool import TaskError, check_unsealed
 from study.tasks.examples import Data, Examples, examples_of
-from study.tasks.means import IGNORED, Loss, Mean
+from study.tasks.means import IGNORED, Loss, Mean, mean_of
 
 Augment = Callable[[Any, np.random.Generator], Any]
 
@@ -31,8 +32,8 @@ class Streaming(Protocol):
     def update(self, outputs: Any, targets: Any, /) -> object:
         """Take in a batch."""
 
-    def compute(self) -> Tensor | float:
-        """Return the metric of all that it was told since it was reset."""
+    def compute(self) -> Tensor | float | Mapping[str, Tensor | float]:
+        """Return the metric of all that it was told since it was reset, or several by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,11 @@ class Metric:
     """What a model is judged by.
 
     Attributes:
-        name: As people call it, such as ``accuracy``.
-        of: A `Mean`; or an object with ``reset``, ``update`` and ``compute``; or a function from the outputs and the
-            targets of a whole split to one number, for which all outputs are kept in the CPU's memory, unless they are
-            large and it turns out to be a mean over examples.
+        name: As people call it, such as ``accuracy``. Of a metric that comes to several numbers by name, as
+            MeanAveragePrecision of torchmetrics does, it says which is meant, such as ``map_50``.
+        of: A `Mean`, or one of torch's own losses; or an object with ``reset``, ``update`` and ``compute``; or a
+            function from the outputs and the targets of a whole split to one number, for which all outputs are kept in
+            the CPU's memory, unless they are large and it turns out to be a mean over examples.
         higher_is_better: If not, its negative is the score, so that a higher score is always better.
         unit: Of its values, such as ``k$`` or ``nats``; ``fraction`` of a share that is written in percent, as every
             metric is that is called an accuracy; "" for a plain number.
@@ -54,17 +56,53 @@ class Metric:
     higher_is_better: bool = True
     unit: str = ""
 
+    def check(self) -> None:
+        """Make sure that it goes the way that its maker says.
+
+        Raises:
+            TaskError: a loss of torch's is to be as high as possible, or torchmetrics says otherwise than it.
+        """
+        of: Any = self.of
+        said = getattr(of, "higher_is_better", None) if is_streaming(of) else None
+        if not is_streaming(of) and not isinstance(of, Mean) and not mean_of(of).assumed:
+            said = False  # a loss of torch's
+        if isinstance(said, bool) and said != self.higher_is_better:
+            raise TaskError(
+                f"Metric({self.name!r}) has higher_is_better={self.higher_is_better}, and {_called(self.of)} is better "
+                f"when it is {'higher' if said else 'lower'}: give higher_is_better={said}"
+            )
+
     def score(self, outputs: Any, targets: Any) -> float:
         """Return the metric of a split, given whole, with the sign that makes higher better."""
         if callable(self.of) and not is_streaming(self.of):
-            return self.signed(self.of(outputs, targets))
+            return self.signed(self.number(self.of(outputs, targets)))
         self.of.reset()  # type: ignore[union-attr]
         self.of.update(outputs, targets)  # type: ignore[union-attr]
-        return self.signed(self.of.compute())  # type: ignore[union-attr]
+        return self.signed(self.number(self.of.compute()))  # type: ignore[union-attr]
 
-    def signed(self, value: Tensor | float) -> float:
+    def number(self, found: Any) -> float:
+        """Return the number that was computed; of several, the one that has the metric's name.
+
+        Raises:
+            TaskError: it is no number, or not one.
+        """
+        value: Any = found.get(self.name) if isinstance(found, Mapping) else found
+        if (value.numel() if isinstance(value, Tensor) else getattr(value, "size", 1)) == 1:
+            with suppress(TypeError, ValueError):  # no number
+                return float(value.item() if hasattr(value, "item") else value)
+        if isinstance(found, Mapping):
+            given = f"numbers called {', '.join(map(repr, found))}: give the metric the name of the one that is meant"
+        else:
+            given = f"{type(found).__name__} of shape {tuple(getattr(found, 'shape', ()))}: have it return one number"
+        raise TaskError(f"the metric {self.name!r} came to {given}")
+
+    def signed(self, value: float) -> float:
         """Return a value of the metric as a score."""
-        return float(value) if self.higher_is_better else -float(value)
+        return value if self.higher_is_better else -value
+
+
+def _called(of: object) -> str:
+    return getattr(of, "__name__", type(of).__name__)
 
 
 def is_streaming(of: object) -> bool:
@@ -103,9 +141,14 @@ class Task:
         classifies: The outputs are logits ``(n, classes)`` or ``(n, positions, classes)``: the calibration error is
             measured too, where the targets are classes.
         augment: From the inputs of a training batch and a random stream to the inputs that are trained on.
+        clean_targets: The targets of ``train`` as they were before some were made wrong, where that is known: a tensor
+            or an array of classes of the same shape.
         origin: What the data are, such as a hash, where no version of a package says it; goes into every record.
         evaluation_batch: Examples at a time in an evaluation; None: as many as a DataLoader of the task reads, or as a
             step trains on.
+        parameter_groups: From the model to groups as torch's optimizers take them, with options of their own such as
+            ``weight_decay``; a group's learning rate is the run's, at every step of its schedule, times its
+            ``lr_scale`` (1 without). None: one group.
     """
 
     model: nn.Module
@@ -118,8 +161,10 @@ class Task:
     training_loss: Loss | None = None
     classifies: bool = False
     augment: Augment | None = None
+    clean_targets: Any = None
     origin: str = ""
     evaluation_batch: int | None = None
+    parameter_groups: Callable[[Any], list[dict[str, Any]]] | None = None
 
     def open_test(self, stage: str) -> Examples:
         """Return the test examples; in the confirm stage alone.

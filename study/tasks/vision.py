@@ -6,6 +6,7 @@ needed, by worker processes. On the device they are changed, and set to mean 0 a
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -33,7 +34,7 @@ _MARGIN = 256 / 224  # the shorter side is scaled to this multiple of what is cu
 def image_task(images: Images, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
     """Return the task of one seed: its split of the images, its noisy labels, its initial weights."""
     split = draw_split(images.pool, factors, seed, test_seed)
-    return image_classification(
+    task = image_classification(
         images.look,
         (split.train_inputs, split.train_labels),
         (split.val_inputs, split.val_labels),
@@ -43,6 +44,7 @@ def image_task(images: Images, factors: Mapping[str, FactorValue], seed: int, te
         images.pool.classes,
         seed,
     )
+    return replace(task, clean_targets=split.clean_labels, origin=images.pool.origin)
 
 
 def image_classification(
@@ -141,7 +143,7 @@ def folder_task(listing: Listing, factors: Mapping[str, FactorValue], seed: int,
     val_paths, val_labels = split.val_inputs, split.val_labels
     if listing.val:
         val_paths, val_labels = listing.val[0], noisy_validation(listing.val[1], factors, listing.pool.classes, seed)
-    return image_classification(
+    task = image_classification(
         _LOOK,
         _loader(split.train_inputs, split.train_labels, side),
         _loader(val_paths, val_labels, side),
@@ -151,6 +153,7 @@ def folder_task(listing: Listing, factors: Mapping[str, FactorValue], seed: int,
         listing.pool.classes,
         seed,
     )
+    return replace(task, clean_targets=split.clean_labels)
 
 
 def _test(pool: Pool, side: int, test_seed: int) -> DataLoader[tuple[Tensor, int]]:

@@ -1,25 +1,25 @@
 """What a run trains with: its model, its optimizer and its averages."""
 
-import torch
-from torch import Tensor, nn
+from functools import partial
+from typing import Any, TypeVar
 
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from study.data.pool import TaskError
 from study.plan.cells import first_perturbed_step
 from study.records import Job
 from study.specs.factors import factor_of
-from study.specs.methods import FAMILIES
+from study.specs.methods import family_of
 from study.tasks import Task
 from study.tasks.adapted import Adapted
 from study.tasks.examples import examples_of
+from study.tasks.groups import Groups, groups_of
+from study.training.own_optimizers import OwnSteps, built_in, own_optimizer
 from wasam_core import WASAM, WeightAverages, norm_layer_groups
-from wasam_core.bare_torch import Eager
+from wasam_core.moved import weights_moved
 
-
-class SGD(Eager, torch.optim.SGD):
-    """torch's own, in a worker that is ready two seconds earlier."""
-
-
-class AdamW(Eager, torch.optim.AdamW):
-    """torch's own, in a worker that is ready two seconds earlier."""
+_Steps = TypeVar("_Steps", WASAM, OwnSteps)
 
 
 def adapted(task: Task) -> nn.Module:
@@ -28,27 +28,69 @@ def adapted(task: Task) -> nn.Module:
     return task.model if isinstance(inputs, Tensor) and not hasattr(task.model, "config") else Adapted(task.model)
 
 
-def build_optimizer(job: Job, model: nn.Module) -> WASAM:
-    """Return the optimizer of a job's family over a model's parameters."""
-    family = FAMILIES[job.family]
-    weight_decay = float((job.factors | job.searched_factors)["weight_decay"])
-    base: dict[str, dict[str, object]] = {
-        "sgd": {"base_optimizer": SGD, "momentum": float(job.factors["momentum"])},
-        "adamw": {"base_optimizer": AdamW},
-    }
-    named = list(model.named_parameters())
-    return WASAM(
-        norm_layer_groups(model, job.rho) if family.norm_layers_only else named,
+def build_optimizer(job: Job, model: nn.Module, task: Task | None = None, **options: Any) -> WASAM | OwnSteps:
+    """Return the optimizer of a job's family over a model's parameters, in the groups that its task makes of them.
+
+    Args:
+        job, model, task: Whose it is; without a task there is one group.
+        options: More of `WASAM`'s. An optimizer that is not built in and not perturbed has none of them; gradients
+            that are accumulated are its gradients.
+
+    Raises:
+        TaskError: it has none of these options.
+    """
+    family = family_of(job)
+    groups = groups_of(task, model) if task else [{"params": [*model.named_parameters()]}]
+    clip_norm = float(factor_of(job.factors, "clip_norm")) or None
+    if family.brings_optimizer and family.rule is None:
+        if unknown := [name for name in options if name != "gradient_accumulation_steps"]:
+            raise TaskError(
+                f"build_optimizer was given {unknown[0]}, an option of WASAM; {family.base} is neither built in nor "
+                "perturbed, so nothing is wrapped round it"
+            )
+        return _ready(OwnSteps(own_optimizer(job, groups, model), job, model, clip_norm))
+    brought = partial(own_optimizer, job, model=model)
+    made = WASAM(
+        _of_norm_layers(groups, model, job.rho) if family.norm_layers_only else groups,
+        brought if family.brings_optimizer else built_in(family.base, job),
         rho=job.rho,
         variant=family.rule or "sam",
         model=model,
         m=int(job.factors["ascent_batch"]) if family.micro_batches else None,
         start_step=first_perturbed_step(job),
-        clip_norm=float(factor_of(job.factors, "clip_norm")) or None,
-        lr=job.learning_rate,
-        weight_decay=weight_decay,
-        **base[family.base],  # type: ignore[arg-type]  # a class and its own options
+        clip_norm=clip_norm,
+        **options,
     )
+    return _ready(made)
+
+
+def _ready(made: _Steps) -> _Steps:
+    switch_mode(made.base_optimizer, training=True)
+    return made
+
+
+def _of_norm_layers(groups: Groups, model: nn.Module, rho: float) -> Groups:
+    """Return each group in two: what normalization layers hold, which is perturbed, and the rest."""
+    inside = {p for _, p in norm_layer_groups(model)[0]["params"]}
+    parts = [
+        group | {"params": [(name, p) for name, p in group["params"] if (p in inside) == perturbed], "rho": radius}
+        for perturbed, radius in ((True, rho), (False, 0.0))
+        for group in groups
+    ]
+    return [part for part in parts if part["params"]]
+
+
+def switch_mode(optimizer: Optimizer, *, training: bool) -> bool:
+    """Put an optimizer that has a training and an evaluation mode of its own into one; tell whether it has them.
+
+    Source: Defazio et al. 2024 (arXiv 2405.15682), whose weights to evaluate are not those that gradients are taken at.
+    """
+    modes = [getattr(optimizer, name, None) for name in ("train", "eval")]
+    if not all(map(callable, modes)):
+        return False
+    modes[not training]()  # type: ignore[misc]  # they are callable
+    weights_moved()
+    return True
 
 
 def build_averages(job: Job, model: nn.Module) -> WeightAverages:

@@ -8,22 +8,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from study.data import load_data
 from study.plan.cells import Cell, Search, cells, searches, sizes, tune_job
 from study.plan.proposals import propose
 from study.plan.replicates import Replicate, replicate_of
+from study.records import Job, RunRecord
 from study.specs.contenders import kinds_read
-from study.specs.spec import StudySpec
-from study.specs.tasks import entry_of
+from study.specs.spec import SpecError, StudySpec
+from study.specs.tasks import entry_of, is_own_task
 from study.tasks import Task, build_task
-from study.tasks.examples import examples_of
+from study.tasks.examples import Resident, examples_of
 from study.training.building import adapted, build_optimizer
+from study.training.features import COST as FEATURES_COST
 from study.training.miniature import LIGHT, Size, run_in_miniature
+from study.training.own_optimizers import OwnSteps
 from study.training.train import take_step
 from study.training.trial import TRAIN_METRICS_SIZE, curve_epochs
 from wasam_core import WASAM
+from wasam_core.bare_torch import AnyBatchNorm
 
 _TIMED_STEPS = 10
 _EVALUATED = 1000  # examples of a part, at most
@@ -63,7 +66,12 @@ def estimated_seconds(
         spec: The study.
         slots: Runs side by side, one thread each.
         replicates: Those to run; None: all that the spec plans.
+
+    Raises:
+        SpecError: a task is a loop, of which nobody knows what a step takes.
     """
+    if spec.loops:
+        raise SpecError(f"nobody but {next(iter(spec.loops))} knows what a step of that loop takes")
     data = {task: load_data(task) for task in {cell.task for cell in cells(spec)}}
     paces = {cell.name: pace_of(spec, cell, data[cell.task]) for cell in cells(spec)}
     seconds = [0.0, 0.0]
@@ -72,6 +80,10 @@ def estimated_seconds(
         each = pace.run_s + pace.forward_s * forward_evaluations(spec, size.search, size.stage, pace)
         for end in (0, 1):
             seconds[end] += size.gradient_evaluations[end] * pace.gradient_s + size.runs[end] * each
+    if spec.features:  # of one run of every cell in each replicate
+        planned = spec.replicates if replicates is None else len(replicates)
+        described = planned * FEATURES_COST * sum(pace.gradient_s for pace in paces.values())
+        seconds = [end + described for end in seconds]
     return seconds[0] / slots, seconds[1] / slots
 
 
@@ -81,13 +93,14 @@ def pace_of(spec: StudySpec, cell: Cell, data: Any) -> Pace:
     job = tune_job(spec, search, 0, propose(spec.search.model_copy(update={"sampler": "qmc"}), search, 0, []))
     batch = int(cell.factors["batch_size"])
     with _threads(1):
-        began = time.perf_counter()
+        clock = time.perf_counter if is_own_task(cell.task) else time.process_time  # a user's may read files
+        began = clock()
         task = build_task(cell.task, data, cell.factors, seed=0, test_seed=0)
-        building_s = time.perf_counter() - began
-        one = many = run_in_miniature(job, task, LIGHT)
+        building_s = clock() - began
+        one = many = _run_as_if_alone(job, task, LIGHT)
         if one.wall_s * batch / LIGHT.train * _TIMED_STEPS < _TIMING_S:
             one, many = (
-                min((run_in_miniature(job, task, size) for _ in range(_REPEATS)), key=lambda record: record.wall_s)
+                min((_run_as_if_alone(job, task, size) for _ in range(_REPEATS)), key=lambda record: record.wall_s)
                 for steps in (1, 1 + _TIMED_STEPS)
                 for size in [Size(steps * batch, _EVALUATED, batch, 1)]
             )
@@ -108,11 +121,24 @@ def pace_of(spec: StudySpec, cell: Cell, data: Any) -> Pace:
     )
 
 
-def _recalibrates(task: Task) -> bool:
-    return any(
-        isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
-        for module in task.model.modules()
+def _run_as_if_alone(job: Job, task: Task, size: Size) -> RunRecord:
+    """Run in miniature, and return the record with the times that it would have taken on a machine of its own.
+
+    Of tensors in memory one thread does all the work, and where it had no CPU others had it. What is read as it goes
+    waits for other things than CPUs, too: its times stand as they are.
+    """
+    began, began_cpu = time.perf_counter(), time.process_time()
+    record = run_in_miniature(job, task, size)
+    share = min(1.0, (time.process_time() - began_cpu) / max(1e-9, time.perf_counter() - began))
+    if not isinstance(examples_of(task.train, "train"), Resident):
+        return record
+    return record.model_copy(
+        update={name: share * getattr(record, name) for name in ("train_s", "evaluate_s", "wall_s")}
     )
+
+
+def _recalibrates(task: Task) -> bool:
+    return any(isinstance(module, AnyBatchNorm) and module.track_running_stats for module in task.model.modules())
 
 
 def forward_evaluations(spec: StudySpec, search: Search, stage: str, pace: Pace) -> float:
@@ -155,14 +181,14 @@ def _step_seconds(cell: Cell, spec: StudySpec, data: Any) -> dict[str, float]:
     It is the CPU time of the one thread that works: others who use the machine would be in any other.
     """
     space = spec.search.model_copy(update={"sampler": "qmc", "unperturbed_share": 0.0})
-    steps: dict[str, tuple[Task, torch.nn.Module, WASAM]] = {}
+    steps: dict[str, tuple[Task, torch.nn.Module, WASAM | OwnSteps]] = {}
     for search in searches(spec, [replicate_of(spec, 1)]):
         if search.cell.name != cell.name or search.family in steps:
             continue
         task = build_task(cell.task, data, cell.factors, seed=0, test_seed=0)
         model = adapted(task)
         job = tune_job(spec, search, 0, propose(space, search, 0, []))
-        steps[search.family] = (task, model, build_optimizer(job, model))
+        steps[search.family] = (task, model, build_optimizer(job, model, task))
     taken: dict[str, list[float]] = {family: [] for family in steps}
     with _threads(1):
         for _ in range(_TIMED_STEPS):
@@ -183,7 +209,7 @@ def step_times_by_threads(spec: StudySpec, counts: Sequence[int]) -> dict[int, f
         spec: The study; each task is timed in its first cell.
         counts: Numbers of threads, 1 among them.
     """
-    first_cells = {cell.task: cell for cell in reversed(cells(spec))}
+    first_cells = {cell.task: cell for cell in reversed(cells(spec)) if cell.task not in spec.loops}
     ratios: dict[int, list[float]] = {count: [] for count in counts}
     for cell in first_cells.values():
         task = build_task(cell.task, load_data(cell.task), cell.factors, seed=0, test_seed=0)

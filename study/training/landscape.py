@@ -1,8 +1,8 @@
 """The loss between runs: lines from a baseline to each method, seed by seed, and one plane a cell.
 
 Made after the runs, from the weights that probed confirm runs keep (``weights/<run_id>.safetensors``). Each line and
-each plane is a *piece* with a file of its own (``lines/…json``, ``planes/…json``), so that an interrupted study
-measures only those that are missing; and a piece is measured by a pure function, wherever there is a free core.
+each plane is a *landscape* with a file of its own (``lines/…json``, ``planes/…json``), so that an interrupted study
+measures only those that are missing; and a landscape is measured by a pure function, wherever there is a free core.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from torch import Tensor
 from study.plan.agenda import Agenda
 from study.plan.selection import Selection, preferred_of
 from study.records import Configuration, Job, LineRecord, PlaneRecord, RunRecord, configuration_of
-from study.specs.methods import FAMILIES, METHODS
+from study.specs.methods import Methods
 from study.tasks import build_task
 from study.tasks.adapted import by_number, numbered
 from study.tasks.examples import examples_of
@@ -50,7 +50,7 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Landscape:
     """One line (two ends) or plane (three) that is to be measured; ``path`` is where its record goes."""
 
     kind: Literal["line", "plane"]
@@ -65,14 +65,15 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What measuring a piece needs of the files: the weights of its ends, and snapshots of each end's run by epoch."""
+    """What a landscape needs of the files: the weights of its ends, and snapshots of each end's run by epoch."""
 
     ends: tuple[Weights, ...]
     snapshots: tuple[tuple[Weights, ...], ...]
 
 
-def missing_pieces(folder: Path, agenda: Agenda) -> list[Piece]:
+def missing_landscapes(folder: Path, agenda: Agenda) -> list[Landscape]:
     """Return the lines and planes whose ends are kept and that are not there yet."""
+    table = agenda.spec.table
     runs: dict[Configuration, list[RunRecord]] = {}
     for record in agenda.records:
         if record.job.stage == "confirm" and record.job.probed and _weights_path(folder, record).exists():
@@ -82,55 +83,50 @@ def missing_pieces(folder: Path, agenda: Agenda) -> list[Piece]:
         if one.epochs_factor == 1:
             chosen.setdefault((one.replicate, one.cell), {}).setdefault(one.method, one)
     found = [
-        piece
+        landscape
         for (replicate, _), by_method in chosen.items()
-        for piece in (
-            *_lines(folder, by_method, runs),
-            *(_planes(folder, by_method, runs) if replicate == 1 else ()),
+        for landscape in (
+            *_lines(folder, by_method, runs, table),
+            *(_planes(folder, by_method, runs, table) if replicate == 1 else ()),
         )
     ]
-    return [piece for piece in found if not piece.path.exists()]
+    return [landscape for landscape in found if not landscape.path.exists()]
 
 
-def _lines(folder: Path, chosen: Mapping[str, Selection], runs: _Runs) -> Iterator[Piece]:
+def _lines(folder: Path, chosen: Mapping[str, Selection], runs: _Runs, table: Methods) -> Iterator[Landscape]:
     """Yield every line from a baseline's weights to those of another method, in one replicate of one cell."""
     for method, selection in chosen.items():
-        start = chosen.get(METHODS[method].baseline)
+        start = chosen.get(table[method].baseline)
         if start is None or start is selection:
             continue
         for run in runs.get(configuration_of(start), ()):
-            ends = (_end(start, "last", runs, run.job.seed), _end(selection, _kind_of(method), runs, run.job.seed))
+            ends = (_end(start, "last", runs, run.job.seed), _end(selection, table[method].weights, runs, run.job.seed))
             if all(ends):
-                yield _piece("line", folder, *(end for end in ends if end))
+                yield _landscape("line", folder, *(end for end in ends if end))
 
 
-def _planes(folder: Path, chosen: Mapping[str, Selection], runs: _Runs) -> Iterator[Piece]:
+def _planes(folder: Path, chosen: Mapping[str, Selection], runs: _Runs, table: Methods) -> Iterator[Landscape]:
     """Yield a plane through the baseline's, a perturbed method's and an average's weights, of the first seed."""
     for method, selection in chosen.items():
-        if FAMILIES[METHODS[method].family].rule is None or METHODS[method].weights != "last" or selection.rho == 0:
+        if table.family_of(method).rule is None or table[method].weights != "last" or selection.rho == 0:
             continue
-        start, averaged = chosen.get(METHODS[method].baseline), _average_beside(method, chosen)
+        start, averaged = chosen.get(table[method].baseline), _average_beside(method, chosen, table)
         if start is None or averaged is None:
             continue
         seeds = sorted(run.job.seed for run in runs.get(configuration_of(start), ()))
-        wanted = ((start, "last"), (selection, "last"), (averaged, _kind_of(averaged.method)))
+        wanted = ((start, "last"), (selection, "last"), (averaged, table[averaged.method].weights))
         ends = [_end(one, kind, runs, seeds[0]) for one, kind in wanted] if seeds else [None]
         if all(ends):
-            yield _piece("plane", folder, *(end for end in ends if end))
+            yield _landscape("plane", folder, *(end for end in ends if end))
 
 
-def _average_beside(method: str, chosen: Mapping[str, Selection]) -> Selection | None:
+def _average_beside(method: str, chosen: Mapping[str, Selection], table: Methods) -> Selection | None:
     """Return the selection of an average of the baseline's trajectory, or else of the method's own."""
-    for family in (METHODS[METHODS[method].baseline].family, METHODS[method].family):
+    for family in (table[table[method].baseline].family, table[method].family):
         for name, selection in chosen.items():
-            if METHODS[name].family == family and _kind_of(name) != "last":
+            if name in table.averages_of(family):
                 return selection
     return None
-
-
-def _kind_of(method: str) -> str:
-    """Return the kind of weights that stands for a method: its average, whatever validation prefers, or the last."""
-    return METHODS[method].weights
 
 
 def _end(chosen: Selection, kind: str, runs: _Runs, seed: int) -> End | None:
@@ -141,26 +137,26 @@ def _end(chosen: Selection, kind: str, runs: _Runs, seed: int) -> End | None:
     return None
 
 
-def _piece(kind: Literal["line", "plane"], folder: Path, *ends: End) -> Piece:
+def _landscape(kind: Literal["line", "plane"], folder: Path, *ends: End) -> Landscape:
     sides = [part for end in ends[:-1] for part in (end.run.run_id, end.weights)]
     content = "/".join((*sides, ends[-1].run.run_id, ends[-1].weights, ends[-1].method))
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
-    return Piece(kind, ends, folder / f"{kind}s" / f"{name}.json")
+    return Landscape(kind, ends, folder / f"{kind}s" / f"{name}.json")
 
 
 def _weights_path(folder: Path, run: RunRecord) -> Path:
     return folder / "weights" / f"{run.run_id}.safetensors"
 
 
-def read_content(folder: Path, piece: Piece) -> Content:
-    """Read the weights that a piece needs."""
+def read_content(folder: Path, landscape: Landscape) -> Content:
+    """Read the weights that a landscape needs."""
     ends, snapshots = [], []
-    for end in piece.ends:
+    for end in landscape.ends:
         with safe_open(_weights_path(folder, end.run), framework="pt") as file:
             keys = list(file.keys())
             epochs = sorted({int(key.split("/")[0].removeprefix(TRACE)) for key in keys if key.startswith(TRACE)})
             ends.append(_tensors(file, keys, end.weights))
-            wanted = epochs if piece.kind == "plane" else []
+            wanted = epochs if landscape.kind == "plane" else []
             snapshots.append(tuple(_tensors(file, keys, f"{TRACE}{epoch}") for epoch in wanted))
     return Content(tuple(ends), tuple(snapshots))
 
@@ -170,9 +166,9 @@ def _tensors(file: Any, keys: Sequence[str], weights: str) -> Weights:
     return {key.removeprefix(prefix): file.get_tensor(key) for key in keys if key.startswith(prefix)}
 
 
-def measure_piece(data: Any, piece: Piece, content: Content) -> str:
+def measure_landscape(data: Any, landscape: Landscape, content: Content) -> str:
     """Measure a line or a plane and return its record as JSON. Needs no file and no global state."""
-    job = piece.job
+    job = landscape.job
     task = build_task(job.task, data, job.factors, job.seed, job.test_seed)
     train, test = examples_of(task.train, "train"), task.open_test(job.stage)
     parts = {"train": train.first(_EXAMPLES), "test": test.first(_EXAMPLES)}
@@ -187,8 +183,8 @@ def measure_piece(data: Any, piece: Piece, content: Content) -> str:
             "recalibrate_with": for_statistics,
             "error_fn": error,
         }
-        measured = {"line": _line, "plane": _plane}[piece.kind]
-        return measured(piece, content, model, by_number(task.loss, *batches), surface).model_dump_json(indent=1)
+        measured = {"line": _line, "plane": _plane}[landscape.kind]
+        return measured(landscape, content, model, by_number(task.loss, *batches), surface).model_dump_json(indent=1)
 
 
 _ERROR = Mean(lambda outputs, targets: accuracy.count(targets) - accuracy.total(outputs, targets), accuracy.count)
@@ -201,14 +197,14 @@ def _have_classes(model: torch.nn.Module, parts: Sequence[Sequence[tuple[Any, An
         return all(are_classes(model(part[0][0]), part[0][1]) for part in parts)
 
 
-def _line(piece: Piece, content: Content, model: Any, loss: Any, surface: Mapping[str, Any]) -> LineRecord:
+def _line(landscape: Landscape, content: Content, model: Any, loss: Any, surface: Mapping[str, Any]) -> LineRecord:
     found = line(model, loss, content.ends[0], content.ends[1], points=_LINE_POINTS, **surface)
     return LineRecord(
-        cell=piece.job.cell,
-        replicate=piece.job.replicate,
-        seed=piece.job.seed,
-        start=piece.ends[0].method,
-        end=piece.ends[1].method,
+        cell=landscape.job.cell,
+        replicate=landscape.job.replicate,
+        seed=landscape.job.seed,
+        start=landscape.ends[0].method,
+        end=landscape.ends[1].method,
         alphas=found.alphas,
         train_losses=found.loss["train"],
         test_losses=found.loss["test"],
@@ -216,8 +212,8 @@ def _line(piece: Piece, content: Content, model: Any, loss: Any, surface: Mappin
     )
 
 
-def _plane(piece: Piece, content: Content, model: Any, loss: Any, surface: Mapping[str, Any]) -> PlaneRecord:
-    trajectories = dict(zip((end.method for end in piece.ends[:2]), content.snapshots, strict=False))
+def _plane(landscape: Landscape, content: Content, model: Any, loss: Any, surface: Mapping[str, Any]) -> PlaneRecord:
+    trajectories = dict(zip((end.method for end in landscape.ends[:2]), content.snapshots, strict=False))
     found = plane(
         model,
         loss,
@@ -228,10 +224,10 @@ def _plane(piece: Piece, content: Content, model: Any, loss: Any, surface: Mappi
     )
     places, distances = iter(found.trajectory), iter(found.off_plane)
     return PlaneRecord(
-        cell=piece.job.cell,
-        replicate=piece.job.replicate,
-        seed=piece.job.seed,
-        corners=tuple((end.method, *place) for end, place in zip(piece.ends, found.corners, strict=True)),
+        cell=landscape.job.cell,
+        replicate=landscape.job.replicate,
+        seed=landscape.job.seed,
+        corners=tuple((end.method, *place) for end, place in zip(landscape.ends, found.corners, strict=True)),
         x=found.x,
         y=found.y,
         train_losses=found.loss["train"],

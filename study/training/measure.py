@@ -14,12 +14,13 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from study.records import METRICS, Measurement, Probe, Reliability
+from study.records import METRICS, Measurement, Probe
 from study.streams import torch_seed
 from study.tasks import EVALUATION_BATCH
 from study.tasks.adapted import by_number, numbered
-from study.tasks.examples import Examples, leaves, mapped
+from study.tasks.examples import Examples
 from study.tasks.means import mean_of
+from study.tasks.nests import device_of, mapped
 from study.tasks.task import Task
 from study.training.scores import NotAMeanError, OfCalibration, OfMean, Sum, sum_of
 from study.training.train import arithmetic
@@ -49,12 +50,12 @@ class DivergedError(Exception):
 class Evaluated(NamedTuple):
     """What an evaluation found; a part that was not to be had is None.
 
-    ``score`` is the metric with the sign that makes higher better, ``reliability`` that of a classifier, without the
-    name of its weights, ``loss`` the mean loss.
+    ``score`` is the metric with the sign that makes higher better, ``calibration_error`` that of a
+    classifier, ``loss`` the mean loss.
     """
 
     score: float | None
-    reliability: Reliability | None
+    calibration_error: float | None
     loss: float | None
 
 
@@ -67,8 +68,8 @@ def measure(
     cost: Cost,
     precision: str,
     batch_size: int | None = None,
-) -> tuple[Measurement, Reliability | None]:
-    """Measure what the model holds on every set, and how reliable its confidence is on test, if test is among them.
+) -> Measurement:
+    """Measure what the model holds on every set.
 
     Args:
         weights: Name of the weights that the model holds.
@@ -84,18 +85,15 @@ def measure(
         DivergedError: a loss or a score is not finite.
     """
     metrics: dict[str, Any] = {}
-    reliability = None
     for name, examples in sets.items():
         found = evaluate(model, examples, task, precision, batch_size, describes=name == "train")
         cost.bill_forwards(len(examples))
         if not all(abs(value) < _LARGEST for value in (found.loss, found.score) if value is not None):
             raise DivergedError
         metrics |= {f"{name}_loss": found.loss, f"{name}_score": found.score}
-        if found.reliability is not None and name != "train":
-            counted = found.reliability.model_copy(update={"weights": weights})
-            metrics[f"{name}_calibration_error"] = calibration_error(counted)
-            reliability = counted if name == "test" else None
-    return Measurement(weights=weights, epoch=epoch, **metrics), reliability
+        if name != "train":
+            metrics[f"{name}_calibration_error"] = found.calibration_error
+    return Measurement(weights=weights, epoch=epoch, **metrics)
 
 
 @torch.inference_mode()
@@ -108,7 +106,7 @@ def evaluate(
     *,
     describes: bool = False,
 ) -> Evaluated:
-    """Return loss, score and reliability of all examples, in evaluation mode.
+    """Return loss, score and calibration error of all examples, in evaluation mode.
 
     No output outlives its batch, but those that a metric of the whole split needs, on the CPU; a mean is over what it
     is a mean of, whatever the batches.
@@ -142,9 +140,9 @@ def _evaluated(
 ) -> Evaluated:
     sums: dict[str, Sum] = {"loss": OfMean(mean_of(task.loss)), "score": sum_of(task.metric, keep=keep)}
     if task.classifies:
-        sums["reliability"] = OfCalibration()
+        sums["calibration_error"] = OfCalibration()
     for inputs, targets in examples.batches(size):
-        with arithmetic(precision, leaves(targets)[0].device):
+        with arithmetic(precision, device_of((targets, inputs))):
             outputs = model(inputs)
         outputs = mapped(outputs, lambda t: t.float() if t.is_floating_point() and t.itemsize < _FLOAT32 else t)
         for name in list(sums):
@@ -156,7 +154,8 @@ def _evaluated(
         with _left_out(sums, name, if_wanted=describes):
             found[name] = sums[name].result()
     score = found.get("score")
-    return Evaluated(None if score is None else task.metric.signed(score), found.get("reliability"), found.get("loss"))
+    signed = None if score is None else task.metric.signed(score)
+    return Evaluated(signed, found.get("calibration_error"), found.get("loss"))
 
 
 @contextmanager
@@ -170,16 +169,6 @@ def _left_out(sums: dict[str, Sum], name: str, *, if_wanted: bool) -> Iterator[N
         if not if_wanted:
             raise
         del sums[name]
-
-
-def calibration_error(reliability: Reliability) -> float:
-    """Return the expected calibration error, in [0, 1]: the mean gap between confidence and accuracy over examples.
-
-    Source: Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599, equation 3, with 15 equal bins.
-    """
-    bins = zip(reliability.counts, reliability.confidence, reliability.accuracy, strict=True)
-    total = sum(reliability.counts)
-    return sum(count * abs(confidence - right) for count, confidence, right in bins) / total if total else math.nan
 
 
 def probe(
@@ -205,7 +194,7 @@ def probe(
     from wasam_core.probes.sharpness import measure_sharpness  # noqa: PLC0415  # SciPy's part takes a worker half a second
 
     batches = list(examples.batches(evaluation_size(examples, task, batch_size)))
-    generator = torch.Generator(leaves(batches[0][1])[0].device).manual_seed(torch_seed(seed, "probes"))
+    generator = torch.Generator(device_of(batches[0])).manual_seed(torch_seed(seed, "probes"))
     with numbered(model, batches, targets_too=True) as (tensors,):
         loss = by_number(task.loss, batches)
         found = measure_sharpness(
@@ -229,7 +218,7 @@ class Meter:
     """Filled as a run goes on; plain data, so that a run that was interrupted goes on with it.
 
     Attributes:
-        measurements, probes, reliability: As they go into the record.
+        measurements, probes, features: As they go into the record.
         weights: CPU copies of parameters by ``name/parameter``.
         probing: What the probes cost.
         wall_s, evaluate_s: Seconds in all, and seconds of these spent on measuring.
@@ -237,7 +226,7 @@ class Meter:
 
     measurements: list[Measurement] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
-    reliability: list[Reliability] = field(default_factory=list)
+    features: dict[str, float] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     probing: Cost = field(default_factory=Cost)
     wall_s: float = 0.0
@@ -261,9 +250,6 @@ class Meter:
         """Complete what validation said of weights by what was measured of the same weights under another name."""
         (tested,) = (one for one in self.measurements if (one.weights, one.epoch) == (known, epoch))
         self.complete(replace(tested, weights=name))
-        self.reliability += [
-            one.model_copy(update={"weights": name}) for one in self.reliability if one.weights == known
-        ]
 
     def keep(self, name: str, model: nn.Module) -> None:
         """Keep a copy of the parameters that the model holds."""
@@ -287,6 +273,8 @@ class Meter:
             "measurements": [dumped(one) for one in self.measurements],
             "seconds": [self.wall_s, self.evaluate_s],
             "weights": self.weights,
+            "features": self.features,
+            "probing": self.probing.state_dict(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -294,3 +282,5 @@ class Meter:
         self.measurements = [loaded(text) for text in state["measurements"]]
         self.wall_s, self.evaluate_s = state["seconds"]
         self.weights = state["weights"]
+        self.features = state["features"]
+        self.probing.load_state_dict(state["probing"])

@@ -18,14 +18,16 @@ from study.plan.proposals import propose
 from study.plan.replicates import replicate_of
 from study.records import Job, RunRecord
 from study.specs.contenders import kinds_read
-from study.specs.methods import METHODS
 from study.specs.spec import StudySpec
-from study.tasks.examples import Data, ExamplesError, Loaded, examples_of
+from study.tasks.examples import Data, examples_of
+from study.tasks.loaded import Loaded
+from study.tasks.nests import ExamplesError
+from study.tasks.streamed import Streamed
 from study.tasks.task import Task
 from study.training.stand_ins import stand_in
 from study.training.trial import Run
 
-_STILL = 1e-12  # a learning rate at which the weights stay as they are
+STILL = 1e-12  # a learning rate at which the weights stay as they are
 _SLOW_S = 2.0  # of the CPU, for the first run in miniature; a larger network sees less
 
 
@@ -57,7 +59,7 @@ class _Miniature(Run):
 
     def __init__(self, job: Job, task: Task, size: Size) -> None:
         self._abridged = _abridged(task, size)
-        super().__init__(_in_miniature(job, size), None, "cpu", "")
+        super().__init__(in_miniature(job, size), None, "cpu", "")
 
     def _built(self, data: Any) -> Task:
         return self._abridged
@@ -100,10 +102,11 @@ def _remembered(data: Data, part: str) -> Any:
         raise ExamplesError(f"{part}: no examples were given; at least one is needed")
     if isinstance(examples, Loaded):
         return replace(examples, dataset=_Remembered(examples.dataset), workers=0)
-    return examples
+    return examples.in_process() if isinstance(examples, Streamed) else examples
 
 
-def _in_miniature(job: Job, size: Size) -> Job:
+def in_miniature(job: Job, size: Size) -> Job:
+    """Return a job of fewer examples, smaller batches and fewer epochs."""
     train = min(int(job.factors["train_size"]), size.train)
     batch = min(int(job.factors["batch_size"]), size.batch, train)
     small = {"train_size": train, "batch_size": batch, "epochs": size.epochs}
@@ -127,6 +130,19 @@ class Rehearsal:
         self._searches: dict[str, dict[str, list[Search]]] = {}  # by cell and family
         for search in searches(spec, [replicate_of(spec, 1)]):
             self._searches.setdefault(search.cell.name, {}).setdefault(search.family, []).append(search)
+
+    def searches_of(self, cell: Cell) -> list[Search]:
+        """Return the searches of a cell in the first replicate."""
+        return [search for of_family in self._searches[cell.name].values() for search in of_family]
+
+    def add(self, records: Mapping[tuple[str, str, str], RunRecord]) -> None:
+        """Take runs in that were made elsewhere, by cell, family and stage."""
+        self._records |= records
+
+    @property
+    def records(self) -> tuple[RunRecord, ...]:
+        """What was measured so far."""
+        return tuple(self._records.values())
 
     def is_slow(self, task: str) -> bool:
         """Tell whether the network of a task has been found to be large for this machine."""
@@ -162,12 +178,13 @@ class Rehearsal:
     def _try_as_it_is(self, task: Task, families: Mapping[str, Sequence[Search]]) -> None:
         """Make sure that the losses and the scores of the initial weights are finite."""
         for job in self._jobs(next(iter(families.values())), probes=False):
-            record = self._run(job.model_copy(update={"learning_rate": _STILL, "rho": 0.0}), task, finite=True)
+            record = self._run(job.model_copy(update={"learning_rate": STILL, "rho": 0.0}), task, finite=True)
             if record.status == "diverged":
                 raise MiniatureError(
                     f"measuring the initial weights, as in the {job.stage} stage, in the cell {job.cell!r}",
                     "a loss or a score is not finite; mend the data, or scale inputs, targets or weights until it is",
                 )
+            _check_guess(task, record)
 
     def _jobs(self, of_family: Sequence[Search], *, probes: bool) -> Iterator[Job]:
         """Yield the jobs of a family in both stages: perturbed where it perturbs, with all weights that are read."""
@@ -179,7 +196,8 @@ class Rehearsal:
         probed = tuple(kind for kind in reads if kind != "best") if probes and self._spec.probes else ()
         seed = search.replicate.confirm[0]
         confirmed = {"stage": "confirm", "seed": seed, "trial": None, "search": "", "probed": probed}
-        yield job.model_copy(update=confirmed | {"probe_evaluations": LEAST_PROBE})
+        described = self._spec.features and search.what.rule is None
+        yield job.model_copy(update=confirmed | {"probe_evaluations": LEAST_PROBE, "features": described})
 
     def _run(self, job: Job, task: Task, *, finite: bool = False) -> RunRecord:
         """Run a job; where that fails, once more on more examples: a metric may need a rare class."""
@@ -191,9 +209,9 @@ class Rehearsal:
                 self._sizes[job.task], record = LARGE, again
         if record.status == "failed":
             error = (record.error or "").strip()
-            methods = [name for name in self._spec.methods if METHODS[name].family == job.family]
+            methods = [name for name in self._spec.methods if self._spec.table[name].family == job.family]
             where = f"in miniature, the {job.stage} stage of {', '.join(methods)} in the cell {job.cell!r}"
-            kind, _, sentence = (reason := _reason(error)).partition(": ")
+            kind, _, sentence = (reason := reason_of(error)).partition(": ")
             if kind.endswith(("ExamplesError", "TaskError")):  # ours, which say all there is to say
                 raise MiniatureError(where, sentence)
             raise MiniatureError(where, reason, f"{error}\n")
@@ -205,23 +223,38 @@ class Rehearsal:
         return stand_in(job, spec_hash, next(filter(None, found), None))
 
 
+def _check_guess(task: Task, record: RunRecord) -> None:
+    """Refuse a level of guessing with the sign of a metric of which less is better; scores are its negatives.
+
+    Raises:
+        MiniatureError: a diverged run would count as better than any.
+    """
+    scores = [one.val_score for one in record.measurements if one.val_score is not None]
+    if not task.metric.higher_is_better and task.guess.score > 0 > max(scores, default=0):
+        raise MiniatureError(
+            f"the guess of a task that is scored by {task.metric.name}",
+            f"of that less is better, so its scores are negative, such as {scores[0]:.4g}, and guess.score = "
+            f"{task.guess.score:g} would be better than any: give Guess({task.guess.loss:g}, -{task.guess.score:g})",
+        )
+
+
 def run_in_miniature(job: Job, task: Task, size: Size) -> RunRecord:
     """Train and measure a job on a few examples; ``task`` is built already, and its model is trained in place."""
-    with _quietly():
+    with quietly():
         one = _Miniature(job, task, size)
         one.advance()
         return one.record()
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Leave the global random state as it is, and the terminal without warnings about few examples."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _reason(error: str) -> str:
+def reason_of(error: str) -> str:
     """Return the line of a traceback that says what was raised, which follows the last frame."""
     lines = error.splitlines() or ["no reason was given"]
     frames = [number for number, line in enumerate(lines) if line.startswith("  ")]

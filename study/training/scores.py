@@ -8,16 +8,15 @@ import math
 from collections.abc import Sequence
 from mmap import mmap
 from operator import mul
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from study.data.pool import TaskError
-from study.records import Reliability
-from study.tasks.examples import examples_in, leaves, mapped, with_leaves
-from study.tasks.means import IGNORED, Mean
+from study.tasks.means import IGNORED, Mean, mean_of
+from study.tasks.nests import device_of, examples_in, joined, leaves, mapped, rows_of
 from study.tasks.task import Metric, is_streaming
 from study.training.heap import give_back_free_memory
 
@@ -78,19 +77,20 @@ def _number(value: Tensor | float) -> Tensor | float:
 class OfStream:
     """A metric that adds up by itself."""
 
-    def __init__(self, metric: Any) -> None:
-        self._metric = metric
-        metric.reset()
+    def __init__(self, metric: Metric) -> None:
+        self._metric = cast(Any, metric.of)
+        self._number = metric.number
+        self._metric.reset()
 
     def update(self, outputs: Any, targets: Any) -> None:
         """Hand a batch over, on whatever device it is."""
         if hasattr(self._metric, "to"):
-            self._metric.to(leaves(outputs)[0].device)
+            self._metric.to(device_of((outputs, targets)))
         self._metric.update(outputs, targets)
 
     def result(self) -> float:
         """Return the metric of all batches."""
-        return float(self._metric.compute())
+        return self._number(self._metric.compute())
 
 
 class OfWhole:
@@ -101,13 +101,12 @@ class OfWhole:
     beside one of the first batch; and once the parts have to differ, or nothing would be shown.
 
     Args:
-        function: From outputs and targets to a number.
-        name: Of the metric, for messages.
+        metric: The task's, ``of`` a function from outputs and targets to a number.
         keep: Keep all outputs, whatever the function is.
     """
 
-    def __init__(self, function: Any, name: str, *, keep: bool) -> None:
-        self._function, self._name, self._keep = function, name, keep
+    def __init__(self, metric: Metric, *, keep: bool) -> None:
+        self._metric, self._name, self._keep = metric, metric.name, keep
         self._kept: list[_Part] = []
         self._ask_at = _LARGE
         self._sample: list[_Part] = []
@@ -129,10 +128,14 @@ class OfWhole:
     def result(self) -> float:
         """Return the function of the whole split; errors as of `update`."""
         if not self._count:
-            return float(self._function(*_joined(self._kept, self._name)))
+            return self._value(_joined(self._kept, self._name))
         if self._kept:
             self._fold()
         return self._total / self._count
+
+    def _value(self, part: _Part) -> float:
+        function: Any = self._metric.of
+        return self._metric.number(function(*part))
 
     def _fold(self) -> None:
         """Put what is kept into one number if that can be done."""
@@ -141,7 +144,7 @@ class OfWhole:
             whole = _joined(self._kept, self._name)
             values = self._checked(parts, whole)
             if self._sample:
-                some = [*self._sample, _rows(whole, 0, _BESIDE)]
+                some = [*self._sample, _first(whole, _BESIDE)]
                 self._checked(some, _joined(some, self._name))
         except Exception as error:  # whatever a function raises that wants more than a few examples
             if self._count:
@@ -152,14 +155,14 @@ class OfWhole:
             sizes = [examples_in(targets) for _, targets in parts]
             self._total += sum(map(mul, sizes, values))
             self._count += sum(sizes)
-            self._sample = self._sample or [mapped(_rows(parts[0], 0, 1), _aside)]
+            self._sample = self._sample or [mapped(_first(parts[0], 1), _aside)]
             self._kept = []
 
     def _checked(self, parts: Sequence[_Part], whole: _Part) -> list[float]:
         """Return the values of parts, if that of the whole is their mean by examples."""
         sizes = [examples_in(targets) for _, targets in parts]
-        values = [float(self._function(*part)) for part in parts]
-        found, mean = float(self._function(*whole)), sum(map(mul, sizes, values)) / sum(sizes)
+        values = [self._value(part) for part in parts]
+        found, mean = self._value(whole), sum(map(mul, sizes, values)) / sum(sizes)
         if not (math.isfinite(found) and abs(found - mean) <= _TOLERANCE * max(map(abs, values))):
             raise NotAMeanError
         return values
@@ -172,15 +175,15 @@ def _aside(tensor: Tensor) -> Tensor:
     return copy.copy_(tensor)
 
 
-def _rows(part: _Part, begin: int, end: int) -> _Part:
-    size = examples_in(part[1])
-    found: _Part = mapped(part, lambda t: t[begin:end] if t.dim() and len(t) == size else t)
+def _first(part: _Part, count: int) -> _Part:
+    found: _Part = rows_of(part, examples_in(part[1]), slice(count))
     return found
 
 
 def _halves(part: _Part) -> list[_Part]:
     size = examples_in(part[1])
-    return [_rows(part, 0, size // 2), _rows(part, size // 2, size)] if size > 1 else [part]
+    ends = (0, size // 2), (size // 2, size)
+    return [rows_of(part, size, slice(*end)) for end in ends] if size > 1 else [part]
 
 
 def _joined(parts: Sequence[_Part], name: str) -> _Part:
@@ -191,11 +194,10 @@ def _joined(parts: Sequence[_Part], name: str) -> _Part:
     """
     if len(parts) == 1:
         return parts[0]
-    columns = list(zip(*map(leaves, parts), strict=True))
     try:
-        found: _Part = with_leaves(parts[0], [torch.cat(column) for column in columns])
+        found: _Part = joined(parts, [examples_in(targets) for _, targets in parts])
     except RuntimeError as error:
-        shapes = sorted({str(tuple(tensor.shape[1:])) for column in columns for tensor in column})
+        shapes = sorted({str(tuple(tensor.shape[1:])) for part in parts for tensor in leaves(part)})
         raise TaskError(
             f"the metric {name!r} is a function of a whole split, whose batches don't fit together: their examples "
             f"have shapes such as {' and '.join(shapes[:2])}; give it as study.tasks.Mean(total, count), as an object "
@@ -229,15 +231,19 @@ class OfCalibration:
         )
         self._bins = found if self._bins is None else self._bins + found
 
-    def result(self) -> Reliability | None:
-        """Return the bins, without the name of the weights; None where targets are no classes or outputs no numbers."""
+    def result(self) -> float | None:
+        """Return the expected calibration error, in [0, 1]: the mean gap between confidence and accuracy over examples.
+
+        None where targets are no classes, outputs no numbers, or no example counts.
+
+        Source: Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599, equation 3, with 15 equal bins.
+        """
         if not self._applies or self._bins is None or not self._bins.isfinite().all():
             return None
         counts, *sums = self._bins.cpu()
-        confidence, right = ((values / counts.clamp(min=1)).tolist() for values in sums)
-        return Reliability(
-            weights="", counts=tuple(int(n) for n in counts), confidence=tuple(confidence), accuracy=tuple(right)
-        )
+        gaps = zip(counts.tolist(), *((values / counts.clamp(min=1)).tolist() for values in sums), strict=True)
+        total = float(counts.sum())
+        return sum(count * abs(confidence - right) for count, confidence, right in gaps) / total if total else None
 
 
 def are_classes(logits: Any, targets: Any) -> bool:
@@ -253,8 +259,8 @@ def sum_of(metric: Metric, *, keep: bool) -> Sum:
         metric: The task's.
         keep: Keep all outputs of a function of a whole split, though it looked like a mean.
     """
-    if isinstance(metric.of, Mean):
-        return OfMean(metric.of)
-    if is_streaming(metric.of):
-        return OfStream(metric.of)
-    return OfWhole(metric.of, metric.name, keep=keep)
+    of: Any = metric.of
+    if is_streaming(of):
+        return OfStream(metric)
+    mean = mean_of(of)
+    return OfWhole(metric, keep=keep) if mean.assumed else OfMean(mean)

@@ -14,7 +14,7 @@ from study.plan.cells import Cell, cells, gradient_evaluations
 from study.plan.selection import preferred_at
 from study.records import METRICS, Job, Measurement, RunRecord, kind_of
 from study.specs.contenders import contenders, trials_at
-from study.specs.methods import last_of
+from study.specs.methods import methods_reading
 from study.specs.problems import Problem
 from study.specs.spec import StudySpec
 from study.stats.effects import MIN_UNITS
@@ -88,23 +88,25 @@ def stand_in(job: Job, spec_hash: str, like: RunRecord | None) -> RunRecord:
         found = known.get(kind_of(name)) or Measurement(weights=name, epoch=1, **_MIDDLING)
         stands = job.epochs if name == "best" else None
         final.append(replace(_moved(found, rng), weights=name, epoch=job.epochs, weights_epoch=stands))
-    tested = preferred_at(final, job.epochs).by_kind if job.stage == "confirm" else {}
+    preferred = preferred_at(final, job.epochs)
+    tested = preferred.by_kind if job.stage == "confirm" else {}
+    if job.tested_of and (one := preferred.of(job.tested_of)):
+        tested = {kind_of(one.weights): one}
     names = {kind: one.weights for kind, one in tested.items()}
     final = [one if one.weights in names.values() else replace(one, **_UNTESTED) for one in final]
     before = [replace(final[0], epoch=job.epochs // 2, **_UNTESTED)] if job.epochs > 1 else []
     made: dict[str, Any] = {
         "run_id": job.run_id, "spec_hash": spec_hash, "job": job, "replicate": job.replicate,
-        "method": last_of(job.family), "status": "completed", "measurements": (*before, *final),
+        "method": methods_reading(job)["last"], "status": "completed", "measurements": (*before, *final),
         "gradient_evaluations": gradient_evaluations(job), "device": "cpu",
     }  # fmt: skip
     if like is None:
         return RunRecord(**made)
-    for described in ("probes", "reliability"):
-        made[described] = [
-            one.model_copy(update={"weights": names[kind_of(one.weights)]})
-            for one in getattr(like, described)
-            if kind_of(one.weights) in names
-        ]
+    made["probes"] = [
+        one.model_copy(update={"weights": names[kind_of(one.weights)]})
+        for one in like.probes
+        if kind_of(one.weights) in names
+    ]
     return RunRecord.model_validate(dict(like) | made)
 
 

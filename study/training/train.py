@@ -1,7 +1,7 @@
 """The one training loop: linear, and a generator of epoch results that somebody else logs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,13 @@ from study.data.pool import TaskError
 from study.specs.schedules import Schedule
 from study.streams import stream
 from study.tasks.adapted import as_if_by_examples
-from study.tasks.examples import Examples, examples_in, leaves, with_leaves
+from study.tasks.examples import Examples
+from study.tasks.groups import SCALE
 from study.tasks.means import Loss, mean_of
+from study.tasks.nests import device_of, examples_in, rows_of, uncuttable
 from study.tasks.task import Augment
+from study.training.building import switch_mode
+from study.training.own_optimizers import OwnSteps
 from wasam_core import WASAM, WeightAverages
 
 
@@ -58,6 +62,7 @@ class Recipe:
         loss: What is minimised: a mean over what `study.tasks.means.mean_of` says.
         augment: Changes the inputs of a batch; None leaves them.
         precision: ``float32``, or ``bfloat16`` for autocast in the passes.
+        micro_batches: Parts of a batch whose gradients are added up, one after the other; they divide ``batch_size``.
     """
 
     epochs: int
@@ -67,11 +72,12 @@ class Recipe:
     loss: Loss
     augment: Augment | None = None
     precision: str = "float32"
+    micro_batches: int = 1
 
 
 def train(
     model: nn.Module,
-    optimizer: WASAM,
+    optimizer: WASAM | OwnSteps,
     averages: WeightAverages,
     examples: Examples,
     recipe: Recipe,
@@ -98,22 +104,24 @@ def train(
     begin_training(model)
     mean = mean_of(recipe.loss)
     for epoch in range(done + 1, recipe.epochs + 1):
-        order = draws.order.permutation(len(examples))
+        switch_mode(optimizer.base_optimizer, training=True)
         total: Tensor | float = 0.0
         counted: Tensor | float = 0
-        for step, (inputs, targets) in enumerate(examples.batches(recipe.batch_size, order, whole=True)):
+        for step, (inputs, targets) in enumerate(examples.epoch(epoch, recipe.batch_size, draws.order)):
             factor = recipe.schedule((epoch - 1 + step / steps) / recipe.epochs)
             for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * factor
+                group["lr"] = recipe.learning_rate * factor * group.get(SCALE, 1.0)
             seen = recipe.augment(inputs, draws.augmentation) if recipe.augment else inputs
-            skipped = optimizer.cost.skipped
             count = mean.count(targets)
-            found = take_step(model, optimizer, seen, targets, mean, recipe.precision, recipe.batch_size)
+            found = take_step(
+                model, optimizer, seen, targets, mean, recipe.precision, recipe.batch_size,
+                recipe.micro_batches,
+            )  # fmt: skip
             total, counted = total + _share(found, count), counted + count
-            if optimizer.cost.skipped == skipped:
-                averages.update_step()
+            averages.update_step(optimizer.updated)
+        switch_mode(optimizer.base_optimizer, training=False)
         averages.update(epoch)
-        yield EpochResult(epoch, float(total) / max(float(counted), 1e-12))
+        yield EpochResult(epoch, _ratio(total, counted))
 
 
 def _share(mean: Tensor, count: Tensor | float) -> Tensor | float:
@@ -121,6 +129,13 @@ def _share(mean: Tensor, count: Tensor | float) -> Tensor | float:
     if isinstance(count, Tensor):
         return torch.where(count > 0, mean * count, 0.0)
     return mean * count if count else 0.0
+
+
+def _ratio(total: Tensor | float, counted: Tensor | float) -> float:
+    """Return a mean: the one thing that is read back from the device in an epoch, in one piece."""
+    if isinstance(total, Tensor) and isinstance(counted, Tensor):
+        total, counted = torch.stack([total, counted.to(total)]).tolist()
+    return float(total) / max(float(counted), 1e-12)
 
 
 def begin_training(model: nn.Module) -> nn.Module:
@@ -138,12 +153,13 @@ def begin_training(model: nn.Module) -> nn.Module:
 
 def take_step(
     model: nn.Module,
-    optimizer: WASAM,
+    optimizer: WASAM | OwnSteps,
     inputs: Any,
     targets: Any,
     loss_of: Loss,
     precision: str = "float32",
     examples: int | None = None,
+    micro_batches: int = 1,
 ) -> Tensor:
     """Take one step on one batch and return its clean mean loss.
 
@@ -155,44 +171,47 @@ def take_step(
         loss_of: The loss, of which see `study.tasks.means.mean_of`.
         precision: As in `Recipe`.
         examples: How many the batch holds; None: as many as its first target tensor.
+        micro_batches: As in `Recipe`: every pass over the whole batch is made of so many, with equal random numbers in
+            all passes of a step. The parts of m-SAM are taken as they are.
 
     Raises:
         TaskError: the optimizer cuts batches, and this one can't be cut.
     """
     mean = mean_of(loss_of)
-    device = leaves(targets)[0].device
+    device = device_of((targets, inputs))
     count = examples or examples_in(targets)
-    tensors = leaves((inputs, targets))
-    cut = [bool(tensor.dim()) and len(tensor) == count for tensor in tensors]
-    batch = [tensor for one, tensor in zip(cut, tensors, strict=True) if one]
+    batch: tuple[Tensor, ...] = ()
     scale: Tensor | float = 1.0
-    if optimizer.m is not None:
-        if not all(one or not tensor.dim() for one, tensor in zip(cut, tensors, strict=True)):
+    if optimizer.m is not None or micro_batches > 1:
+        if rest := uncuttable((inputs, targets), count):
             raise TaskError(
-                f"a batch of {count} examples holds tensors of {', '.join(str(len(t)) for t in tensors if t.dim())} "
-                "rows; m-SAM cuts batches into parts, so every tensor of a batch has to have a row for each example: "
-                "leave it out of the methods"
+                f"a batch of {count} examples holds {rest}; m-SAM and gradient_accumulation_steps cut batches into "
+                "parts, so every tensor of a batch has to have a row, and every list an entry, for each example: leave "
+                "them out"
             )
+        batch = (torch.arange(count),)  # the rows, by number, stand for the batch that is cut
         scale = mean.count(targets) / count  # what an example of the whole batch counts
 
     def closure(*rows: Tensor) -> Tensor:
         whole = not rows or rows[0] is batch[0]
-        given = iter(rows)
-        some_inputs, some_targets = (
-            (inputs, targets)
-            if whole
-            else with_leaves(
-                (inputs, targets), [next(given) if one else tensor for one, tensor in zip(cut, tensors, strict=True)]
-            )
-        )
+        if not whole or micro_batches == 1:
+            return passed(rows, whole=whole)
+        parts = torch.arange(count).chunk(micro_batches)
+        return torch.stack([passed((part,), whole=False, share=1 / micro_batches) for part in parts]).sum()
+
+    def passed(rows: Sequence[Tensor], *, whole: bool, share: float = 1.0) -> Tensor:
+        some = (inputs, targets)
+        if not whole:
+            some = rows_of(some, count, slice(int(rows[0][0]), int(rows[0][-1]) + 1))
         with arithmetic(precision, device):
-            outputs = model(some_inputs)
-            loss = mean(outputs, some_targets) if whole else as_if_by_examples(mean, outputs, some_targets, scale)
+            outputs = model(some[0])
+            loss = mean(outputs, some[1]) if whole else as_if_by_examples(mean, outputs, some[1], scale)
+        loss = loss if share == 1 else loss * share
         loss.backward()
-        return loss
+        return loss if share == 1 else loss.detach()
 
     loss = optimizer.step(closure, batch=batch, examples=count)
-    assert loss is not None  # a step with a closure returns its clean loss
+    assert loss is not None  # as no gradients were there before
     return loss.detach()
 
 

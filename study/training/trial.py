@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -19,21 +17,24 @@ from safetensors.torch import save
 
 from study.plan.halving import stopped
 from study.plan.selection import preferred_at, preferred_of_two
-from study.records import Job, Measurement, Reliability, RunRecord
+from study.records import Job, Measurement, RunRecord
 from study.specs.factors import factor_of
-from study.specs.methods import last_of
-from study.specs.schedules import schedule_of
+from study.specs.methods import family_of, methods_reading
 from study.specs.tasks import is_own_task
 from study.streams import torch_seed
 from study.tasks import build_task
 from study.tasks.examples import Examples, examples_of
 from study.tasks.source import source_of
+from study.tasks.streamed import Streamed
 from study.tasks.task import Guess, Task
-from study.training.building import adapted, build_averages, build_optimizer
+from study.training.brought import brought_by, schedule_for, sources_of, versions_of
+from study.training.building import adapted, build_averages, build_optimizer, switch_mode
 from study.training.checkpoint import read_checkpoint, write_checkpoint
+from study.training.loops import LoopRun
 from study.training.measure import DivergedError, Meter, dumped, loaded, measure, probe
 from study.training.tracebacks import user_traceback
 from study.training.train import Draws, Recipe, train
+from study.training.versions import versions
 from wasam_core import Cost, recalibrate_batchnorm
 from wasam_core.moved import weights_moved
 
@@ -41,7 +42,6 @@ _CURVE_POINTS = 10  # epochs at which validation sees the last weights: the lear
 TRACE = "epoch@"  # weights kept along the way are named "epoch@7"
 _TRACED_PARAMETERS = 2_000_000  # above, ten snapshots would be more than a picture is worth
 TRAIN_METRICS_SIZE = 500  # training metrics describe, they decide nothing: a fixed subset is enough
-_PACKAGES = ("torch", "numpy", "ray", "optuna", "wasam-study")
 
 
 class _PrunedError(Exception):
@@ -80,10 +80,12 @@ class Run:
         self._job, self._device, self._spec_hash, self._device_ids = job, torch.device(device), spec_hash, device_ids
         self._cost, self._meter = Cost(), Meter()
         self._status, self._error = "running", ""
+        self._sets: dict[str, Examples] = {}
         self._epoch = 0
         self._guess = Guess(math.nan, math.nan)
         self._origin: dict[str, str] = {}
-        self._source = ""
+        self._source, self._val_examples, self._stream = "", 0, ""
+        self._sources: dict[str, str] = {}
         self._metric = {"metric": "", "unit": "", "higher_is_better": True}
         self._best: _Best | None = None
         with self._watched():
@@ -95,6 +97,7 @@ class Run:
         self._task = self._built(data)
         self._guess = self._task.guess
         self._source = source_of(job.task) if is_own_task(job.task) else ""
+        self._sources = sources_of(brought_by(job))
         metric = self._task.metric
         self._metric = {"metric": metric.name, "unit": metric.unit, "higher_is_better": metric.higher_is_better}
         self._origin = {job.task: self._task.origin} if self._task.origin else {}
@@ -102,10 +105,11 @@ class Run:
             name: examples_of(part, name).to(self._device)
             for name, part in (("train", self._task.train), ("val", self._task.val))
         }
+        self._val_examples = len(self._sets["val"])
         self._batch_size = int(job.factors["batch_size"])
         self._precision = str(factor_of(job.factors, "precision"))
         self._model = adapted(self._task).to(self._device)
-        self._optimizer = build_optimizer(job, self._model)
+        self._optimizer = build_optimizer(job, self._model, self._task)
         self._optimizer.cost = self._cost
         self._averages = build_averages(job, self._model)
         self._draws = Draws(job.seed)
@@ -113,14 +117,16 @@ class Run:
             epochs=job.epochs,
             batch_size=self._batch_size,
             learning_rate=job.learning_rate,
-            schedule=schedule_of(str(job.factors["schedule"]), float(factor_of(job.factors, "warmup"))),
+            schedule=schedule_for(job),
             loss=self._task.training_loss or self._task.loss,
             augment=self._task.augment,
             precision=self._precision,
+            micro_batches=int(factor_of(job.factors, "gradient_accumulation_steps")),
         )
         # A curve that is read by nobody is measured where it is looked at: in the confirm stage.
         wanted = job.stage == "confirm" or "best" in job.reads
         self._curve = curve_epochs(job.epochs) if wanted else frozenset()
+        self._halfway = math.ceil(job.epochs / 2) if job.features else 0
 
     def _built(self, data: Any) -> Task:
         """Build the task; a run in miniature has one that is built already."""
@@ -151,6 +157,9 @@ class Run:
         At a rung all weights are measured, and the run may end there.
         """
         self._epoch = epoch
+        train_part = self._sets["train"]
+        if isinstance(train_part, Streamed) and epoch == int(self._job.factors["epochs"]):
+            self._stream = train_part.digest
         if not math.isfinite(train_loss):
             raise DivergedError
         if epoch in self._job.rungs:
@@ -163,10 +172,17 @@ class Run:
                 self._validate_last()
                 if self._traced:
                     self._meter.keep(f"{TRACE}{epoch}", self._model)
+                if epoch == self._halfway:
+                    self._describe_halfway()
 
     def _validate_last(self) -> Measurement:
-        """Measure the last weights on validation, and keep them if none before them were better."""
-        found, _ = self._measure("last", {"val": self._sets["val"]})
+        """Measure the last weights on validation, and keep them if none before them were better.
+
+        Where gradients are taken at other weights than those that are measured, BatchNorm knew those.
+        """
+        if switch_mode(self._optimizer.base_optimizer, training=False):
+            self._recalibrate()
+        found = self._measure("last", {"val": self._sets["val"]})
         self._meter.measurements.append(found)
         if "best" in self._job.reads:
             best = replace(found, weights="best", weights_epoch=found.epoch)
@@ -186,7 +202,7 @@ class Run:
                 self._meter.take_as(measured[start], name, self._epoch)
                 continue
             with self._average(name):
-                found, _ = self._measure(name, {"val": self._sets["val"]})
+                found = self._measure(name, {"val": self._sets["val"]})
                 self._meter.measurements.append(found)
             if start >= 0:
                 measured[start] = name
@@ -223,27 +239,43 @@ class Run:
 
         There is nothing to probe where the task's loss makes nothing of the targets of training.
         """
-        found, reliability = self._measure(name, sets)
+        found = self._measure(name, sets)
         self._meter.complete(found)
-        if reliability:
-            self._meter.reliability.append(reliability)
         if kind in self._job.probed and found.train_loss is not None:
             self._meter.probes += probe(
                 name, self._model, sets["train"], self._task, self._job.seed,
                 self._job.probe_evaluations, self._meter.probing, self._batch_size,
             )  # fmt: skip
             self._meter.keep(name, self._model)
+        if kind == "last" and self._job.features and found.train_loss is not None:
+            self._describe()
+
+    def _describe_halfway(self) -> None:
+        from study.training.features import noise_of_gradients  # noqa: PLC0415  # few runs are described
+
+        found = noise_of_gradients(self._model, self._sets["train"], self._task, self._meter.probing, self._batch_size)
+        self._meter.features |= {f"halfway_{name}": value for name, value in found.items()}
+
+    def _describe(self) -> None:
+        from study.training.features import features_at_end  # noqa: PLC0415  # few runs are described
+
+        self._meter.features |= features_at_end(
+            self._model, self._sets["train"], self._task, self._job.seed, self._meter.probing, self._batch_size
+        )
 
     @contextmanager
     def _average(self, name: str) -> Iterator[None]:
         """Let the model hold an average, under BatchNorm statistics of its own."""
         with self._averages.average_parameters(name):
-            size = self._task.evaluation_batch or self._batch_size
-            batches = (inputs for inputs, _ in self._sets["train"].batches(size))
-            self._cost.bill_forwards(
-                recalibrate_batchnorm(self._model, batches, forward_fn=lambda model, inputs: model(inputs))
-            )
+            self._recalibrate()
             yield
+
+    def _recalibrate(self) -> None:
+        """Let BatchNorm measure the training examples anew, under the weights that the model holds."""
+        size = self._task.evaluation_batch or self._batch_size
+        batches = (inputs for inputs, _ in self._sets["train"].batches(size))
+        if recalibrate_batchnorm(self._model, batches, forward_fn=lambda model, inputs: model(inputs)):
+            self._cost.bill_forwards(len(self._sets["train"]))
 
     def _copied_state(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self._model.state_dict().items()}
@@ -254,7 +286,7 @@ class Run:
         first = bool(self._job.probed) and self._job.replicate == 1
         return first and sum(p.numel() for p in self._model.parameters()) <= _TRACED_PARAMETERS
 
-    def _measure(self, name: str, sets: Mapping[str, Examples]) -> tuple[Measurement, Reliability | None]:
+    def _measure(self, name: str, sets: Mapping[str, Examples]) -> Measurement:
         return measure(name, self._epoch, sets, self._task, self._model, self._cost, self._precision, self._batch_size)
 
     @contextmanager
@@ -284,14 +316,18 @@ class Run:
                 "spec_hash": self._spec_hash,
                 "job": self._job,
                 "replicate": self._job.replicate,
-                "method": last_of(self._job.family),
+                "method": methods_reading(self._job)["last"],
                 **self._metric,
                 "task_source": self._source,
+                "own_sources": self._sources,
+                "val_examples": self._val_examples,
+                "stream": self._stream,
+                "inexact_resume": self._inexact,
                 "status": self._status,
                 "error": self._error or None,
                 "measurements": measurements[self._status],
                 "probes": meter.probes if completed else [],
-                "reliability": meter.reliability if completed else [],
+                "features": meter.features if completed else {},
                 "gradient_evaluations": self._cost.gradient_evaluations,
                 "forward_evaluations": self._cost.forward_evaluations,
                 "probe_evaluations": meter.probing.in_gradients,
@@ -301,7 +337,7 @@ class Run:
                 "wall_s": meter.wall_s,
                 "device": "cpu" if self._device.type == "cpu" else torch.cuda.get_device_name(self._device),
                 "device_ids": self._device_ids,
-                "versions": _versions() | self._origin,
+                "versions": versions() | versions_of(brought_by(self._job)) | self._origin,
             }
         )
 
@@ -309,8 +345,20 @@ class Run:
         """Return the probed weights in safetensors format, under names such as ``swa@0.75/0.weight``; may be empty."""
         return save(self._meter.weights) if self._status == "completed" and self._meter.weights else b""
 
+    @property
+    def resumable(self) -> bool:
+        """Whether it can go on in the middle with identical bits: its optimizer's state can be saved and loaded."""
+        needs = family_of(self._job).needs
+        return needs is None or needs.resumable
+
     def state(self) -> bytes:
-        """Return everything that the run needs to go on with identical bits; between two epochs only."""
+        """Return everything that the run needs to go on with identical bits; between two epochs only.
+
+        Raises:
+            RuntimeError: it is not `resumable`.
+        """
+        if not self.resumable:
+            raise RuntimeError("the state of its optimizer can't be saved; a run that is interrupted begins anew")
         return write_checkpoint(
             self._job.run_id,
             {
@@ -320,9 +368,21 @@ class Run:
                 "averages": self._averages.state_dict(),
                 "draws": self._draws.state(),
                 "best": self._best.kept() if self._best else None,
+                "stream": self._stream_state(),
             }
             | self._meter.state(),
         )
+
+    def _stream_state(self) -> dict[str, Any]:
+        train_part = self._sets["train"]
+        so_far = train_part.digest if isinstance(train_part, Streamed) else ""
+        return {"of_epochs": self._stream, "so_far": so_far, "inexact": self._inexact}
+
+    @property
+    def _inexact(self) -> bool:
+        """An interrupted run went on with other examples than it had seen before."""
+        train_part = self._sets.get("train")
+        return isinstance(train_part, Streamed) and train_part.inexact
 
     def restore(self, state: bytes) -> None:
         """Go on where `state` was taken.
@@ -337,8 +397,18 @@ class Run:
         self._averages.load_state_dict(held["averages"])
         self._draws.restore(held["draws"])
         self._meter.restore(held)
+        self._stream = held["stream"]["of_epochs"]
+        if isinstance(train_part := self._sets["train"], Streamed):
+            train_part.expect(held["stream"]["so_far"], inexact=held["stream"]["inexact"])
         self._best = _Best.of(held["best"]) if held["best"] else None
         self._optimizer.load_state_dict(held["optimizer"])  # last: it also sets torch's random state
+
+
+def begin(job: Job, data: Any, device: str, spec_hash: str, *, device_ids: tuple[str, ...] = ()) -> Run | LoopRun:
+    """Return the run of a job, not begun yet: of a task, or of a loop of the user's own. Arguments as for `Run`."""
+    if job.loop:
+        return LoopRun(job, device, spec_hash, device_ids=device_ids)
+    return Run(job, data, device, spec_hash, device_ids=device_ids)
 
 
 def run(job: Job, data: Any, device: str, spec_hash: str, keep: Callable[[bytes], None] | None = None) -> RunRecord:
@@ -348,16 +418,11 @@ def run(job: Job, data: Any, device: str, spec_hash: str, keep: Callable[[bytes]
         job, data, device, spec_hash: As for `Run`.
         keep: Called with the probed weights, if there are any.
     """
-    one = Run(job, data, device, spec_hash)
+    one = begin(job, data, device, spec_hash)
     one.advance()
     if keep and (weights := one.weights()):
         keep(weights)
     return one.record()
-
-
-@cache
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in _PACKAGES}
 
 
 def curve_epochs(epochs: int) -> frozenset[int]:

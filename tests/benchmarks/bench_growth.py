@@ -3,7 +3,7 @@
     PYTHONPATH=.:tests python -m benchmarks.bench_growth [--runs 10000] [--ray 1000] [--plan 100000]
 
 The driver's own part is everything that it does for a run but Ray: the agenda, the searcher and the recorder that Tune
-calls, the record on disk, `optuna.db`, the tally, and every listener; it is fed with ready records. Two shapes:
+calls, the record on disk, ``optuna.db``, the tally, and every listener; it is fed with ready records. Two shapes:
 all trials in one cell, and as many cells as runs allow. With ``--ray``: the real engine, whose workers train nothing.
 CPU time is the whole driver process's, the threads of Ray in it included; memory is what it holds.
 """

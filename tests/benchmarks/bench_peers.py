@@ -1,25 +1,21 @@
 """The same small study with plain Optuna, plain Ray Tune, and Lightning with torch.optim.swa_utils: time and accuracy.
 
-    PYTHONPATH=.:tests python -m benchmarks.bench_peers [--trials 8] [--seeds 5] [--turns 3] [--lightning PYTHON]
+    PYTHONPATH=.:tests python -m benchmarks.bench_peers [--trials 6] [--seeds 3] [--replicates 2] [--turns 3]
 
 Everybody gets the same data, net, learning rates, radii and starts of averaging, tries every configuration and trains
-the best one of each method again on fresh seeds. A useful measurement is a (configuration, weights, seed) with its
-score: of a run, a peer has the last weights and one average, which is what its library keeps; the study has the last
-weights and an average at each start. Wall time is that of the whole command, from start to end. Contenders take turns,
-in an order that rotates; ratios are taken within a turn.
+the best one of each method again on fresh seeds, all of that once in each replicate. A useful measurement is a
+(configuration, weights, seed) with its score: of a run, a peer has the last weights and one average, which is what its
+library keeps; the study has the last weights and an average at each start. Wall time is that of the whole command, from
+start to end. Contenders take turns, in an order that rotates; ratios are taken within a turn.
 
 Accuracies are compared run by run: the same configuration, the same seed, the same weights (the last, and the average
 from the proposed start); the runs differ in the order of their data alone.
-
-Lightning is no dependency of the tests: ``pip install '.[bench]'`` brings it, or name a Python that has it.
 """
 
 import argparse
 import json
 import math
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +30,7 @@ from scipy import stats
 from study.records import RunRecord
 from study.store.results import load
 
+Sizes = tuple[int, int, int]  # trials, seeds, replicates
 OURS = "this platform"
 PEERS = {
     "plain Optuna, 2 processes": "plain_optuna",
@@ -42,11 +39,11 @@ PEERS = {
 }
 
 
-def ours(trials: int, seeds: int) -> tuple[Took, dict[str, Any]]:
+def ours(sizes: Sizes) -> tuple[Took, dict[str, Any]]:
     """Run the study; return what it took, and its scores in the form of the peers'."""
     with tempfile.TemporaryDirectory(prefix="peers-") as home:
         folder = Path(home) / "results"
-        (Path(home) / "peers.toml").write_text(spec_of(trials, seeds)[1])
+        (Path(home) / "peers.toml").write_text(spec_of(*sizes)[1])
         took = timed(
             python("-m", "study.run", f"{home}/peers.toml", "--out", str(folder), "--no-report", "--quiet",
                    "--max-concurrent", "2")
@@ -54,7 +51,7 @@ def ours(trials: int, seeds: int) -> tuple[Took, dict[str, Any]]:
         records = load(folder).records
     tuned = [record for record in records if record.job.stage == "tune"]
     return took, {
-        "tuned": [[r.job.family, r.job.trial, *_last_and_proposed(r)] for r in tuned],
+        "tuned": [[r.job.replicate, r.job.family, r.job.trial, *_last_and_proposed(r)] for r in tuned],
         "tested": {},
         "runs": len(records),
         "measurements": sum(sum(m.epoch == r.job.epochs for m in r.measurements) for r in records),
@@ -66,9 +63,11 @@ def _last_and_proposed(record: RunRecord) -> tuple[float, float]:
     return scores["last"], scores[f"swa@{record.job.average_start!r}"]
 
 
-def peer(module: str, interpreter: str, trials: int, seeds: int) -> tuple[Took, dict[str, Any]]:
+def peer(module: str, sizes: Sizes) -> tuple[Took, dict[str, Any]]:
     """Run one peer; return what it took and its scores."""
-    command = [interpreter, "-m", f"benchmarks.peers.{module}", "--trials", str(trials), "--seeds", str(seeds)]
+    trials, seeds, replicates = map(str, sizes)
+    command = python("-m", f"benchmarks.peers.{module}", "--trials", trials, "--seeds", seeds,
+                     "--replicates", replicates)  # fmt: skip
     paths = f"{HERE.parents[1]}:{HERE.parent}"
     took = timed(command, PYTHONPATH=paths, PYTHONWARNINGS="ignore")
     found = json.loads(took.output.splitlines()[-1])
@@ -80,8 +79,9 @@ def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[floa
 
     A run counts once, with the mean of its last and its averaged weights: the two are no independent measurements.
     """
-    by_run = {(family, index): scores for family, index, *scores in theirs["tuned"]}
-    gaps = np.array([np.mean(scores) - np.mean(by_run[family, index]) for family, index, *scores in mine["tuned"]])
+    by_run = {tuple(run): scores for *run, last, average in theirs["tuned"] for scores in [(last, average)]}
+    gaps = np.array([np.mean(scores) - np.mean(by_run[tuple(run)]) for *run, last, average in mine["tuned"]
+                     for scores in [(last, average)]])  # fmt: skip
     if len(gaps) < 2:
         return float(gaps.mean()), math.nan, len(gaps)
     half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / math.sqrt(len(gaps))
@@ -91,27 +91,20 @@ def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[floa
 def main() -> None:
     """Print a row for every contender."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=8, help="configurations of each family")
-    parser.add_argument("--seeds", type=int, default=5, help="fresh seeds of each method's best")
+    parser.add_argument("--trials", type=int, default=6, help="configurations of each family")
+    parser.add_argument("--seeds", type=int, default=3, help="fresh seeds of each method's best")
+    parser.add_argument("--replicates", type=int, default=2, help="repetitions of the whole procedure")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--lightning", default=sys.executable, metavar="PYTHON", help="a Python that has lightning")
     given = parser.parse_args()
-    has_lightning = not subprocess.run([given.lightning, "-c", "import lightning"], capture_output=True).returncode
-    names = [OURS, *(name for name, module in PEERS.items() if has_lightning or module != "lightning_swa")]
+    sizes = given.trials, given.seeds, given.replicates
+    names = [OURS, *PEERS]
     print(header(), flush=True)
-    if not has_lightning:
-        print(f"left out: {given.lightning} has no lightning; `pip install '.[bench]'` brings it")
     took: dict[str, list[Took]] = {name: [] for name in names}
     found: dict[str, dict[str, Any]] = {}
     for turn in range(given.turns):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
-            interpreter = given.lightning if "Lightning" in name else sys.executable
-            row, found[name] = (
-                ours(given.trials, given.seeds)
-                if name == OURS
-                else peer(PEERS[name], interpreter, given.trials, given.seeds)
-            )
+            row, found[name] = ours(sizes) if name == OURS else peer(PEERS[name], sizes)
             took[name].append(row)
             print(f"  {name}: {row.wall_s:.1f} s, {row.cpu_s:.1f} s CPU", flush=True)
     print(f"\n{_result(names, took, found)}")

@@ -25,7 +25,6 @@ import torch
 from conditions import header
 
 from study.data import TaskError, load_data
-from study.engine.allocator import keep_freed_memory
 from study.plan.cells import steps_per_epoch
 from study.records import FactorValue, Job
 from study.specs.tasks import default_factors
@@ -33,6 +32,7 @@ from study.tasks import build_task
 from study.tasks.examples import examples_of
 from study.training import trial
 from study.training.building import adapted, build_optimizer
+from study.training.heap import keep_freed_memory
 from study.training.train import take_step
 from study.training.trial import Run
 

@@ -37,7 +37,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Cluster"]
     head = {"num_cpus": 2, "num_gpus": 2, "include_dashboard": False, "dashboard_agent_listen_port": 0}
     nodes = Cluster(initialize_head=True, head_node_args=head)  # port 0: another Ray on this machine has the usual one
     try:
-        with cluster(nodes.address, tasks=["faulty:build", "digits"]):
+        with cluster(nodes.address, tasks=["faulty:build", "dying_loops:run", "digits"]):
             yield nodes
     finally:
         nodes.shutdown()

@@ -29,6 +29,16 @@ def test_it_writes_elsewhere_when_asked(results: Path, tmp_path_factory: pytest.
     assert not (results / "report.html").exists()
 
 
+def test_it_draws_the_verdicts_of_one_study(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = results.parent / "verdicts.svg"
+    for arguments in ([str(results.parent)], [str(results), "--watch"]):
+        assert main([*arguments, "-o", str(picture)]) == 2
+        assert "a picture is of one study" in capsys.readouterr().err
+        assert not picture.exists()
+    assert main([str(results), "-o", str(picture)]) == 0
+    assert picture.read_text(encoding="utf-8").startswith("<svg ")
+
+
 def test_rebuilds_are_identical_and_dated_only_by_source_date_epoch(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,12 +11,13 @@ from dashboards import theme
 from dashboards.cells import Cell
 from dashboards.charts import charts_of
 from dashboards.comparisons import distinct
-from dashboards.figures.kit import panels
+from dashboards.figures.kit import dots, panels
 from dashboards.figures.kit.chart import Sources
 from dashboards.figures.kit.confirmed import confirmed_runs
-from dashboards.figures.training import cost, curves
+from dashboards.figures.training import curves
 from dashboards.figures.tuning import rho
-from dashboards.figures.when import decay, forest, gain_map, slopes
+from dashboards.figures.when import forest, two_by_two
+from dashboards.figures.why import averaging
 from dashboards.score import Score
 from study.records import configuration_of
 from study.stats import RhoResponse
@@ -36,8 +37,8 @@ def charts(study):
 
 def test_every_question_has_its_chart(charts) -> None:
     assert list(charts) == [
-        *("forest", "gain-map", "slopes", "decay", "curves", "calibration-error", "rho", "rho-start", "parallel"),
-        *("importance", "best-of-trials", "best-of-cost", "good-space", "rho-transfer", "optimism", "front"),
+        *("two-by-two", "forest", "curves", "averaging", "rho", "best-of-trials", "best-of-cost", "rho-transfer"),
+        *("optimism", "calibration-error", "importance"),
     ]
 
 
@@ -74,30 +75,19 @@ def test_an_interval_with_a_diverged_run_does_not_flatten_the_others(clean) -> N
     assert [trace["marker"]["symbol"] for trace in arrows] == [["triangle-left", "triangle-right"]]
 
 
-def test_slopes_join_the_same_replicates(clean) -> None:
-    data = slopes.slopes_of(clean.findings, clean.cells)
-    assert len(data.cells) == 8
-    assert [(p.last_name, p.averaged_name) for p in data.pairs[:2]] == [("SGD", "SWA"), ("SAM", "WASAM")]
-    for pair in data.pairs:
-        low, high = pair.means
-        assert high - low == pytest.approx(pair.gain)
-        assert len(pair.last) == len(pair.averaged) == len(pair.units) == 6
-
-
-def test_slopes_share_one_span_so_that_equal_slopes_are_equal_gains(clean) -> None:
-    figure, _ = slopes.figure_of(slopes.slopes_of(clean.findings, clean.cells), ACCURACY)
-    ranges = [figure.layout[panels.axis("y", panel)]["range"] for panel in range(8)]
-    assert len({round(high - low, 6) for low, high in ranges}) == 1
-
-
-def test_decay_names_groups_and_keeps_gains(clean) -> None:
-    data = decay.decay_of(clean.findings, clean.cells)
-    assert set(data.groups) == {
-        f"{t}, {n}" for t in ("digits", "mnist1d") for n in ("clean labels", "30 % noisy labels")
-    }
-    assert data.rows == ("SGD, constant rate", "SGD, decaying rate", "SAM, constant rate", "SAM, decaying rate")
-    for entry in data.entries:
-        assert entry.averaged - entry.last == pytest.approx(entry.gain, abs=1e-9)
+def test_averaging_is_told_within_the_same_runs(clean) -> None:
+    effects = clean.findings.averaging
+    marks = averaging.dots_of(effects, clean.cells)
+    assert {mark.method for mark in marks} == {"SWA", "WASAM"}
+    assert len(marks) == 16
+    for mark, effect in zip(marks, effects, strict=True):
+        assert mark.mean == pytest.approx(100 * effect.mean)
+        assert mark.values == pytest.approx([100 * gain for gain in effect.differences])
+    for row, effect in zip(averaging.table_of(effects, clean.cells, ACCURACY).rows, effects, strict=True):
+        assert row[4].value - row[3].value == pytest.approx(row[5].value) == pytest.approx(effect.mean)
+    heading = averaging.heading_of(effects, clean.cells)
+    assert heading.startswith("Within the same runs, averaging changes the score by ")
+    assert "with a constant rate" in heading
 
 
 def test_rho_lines_join_the_best_run_of_every_fifth() -> None:
@@ -120,39 +110,15 @@ def test_foot_keeps_runs_that_are_not_far_off() -> None:
     assert panels.foot([0.10, 0.90, 0.92]) == pytest.approx(0.90 - 0.06 - 0.02)
 
 
-def test_cost_counts_gradients_and_marks_the_front(clean) -> None:
-    runs = confirmed_runs(clean.frame, clean.findings.selections)
-    options = cost.options_of(runs, "SGD", clean.cells)
-    assert {o.relative for o in options if (o.method, o.lengths) == ("SGD", (1,))} == {1.0}
-    assert {round(o.relative, 6) for o in options if (o.method, o.lengths) == ("SGD", (2,))} == {2.0}
-    assert {o.name: o.is_open for o in options} == {
-        "SGD best": False, "SGD last": True, "SGD best, 2× epochs": False, "SGD last, 2× epochs": True,
-        "SWA": False, "SWA, up to 2× epochs": True, "SAM": False, "WASAM": False,
-    }  # fmt: skip
-    effect = next(e for e in clean.findings.effects if (e.method, e.budget) == ("SAM", "G"))
-    here = {o.name: o for o in options if o.cell == clean.cells[effect.cell].label}
-    assert here["SAM"].scores == pytest.approx(effect.method_values)
-    assert here[effect.baseline].scores == pytest.approx(effect.baseline_values)
-    for cell in {o.cell for o in options}:
-        here = [o for o in options if o.cell == cell]
-        assert max(here, key=lambda o: o.mean).on_front
-        assert all(o.on_front for o in here if o.mean == max(x.mean for x in here))
-    ahead = cost.ahead_of_baseline(options, "SGD")
-    assert set(ahead) == {"SWA", "SWA, up to 2× epochs", "SAM", "WASAM"}
-    assert all(won <= total <= 8 for won, total in ahead.values())
-
-
-def test_markers_at_one_cost_do_not_hide_each_other() -> None:
-    option = cost.Option("c", "SGD", "SGD best", (1.0,), 100.0, 1.0, (0.9,), 0.9, True)
-    placed = cost.positions([replace(option, method="SWA"), option, replace(option, method="SAM")], "SGD")
-    assert [(o.method, round(x, 2)) for o, x in placed] == [("SGD", 1.0), ("SWA", 1.14), ("SAM", 0.86)]
-
-
 def test_curves_average_the_confirm_runs(clean) -> None:
     runs = confirmed_runs(clean.frame, clean.findings.selections)
     data = curves.curves_of(runs, clean.cells)
     assert {curve.method for curve in data} == {"SGD", "SAM"}
-    assert len(data) == 16
+    assert len(data) == 24  # SGD at both lengths, and SAM
+    assert {(c.name, c.length) for c in data} >= {("SGD", 1.0), ("SAM", 1.0)}
+    assert all(
+        curve.epochs[-1] == 2 * data[0].epochs[-1] for curve in data if (curve.cell, curve.length) == (data[0].cell, 2)
+    )
     curve = data[0]
     chosen = [s for s in clean.findings.selections if (s.contender, s.lengths) == ("SGD last", (1,))]
     cell = next(name for name, cell in clean.cells.items() if cell.label == curve.cell)
@@ -192,23 +158,57 @@ def test_averages_end_where_their_runs_do(clean) -> None:
     assert all(0 < shade["x0"] < shade["x1"] for shade in shades)
 
 
-def test_the_gain_map_has_a_field_for_every_effect_at_the_primary_budget(clean) -> None:
-    data = gain_map.gain_map_of(clean.findings, clean.cells)
+def test_the_two_by_two_has_a_field_for_every_effect_at_the_primary_budget(clean) -> None:
+    data = two_by_two.gain_map_of(clean.findings, clean.cells)
     assert data.factor == "label_noise"
     assert data.columns == ("clean labels", "30 % noisy labels")
     assert data.rows == tuple(f"{t}, {s} rate" for t in ("digits", "mnist1d") for s in ("decaying", "constant"))
     primary = [e for e in clean.findings.effects if e.budget == clean.findings.primary_budget]
     assert sorted((g.method, g.mean, g.n) for g in data.gains) == sorted((e.method, e.mean, e.n) for e in primary)
     assert len({(g.method, g.row, g.column) for g in data.gains}) == len(data.gains)
-    assert gain_map.above_zero(data)["SAM"] == (sum(e.ci95[0] > 0 for e in primary if e.method == "SAM"), 8)
 
 
-def test_the_gain_map_of_one_factor_has_problems_and_methods(make) -> None:
+def test_one_factor_makes_no_two_by_two(make) -> None:
     made = make(tasks=["digits"], factors={"label_noise": [0.0, 0.3]}, trials=2)
-    data = gain_map.gain_map_of(made.findings, made.cells)
-    assert data.factor == ""
-    assert data.columns == ("SWA", "SAM", "WASAM")
-    assert data.rows == ("digits, clean labels", "digits, 30 % noisy labels")
+    assert two_by_two.gain_map_of(made.findings, made.cells) is None
+
+
+def test_the_two_by_two_tells_what_both_factors_do_together(clean) -> None:
+    found = clean.findings.factor_interactions
+    said = two_by_two.contrasts_of(clean.findings)
+    with ACCURACY.written():
+        for one in found[: two_by_two._MOST_TOLD]:
+            assert (
+                f"{one.method} {theme.gain_within(one.mean, one.ci95)} (p {theme.p_value(one.p)}) in {one.task}" in said
+            )
+    sure = [one for one in found if one.ci95[0] > 0 or one.ci95[1] < 0]
+    gains = two_by_two.gain_map_of(clean.findings, clean.cells).gains
+    assert two_by_two.heading_of(clean.findings, gains).startswith(
+        "Together, " if sure else "Label noise and schedule are not"
+    )
+    nothing = replace(clean.findings, factor_interactions=())
+    assert two_by_two.contrasts_of(nothing) == ""
+    assert two_by_two.heading_of(nothing, gains).startswith("The gain is largest in ")
+
+
+def test_one_outlier_sets_no_scale() -> None:
+    """Neither of a forest, nor of marks, nor of colours: what lies beyond is an arrow, and counted."""
+    assert panels.inliers([0.01, 0.02, 0.015, 0.012, 0.9]) == (0.01, 0.02)
+    assert panels.inliers([0.0, 0.0, 0.0, 0.0, 5.0], least=0.1) == (0.0, 0.0)
+    assert panels.inliers([1.0, 2.0, 3.0]) == (1.0, 3.0)
+    assert panels.inliers([0.0] * 5 + [1.0]) == (0.0, 1.0)  # no spread, no outlier
+    assert panels.inliers([math.nan]) == (0.0, 1.0)
+    nowhere = (math.nan, math.nan)
+    near = [dots.Dot("p", f"row {i}", "SGD", 0.1 * i, nowhere, (0.1 * i,), "") for i in range(8)]
+    far = dots.Dot("p", "far", "SGD", 1000.0, nowhere, (1000.0,), "")
+    span = dots.span_of([*near, far], dots.Scale())
+    assert span[1] < 2
+    figure, _ = dots.figure_of([*near, far], {"p": dots.Scale()})
+    marks = next(trace for trace in figure.data if trace.get("hoverinfo") == "text")
+    assert marks["marker"]["symbol"] == ["circle"] * 8 + ["triangle-right"]
+    assert max(marks["x"]) < figure.layout["xaxis"]["range"][1]
+    log = dots.span_of([*(replace(d, mean=d.mean + 1) for d in near), replace(far, mean=1e9)], dots.Scale(log=True))
+    assert log[1] < 100
 
 
 def test_a_factor_that_tasks_merely_differ_in_makes_no_map() -> None:
@@ -218,11 +218,11 @@ def test_a_factor_that_tasks_merely_differ_in_makes_no_map() -> None:
         )
 
     apart = [cell("a", 80, 0.0), cell("b", 300, 0.0), cell("c", 900, 0.0)]
-    assert gain_map.factor_across(apart) == ""
-    assert gain_map.factor_across(
+    assert two_by_two.factor_across(apart) == ""
+    assert two_by_two.factor_across(
         [cell("a", 80, 0.0), cell("a", 80, 0.3), cell("b", 300, 0.0), cell("b", 300, 0.3)]
     ) == ("label_noise")
-    assert gain_map.factor_across([]) == ""
+    assert two_by_two.factor_across([]) == ""
 
 
 def test_titles_of_three_lines_get_room(clean) -> None:
@@ -250,7 +250,7 @@ def test_curves_keep_at_most_300_points(clean, monkeypatch) -> None:
     thinned = curves.curves_of(runs, clean.cells)
     assert max(len(curve.epochs) for curve in thinned) <= 3
     last = clean.frame.loc[clean.frame["epochs_factor"] == 1].groupby("cell")["epoch"].max()
-    assert {curve.epochs[-1] for curve in thinned} == set(last)
+    assert {curve.epochs[-1] for curve in thinned if curve.length == 1} == set(last)
 
 
 def test_an_axis_of_shares_ends_at_0_and_1_and_others_do_not() -> None:
@@ -261,7 +261,7 @@ def test_an_axis_of_shares_ends_at_0_and_1_and_others_do_not() -> None:
     assert low <= -0.4 < -0.2 <= high
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 8])
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 9])
 @pytest.mark.parametrize("narrow", [False, True])
 def test_panels_fill_the_area_without_overlap(count: int, narrow: bool) -> None:
     patch = panels.arrange(count, panels.grid_of_cells(count), narrow=narrow)

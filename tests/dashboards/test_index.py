@@ -128,7 +128,7 @@ def test_the_command_tells_a_study_from_a_folder_of_studies(
 ) -> None:
     assert main([str(results), "-o", str(tmp_path / "index.html")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "index.html")
-    heading = " ".join(Page((tmp_path / "index.html").read_text(encoding="utf-8")).text)
+    heading = Page((tmp_path / "index.html").read_text(encoding="utf-8")).words
     assert "8 studies, 5 finished, 1 unfinished and 2 unreadable" in heading
     assert main([str(results / "empty")]) == 2
     assert "has no spec.toml" in capsys.readouterr().err

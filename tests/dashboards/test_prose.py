@@ -8,12 +8,12 @@ import pytest
 from dashboards import prose
 from dashboards.cells import Cell
 from dashboards.comparisons import NOT_YET
-from dashboards.figures.training import cost, curves
+from dashboards.figures.training import curves
 from dashboards.figures.tuning import rho
-from dashboards.figures.when import decay, forest, slopes
+from dashboards.figures.when import forest
 from dashboards.tables import evidence
 from dashboards.tables.verdicts import Wording
-from study.findings import Caveat, Findings, MethodSummary, RunCounts
+from study.findings import Caveat, DeltaStrip, Findings, MethodSummary, RunCounts
 from study.stats import Effect
 from study.stats.effects import Against
 
@@ -62,44 +62,64 @@ def answer(findings: Findings, *summaries: MethodSummary) -> str:
     return prose.answer(replace(findings, summaries=summaries), CELLS)
 
 
+OF_EACH = "over the strongest SGD of each, the largest 90.00\u202f% against 89.00\u202f% test accuracy"
+AT = "At up to 2× the gradient evaluations, "
+
+
 def test_helps_names_the_cells_that_a_factor_singles_out(findings) -> None:
     said = answer(findings, summary("SWA", helps="bd", null="ac"), summary("SAM", helps="cd", undecided="ab"))
     assert said == (
-        "At up to 2× the gradient evaluations, SWA helps in 2 of 4 problems (those with constant rate); "
-        "SAM helps in 2 of 4 problems (those with 30 % noisy labels); no method hurts in any."
+        f"{AT}SWA helps in 2 of 4 problems (those with constant rate; +1.00 points {OF_EACH}); "
+        f"SAM helps in 2 of 4 problems (those with 30 % noisy labels; +1.00 points {OF_EACH}); "
+        "no method hurts in any."
     )
 
 
-def test_methods_that_help_in_the_same_cells_share_a_clause(findings) -> None:
+def test_a_single_problem_has_its_scores_and_its_baseline(findings) -> None:
     said = answer(findings, summary("SWA", helps="c"), summary("SAM", helps="ad"), summary("WASAM", helps="ad"))
     assert said == (
-        "At up to 2× the gradient evaluations, SAM and WASAM each help in 2 of 4 problems; SWA helps in 1 of 4 "
-        "problems (c); no method hurts in any."
+        f"{AT}SAM and WASAM help in 2 of 4 problems (+1.00 points {OF_EACH}); SWA helps in 1 of 4 "
+        "problems (c; +1.00 points over SGD last: 90.00\u202f% against 89.00\u202f% test accuracy); no method hurts in "
+        "any."
     )
+    named = {**CELLS, "c": replace(CELLS["c"], epochs=15)}
+    said = prose.answer(replace(findings, summaries=(summary("SWA", helps="c"),)), named)
+    assert "over SGD, 15 epochs, last weights: 90.00" in said
 
 
 def test_a_method_that_helps_nowhere_is_named_too(findings) -> None:
     said = answer(findings, summary("SWA", null="abcd"), summary("SAM", helps="abcd"))
     assert said == (
-        "At up to 2× the gradient evaluations, SAM helps in all of the 4 problems; SWA helps in none of the 4 "
-        "problems; no method hurts in any."
+        f"{AT}SAM helps in all of the 4 problems (+1.00 points {OF_EACH}); SWA helps in none; no method hurts in any."
     )
 
 
 def test_hurts_is_said(findings) -> None:
     said = answer(findings, summary("SWA", helps="a", hurts="b", null="cd"), summary("SAM", hurts="b", null="acd"))
+    assert said.startswith(f"{AT}SWA helps in 1 of 4 problems (a; ")
+    assert "; SWA and SAM hurt in 1 of 4 problems (b; +1.00 (SWA) and +1.00 (SAM) points" in said
+    assert "no method hurts" not in said
+    alone = answer(findings, summary("SWA", hurts="b", null="acd"))
+    assert alone.startswith(f"{AT}no method helps in any of the 4 problems; SWA hurts in 1 of 4 problems (b; ")
+
+
+def test_a_null_result_is_said_as_one_with_the_gain_that_came_nearest(findings) -> None:
+    verdicts = {"a": "no material effect", "b": "inconclusive"}
+    effects = tuple(
+        replace(e, verdict=verdicts.get(e.cell, "no material effect"), mean=0.004 if e.cell == "d" else -0.001)
+        for e in findings.effects
+    )
+    nothing = replace(findings, effects=effects)
+    said = answer(nothing, summary("SWA", null="acd", undecided="b"), summary("SAM", null="acd", undecided="b"))
     assert said == (
-        "At up to 2× the gradient evaluations, SWA helps in 1 of 4 problems (a); SAM helps in none of the 4 problems; "
-        "SWA and SAM each hurt in 1 of 4 problems (b)."
+        f"{AT}no method helps in any of the 4 problems (of 8 comparisons: no material effect in 6 and undecided in 2); "
+        "the largest gain is SWA's in d, +0.40 points over SGD last: 90.00\u202f% against 89.00\u202f% test accuracy."
     )
 
 
-def test_a_null_result_is_said_as_one(findings) -> None:
-    said = answer(findings, summary("SWA", null="abc", undecided="d"), summary("SAM", helps_if_free="ab", null="cd"))
-    assert said == (
-        "At up to 2× the gradient evaluations, SWA and SAM help in none of the 4 problems "
-        "(of 8 comparisons: no material effect in 5, only if compute is free in 2, undecided in 1)."
-    )
+def test_what_only_costless_compute_buys_is_said(findings) -> None:
+    said = answer(findings, summary("SWA", helps="a"), summary("SAM", helps_if_free="bc", null="ad"))
+    assert said.endswith("no method hurts in any; only if compute is free (at equal epochs) SAM in 2 more.")
 
 
 def test_equal_epochs_are_named_when_nothing_else_was_compared(findings) -> None:
@@ -111,17 +131,34 @@ def test_equal_epochs_are_named_when_nothing_else_was_compared(findings) -> None
     ("counts", "sentence"),
     [
         (RunCounts(40, 0, 0, 0), "No verdict yet: no run has finished."),
-        (RunCounts(40, 10, 1, 1), "No verdict yet: 12 of 40 planned runs are done."),
+        (RunCounts(40, 10, 1, 1), "No verdict yet: 12 of 40 planned runs are done. Verdicts come with the last one."),
         (RunCounts(40, 0, 0, 40), "No verdict: all 40 runs failed."),
         (RunCounts(1, 0, 0, 1), "No verdict: the only run failed."),
     ],
 )
 def test_no_verdict_before_its_time(findings, counts: RunCounts, sentence: str) -> None:
     effects = () if counts.failed == counts.ended else findings.effects
-    early = replace(findings, counts=counts, effects=effects)
+    early = replace(findings, counts=counts, effects=effects, summaries=(summary("SWA", helps="abcd"),))
     assert not prose.has_verdict(early)
-    assert answer(early, summary("SWA", helps="abcd")) == sentence
-    assert "free" not in " ".join(prose.qualification(early))
+    told = prose.answer_of(early, CELLS)
+    assert told.what == sentence
+    assert (told.cost, told.flips) == ("", "")
+    assert "Holm" not in told.surely
+
+
+def test_a_study_without_confirmations_says_what_is_missing_and_the_command(findings) -> None:
+    nothing = tuple(effect(cell, "SWA", NOT_YET, n=0) for cell in CELLS)
+    tuned = replace(findings, counts=RunCounts(40, 30, 0, 0), effects=nothing)
+    command = "python -m study.run --resume quick"
+    told = prose.answer_of(tuned, CELLS, command)
+    said = told.what
+    assert (told.onwards, told.facts[-1]) == (command, ("Go on with", command))
+    assert said == (
+        "No verdict yet: 30 of 40 planned runs are done. What is missing are the confirm runs, which alone are tested. "
+        "Verdicts come with the last one."
+    )
+    assert prose.no_comparison(tuned, command).endswith(f"Go on with: {command}")
+    assert "nothing was found" not in said.lower()
 
 
 def test_one_replicate_gives_no_verdict(findings) -> None:
@@ -131,58 +168,54 @@ def test_one_replicate_gives_no_verdict(findings) -> None:
     )
 
 
-def test_what_would_change_the_answer_stands_beside_it(findings) -> None:
-    caveats = (
-        Caveat("verdict depends on delta", "a", "SWA", "…"),
-        Caveat("verdict depends on budget", "a", "SWA", "…"),
-        Caveat("verdict depends on budget", "b", "SAM", "…"),
+def test_the_second_fact_has_replicates_intervals_family_and_scope(findings) -> None:
+    effects = tuple(
+        effect(cell, method, "helps" if (cell, method) == ("a", "SWA") else "inconclusive", clear=False)
+        for cell in CELLS
+        for method in ("SWA", "SAM")
     )
-    said = prose.qualification(
-        replace(
-            findings,
-            caveats=caveats,
-            counts=RunCounts(40, 37, 2, 1),
-            summaries=(summary("SWA", helps="a"), summary("SAM", helps_if_free="bc")),
-        )
+    said = prose.surely(replace(findings, effects=effects, counts=RunCounts(40, 37, 2, 1)), CELLS)
+    assert said.startswith(
+        "Over 6 paired replicates, each tuned anew and confirmed on 1 fresh seed; SWA [+0.90, +1.10] points (95 %), "
+        "Holm p .001 among 4, size uncertain; of 40 runs 2 diverged and 1 failed. Verdicts on digits speak of "
     )
-    assert "minus that of the strongest SGD that the same budget contains" in said[0]
-    assert "over 6 paired replicates, each tuned anew and confirmed on 1 fresh seed" in said[0]
-    assert "δ = 0.50 points" in said[0]
-    assert said[1] == prose.scope(findings)
-    assert said[2:] == [
-        "Only if compute is free (at equal epochs), SAM helps in 2 more.",
-        "2 of 8 verdicts would change at half or twice δ, or under the other budget.",
-        "Of 40 runs 2 diverged and 1 failed.",
-    ]
+    many = prose.surely(findings, CELLS)
+    assert "of 8 verdicts that a method helps or hurts 8 are clear and 0 of uncertain size (least sure: Holm p" in many
 
 
-def test_a_firm_answer_is_called_firm(findings) -> None:
-    said = prose.qualification(replace(findings, summaries=(summary("SWA", helps="a"),)))
-    assert said[-1] == "No verdict changes at half or twice δ, or under another budget of the study."
-
-
-def test_a_tile_holds_the_whole_tally() -> None:
-    assert prose.tally(summary("SAM", helps="a", helps_if_free="b", hurts="c", undecided="d")) == (
-        "helps in 1 of 4",
-        "1 only if compute is free, 1 hurts, 1 undecided",
+def test_the_third_fact_is_the_cost(findings) -> None:
+    told = replace(findings, summaries=(summary("SAM"), replace(summary("SWA"), cost_ratio=1.0), summary("WASAM")))
+    assert prose.cost(told) == (
+        "A run takes, in gradient evaluations of SGD at equal epochs: SAM and WASAM 2.00×; SWA 1.00×."
     )
-    assert prose.tally(summary("SWA", helps="abcd")) == ("helps in 4 of 4", "")
+
+
+def test_only_what_turns_a_verdict_that_decides_would_flip_it(findings) -> None:
+    strip = findings.delta_strips[0]
+
+    def along(cell: str, method: str, *verdicts: str) -> DeltaStrip:
+        at = zip((0.00125, 0.0025, 0.005, 0.01, 0.02), verdicts, strict=True)
+        return replace(strip, cell=cell, method=method, budget="G", verdicts=tuple(at))
+
+    null, helps = "no material effect", "helps"
+    strips = (
+        along("a", "SWA", helps, helps, helps, null, null),
+        along("a", "SAM", "inconclusive", "inconclusive", null, null, null),
+    )
+    effects = (
+        effect("a", "SWA"), effect("a", "SAM", null), effect("b", "SAM", "inconclusive"),
+        effect("b", "SAM", helps, budget="E"), effect("a", "SAM", "inconclusive", budget="E"),
+    )  # fmt: skip
+    told = replace(findings, effects=effects, delta_strips=strips)
+    assert prose.flips(told, CELLS) == f"SWA in a: {null} at twice δ; SAM in b: helps at equal epochs."
+    assert prose.flips(replace(told, effects=effects[:2], delta_strips=strips[1:]), CELLS) == ""
 
 
 def test_forest_heading_gives_the_range_of_gains(findings) -> None:
     effects = (effect("a", "SWA", mean=0.01), effect("b", "SWA", mean=-0.002), effect("a", "SAM", mean=0.03))
-    assert forest.heading_of(replace(findings, effects=effects)) == (
-        "Mean gains in points at up to 2× the gradient evaluations: SWA −0.20 to +1.00 and SAM +3.00"
-    )
-    assert forest.heading_of(replace(findings, effects=())) == "No gain has been measured yet"
-
-
-def test_slopes_heading_counts_verdicts() -> None:
-    assert slopes.heading_of([effect("a", "SWA", NOT_YET)]) == "Last and averaged weights of the same runs, so far"
-    verdicts = ("helps", "hurts", "no material effect", "inconclusive")
-    assert slopes.heading_of([effect("a", "SWA", verdict) for verdict in verdicts]) == (
-        "Within the same runs, averaging helps in 1 of 4 comparisons, has no material effect in 1, hurts in 1 "
-        "and is undecided in 1"
+    data = forest.forest_of(replace(findings, effects=effects), CELLS)
+    assert forest.heading_of(data) == (
+        "Mean gains over the strongest baseline, in points: SWA −0.20 to +1.00 and SAM +3.00"
     )
 
 
@@ -195,9 +228,6 @@ def test_interaction_heading_follows_the_interval() -> None:
 
 
 def test_the_other_headings_state_numbers() -> None:
-    assert decay.heading_of({"decaying rate": [0.0, 0.01], "constant rate": [0.1]}) == (
-        "Averaging gains, in the mean, +0.50 points with a decaying rate and +10.00 points with a constant rate"
-    )
     assert (
         rho.heading_of([(0.05, 0.2), (0.1,)]) == "SAM's selected rho runs from 0.05 to 0.2 in 3 picks over 2 problems"
     )
@@ -206,10 +236,6 @@ def test_the_other_headings_state_numbers() -> None:
     assert rho.heading_of([(), ()]) == "No rho has been selected yet"
     assert evidence.selections_heading(0, 8).startswith("None of the 8")
     assert evidence.selections_heading(2, 8) == "2 of 8 selected configurations lie at the edge of the searched space"
-    assert cost.heading_of("SGD", {"SAM": (3, 4)}) == (
-        "The mean is above that of every SGD that costs no more: SAM in 3 of 4"
-    )
-    assert "No method" in cost.heading_of("SGD", {})
     assert curves.heading_of(3, 4, "SAM", "SGD", "accuracy").endswith(
         "higher with SAM than with SGD in 3 of 4 problems"
     )
@@ -226,7 +252,7 @@ def test_the_other_headings_state_numbers() -> None:
         ({"verdict": "hurts"}, "hurts at G and E, clear"),
         ({"verdict": "no material effect"}, "no material effect"),
         ({"verdict": "no material effect", "differences": (0.0,) * 6, "off": 6}, "no material effect (always off)"),
-        ({"verdict": "inconclusive", "p_holm": 0.06, "p": 0.01}, "inconclusive after correction for 4 cells"),
+        ({"verdict": "inconclusive", "p_holm": 0.06, "p": 0.01}, "inconclusive after correction for 4 problems"),
         ({"verdict": "inconclusive", "p_holm": 0.6, "p": 0.3}, "inconclusive, not every baseline is beaten"),
         (
             {"verdict": "inconclusive", "p_holm": 0.2, "p": 0.06, "mean": -0.01, "ci95": (-0.02, -0.001)},
@@ -240,13 +266,6 @@ def test_the_other_headings_state_numbers() -> None:
 def test_a_verdict_says_what_belongs_to_it(changes: dict, words: str) -> None:
     found = replace(effect("a", "SAM"), **changes)
     assert Wording(0.05, {("SAM", "G"): 4}).verdict(found, ("G", "E")) == words
-
-
-def test_an_uncertain_size_and_switched_off_methods_are_said(findings) -> None:
-    effects = (effect("a", "SWA", clear=False, off=2), effect("b", "SWA"))
-    said = prose.qualification(replace(findings, effects=effects, summaries=(summary("SWA", helps="ab"),)))
-    assert "Of 1 of these verdicts the size is uncertain; gains that were selected for being large run high." in said
-    assert "In 1 comparison tuning switched the method off in some replicates; these count." in said
 
 
 def test_delta_is_said_task_by_task_where_tasks_differ(findings) -> None:

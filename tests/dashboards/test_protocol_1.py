@@ -7,9 +7,9 @@ import pytest
 from markup import Page
 from synthetic import spec_text, synthetic_study
 
+from dashboards.closing import closing
 from dashboards.report import build_report
 from dashboards.studies import line_of
-from study.driver.summary import closing
 from study.findings import Findings, find
 from study.records import RunRecord
 from study.specs.spec import StudySpec, parse_spec
@@ -53,7 +53,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudySpec, list[RunRe
 def test_records_of_version_2_are_read(old) -> None:
     spec, records, _ = old
     assert spec.protocol == 1
-    assert {record.schema_version for record in records} == {3}
+    assert {record.schema_version for record in records} == {4}
     assert {record.replicate for record in records} == {1}
 
 
@@ -66,11 +66,11 @@ def findings(old) -> Findings:
 def test_its_page_is_marked_above_its_answer(old, findings: Findings) -> None:
     _, records, _ = old
     page = build_report(findings, frame_of(records), records=records)
-    text = " ".join(Page(page).text)
+    text = Page(page).words
     assert "The study was made under protocol 1" in text
     assert text.index("made under protocol 1") < text.index("At equal gradient evaluations, all of them spent,")
     assert "minus that of tuned SGD with its last weights" in text
-    assert f"over {SEEDS} paired seeds of one tuning" in text
+    assert f"Over {SEEDS} paired seeds of one tuning" in text
     assert page == build_report(findings, frame_of(records), records=records)
 
 
@@ -78,7 +78,7 @@ def test_its_terminal_and_its_line_of_the_index_are_marked(old, findings: Findin
     spec, records, root = old
     text = "\n".join(line for line in spec_text(spec).splitlines() if not line.startswith(_ADDED))
     assert parse_spec(text, "old", frozen=True).hash == spec.hash
-    assert closing(findings).startswith("PROTOCOL 1: ")
+    assert "PROTOCOL 1: The study was made under protocol 1" in closing(findings, frame_of(records))
     folder = root / "study"
     folder.mkdir()
     freeze_spec(folder, spec, text)

@@ -10,19 +10,19 @@ from markup import Page
 from synthetic import synthetic_study
 
 from dashboards.charts import charts_of
+from dashboards.closing import closing
 from dashboards.figures.kit.chart import Chart, Sources
 from dashboards.figures.kit.tried import start_words, tried_of
 from dashboards.report import build_report
-from dashboards.score import Score, metric_words, score_of
+from dashboards.score import Score, metric_words, score_in, score_of
 from dashboards.words import GLOSSARY, glossary_of
-from study.driver.summary import closing
 from study.findings import find
 from study.findings.content import ScoreUnit
 from study.records import RunRecord
 from study.store.frame import frame_of
 
-OF_CLASSIFICATION = ("reliability", "calibration-error")  # an accuracy is meant there, whatever the study's score is
-OF_SHARES = (*OF_CLASSIFICATION, "good-space")  # of predictions, of trials: never a score
+OF_CLASSIFICATION = ("calibration-error",)  # an accuracy is meant there, whatever the study's score is
+OF_RUNS_IDS = ("sharpness", "relation", "lines", "plane", "calibration-error", "importance")
 PERCENTAGE = re.compile(r"\d+\.\d+\s?%")  # as accuracies are written; "95 % CI" is none
 SCHEDULES = {"schedule": ["cosine", "constant"]}
 
@@ -91,27 +91,26 @@ def test_a_score_is_written_as_its_axis_counts(value: float | None, accuracy: st
 
 
 def test_no_percent_sign_stands_behind_a_score_that_is_no_share(regression, charts, page) -> None:
-    starts = set(map(start_words, tried_of(regression.frame).weights["start"]))  # of the epochs
-    for id_ in charts.keys() - set(OF_SHARES):
+    starts = set(map(start_words, tried_of(regression.frame)["start"]))  # of the epochs
+    for id_ in charts.keys() - set(OF_CLASSIFICATION):
         entries = " ".join(entry.text for row in charts[id_].table.rows for entry in row)
         assert set(PERCENTAGE.findall(drawn_words(charts[id_]) + entries)) <= starts, id_
-    for id_ in OF_SHARES:
-        page = re.sub(rf'<figure class="chart" id="{id_}".*?</figure>', "", page, flags=re.DOTALL)
-    text = " ".join(Page(page).text)
+    text = " ".join("".join(Page(page).text).split())
     assert set(PERCENTAGE.findall(text)) <= starts
+    text = Page(page).words
     best = regression.findings.selections[0].val_score
     assert f"{best:.4f}" in text
-    for head in ("Validation, R²", "Test, last, R²", "SGD, R²", "Test R²"):
+    for head in ("Validation, R²", "Test, R²", "SGD, R²", "test R²"):
         assert head in text
 
 
 def test_a_regression_is_never_said_to_have_an_accuracy(charts, page) -> None:
-    assert {"forest", "gain-map", "slopes", "decay", "curves", "rho", "best-of-trials", "front"} <= charts.keys()
+    assert {"forest", "averaging", "curves", "rho", "best-of-trials"} <= charts.keys()
     for id_ in charts.keys() - set(OF_CLASSIFICATION):
         said = words_of(charts[id_]).lower()
         assert "accuracy" not in said, id_
         assert "percentage point" not in said, id_
-    text = " ".join(Page(page).text)
+    text = Page(page).words
     assert "A gain is test R² of the tuned method" in text
     assert "Gain over the strongest baseline in R²" in text
     assert not re.search(r"\d points", text)
@@ -122,11 +121,13 @@ def test_a_regression_is_never_said_to_have_an_accuracy(charts, page) -> None:
 def test_a_study_of_several_metrics_speaks_of_scores(make) -> None:
     mixed = make(tasks=["digits", "diabetes"], factors=SCHEDULES, trials=3)
     charts = charts_of(Sources(mixed.findings, mixed.frame, mixed.cells))
-    for id_, title in (("front", "test score, each problem's own unit"), ("forest", "gain, each problem's own unit")):
+    for id_, title in (("forest", "gain, percentage points"), ("forest-2", "gain, R²"), ("curves-2", "validation R²")):
         assert title in words_of(charts[id_])
-        assert "decaying rate (accuracy)" in words_of(charts[id_]).replace("<br>", " ")
-        assert not re.search(r"\d points", words_of(charts[id_]))
-    terms = dict(glossary_of(score_of(mixed.findings), mixed.findings.score_names))
+    assert "decaying rate (R²)" in words_of(charts["forest-2"]).replace("<br>", " ")
+    for id_, chart in charts.items():  # no scale, no range, no mean over two metrics
+        assert not ("diabetes" in words_of(chart) and "digits" in words_of(chart)) or id_ in OF_RUNS_IDS, id_
+    own = {task: score_in(mixed.findings, task) for task in mixed.findings.score_names}
+    terms = {term.name: term.meaning for term in glossary_of(score_of(mixed.findings), own)}
     assert terms["Score"].endswith("accuracy in digits, R² in diabetes.")
 
 
@@ -145,16 +146,15 @@ def test_page_terminal_and_findings_speak_in_the_metrics_unit(name: str, unit: s
     findings = find(spec, [record.model_copy(update=told) for record in records])
     assert findings.scores == {"mnist1d": ScoreUnit(name, unit, higher)}
     page = build_report(findings, frame_of(records))
-    text = " ".join(Page(page).text)
+    text = Page(page).words
     assert not re.search(r"\d points", text)
     assert f"Gain over the strongest baseline in {unit or '‹b›F1‹/b›'}, by problem" in text
     assert ("lower is better" in text) != higher
     assert re.search(said, text)
     gain = next(effect.mean for effect in findings.effects if abs(effect.mean) > 0.001)
     assert f"{abs(gain):.4f}" in text
-    end = " ".join(closing(findings).split())
-    assert f"Scores and gains are {name}{f' in {unit}' if unit else ''}" in end
-    assert ("lower is better" in end) != higher
+    end = " ".join(closing(findings, frame_of(records)).split())
+    assert f"gains in {unit or '‹b›F1‹/b›'} over SGD" in end
 
 
 def test_an_accuracy_in_percent_is_no_fraction() -> None:
@@ -192,18 +192,17 @@ def test_a_classification_is_measured_by_its_accuracy(study) -> None:
     charts = charts_of(Sources(study.findings, study.frame, study.cells))
     for id_, title in {
         "forest": "gain, percentage points",
-        "gain-map": "the mean gain in points.",
-        "slopes": "test accuracy, %",
-        "decay": "test accuracy, %",
+        "two-by-two": "the mean gain in points.",
+        "averaging": "gain, percentage points",
         "curves": "validation accuracy, %",
         "rho": "validation accuracy, %",
         "best-of-trials": "validation accuracy, %",
         "optimism": "validation accuracy, points",
-        "front": "test accuracy, %",
     }.items():
         assert title in words_of(charts[id_]), id_
         assert "× 100" not in words_of(charts[id_]), id_
-    terms = dict(glossary_of(score_of(study.findings), study.findings.score_names))
+    own = {task: score_in(study.findings, task) for task in study.findings.score_names}
+    terms = {term.name: term.meaning for term in glossary_of(score_of(study.findings), own)}
     assert terms["Gain"].startswith("Accuracy of the method minus accuracy of the baseline")
     assert terms["Point"] == "Percentage point: 80.0 % to 80.5 % is a gain of 0.50 points."
-    assert terms.keys() == dict(GLOSSARY).keys() - {"Score"}
+    assert terms.keys() == {term.name for term in GLOSSARY} - {"Score"}

@@ -5,57 +5,37 @@ from dataclasses import replace
 
 import pytest
 
+from dashboards import theme
 from dashboards.figures.when import forest
 from dashboards.score import score_of
 from dashboards.tables import evidence, verdicts
 from dashboards.tables.table import Column, Entry, Table, capped
 
 
-def test_the_overview_has_every_cell_and_method_under_the_primary_budget(study) -> None:
-    matrix = verdicts.matrix_of(study.findings, study.cells)
-    assert matrix.methods == ("SWA", "SAM", "WASAM")
-    assert [label for label, _ in matrix.rows] == [cell.label for cell in study.cells.values()]
-    primary = {(study.cells[e.cell].label, e.method): e for e in study.findings.effects if e.budget == "G"}
-    for label, entries in matrix.rows:
-        for entry in entries:
-            assert entry.verdict == primary[label, entry.method].verdict
-
-
-def test_the_overview_tells_when_another_budget_says_something_else(study) -> None:
-    cell, method = study.findings.effects[0].cell, study.findings.effects[0].method
-    split = tuple(
-        replace(e, verdict="helps" if e.budget == "E" else "inconclusive", clear=False)
-        if (e.cell, e.method) == (cell, method)
-        else e
-        for e in study.findings.effects
-    )
-    entry = verdicts.matrix_of(replace(study.findings, effects=split), study.cells).rows[0][1][0]
-    assert (entry.verdict, entry.elsewhere) == ("inconclusive", "helps at equal epochs")
+def test_the_matrix_has_every_cell_and_method_under_every_budget(study) -> None:
+    matrices = verdicts.matrices_of(study.findings, study.cells)
+    assert [matrix.budget for matrix in matrices] == ["G", "E"]
+    for matrix in matrices:
+        assert matrix.methods == ("SWA", "SAM", "WASAM")
+        assert [row.label for row in matrix.rows] == [cell.label for cell in study.cells.values()]
+        found = {(e.cell, e.method): e for e in study.findings.effects if e.budget == matrix.budget}
+        for row in matrix.rows:
+            for entry in row.entries:
+                effect = found[entry.cell, entry.method]
+                assert entry.verdict == effect.verdict
+                assert (entry.gain, entry.interval) == (theme.gain(effect.mean), theme.interval(effect.ci95))
+                assert f"Holm p {theme.p_value(effect.p_holm)}" in entry.fine
+                assert (f"off in {effect.off} of {effect.n}" in entry.fine) == (effect.off > 0)
+            over = {entry.baseline for entry in row.entries}
+            assert row.baseline == (over.pop() if len(over) == 1 else "")
 
 
 def test_a_method_that_was_not_measured_in_a_cell_is_not_left_out(study) -> None:
     first = study.findings.effects[0]
     effects = tuple(e for e in study.findings.effects if (e.cell, e.method) != (first.cell, first.method))
-    entry = verdicts.matrix_of(replace(study.findings, effects=effects), study.cells).rows[0][1][0]
-    assert (entry.words, entry.gain, entry.span) == ("not measured", "–", None)
-
-
-def test_drawings_of_one_table_share_a_scale_and_stay_inside() -> None:
-    scale = verdicts.scale_of([(0.01, (-0.01, 0.03)), (math.nan, (math.nan, math.nan))], delta=0.005)
-    span = scale.span(0.01, (-0.01, 0.03), "SAM")
-    assert span
-    assert 0 < span.low < span.zero < span.mean < span.high < 1
-    assert span.band[0] < span.zero < span.band[1]
-    cut = scale.span(0.5, (-1.0, 2.0), "SAM")
-    assert cut
-    assert (cut.low, cut.mean, cut.high) == (0.0, 1.0, 1.0)
-    assert scale.span(math.nan, (math.nan, math.nan), "SAM") is None
-
-
-def test_a_diverged_run_does_not_set_the_scale(study) -> None:
-    effects = [replace(e, diverged_method=0, diverged_baseline=0) for e in study.findings.effects]
-    wild = replace(effects[0], mean=0.0, ci95=(-9.0, 9.0), diverged_method=1)
-    assert verdicts.scale_of_effects([wild, *effects[1:]], 0.005).high < 1
+    matrix, *_ = verdicts.matrices_of(replace(study.findings, effects=effects), study.cells)
+    entry = matrix.rows[0].entries[0]
+    assert (entry.words, entry.gain, entry.baseline) == ("not measured", "–", "")
 
 
 def test_missing_pairs_stand_beside_n(make) -> None:
@@ -111,7 +91,8 @@ def test_every_row_names_the_strongest_baseline_and_what_its_interval_is_over(st
     by_row = {(labels[e.cell], e.method, e.budget): e for e in study.findings.effects}
     for row in table.rows:
         effect = by_row[row[0].text, row[1].text, row[at["budget"]].value.split("+")[0]]
-        assert row[at["baseline"]].text == effect.baseline
+        assert row[at["baseline"]].value == effect.baseline
+        assert (row[at["ci95_low"]].value, row[at["unit"]].value) == (effect.ci95[0], "fraction")
         assert effect.mean == min(one.mean for one in effect.against)
         assert row[at["p_holm"]].value == effect.p_holm
         assert row[at["p_max_t"]].value == effect.p_max_t is not None
@@ -120,6 +101,7 @@ def test_every_row_names_the_strongest_baseline_and_what_its_interval_is_over(st
         assert digits == (row[at["ci95_new_data"]].text != "–") == math.isfinite(low)
         assert not digits or (low < effect.ci95[0] and high > effect.ci95[1])
         assert row[at["candidates"]].value == effect.candidates > 0
+        assert row[at["val_examples"]].value == study.findings.val_examples[effect.cell] == 400
         assert row[at["off"]].text == (f"off in {effect.off} of {effect.n}" if effect.off else "–")
         assert row[at["minimum_detectable"]].value == effect.minimum_detectable
     assert {row[at["budget"]].text for row in table.rows} == {"≤ 2× gradients", "equal epochs"}
@@ -138,7 +120,7 @@ def test_all_baselines_of_a_row_are_listed_with_their_gains(study) -> None:
     table = verdicts.baseline_table(study.findings, study.cells)
     assert len(table.rows) == sum(len(e.against) for e in study.findings.effects)
     at = {column.csv: i for i, column in enumerate(table.columns)}
-    names = {row[at["baseline"]].text for row in table.rows}
+    names = {row[at["baseline"]].value for row in table.rows}
     assert names == {"SGD last", "SGD best", "SGD last, 2× epochs", "SGD best, 2× epochs"}
     gains = sorted(one.mean for e in study.findings.effects for one in e.against)
     assert sorted(row[at["gain"]].value for row in table.rows) == gains
@@ -159,17 +141,6 @@ def test_methods_against_each_other_are_a_table_of_their_own(study) -> None:
     assert "WASAM − SWA" in verdicts.direct_heading(study.findings)
 
 
-def test_two_factors_of_two_levels_have_their_interaction(study) -> None:
-    table = evidence.factor_interaction_table(study.findings, study.cells)
-    assert len(table.rows) == 2 * 3  # tasks × methods
-    assert {row[0].text for row in table.rows} == {
-        "label noise × schedule, digits", "label noise × schedule, mnist1d",
-    }  # fmt: skip
-    assert table.rows[0][2].text == "clean labels → 30 % noisy labels; decaying rate → constant rate"
-    assert {row[3].value for row in table.rows} == {f.mean for f in study.findings.factor_interactions}
-    assert "of 6 cases" in evidence.factor_interaction_heading(study.findings)
-
-
 def test_selections_are_told_by_contender_and_replicate(study) -> None:
     table = evidence.selection_table(study.findings.selections, study.cells, score_of(study.findings))
     assert len(table.rows) == len(study.findings.selections)
@@ -184,12 +155,6 @@ def test_every_task_has_a_zone_of_its_own_delta(make) -> None:
     spec_of = [{"task": "digits", "delta": 0.004}, {"task": "mnist1d", "delta": 0.02}]
     made = make(trials=3, problems=spec_of)
     assert made.findings.deltas == {"digits": 0.004, "mnist1d": 0.02}
-    zones = {
-        label: {entry.span.band for entry in row if entry.span}
-        for label, row in verdicts.matrix_of(made.findings, made.cells).rows
-    }
-    (small,), (large,) = zones["digits"], zones["mnist1d"]
-    assert large[1] - large[0] == pytest.approx(5 * (small[1] - small[0]), rel=0.02)
     data = forest.forest_of(made.findings, made.cells)
     assert data.deltas == (0.004, 0.02)
     figure, _ = forest.figure_of(data, score_of(made.findings))
@@ -207,21 +172,3 @@ def test_strips_of_several_deltas_are_told_in_multiples(study) -> None:
     )
     table = evidence.delta_table(replace(study.findings, delta_strips=strips), study.cells)
     assert [c.title for c in table.columns[3:]] == ["0.25 × δ", "0.5 × δ", "1 × δ", "2 × δ", "4 × δ"]
-
-
-def test_bars_share_a_scale_with_those_of_their_unit_alone(study) -> None:
-    """A gain of a thousand dollars must not shrink one of a point to nothing."""
-    found = study.findings
-    dollars = {"mnist1d": replace(found.scores["mnist1d"], name="MAE", unit="$")}
-    dear = tuple(
-        replace(effect, mean=1000 * effect.mean, ci95=(1000 * effect.ci95[0], 1000 * effect.ci95[1]))
-        if effect.task == "mnist1d"
-        else effect
-        for effect in found.effects
-    )
-    apart = verdicts.scales_of(replace(found, scores={**found.scores, **dollars}), dear)
-    of_digits = [effect for effect in found.effects if effect.task == "digits"]
-    assert apart["digits"] == verdicts.scale_of_effects(of_digits, found.deltas["digits"])
-    assert apart["mnist1d"].high > 100 * apart["digits"].high
-    together = verdicts.scales_of(found, found.effects)
-    assert together["digits"] == together["mnist1d"]

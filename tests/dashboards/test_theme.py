@@ -22,7 +22,10 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("style", theme.STYLE.values(), ids=theme.STYLE)
+OWN = [theme.own_style(number) for number in range(24)]
+
+
+@pytest.mark.parametrize("style", [*theme.STYLE.values(), *OWN[:8]])
 def test_every_method_stands_out_on_both_papers(style: theme.Style) -> None:
     assert contrast(style.color, WHITE) >= 3
     assert contrast(theme.DARK.get(style.color, style.color), BLACK) >= 3
@@ -38,6 +41,10 @@ def test_colour_is_never_the_only_carrier() -> None:
     for name in ("color", "symbol"):
         values = [getattr(style, name) for style in theme.STYLE.values()]
         assert len(set(values)) == len(values)
+    own = {(style.symbol, style.dash) for style in OWN}
+    assert len(own) == len(OWN)
+    assert len({style.color for style in OWN[:8]}) == len({style.symbol for style in OWN[:8]}) == 8
+    assert not {style.symbol for style in OWN} & {style.symbol for style in theme.STYLE.values()}
     assert len(set(theme.VERDICT_ICONS.values())) == len(theme.VERDICT_ICONS) == 6
 
 
@@ -50,13 +57,13 @@ def test_every_method_of_the_table_has_a_style_and_a_sentence() -> None:
 def test_every_marker_and_icon_is_in_the_sprite_of_the_page() -> None:
     sprite = part("sprite.html")
     icons = {*theme.VERDICT_ICONS.values(), *theme.STATUS_ICONS.values(), *theme.OUTCOME_ICONS.values()} - {""}
-    wanted = {f"m-{style.symbol}" for style in theme.STYLE.values()} | {f"v-{icon}" for icon in icons}
+    wanted = {f"m-{style.symbol}" for style in (*theme.STYLE.values(), *OWN)} | {f"v-{icon}" for icon in icons}
     assert {name for name in wanted if f'id="{name}"' not in sprite} == set()
 
 
 def test_every_dash_is_drawn_in_the_legend() -> None:
     css = part("report.css")
-    assert {s.dash for s in theme.STYLE.values() if f".stroke.{s.dash} " not in css} == {"solid"}
+    assert {s.dash for s in (*theme.STYLE.values(), *OWN) if f".stroke.{s.dash} " not in css} == {"solid"}
 
 
 def test_an_unknown_method_has_a_style_of_its_own() -> None:

@@ -13,12 +13,10 @@ from dashboards.figures.kit.chart import Sources
 from dashboards.figures.kit.tried import NO_AVERAGE, runs_in, start_words, tried_of
 from dashboards.figures.tuning import (
     best_of,
-    good_space,
     importance,
     optimism,
     parallel,
     radii,
-    rho_start,
     transfer,
 )
 from dashboards.score import Score
@@ -34,50 +32,25 @@ def made(make):
     return make(tasks=["digits"], trials=20)
 
 
-def test_every_tune_run_is_there_with_all_its_averages(made) -> None:
+def test_every_tune_run_is_there_with_the_weights_that_validation_prefers(made) -> None:
     tried = tried_of(made.frame)
     tune = made.frame[(made.frame["stage"] == "tune") & (made.frame["epochs_factor"] == 1)]
-    assert len(tried.runs) == tune["run_id"].nunique()
-    run, *_ = runs_in(tried.runs)
-    number = tried.runs["run"].iloc[0]
+    assert len(tried) == tune["run_id"].nunique()
+    run, *_ = runs_in(tried)
+    number = tried["run"].iloc[0]
     rows = tune[tune["final"] & (tune["run_id"] == sorted(tune["run_id"].unique())[number])]
-    scores = tried.weights[tried.weights["run"] == number]
-    alone = rows["weights"].isin(["last", "best"])  # of both, the better one stands for "no average"
-    assert sorted(scores["score"]) == sorted([*rows["val_score"][~alone], rows["val_score"][alone].max()])
-    assert scores["score"][scores["start"] == NO_AVERAGE].item() == rows["val_score"][alone].max()
     assert run.score == rows["val_score"].max()
 
 
 def test_weights_without_an_average_win_ties(made) -> None:
     level = made.frame.assign(val_score=0.5)
-    assert set(tried_of(level).runs["start"]) == {NO_AVERAGE}
-    assert tried_of(frame_of([])).runs.empty
+    assert set(tried_of(level)["start"]) == {NO_AVERAGE}
+    assert tried_of(frame_of([])).empty
 
 
 def test_a_start_is_a_share_or_none() -> None:
     assert start_words(NO_AVERAGE) == "none"
     assert start_words(0.75) == "75\u202f%"
-
-
-def test_the_map_of_rho_and_start_holds_the_pick_of_every_replicate(made) -> None:
-    maps = rho_start.maps_of(tried_of(made.frame).weights, made.findings.selections, made.cells)
-    assert {one.family for one in maps} == {"sam"}
-    assert [one.cell for one in maps] == [cell.label for cell in made.cells.values()]
-    for one in maps:
-        assert one.runs == 20 * 6  # trials × replicates
-        assert len(one.points) == 20 * 6 * 6  # five averages and none
-        assert one.best == one.points["score"].max()
-        assert len(one.chosen) == 6
-        assert set(one.chosen) <= set(zip(one.points["rho"], one.points["start"], strict=True))
-        best = one.points[one.points["score"] == one.best]
-        assert set(one.chosen) & set(zip(best["rho"], best["start"], strict=True))
-        assert one.drawn_every == -(-len(one.points) // rho_start.MOST_DRAWN)
-
-
-def test_the_map_is_drawn_with_at_most_300_markers(made, monkeypatch) -> None:
-    monkeypatch.setattr(rho_start, "MOST_DRAWN", 50)
-    figure, _ = rho_start.figure_of(rho_start.maps_of(tried_of(made.frame).weights, (), made.cells), ACCURACY)
-    assert max(len(trace["x"]) for trace in figure.data) <= 50
 
 
 def test_rho_zero_stands_apart_on_its_axis() -> None:
@@ -90,20 +63,26 @@ def test_rho_zero_stands_apart_on_its_axis() -> None:
 
 
 def test_the_best_quarter_is_the_best_quarter(made) -> None:
-    for bundle in parallel.bundles_of(tried_of(made.frame).runs, made.cells):
+    for bundle in parallel.bundles_of(tried_of(made.frame), made.cells):
         scores = bundle.runs["score"]
         best, rest = scores[scores >= bundle.cut], scores[scores < bundle.cut]
         assert len(best) >= math.ceil(len(scores) / 4)
         assert min(best) > max(rest, default=-1.0)
-    tally = parallel.best_families(parallel.bundles_of(tried_of(made.frame).runs, made.cells))
+    tally = parallel.best_families(parallel.bundles_of(tried_of(made.frame), made.cells))
     assert {family: total for family, (_, total) in tally.items()} == {
         "base": 480,
         "sam": 480,
     }  # 4 cells × 20 trials × 6 replicates
 
 
+def test_lines_across_settings_wait_for_twenty_trials(made, make) -> None:
+    assert parallel.chart_of(Sources(made.findings, made.frame, made.cells)) is not None
+    few = make(tasks=["digits"], factors={}, trials=19, replicates=2)
+    assert parallel.chart_of(Sources(few.findings, few.frame, few.cells)) is None
+
+
 def test_weight_decay_has_an_axis_where_it_is_searched(make, made) -> None:
-    runs = tried_of(made.frame).runs
+    runs = tried_of(made.frame)
     assert [setting.name for setting in parallel.settings_of(runs)] == ["learning rate", "rho"]
     decayed = runs.assign(weight_decay=[10.0 ** -(1 + trial % 3) for trial in runs["trial"]])
     settings = parallel.settings_of(decayed)
@@ -121,7 +100,7 @@ def curve(method: str, expected: tuple[float, ...], cost: float, factor: float =
     ks = tuple(range(1, len(expected) + 1))
     return TuningCurve(
         "a", method, factor, "qmc", True, ks, expected, (0.0,) * len(ks), (1.0,) * len(ks),
-        tuple(k * cost for k in ks), 0.5,
+        tuple(k * cost for k in ks),
     )  # fmt: skip
 
 
@@ -162,15 +141,6 @@ def test_the_caption_calls_qmc_approximate(made) -> None:
         assert "Approximate" in charts[name].caption
         assert "QMC" in charts[name].caption
         assert "simultaneous" in charts[name].caption
-
-
-def test_the_share_of_good_settings_is_that_of_the_findings(made) -> None:
-    shares = good_space.shares_of(made.findings, made.cells)
-    wanted = [c.within_delta for c in made.findings.tuning_curves if c.epochs_factor == 1]
-    assert sorted(s.share for s in shares) == sorted(wanted)
-    means = good_space.means_of(shares)
-    own = [s.share for s in shares if s.method == "SAM"]
-    assert means["SAM"] == pytest.approx(sum(own) / len(own))
 
 
 def test_transfer_keeps_sources_in_rows_and_chance_at_the_foot(made) -> None:

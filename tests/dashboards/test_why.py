@@ -176,11 +176,11 @@ def test_why_is_there_with_data_and_absent_without(probed) -> None:
     cells = cells_of(findings, frame)
     assert {"sharpness", "lines"} <= set(charts_of(Sources(findings, frame, cells, records, measured)))
     page = build_report(findings, frame, records=records, lines=measured)
-    assert 'id="why"' in page
     assert page == build_report(findings, frame, records=list(records), lines=list(measured))
     bare = build_report(findings, frame)
-    assert 'id="why"' not in bare
-    assert 'href="#why"' not in bare
+    assert 'id="sharpness"' in page
+    assert 'id="sharpness"' not in bare
+    assert 'id="minima"' in page
     for id_ in ("sharpness", "lines"):
         chart = charts_of(Sources(findings, frame, cells, records, measured))[id_]
         assert "n = 6" in chart.caption

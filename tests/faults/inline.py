@@ -19,7 +19,7 @@ from study.listeners.listener import Listener
 def cluster(*_: Any) -> Iterator[Any]:
     nowhere: Future[str] = Future()
     nowhere.set_result("")
-    yield SimpleNamespace(resources={"CPU": 1}, dashboard_url=nowhere, let_it_go=lambda: None)
+    yield SimpleNamespace(resources={"CPU": 1}, dashboard_url=nowhere, let_it_go=lambda: None, warning="")
 
 
 def run_agenda(agenda: Any, data: Any, *, spec_hash: str, take: Any, listeners: Any, **_: Any) -> None:
@@ -51,6 +51,6 @@ if __name__ == "__main__":
     _pretend("study.engine.drive", run_agenda=run_agenda, HANG_AFTER_S=1.0)
     _pretend("study.engine.gauges", Gauges=Gauges)
     _pretend(
-        "study.engine.pieces", measure_pieces=lambda folder, data, pieces: None
+        "study.engine.landscapes", measure_landscapes=lambda folder, data, landscapes: None
     )  # no run of the tiny study is probed
     runpy.run_module("study.run", run_name="__main__", alter_sys=True)

@@ -1,17 +1,22 @@
 """Own tasks for the tests: one small problem in every form that a user may bring it in."""
 
+import itertools
 import os
-from dataclasses import replace
+from collections import namedtuple
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import attrgetter, itemgetter
+from random import random
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from study.streams import stream
-from study.tasks import Task, classification, next_token, regression
-from study.tasks.task import Guess, Metric
+from study.tasks import Guess, Mean, Metric, Task, classification, next_token, regression
 
 TRAIN, VAL, TEST = 40, 30, 30
 
@@ -100,6 +105,122 @@ def tuples(seed: int, factors: dict[str, Any]) -> Task:
 def dicts(seed: int, factors: dict[str, Any]) -> Task:
     """Named tensors, which become named arguments."""
     return _classification(seed, Net(), lambda x, y: ({"left": x[:, :2], "right": x[:, 2:]}, y))
+
+
+class Listed(Joined):
+    """The same net over a list with an entry for each example."""
+
+    def forward(self, rows: list[Tensor]) -> Tensor:  # type: ignore[override]
+        """Return ``(n, outputs)``."""
+        return super().forward(torch.stack(rows))
+
+
+def _listed(items: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], Tensor]:
+    x, y = zip(*items, strict=True)
+    return list(x), torch.stack(y)
+
+
+def lists(seed: int, factors: dict[str, Any]) -> Task:
+    """A list of inputs a batch, by a collate function."""
+    return _classification(seed, Listed(), lambda x, y: DataLoader(Rows(x, y, pairs=True), collate_fn=_listed))
+
+
+def entries(seed: int, factors: dict[str, Any]) -> Task:
+    """Lists of inputs and of targets, which are made of parts themselves."""
+
+    def stacked(targets: list[dict[str, Tensor]]) -> Tensor:
+        return torch.stack([target["class"] for target in targets])
+
+    def form(x: Tensor, y: Tensor) -> Any:
+        return list(x), [{"class": of, "name": "an example"} for of in y]
+
+    def right(outputs: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
+        return (outputs.argmax(1) == stacked(targets)).double().mean()
+
+    def loss(outputs: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
+        return nn.functional.cross_entropy(outputs, stacked(targets))
+
+    task = _classification(seed, Listed(), form)
+    return replace(task, loss=loss, metric=Metric("accuracy", right), classifies=False)
+
+
+@dataclass
+class Both:
+    """An output of one's own: ``logits`` are no more than a part of it."""
+
+    logits: Tensor
+    size: Tensor
+
+
+class InParts(Joined):
+    """The same net, with an output of several parts."""
+
+    def __init__(self, made: Any) -> None:
+        super().__init__()
+        self.made = made
+
+    def forward(self, both: Tensor) -> Any:  # type: ignore[override]
+        """Return the logits, and what nobody asks for."""
+        logits = super().forward(both)
+        return self.made(logits, logits.sum(1))
+
+
+OUTPUTS: dict[str, tuple[Any, Any]] = {  # what is made of the parts of an output, and what gets the first back
+    "a dataclass": (Both, attrgetter("logits")),
+    "a tuple": (lambda *parts: parts, itemgetter(0)),
+    "a list of parts": (lambda *parts: list(parts), itemgetter(0)),
+    "a dict": (lambda logits, size: {"logits": logits, "size": size}, itemgetter("logits")),
+    "a named tuple": (namedtuple("Named", ["logits", "size"]), attrgetter("logits")),
+    "nested": (lambda logits, size: {"a": (Both(logits, size), None)}, lambda o: o["a"][0].logits),
+}
+
+
+def of_parts(name: str, seed: int, factors: dict[str, Any]) -> Task:
+    """Outputs that are a nest, of which loss and metric take the logits."""
+    made, logits = OUTPUTS[name]
+    task = tensors(seed, factors)
+    loss = Mean(
+        lambda o, t: nn.functional.cross_entropy(logits(o), t, reduction="sum"),
+        len,
+        lambda o, t: nn.functional.cross_entropy(logits(o), t),
+    )
+    metric = Metric("accuracy", lambda o, t: (logits(o).argmax(1) == t).double().mean())
+    model = InParts(made)
+    model.load_state_dict(task.model.state_dict())
+    return replace(task, model=model, loss=loss, metric=metric, classifies=False)
+
+
+for _name in OUTPUTS:
+    globals()[_name.replace(" ", "_")] = partial(of_parts, _name)
+
+
+class Endless(IterableDataset[Any]):
+    """Examples without an end, as the seed says; a ``random`` one says otherwise whenever it is made."""
+
+    def __init__(self, seed: int, *, random: bool = False, count: int = 0) -> None:
+        self.rng = np.random.default_rng() if random else stream(seed, "endless")
+        self.count = count
+
+    def __iter__(self) -> Any:
+        """Yield pairs; of ``count`` and no more, where that is given."""
+        for _ in range(self.count) if self.count else itertools.count():
+            x = torch.from_numpy(self.rng.standard_normal(6)).float()
+            yield x + 0.01 * torch.randn(6) + 0.01 * random(), (x[0] > 0).long()
+
+
+def endless(seed: int, factors: dict[str, Any]) -> Task:
+    """A stream, which also draws from the global generators."""
+    return replace(tensors(seed, factors), train=Endless(seed))
+
+
+def ends(seed: int, factors: dict[str, Any]) -> Task:
+    """A stream that begins again in the middle of an epoch."""
+    return replace(tensors(seed, factors), train=DataLoader(Endless(seed, count=33)))
+
+
+def unrepeatable(seed: int, factors: dict[str, Any]) -> Task:
+    """A stream of other examples each time."""
+    return replace(tensors(seed, factors), train=Endless(seed, random=True))
 
 
 def like_huggingface(seed: int, factors: dict[str, Any]) -> Task:
@@ -197,7 +318,7 @@ def needs_a_whole_batch(seed: int, factors: dict[str, Any]) -> Task:
     return replace(task, training_loss=lambda o, t: task.loss(o, t) + o.topk(10, dim=0).values.mean())
 
 
-FORMS = ("tensors", "pairs", "loaders", "tuples", "dicts", "like_huggingface")
+FORMS = ("tensors", "pairs", "loaders", "tuples", "dicts", "lists", "like_huggingface")
 OTHERS = ("numbers", "tokens", "tied")
 
 
@@ -460,3 +581,15 @@ def reads_late(seed: int, factors: dict[str, Any]) -> Task:
         return nn.functional.cross_entropy(outputs * factors["hidden"], targets)
 
     return replace(tensors(seed, factors), loss=loss)
+
+
+def guesses_upwards(seed: int, factors: dict[str, Any]) -> Task:
+    """A level of guessing that is the metric, where less is better, and not the score."""
+    return replace(in_units(seed, factors), guess=Guess(6.0, 2000.0))
+
+
+def of_torchmetrics(seed: int, factors: dict[str, Any]) -> Task:
+    """A metric of torchmetrics, as it is."""
+    from torchmetrics.classification import MulticlassJaccardIndex  # noqa: PLC0415  # which not everybody has
+
+    return replace(tensors(seed, factors), metric=Metric("IoU", MulticlassJaccardIndex(3), unit="fraction"))

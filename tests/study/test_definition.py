@@ -9,7 +9,7 @@ from study.findings import find
 from study.specs.spec import builtin_specs
 from study.stats import RULES
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "study" / "README.md"
 
 
 def test_the_readme_quotes_every_rule() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from study.driver.opening import open_folder, opened
-from study.driver.suite import claim_specs
+from study.driver.suite import specs_of
 from study.plan.agenda import Agenda
 from study.plan.cells import cells, searches
 from study.records import Job, Measurement, RunRecord
@@ -360,14 +360,14 @@ def test_the_schema_accepts_every_builtin_spec_and_refuses_a_misspelling() -> No
 
 
 def test_thirteen_claims_each_name_what_they_expect() -> None:
-    claims = claim_specs()
+    claims = specs_of("claims")
     assert [name[:2] for name in claims] == [f"{number:02}" for number in range(1, 14)]
     assert all(spec.hypotheses for spec, _ in claims.values())
     # Those whose papers report last weights are about these; in the others a baseline may keep its best epoch.
     assert {name[:2] for name, (spec, _) in claims.items() if spec.weights == ("last",)} == {"01", "02", "10"}
     assert {spec.weights for spec, _ in claims.values()} == {("last",), ("last", "best")}
     assert all(spec.replicates >= MIN_UNITS for spec, _ in claims.values())
-    larger = claim_specs(scale=2.0)
+    larger = specs_of("claims", scale=2.0)
     for name, (spec, _) in claims.items():
         assert larger[name][0].replicates == 2 * spec.replicates
         assert larger[name][0].confirms == spec.confirms

@@ -209,16 +209,27 @@ def test_cpu_time_is_that_of_all_that_a_process_has_started() -> None:
         process.communicate(b"\n")
 
 
-def test_where_ray_itself_has_died_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_ray_itself_has_died_a_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from study.engine import cluster  # noqa: PLC0415
 
-    parts = {name: [SimpleNamespace(process=SimpleNamespace(poll=lambda: None))] for name in ("raylet", "gcs_server")}
-    parts["log_monitor"] = [SimpleNamespace(process=SimpleNamespace(poll=lambda: 1))]  # nothing depends on it
-    monkeypatch.setattr(cluster.worker, "_global_node", SimpleNamespace(all_processes=parts))
-    cluster.check_that_ray_lives()
-    parts["raylet"][0].process.poll = lambda: -9
-    with pytest.raises(EngineError, match=r"raylet has died .* --resume"):
-        cluster.check_that_ray_lives()
+    raylet = tmp_path / "raylet"
+    raylet.symlink_to("/bin/sleep")
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
+    with subprocess.Popen([raylet, "600"]) as process, subprocess.Popen(["sleep", "600"]) as other:
+        with subprocess.Popen([raylet, "600"]) as added:  # of a node that was added, as tests do: it may go
+            (part,) = parts = cluster.vital_parts()  # nothing depends on the others
+            added.kill()
+        other.kill()
+        assert (part.pid, parts[part]) == (process.pid, "raylet")
+        cluster.check_that_ray_lives(parts)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and nobody has asked yet
+        for _ in range(2):
+            with pytest.raises(EngineError, match=r"Ray's raylet has died .* --resume"):
+                cluster.check_that_ray_lives(parts)
+            process.wait()
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    cluster.check_that_ray_lives(parts)  # it was shut down
 
 
 def test_a_run_goes_on_that_can_be_neither_saved_nor_restored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -483,12 +494,16 @@ def test_rays_own_error_of_a_worker_that_could_not_start_is_read() -> None:
 def test_tune_saves_nothing_of_its_own_where_the_storage_has_vanished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from study.engine import drive  # noqa: PLC0415
+    from ray.tune.execution import tune_controller  # noqa: PLC0415
+
+    from study.engine.bare_ray import our_tune  # noqa: PLC0415
 
     saved: list[object] = []
-    monkeypatch.setattr(drive.tune_controller.TuneController, "checkpoint", lambda self, **how: saved.append(self))
+    controller = tune_controller.TuneController
+    monkeypatch.setattr(controller, "checkpoint", lambda self, **how: saved.append(self))
     for storage in (str(tmp_path), "s3://bucket", str(tmp_path / "gone")):
-        drive._snapshot_if_there(storage)(storage)
+        with our_tune(storage, (RuntimeError,)):
+            controller.checkpoint(storage)
     assert saved == [str(tmp_path), "s3://bucket"]
 
 

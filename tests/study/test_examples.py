@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from study.tasks.examples import ExamplesError, examples_of, leaves, mapped, with_leaves
+from study.tasks.examples import examples_of
+from study.tasks.nests import ExamplesError, leaves, mapped
 
 COUNT = 23
 INPUTS = torch.arange(COUNT * 3, dtype=torch.float32).reshape(COUNT, 3)
@@ -73,13 +74,6 @@ def test_batches_are_the_order_cut_in_parts(size: int, whole: bool, seed: int) -
     seen = [index for part in found for index in part]
     assert seen == order[: COUNT // size * size if whole else COUNT].tolist()
     assert all(len(part) == size for part in (found if whole else found[:-1]))
-
-
-@pytest.mark.parametrize("inputs", [INPUTS, (INPUTS, TARGETS), {"a": INPUTS, "b": TARGETS}])
-def test_leaves_go_back_where_they_were(inputs: Any) -> None:
-    back = with_leaves(inputs, leaves(inputs))
-    assert type(back) is type(inputs)
-    assert all(a is b for a, b in zip(leaves(back), leaves(inputs), strict=True))
 
 
 def test_read_only_arrays_are_used_as_they_are_and_without_a_warning() -> None:

@@ -218,7 +218,7 @@ def test_every_proposal_lies_within_its_range(
         for trial in range(min(5, one.trials)):
             found = propose(spec.search, one, trial, history[: trial // 4 * 4])
             for name in ("learning_rate", "rho", "average_start"):
-                searched, value = spec.search.range_of(name, one.family), getattr(found, name)
+                searched, value = spec.range_of(name, one.family), getattr(found, name)
                 unperturbed = name == "rho" and value == 0
                 assert unperturbed or searched.low <= value <= searched.high
                 assert 0 <= searched.position(value or searched.low) <= 1 + 1e-9

@@ -579,16 +579,6 @@ def test_interactions_are_of_the_four_corners_at_equal_epochs(small: Study) -> N
     )
 
 
-def test_decay_is_read_off_the_same_values(findings: Findings) -> None:
-    assert len(findings.interactions) == 8
-    assert len(findings.decay_by_averaging) == 16
-    within = {(e.cell, METHODS[e.method].family): e for e in findings.averaging}
-    for entry in findings.decay_by_averaging:
-        effect = within[f"{entry.group} schedule={entry.schedule}", entry.family]
-        assert (entry.gain, entry.gain_ci95, entry.n) == (effect.mean, effect.ci95, effect.n)
-        assert entry.averaged - entry.last == pytest.approx(entry.gain)
-
-
 def test_two_factors_of_two_levels_get_their_interaction_replicate_by_replicate(findings: Findings) -> None:
     found = {(entry.task, entry.method): entry for entry in findings.factor_interactions}
     assert set(found) == {(task, method) for task in ("digits", "mnist1d") for method in ("SWA", "SAM", "WASAM")}
@@ -605,19 +595,10 @@ def test_two_factors_of_two_levels_get_their_interaction_replicate_by_replicate(
 
 
 def test_what_was_not_studied_is_left_out(small: Study) -> None:
-    assert found_in(small).decay_by_averaging == ()
     found = found_in(one_cell(methods=("SGD", "SWA")))
     assert (found.interactions, found.rho_responses) == ((), ())
     assert [effect.method for effect in found.averaging] == ["SWA"]
     assert found_in(one_cell(methods=("SGD", "SAM"))).averaging == ()
-
-
-def test_decay_needs_both_schedules_of_a_group() -> None:
-    problems = [{"task": "digits", "factors": {"schedule": ["cosine", "constant"]}}, {"task": "mnist1d"}]
-    found = found_in(one_cell(problems=problems, trials=2))
-    assert len(found.averaging) == 6
-    assert {entry.group for entry in found.decay_by_averaging} == {"digits"}
-    assert [entry.schedule for entry in found.decay_by_averaging] == ["cosine", "constant"] * 2
 
 
 def test_rho_responses_are_the_tune_runs_of_the_sam_family(study: Study, findings: Findings) -> None:
@@ -747,7 +728,7 @@ def test_findings_survive_their_file(findings: Findings, study: Study, tmp_path:
 def test_findings_of_another_version_are_refused(findings: Findings, tmp_path: Path) -> None:
     path = tmp_path / "findings.json"
     write_findings(path, replace(findings, version=1))
-    with pytest.raises(FindingsError, match=r"findings of version 1; this program reads version 3; delete it and"):
+    with pytest.raises(FindingsError, match=r"findings of version 1; this program reads version 4; delete it and"):
         read_findings(path)
 
 
@@ -757,7 +738,7 @@ def test_findings_of_another_version_are_refused(findings: Findings, tmp_path: P
         (b"", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
         (b"[1, 2]", "findings of version None"),
-        (b'{"version": 3}', "is damaged: study: Field required"),
+        (b'{"version": 4}', "is damaged: study: Field required"),
     ],
 )
 def test_a_damaged_file_is_refused(text: bytes, message: str, tmp_path: Path) -> None:

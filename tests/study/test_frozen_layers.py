@@ -11,7 +11,7 @@ from study.records import Job, LineRecord, RunRecord
 from study.specs.tasks import default_factors
 from study.tasks import build_task
 from study.training.building import adapted
-from study.training.landscape import Content, End, Piece, measure_piece
+from study.training.landscape import Content, End, Landscape, measure_landscape
 from study.training.measure import evaluate
 from study.training.train import begin_training
 from study.training.trial import Run
@@ -72,8 +72,8 @@ def test_a_frozen_layer_stays_frozen_along_a_line() -> None:
     weights = {name: p.detach().clone() for name, p in run._model.named_parameters()}
     ends = tuple(End(method, record, "last") for method in ("SGD", "SAM"))
     moved = {name: w + 0.1 for name, w in weights.items()}
-    piece = Piece("line", ends, Path("unused"))
-    line = LineRecord.model_validate_json(measure_piece(None, piece, Content((weights, moved), ((), ()))))
+    landscape = Landscape("line", ends, Path("unused"))
+    line = LineRecord.model_validate_json(measure_landscape(None, landscape, Content((weights, moved), ((), ()))))
     task = build_task(one.task, None, one.factors, one.seed, 3)
     _, _, expected = evaluate(run._model, task.open_test("confirm"), task)
     assert line.test_losses[0] == pytest.approx(expected, rel=1e-5)

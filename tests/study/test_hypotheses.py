@@ -19,6 +19,7 @@ from study.findings.quantities import Material, barrier, minimizer_distance, par
 from study.plan.selection import preferred_of
 from study.records import LineRecord, RunRecord, configuration_of
 from study.specs.contenders import Contender
+from study.specs.methods import BUILT_IN
 from study.specs.spec import Hypothesis, StudySpec
 from study.stats import Effect, Estimate, estimate, robust_slopes
 
@@ -378,10 +379,10 @@ def test_worse_and_better_of_two_parts(kind: str, other: str) -> None:
 
 
 def test_the_parts_of_a_method() -> None:
-    assert parts("WASAM") == ("SWA", "SAM")
-    assert parts("SAM+EMA") == ("EMA", "SAM")
-    assert parts("AdamW+WASAM") == ("AdamW+SWA", "AdamW+SAM")
-    assert parts("SAM") == ("SGD", "SAM")
+    assert parts("WASAM", BUILT_IN) == ("SWA", "SAM")
+    assert parts("SAM+EMA", BUILT_IN) == ("EMA", "SAM")
+    assert parts("AdamW+WASAM", BUILT_IN) == ("AdamW+SWA", "AdamW+SAM")
+    assert parts("SAM", BUILT_IN) == ("SGD", "SAM")
 
 
 @pytest.mark.parametrize("kind", ["worse", "better"])
@@ -405,6 +406,9 @@ class _Drawn:
 
     def __init__(self, drawn: dict[str, list[float]]) -> None:
         self._drawn = drawn
+
+    def spec_in(self, cell: str) -> StudySpec:
+        return self.spec
 
     def of(self, cell: str, one: Contender) -> Any:
         scores = {unit: dict.fromkeys(range(3), value) for unit, value in enumerate(self._drawn[one.method])}

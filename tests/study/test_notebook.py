@@ -19,7 +19,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def test_every_figure_of_the_report_is_there_by_name(study: Study) -> None:
-    assert {"forest", "slopes", "curves", "rho", "front"} <= set(study.figures)
+    assert {"forest", "averaging", "curves", "rho"} <= set(study.figures)
     for name in study.figures:
         figure = study.figure(name)
         assert isinstance(figure, go.Figure)
@@ -27,7 +27,7 @@ def test_every_figure_of_the_report_is_there_by_name(study: Study) -> None:
 
 
 def test_an_unknown_figure_is_answered_with_the_names(study: Study) -> None:
-    with pytest.raises(ResultsError, match="'florist' was given as a figure; this study has forest, "):
+    with pytest.raises(ResultsError, match="'florist' was given as a figure; this study has two-by-two, forest, "):
         study.figure("florist")
 
 

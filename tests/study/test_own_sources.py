@@ -11,8 +11,8 @@ import torch
 from synthetic import synthetic_study, write_results
 from torch import nn
 
+from dashboards.closing import closing
 from study.data import TaskError
-from study.driver.summary import closing
 from study.findings import find
 from study.plan.agenda import Agenda
 from study.records import Job, RunRecord, changed_files
@@ -20,6 +20,7 @@ from study.run import main
 from study.specs.spec import StudySpec, load_spec
 from study.specs.tasks import default_factors
 from study.store.folder import ResultsError, check_sources, freeze_spec
+from study.store.frame import frame_of
 from study.tasks.own import Handed, check_read
 from study.tasks.source import source_of
 from study.training.building import build_optimizer
@@ -120,7 +121,7 @@ def test_findings_and_terminal_say_that_two_tasks_were_mixed() -> None:
         spec, records = measured(sources)
         findings = find(spec, records)
         assert [caveat.kind for caveat in findings.caveats].count("changed task") == said
-        assert ("CHANGED TASK: The source of digits was changed" in closing(findings)) == bool(said)
+        assert ("CHANGED TASK: The source of digits was changed" in closing(findings, frame_of(records))) == bool(said)
 
 
 def test_the_command_refuses_an_edited_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

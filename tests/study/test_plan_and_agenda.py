@@ -29,7 +29,7 @@ from study.plan.replicates import replicate_of, replicates_of
 from study.plan.selection import Selection
 from study.records import Job, Measurement, RunRecord, configuration_of, kind_of
 from study.specs.contenders import baselines, contenders, trials_at
-from study.specs.methods import METHODS, is_baseline
+from study.specs.methods import BUILT_IN, METHODS
 from study.specs.space import SearchSpace
 from study.specs.spec import StudySpec, load_spec, parse_spec
 
@@ -236,7 +236,7 @@ def test_no_baseline_spends_more_than_the_ceiling_tuning_included(
     trials: int, ceiling: float, epochs: int, method: str
 ) -> None:
     """All trials at 1×, and the first ⌊k(c − 1)/c⌋ of them once more at c×, cost at most c times the former."""
-    methods = ["SGD", method] if METHODS[method].passes <= ceiling else ["SGD", "SWA"]
+    methods = ["SGD", method] if BUILT_IN.family_of(method).passes <= ceiling else ["SGD", "SWA"]
     spec = one_cell(
         methods=methods, search={"trials": trials}, gradient_ceiling=ceiling, replicates=1,
         problems=[{"task": "digits", "factors": {"epochs": epochs}}],
@@ -288,7 +288,7 @@ def test_a_method_is_held_against_all_that_its_budget_contains() -> None:
     assert named["G"] == [*named["E"], "SGD last, 2× epochs", "SGD best, 2× epochs"]
     assert named["T"] == [*named["E"], "SGD last, 1.6× epochs", "SGD best, 1.6× epochs"]
     # On the base gradient a method may use either length itself; SAM's price is the ceiling at the cell's epochs.
-    lengths = {(one.method, one.lengths) for one in contenders(spec) if not is_baseline(one.method)}
+    lengths = {(one.method, one.lengths) for one in contenders(spec) if not one.is_baseline}
     assert lengths == {
         ("SWA", (1.0,)), ("SWA", (1.0, 2.0)), ("SAM", (1.0,)), ("WASAM", (1.0,)),
     }  # fmt: skip

@@ -18,7 +18,7 @@ from study.records import PROBES, LineRecord, PlaneRecord, RunRecord
 from study.specs.contenders import Contender
 from study.specs.spec import StudySpec, parse_spec
 from study.store.record_files import read_lines, read_planes
-from study.training.landscape import measure_piece, missing_pieces, read_content
+from study.training.landscape import measure_landscape, missing_landscapes, read_content
 from study.training.trial import run
 
 pytestmark = pytest.mark.slow
@@ -63,13 +63,13 @@ def finished(digits: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         agenda.complete(
             run(job, digits, "cpu", SPEC.hash, lambda kept, path=path: write_atomically(path, kept, make_folder=True))
         )
-    measure_landscape(folder, agenda, digits)
+    measure_all(folder, agenda, digits)
     return folder, agenda
 
 
-def measure_landscape(folder: Path, agenda: Agenda, digits: Pool) -> None:
-    for piece in missing_pieces(folder, agenda):
-        write_atomically(piece.path, measure_piece(digits, piece, read_content(folder, piece)), make_folder=True)
+def measure_all(folder: Path, agenda: Agenda, digits: Pool) -> None:
+    for one in missing_landscapes(folder, agenda):
+        write_atomically(one.path, measure_landscape(digits, one, read_content(folder, one)), make_folder=True)
 
 
 def confirmed(agenda: Agenda) -> list[RunRecord]:
@@ -171,16 +171,16 @@ def test_a_line_begins_and_ends_at_the_weights_of_its_methods(finished: tuple[Pa
 
 def test_what_is_measured_is_missing_no_more(finished: tuple[Path, Agenda]) -> None:
     folder, agenda = finished
-    assert missing_pieces(folder, agenda) == []
+    assert missing_landscapes(folder, agenda) == []
     path = next((folder / "lines").iterdir())
     text = path.read_text()
     path.unlink()
-    assert [piece.path for piece in missing_pieces(folder, agenda)] == [path]
+    assert [landscape.path for landscape in missing_landscapes(folder, agenda)] == [path]
     path.write_text(text)
 
 
 def test_a_line_whose_weights_are_gone_is_left_out(finished: tuple[Path, Agenda], tmp_path: Path) -> None:
-    assert missing_pieces(tmp_path, finished[1]) == []
+    assert missing_landscapes(tmp_path, finished[1]) == []
 
 
 def test_the_plane_passes_through_the_weights_of_its_methods(finished: tuple[Path, Agenda]) -> None:

@@ -54,7 +54,7 @@ def test_a_record_survives_its_file(tmp_path: Path, study: tuple[StudySpec, list
     [
         (lambda text: text[: len(text) // 2], "not a run record"),
         (lambda text: "", "not a run record"),
-        (lambda text: text.replace('"schema_version": 3', '"schema_version": 99'), "update the program"),
+        (lambda text: text.replace('"schema_version": 4', '"schema_version": 99'), "update the program"),
         (lambda text: text.replace('"status"', '"state"'), "status|state"),
         (lambda text: re.sub('"seed": [0-9]+', '"seed": 1', text), "name and content must agree"),
         (lambda text: re.sub('"test_seed": [0-9]+', '"test_seed": 1', text), "name and content must agree"),
@@ -158,7 +158,8 @@ def _rows(record: RunRecord) -> list[dict[str, object]]:
     """Return the rows of a run, one by one: the slow and obvious twin of `frame_of`."""
     job, run = record.job.model_dump(), record.model_dump()
     shared = {name: run[name] for name in ("run_id", "status", "error", "gradient_evaluations", "forward_evaluations",
-              "skipped_steps", "train_s", "evaluate_s", "wall_s", "device")}  # fmt: skip
+              "skipped_steps", "train_s", "evaluate_s", "wall_s", "device", "val_examples",
+              "stream", "inexact_resume")}  # fmt: skip
     shared |= {name: run[name] for name in ("metric", "unit", "higher_is_better")}
     shared |= {name: job[name] for name in ("stage", "cell", "task", "replicate", "family", "epochs_factor",
                "learning_rate", "rho", "average_start", "seed", "trial", "search")} | job["factors"]  # fmt: skip
@@ -361,7 +362,7 @@ def test_failed_runs_are_done_again_and_their_records_stay(tmp_path: Path) -> No
     lost += [record for record in records if record.job.stage == "confirm"][:1]
     folder = write_results(tmp_path / "study", spec, records)
     for record in lost:
-        write_record(folder, record.model_copy(update={"status": "failed", "measurements": (), "reliability": ()}))
+        write_record(folder, record.model_copy(update={"status": "failed", "measurements": ()}))
     assert set_aside_failed(folder, spec) == len(lost)
     assert {path.stem for path in (folder / "records" / "failed").iterdir()} == {f"{r.run_id}-1" for r in lost}
     agenda = Agenda(spec, records_of(folder, spec))
@@ -432,3 +433,12 @@ def test_a_selection_and_the_runs_that_confirm_it_have_one_configuration() -> No
     assert {configuration_of(run.job) for run in runs} == chosen
     frame = frame_of(runs)
     assert {one.id for one in chosen} == set(frame["configuration"])
+
+
+def test_bins_of_confidence_that_older_records_hold_are_passed_over(tmp_path: Path) -> None:
+    _, (record, *_) = synthetic_study(tasks=("digits",), factors={}, trials=1, replicates=1)
+    bins = [{"weights": "last", "counts": [1], "confidence": [0.5], "accuracy": [1.0]}]
+    older = json.loads(record.model_dump_json()) | {"schema_version": 3, "reliability": bins}
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / f"{record.run_id}.json").write_text(json.dumps(older))
+    assert read_records(tmp_path)[record.run_id] == record

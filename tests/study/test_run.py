@@ -1,6 +1,7 @@
 """The command line: bad input gets one sentence and exit code 2, and nothing is written."""
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from study.findings import read_findings
 from study.listeners.terminal import format_duration
 from study.plan.cells import cells, sizes
 from study.run import main
+from study.specs.methods import METHODS
 from study.specs.spec import StudySpec, builtin_specs, load_spec
 from study.specs.tasks import TASKS
 from study.store.folder import ResultsError, freeze_spec, frozen_spec
@@ -102,15 +104,20 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert "exit codes:" in text
 
 
-def test_list_names_every_builtin_study(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_names_every_builtin_study_and_how_methods_are_brought(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(builtin_specs())
-    for line in lines:
-        spec = load_spec(line.split()[0])[0]
-        assert line.endswith(spec.question)
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    studies, methods = text.split("\n\n")
+    assert all(name in " ".join(methods.split()) for name in (*METHODS, 'optimizer = "lion_pytorch:Lion"'))
+    entries = re.split(r"\n(?=\S)", studies)
+    assert [entry.partition(":")[0] for entry in entries] == list(builtin_specs())
+    for entry in entries:
+        name, _, told = entry.partition(":")
+        spec = load_spec(name)[0]
+        assert " ".join(told.split()).endswith(spec.question)
         ends = [sum(size.runs[end] for size in sizes(spec)) for end in (0, 1)]
-        assert " to ".join(f"{count:,}" for count in dict.fromkeys(ends)) in line
+        assert " to ".join(f"{count:,}" for count in dict.fromkeys(ends)) in told
 
 
 @pytest.mark.slow
@@ -148,7 +155,7 @@ def test_every_builtin_study_has_a_dry_run(
     for stage in ("tune", "confirm"):
         ends = [sum(size.runs[end] for size in sizes(spec) if size.stage == stage) for end in (0, 1)]
         assert f"{stage}: {' to '.join(f'{count:,}' for count in dict.fromkeys(ends))} runs" in text
-    assert text.index("gradient evaluations: ") < text.index("detect a") < text.index("cell ")
+    assert text.index("gradient evaluations: ") < text.index(" detect ") < text.index("cell ")
     assert changed_nothing(empty)
 
 
@@ -354,3 +361,10 @@ def test_a_step_is_timed_on_every_number_of_threads() -> None:
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+def test_the_list_of_built_in_studies_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= 80
+    assert all(f"{name}: " in told for name in builtin_specs())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from study.plan.selection import Selection, preferred_at, preferred_of, select
 from study.records import Job, Measurement, RunRecord
 from study.specs.contenders import Contender
+from study.specs.methods import METHODS
 from study.specs.spec import SearchSpace
 from study.specs.tasks import default_factors
 
@@ -19,7 +20,8 @@ READS = {"SAM": ("last",), "WASAM": ("last", "swa"), "SAM best": ("best",), "WAS
 
 
 def reader(name: str, lengths: tuple[float, ...] = (1.0,)) -> Contender:
-    return Contender(name.removesuffix(" best"), READS[name], lengths)
+    method = name.removesuffix(" best")
+    return Contender(method, METHODS[method], READS[name], lengths)
 
 
 def final(weights: str, accuracy: float, loss: float = 1.0, epoch: int = EPOCHS) -> Measurement:

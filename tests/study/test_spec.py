@@ -49,8 +49,8 @@ def with_line(line: str) -> str:
         (changed("replicates = 6\nconfirms = 2", "confirm_seeds = 5"), "confirm_seeds", "5", "one tuning"),
         (with_line("seed = -1"), "seed", "-1", "greater than or equal to 0"),
         (with_line(f"seed = {2**32}"), "seed", str(2**32), "less than"),
-        (with_line('weights = ["first"]'), "weights.0", "'first'", "'last' or 'best'"),
-        (with_line('weights = ["swa"]'), "weights.0", "'swa'", "'last' or 'best'"),
+        (with_line('weights = ["first"]'), "weights, entry 1", "'first'", "'last' or 'best'"),
+        (with_line('weights = ["swa"]'), "weights, entry 1", "'swa'", "'last' or 'best'"),
         (with_line("weights = []"), "weights", "[]", "at least 1 item"),
         (with_line('weights = ["best", "best"]'), "weights", "'best', 'best'", "once"),
         (with_line("gradient_ceiling = 0.9"), "gradient_ceiling", "0.9", "greater than or equal to 1"),
@@ -61,7 +61,7 @@ def with_line(line: str) -> str:
         ),
         (changed("trials = 4", 'sampler = "tpe"\ntrials = 7'), "search.trials", "7", '8 trials on: give as many'),
         (with_line("delta = -0.01"), "delta", "-0.01", "greater than 0"),
-        (changed("[[problems]]", "[[problems]]\ndelta = 0.0"), "problems.0.delta", "0", "greater than 0"),
+        (changed("[[problems]]", "[[problems]]\ndelta = 0.0"), "[[problems]] 1: delta", "0", "greater than 0"),
         (GOOD + '[[problems]]\ntask = "digits"\ndelta = 0.1', "delta = 0.1 and none", "'digits'", "one δ"),
         (
             changed("[[problems]]", "[[problems]]\ndelta = 0.2") + '[[problems]]\ntask = "digits"\ndelta = 0.1',
@@ -70,12 +70,12 @@ def with_line(line: str) -> str:
         (with_line('methods = ["SGD", "SGDX"]'), "methods", "SGDX", "SGD, SWA, EMA, LAWA, SAM, WASAM"),
         (with_line('methods = ["SAM", "SWA"]'), "methods", "'SAM', 'SWA'", "held against 'SGD'"),
         (with_line('methods = ["SGD", "SAM", "SAM"]'), "methods", "SAM", "once"),
-        (with_line('budgets = ["E", "X"]'), "budgets.1", "'X'", "'E'"),
+        (with_line('budgets = ["E", "X"]'), "budgets, entry 2", "'X'", "'E'"),
         (with_line('budgets = ["E"]'), "spec", "primary_budget = 'G'", "budgets"),
         (with_line("delta = 0"), "delta", "0", "greater than 0"),
         (with_line("alpha = 0.9"), "alpha", "0.9", "less than 0.5"),
         (with_line("alpha = nan"), "alpha", "nan", "finite"),
-        (with_line("average_starts = [1.5]"), "average_starts.0", "1.5", "less than 1"),
+        (with_line("average_starts = [1.5]"), "average_starts, entry 1", "1.5", "less than 1"),
         (changed("trials = 4", "trials = 0"), "search.trials", "0", "greater than or equal to 1"),
         (changed("trials = 4", 'sampler = "grid"'), "search.sampler", "grid", "'qmc' or 'tpe'"),
         (changed("trials = 4", "trials = 4\nrho = {low=0.5,high=0.1}"), "search.rho", "low = 0.5", "not be above high"),
@@ -86,18 +86,18 @@ def with_line(line: str) -> str:
         ),
         (changed("trials = 4", "trials = 4\naverage_start = {low=0.5,high=1.5}"), "search", "1.5", "between 0 and 1"),
         (changed("trials = 4", "trails = 4"), "search.trials", "missing", "add it"),
-        (changed('task = "digits"', 'task = "imagenet"'), "problems.0.task", "imagenet", "digits, mnist1d"),
-        (changed("factors.label_noise", "factors.noise"), "problems.0", "factors.noise", "label_noise"),
-        (changed("[0.0, 0.3]", "[0.0, 1.0]"), "problems.0", "1.0", "below 1"),
-        (changed("[0.0, 0.3]", "[]"), "problems.0", "[]", "at least one"),
-        (changed("[0.0, 0.3]", "[0.3, 0.3]"), "problems.0", "[0.3, 0.3]", "once"),
-        (changed("[0.0, 0.3]", '"a lot"'), "problems.0", "a lot", "a number from 0"),
-        (changed("label_noise = [0.0, 0.3]", 'schedule = "plateau"'), "problems.0", "plateau", '"cosine"'),
-        (changed("label_noise = [0.0, 0.3]", 'model = "vit"'), "problems.0", "vit", "conv, mlp"),
-        (changed("label_noise = [0.0, 0.3]", "train_size = 5000"), "problems.0", "5000", "1000"),
-        (changed("label_noise = [0.0, 0.3]", "batch_size = 1001"), "problems.0", "1001", "train_size"),
-        (changed("label_noise = [0.0, 0.3]", "epochs = true"), "problems.0", "True", "whole number"),
-        (changed("[[problems]]", "[[problems]]\nfactor = 3"), "problems.0.factor", "not a key", "spelling"),
+        (changed('task = "digits"', 'task = "imagenet"'), "[[problems]] 1: task", "imagenet", "digits, mnist1d"),
+        (changed("factors.label_noise", "factors.noise"), "[[problems]] 1", "factors.noise", "label_noise"),
+        (changed("[0.0, 0.3]", "[0.0, 1.0]"), "[[problems]] 1", "1.0", "below 1"),
+        (changed("[0.0, 0.3]", "[]"), "[[problems]] 1", "[]", "at least one"),
+        (changed("[0.0, 0.3]", "[0.3, 0.3]"), "[[problems]] 1", "[0.3, 0.3]", "once"),
+        (changed("[0.0, 0.3]", '"a lot"'), "[[problems]] 1", "a lot", "a number from 0"),
+        (changed("label_noise = [0.0, 0.3]", 'schedule = "plateau"'), "[[problems]] 1", "plateau", '"cosine"'),
+        (changed("label_noise = [0.0, 0.3]", 'model = "vit"'), "[[problems]] 1", "vit", "conv, mlp"),
+        (changed("label_noise = [0.0, 0.3]", "train_size = 5000"), "[[problems]] 1", "5000", "1000"),
+        (changed("label_noise = [0.0, 0.3]", "batch_size = 1001"), "[[problems]] 1", "1001", "train_size"),
+        (changed("label_noise = [0.0, 0.3]", "epochs = true"), "[[problems]] 1", "True", "whole number"),
+        (changed("[[problems]]", "[[problems]]\nfactor = 3"), "[[problems]] 1: factor", "not a key", "spelling"),
         (changed("[[problems]]", "[problems]"), "problems", "digits", "tuple"),
         ("name = ", "mine.toml", "TOML", "mend"),
     ],
@@ -113,7 +113,7 @@ def test_each_mistake_gets_one_sentence(text: str, key: str, given_: str, allowe
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(SpecError, match="quick, smoke, standard, claims/01-label-noise"):
+    with pytest.raises(SpecError, match=r"quick, smoke, standard, atlas/characters.*claims/01-label-noise"):
         load_spec("quikc")
 
 
@@ -132,7 +132,7 @@ def test_the_hash_follows_content_and_not_layout() -> None:
 
 @pytest.mark.parametrize("name", builtin_specs())
 def test_builtin_specs_are_valid_and_named_as_their_file(name: str) -> None:
-    assert load_spec(name)[0].name == name.replace("claims/", "claim-")
+    assert load_spec(name)[0].name == name.replace("claims/", "claim-").replace("atlas/", "atlas-")
 
 
 def test_every_problem_of_a_task_may_name_its_delta_and_each_task_its_own() -> None:
@@ -233,3 +233,34 @@ def test_cells_that_differ_in_their_names_alone_are_refused(
     with pytest.raises(ValidationError, match=reason):
         StudySpec.model_validate(content)
     StudySpec.model_validate(content, context={"frozen": True})  # a study that has them is read
+
+
+def test_all_mistakes_are_told_at_once_where_the_toml_has_them_and_what_was_meant() -> None:
+    text = """
+        name = "x"
+        metods = ["SGD"]
+        replicates = "ten"
+        primary_budget = "Q"
+        [search]
+        samplr = "qmc"
+        trials = 0
+        [[problems]]
+        task = "digits"
+        [[problems]]
+        tsk = "digits"
+    """
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, "mine.toml")
+    message = str(caught.value)
+    assert message.startswith("mine.toml: 8 mistakes. (1) ")
+    for told in (
+        "metods was given, which is not a key of a spec there; did you mean methods?",
+        "question is missing; add it.",
+        "replicates = 'ten' was given",
+        "primary_budget = 'Q' was given; input should be 'E', 'G' or 'T'.",
+        "search.samplr was given, which is not a key of a spec there; did you mean sampler?",
+        "search.trials = 0 was given; input should be greater than or equal to 1.",
+        "[[problems]] 2: task is missing; add it.",
+        "[[problems]] 2: tsk was given, which is not a key of a spec there; did you mean task?",
+    ):
+        assert told in message

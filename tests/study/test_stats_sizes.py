@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from synthetic import synthetic_study
 
+from dashboards.closing import closing
 from dashboards.report import build_report
-from study.driver.summary import closing
 from study.findings import Findings, find
 from study.stats import Arm, Contrast, compare, estimate, judge
 from study.stats.clustered import slope_between, slopes_within
@@ -153,5 +153,5 @@ def test_a_study_of_any_unit_has_findings_and_a_page(size: float) -> None:
     there, _ = found(1.0)
     assert [effect.verdict for effect in here.effects] == [effect.verdict for effect in there.effects]
     assert here.effects[0].mean == pytest.approx(there.effects[0].mean * size, rel=1e-6)
-    assert "energy" in closing(here)
+    assert "energy" in closing(here, frame)
     assert "energy" in build_report(here, frame)

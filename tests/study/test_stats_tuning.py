@@ -218,8 +218,6 @@ def test_curves_are_those_of_the_tune_stage(study: tuple[StudySpec, list[RunReco
         assert curve.trials == tuple(range(1, trials + 1))
         assert curve.expected[0] == pytest.approx(statistics.fmean(values))
         assert statistics.fmean(values) < curve.expected[-1] < max(values)
-        near = sum(value >= max(of) - 0.005 - 1e-9 for of in by_replicate for value in of)
-        assert curve.within_delta == near / len(values)
         assert (curve.sampler, curve.approximate) == ("qmc", True)
     costs = {(c.method, c.epochs_factor): c.gradient_evaluations[11] for c in found.tuning_curves}
     assert costs["SGD last", 2] == 2 * costs["SGD last", 1] == 2 * costs["SWA", 1] == costs["SWA", 2]

@@ -1,6 +1,7 @@
 """Where else a study's runs can be seen: TensorBoard, Weights & Biases, MLflow; and the running tally of them."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_mlflow_gets_parameters_curves_and_status(
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    [tracker] = open_trackers("my study", tmp_path, None, uri, warn=pytest.fail)
+    [tracker] = open_trackers("my study", tmp_path, {"mlflow": uri}, warn=pytest.fail)
     ends = {record.status: record for record in study[1]}
     for record in ends.values():
         tracker.finished(record)
@@ -96,7 +97,7 @@ def test_weights_and_biases_gets_every_run_offline(
 ) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    [tracker] = open_trackers("my study", tmp_path, "project", None, warn=pytest.fail)
+    [tracker] = open_trackers("my study", tmp_path, {"wandb": "project"}, warn=pytest.fail)
     for record in study[1][:2]:
         tracker.finished(record)
     tracker.close()
@@ -110,13 +111,13 @@ def test_a_package_that_is_missing_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)  # what Python does with it: ImportError
     with pytest.raises(TrackerError, match=rf"--{flag} was given; .* pip install \"wasam-study\[{package}\]\""):
-        open_trackers("s", tmp_path, *(("p", None) if flag == "wandb" else (None, "sqlite://")), warn=pytest.fail)
+        open_trackers("s", tmp_path, {flag: "sqlite://"}, warn=pytest.fail)
 
 
 def test_mlflow_refuses_a_folder_and_says_what_it_takes(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     with pytest.raises(TrackerError, match=r"sqlite:///mlflow\.db is needed"):
-        open_trackers("s", tmp_path, None, str(tmp_path / "runs"), warn=pytest.fail)
+        open_trackers("s", tmp_path, {"mlflow": str(tmp_path / "runs")}, warn=pytest.fail)
 
 
 def test_a_tracker_that_fails_is_left_alone_and_the_study_goes_on(
@@ -172,7 +173,7 @@ def test_weights_and_biases_does_not_bring_a_vanished_folder_back(
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     said: list[str] = []
-    [tracker] = open_trackers("my study", tmp_path / "gone", "project", None, warn=said.append)
+    [tracker] = open_trackers("my study", tmp_path / "gone", {"wandb": "project"}, warn=said.append)
     tracker.finished(study[1][0])
     tracker.close()
     assert not list(tmp_path.iterdir())
@@ -186,7 +187,15 @@ def test_the_tally_is_that_of_the_records(study: tuple[StudySpec, tuple[RunRecor
     tally = Tally(agenda)
     assert tally.done == len(agenda.records) == tally.planned[0] == tally.planned[1]
     assert tally.ended["failed"] == sum(record.status == "failed" for record in agenda.records)
-    assert tally.by_stage["tune"] == sum(record.job.stage == "tune" for record in agenda.records)
+    lengths = {
+        ("tune", 1.0): "tune",
+        ("tune", 2.0): "tune at 2×",
+        ("confirm", 1.0): "confirm",
+        ("confirm", 2.0): "confirm at 2×",
+    }
+    counted = Counter(lengths[record.job.stage, record.job.epochs_factor] for record in agenda.records)
+    assert tally.by_stage == counted
+    assert counted["tune at 2×"] > 0
     for kind in ("last", "best"):
         scores = [
             m.val_score

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from study.streams import stream
 from study.tasks import draw_split, pool_task
 from study.tasks.examples import examples_of
 from study.training.measure import measure
+from study.training.once import main as once
 from study.training.trial import Run, run
 from wasam_core import WASAM, Cost
 
@@ -73,7 +75,6 @@ def test_a_run_that_measures_less_is_the_same_run(digits: Pool, reads: tuple[str
     assert part.measurements == tuple(
         m for m in whole.measurements if kind_of(m.weights) in reads and (curve or m.epoch == JOB.epochs)
     )
-    assert part.reliability == tuple(r for r in whole.reliability if kind_of(r.weights) in reads)
     assert part.forward_evaluations < whole.forward_evaluations
     assert whole.job.measures(part.job)
     assert not part.job.measures(whole.job)
@@ -234,9 +235,8 @@ def test_best_are_the_weights_of_the_epoch_that_validation_prefers(
     assert any(name.endswith("running_var") for name in states[0])
     sets = {"train": examples_of(task.train, "train"), "val": examples_of(task.val, "val"),
             "test": task.open_test("confirm")}  # fmt: skip
-    twin, reliability = measure("best", one.epochs, sets, task, task.model, Cost(), "float32")
+    twin = measure("best", one.epochs, sets, task, task.model, Cost(), "float32")
     assert replace(twin, weights_epoch=point.epoch) == best
-    assert reliability == next(r for r in record.reliability if r.weights == "best")
     if point.epoch == one.epochs:
         assert replace(best, weights="last", weights_epoch=None) == measured["last"]
 
@@ -255,8 +255,8 @@ def test_of_two_equally_good_epochs_the_later_one_is_best(digits: Pool, monkeypa
     original = measure
 
     def fixed(name: str, *arguments: Any) -> Any:
-        found, reliability = original(name, *arguments)
-        return replace(found, val_score=next(scores), val_loss=found.epoch * 1.0), reliability
+        found = original(name, *arguments)
+        return replace(found, val_score=next(scores), val_loss=found.epoch * 1.0)
 
     monkeypatch.setattr("study.training.trial.measure", fixed)
     factors = JOB.factors | {"epochs": 7, "train_size": 60, "batch_size": 20, "width": 0.25}
@@ -284,7 +284,6 @@ def test_in_confirm_the_preferred_weights_of_each_kind_alone_are_tested(digits: 
                     }
             chosen.add(tested.weights)
         assert all(m.test_score is None for m in record.measurements if m.epoch < JOB.epochs)
-        assert len(record.reliability) == 4
     assert len(chosen) > 4
 
 
@@ -374,3 +373,21 @@ def test_averages_of_the_same_epochs_are_measured_once(digits: Pool) -> None:
     assert replace(measured["swa@0.5"], weights="swa@0.6") == reference
     assert (measured["swa@0.6"].val_score, measured["swa@0.6"].val_loss) == (reference.val_score, reference.val_loss)
     assert both.forward_evaluations == alone.forward_evaluations
+
+
+def test_one_run_is_trained_again_without_ray_and_raises_what_it_raises(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    record = run(JOB, load_data(JOB.task), "cpu", "0")
+    path = tmp_path / "record.json"
+    path.write_text(record.model_dump_json())
+    assert once([str(path)]) == 0
+    assert RunRecord.model_validate_json(capsys.readouterr().out).measurements == record.measurements
+    breaks = job(task="own_tasks:raises_in_forward", factors=JOB.factors | {"train_size": 40})
+    path.write_text(record.model_copy(update={"job": breaks}).model_dump_json())
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        once([str(path)])
+    path.write_text("{}")
+    assert once([str(path)]) == 2
+    assert "record.json was given, which can't be read as a record" in capsys.readouterr().err

@@ -58,6 +58,12 @@ def synthetic(count: int = 300, channels: int = 3, side: int = 8, classes: int =
     return Images(Pool(*part(count), count // 10, classes, _official=part(100)), look)
 
 
+@pytest.mark.parametrize(("side", "channels", "size"), [(8, 1, 1000), (28, 1, 83), (32, 3, 50)])
+def test_a_batch_of_an_evaluation_is_of_so_many_numbers(side: int, channels: int, size: int) -> None:
+    data = synthetic(60, channels, side)
+    assert build_task("fashion", data, default_factors("fashion") | {"train_size": 40}, 0, 1).evaluation_batch == size
+
+
 def factors(**changes: object) -> dict[str, object]:
     return default_factors("fashion") | {"train_size": 200, "epochs": 4, "batch_size": 20, "width": 0.25} | changes
 

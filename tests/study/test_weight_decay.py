@@ -18,6 +18,7 @@ from study.listeners.optuna_store import OptunaStore
 from study.plan.agenda import Agenda
 from study.plan.cells import Outcome, Proposal, confirm_jobs, searches
 from study.plan.proposals import propose
+from study.specs.methods import FAMILIES
 from study.specs.space import SearchRange, SearchSpace
 from study.specs.spec import (
     SpecError,
@@ -37,7 +38,7 @@ SEARCHED = SearchSpace(trials=16, weight_decay=SearchRange(**RANGE))
 
 def design(space: SearchSpace, family: str, seed: int = 0) -> list[Proposal]:
     """Return the QMC design of a family in a replicate whose proposals have a seed."""
-    asked = SimpleNamespace(family=family, replicate=SimpleNamespace(proposals=seed))
+    asked = SimpleNamespace(family=family, what=FAMILIES[family], replicate=SimpleNamespace(proposals=seed))
     return [propose(space, asked, trial, ()) for trial in range(space.trials)]  # type: ignore[arg-type]
 
 
@@ -154,7 +155,7 @@ def test_a_selected_value_at_the_edge_is_flagged() -> None:
     search = {"weight_decay": {"low": 5e-4, "high": 0.5, "log": True}, "trials": 32, "learning_rate": narrow}
     spec, records = decaying(search=search, noise=0.0005)
     found = find(spec, records, planned_runs(spec, records))
-    position = spec.search.range_of("weight_decay", "base").position
+    position = spec.range_of("weight_decay", "base").position
     flagged = [s for s in found.selections if "weight_decay" in s.at_edge]
     assert flagged
     assert all((position(s.weight_decay or 0) < 0.05) == (s in flagged) for s in found.selections)

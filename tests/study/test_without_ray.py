@@ -29,6 +29,8 @@ from study.specs.tasks import TEST_PARTS
 from study.store.folder import frozen_spec
 from study.store.record_files import read_records
 from study.store.results import Study
+from study.tasks.source import source_of
+from study.training.brought import source_or_version
 
 HERE = Path(__file__).parent
 SMALL = "train_size = 40, epochs = 1, batch_size = 20, ascent_batch = 5"
@@ -44,7 +46,7 @@ def _inline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "study.engine.cluster": {"cluster": inline.cluster},
         "study.engine.drive": {"run_agenda": inline.run_agenda, "HANG_AFTER_S": 1.0},
         "study.engine.gauges": {"Gauges": inline.Gauges},
-        "study.engine.pieces": {"measure_pieces": lambda folder, data, pieces: None},
+        "study.engine.landscapes": {"measure_landscapes": lambda folder, data, landscapes: None},
     }
     for name, content in pretended.items():
         module = ModuleType(name)
@@ -104,6 +106,28 @@ def test_what_a_spec_may_hold_ends_in_a_page(more: str, search: str, capsys: pyt
     runs = len(list((folder / "tensorboard").iterdir()))
     assert runs == len(read_records(folder)) == pd.read_parquet(folder / "runs.parquet")["run_id"].nunique()
     assert (folder / "optuna.db").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_a_loop_beside_a_task_ends_in_a_page_that_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    factors = "factors = { train_size = 40, epochs = 2, batch_size = 20 }"
+    spec = written(f'task = "own_loops:run"\n{factors}\n[[problems]]\ntask = "own_loops:twin_task"\n{factors}')
+    assert main([spec]) == 0
+    said = capsys.readouterr()
+    assert "own_loops:run speak of what the loop's own code tests on" in " ".join(said.out.split())
+    assert "OWN LOOP: own_loops:run is a loop of its own" in " ".join(said.out.split())
+    folder = ended_well(capsys)
+    held = frozen_spec(folder)
+    assert held
+    assert held.loops == {"own_loops:run": ("last", "best", "swa")}
+    assert held.test_parts == {"own_loops:run": "loop", "own_loops:twin_task": "anew"}
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "its weights are neither probed nor compared along lines" in page
+    frame = pd.read_parquet(folder / "runs.parquet")
+    of_loop = frame[frame["task"] == "own_loops:run"]
+    assert (
+        of_loop.groupby("run_id")["test_score"].count() == (of_loop.groupby("run_id")["stage"].first() == "confirm")
+    ).all()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +223,7 @@ def test_listeners_that_fail_at_any_moment_cost_a_line_each(
     [
         ("study.listeners.tensorboard.TensorBoardLog.write", "tensorboard"),
         ("study.listeners.optuna_store.trial_of", "optuna.db"),
-        ("study.engine.pieces", "lines and planes"),
+        ("study.engine.landscapes", "lines and planes"),
         ("study.driver.rehearsal.frame_of", "at its end the findings or the report of this study will fail"),
     ],
 )
@@ -211,8 +235,8 @@ def test_what_describes_a_study_costs_itself(
     def fail(*_: Any, **__: Any) -> None:
         raise EngineError("not that.")
 
-    if place == "study.engine.pieces":  # a stand-in, which no name leads to
-        monkeypatch.setattr(sys.modules[place], "measure_pieces", fail)
+    if place == "study.engine.landscapes":  # a stand-in, which no name leads to
+        monkeypatch.setattr(sys.modules[place], "measure_landscapes", fail)
     else:
         monkeypatch.setattr(place, fail)
     assert main([written(BUILTIN), "--no-report"]) == 0
@@ -239,8 +263,8 @@ def test_what_fails_at_the_end_leaves_records_and_a_sentence(
         "study.store.results.frame_of": "the findings",
         "study.store.results.find": "the findings",
         "study.store.results.write_findings": "the findings",
-        "study.driver.summary.verdict_text": "the summary",
-        "dashboards.report.prose.answer": "the report",
+        "dashboards.closing.verdict_text": "the summary",
+        "dashboards.report.prose.meaning": "the report",
     }
     command = [written(BUILTIN)]
     for place, what in places.items():
@@ -258,7 +282,7 @@ def test_what_fails_at_the_end_leaves_records_and_a_sentence(
     ended_well(capsys)
 
 
-@pytest.mark.parametrize("place", ["study.driver.rehearsal.frame_of", "dashboards.report.prose.answer"])
+@pytest.mark.parametrize("place", ["study.driver.rehearsal.frame_of", "dashboards.report.prose.meaning"])
 def test_what_would_fail_at_the_end_is_found_before_the_first_run(
     place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -290,3 +314,67 @@ def test_an_interruption_of_the_trial_in_miniature_is_a_sentence(
     assert main(["smoke", "--out", str(tmp_path / "new")]) == 128 + signal.SIGTERM
     assert "interrupted before there was anything to keep" in capsys.readouterr().out
     assert not (tmp_path / "new").exists()
+
+
+_OWN_STEP = """
+import torch
+
+class Plain(torch.optim.SGD):
+    pass
+"""
+_OWN_METHODS = """
+name = "own"
+question = "?"
+budgets = ["E", "G"]
+replicates = 2
+confirms = 1
+[methods.SGD]
+[methods.Mine]
+optimizer = "mine:Plain"
+options = { momentum = 0.5 }
+baseline = "SGD"
+[methods."Mine+SWA"]
+optimizer = "mine:Plain"
+options = { momentum = 0.5 }
+average = "swa"
+baseline = "SGD"
+[methods.Peer]
+optimizer = "pytorch_optimizer:WSAM"
+base = "SGD"
+[search]
+trials = 2
+of.Mine.dampening = { low = 0.1, high = 0.2 }
+[[problems]]
+task = "wine"
+factors = { train_size = 40, epochs = 2, batch_size = 20 }
+"""
+
+
+@pytest.mark.slow
+def test_methods_of_ones_own_end_in_a_page_and_are_held_to_their_source(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("mine.py").write_text(_OWN_STEP)
+    Path("own.toml").write_text(_OWN_METHODS)
+    assert main(["own.toml"]) == 0
+    said = capsys.readouterr()
+    assert "Peer: pytorch_optimizer:WSAM makes 2 passes a step, as counted" in said.out
+    folder = ended_well(capsys)
+    spec = frozen_spec(folder)
+    assert spec
+    assert {name: needs.passes for name, needs in spec.optimizers.items()} == {"Mine": 1, "Peer": 2}
+    records = read_records(folder)
+    assert {
+        record.own_sources["mine:Plain"].partition("=")[0] for record in records.values() if record.own_sources
+    } == {"mine.py"}
+    assert {"Mine", "Mine+SWA", "Peer"} <= {*pd.read_parquet(folder / "runs.parquet")["method"]}
+    assert "Other hyper-parameters" in (folder / "report.html").read_text(encoding="utf-8")
+    Path("own.toml").write_text(_OWN_METHODS.replace("replicates = 2", "replicates = 3"))
+    Path("mine.py").write_text(f"{_OWN_STEP}# another\n")
+    source_of.cache_clear()
+    source_or_version.cache_clear()
+    assert main(["own.toml"]) == 2
+    assert "'mine:Plain' was changed after" in capsys.readouterr().err
+    assert main(["own.toml", "--accept-changed-task"]) == 0
+    assert "The source of mine:Plain was changed" in (folder / "findings.json").read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ from truth.rows import Row, evidence_of, rows_of, setting_of, train
 from study.findings.conclusions import PRIMARY_METRIC
 from study.findings.evidence import Evidence
 from study.simulations.rates import Rate
-from study.specs.contenders import Contender, contender
+from study.specs.contenders import baseline_with, contender
 from study.stats import Effect
 from study.stats.effects import Verdict
 from study.stats.replication import agreement
@@ -75,7 +75,7 @@ def one_tuning(row: Row, delta: float) -> Iterator[Seen]:
 def at_last_weights(evidence: Evidence) -> Iterator[Row]:
     """Yield SAM's rows as protocol 1 had them: last weights, against those of SGD at twice the epochs."""
     spec = evidence.spec
-    twice = Contender("SGD", ("last",), (spec.gradient_ceiling,))
+    twice = baseline_with(spec, "SGD", "last", spec.gradient_ceiling)
     for cell in evidence.cells:
         ours = evidence.of(cell.name, contender(spec, "SAM", "G")).scores_of(PRIMARY_METRIC, "last")
         theirs = evidence.of(cell.name, twice).scores(PRIMARY_METRIC)

@@ -18,7 +18,7 @@ from truth.rows import Row, evidence_of, train
 from study.findings.conclusions import PRIMARY_METRIC
 from study.findings.evidence import Evidence
 from study.simulations.rates import Rate
-from study.specs.contenders import Contender
+from study.specs.contenders import baseline_with
 from study.stats import Effect
 
 SPEC = Path(__file__).with_name("null.toml")
@@ -41,7 +41,7 @@ def comparisons(row: Row, size: int) -> Iterator[Effect]:
 
 def baselines_as_methods(evidence: Evidence) -> Iterator[Row]:
     """Yield each baseline as a method against itself, and the best epoch against both, as a method would be held."""
-    kinds = {kind: Contender("SGD", (kind,), (1.0,)) for kind in evidence.spec.weights}
+    kinds = {kind: baseline_with(evidence.spec, "SGD", kind) for kind in evidence.spec.weights}
     for cell in evidence.cells:
         scores = {kind: evidence.of(cell.name, one).scores(PRIMARY_METRIC) for kind, one in kinds.items()}
         for against in (("best",), ("last",), ("best", "last")):

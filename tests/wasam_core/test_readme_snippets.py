@@ -1,4 +1,4 @@
-"""The snippets of the README run as they stand there."""
+"""The snippets of the front page and of the library's README run as they stand there."""
 
 import re
 import sys
@@ -11,13 +11,12 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional
 
-README = Path(__file__).parents[2] / "README.md"
-
-
-def snippets(path: Path) -> list[str]:
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    section = re.search(r"<!-- core-snippets -->(.*)<!-- /core-snippets -->", text, re.DOTALL)
-    return re.findall(r"```python\n(.*?)```", section.group(1), re.DOTALL) if section else []
+ROOT = Path(__file__).parents[2]
+SNIPPETS = [
+    snippet
+    for page in (ROOT / "README.md", ROOT / "wasam_core" / "README.md")
+    for snippet in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+]
 
 
 class StandInModule(nn.Module):
@@ -60,10 +59,9 @@ def one_process_group(tmp_path):
     dist.destroy_process_group()
 
 
-@pytest.mark.skipif(not snippets(README), reason="this README has no section about wasam_core")
-@pytest.mark.parametrize("number", range(len(snippets(README)) or 1))
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
 def test_snippet(number, surroundings, request):
-    code = snippets(README)[number]
+    code = SNIPPETS[number]
     if "DistributedDataParallel" in code:
         request.getfixturevalue("one_process_group")
     model = surroundings["model"]

@@ -4,14 +4,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
-from scipy.special import stdtrit
 from torch import Tensor
 
 from wasam_core.probes.surface import LossSurface, check_whole
+
+try:
+    import numpy as np
+    import numpy.typing as npt
+    from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
+    from scipy.special import stdtrit
+except ImportError as error:
+    raise ImportError(
+        "Curvature and sharpness are measured with SciPy and NumPy, and they are not installed: "
+        "pip install 'wasam-core[probes]'."
+    ) from error
 
 # One product is a backward pass through the graph of forward and backward, about twice as long.
 GRADIENTS_PER_PRODUCT = 2

@@ -17,9 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 
+from wasam_core.bare_torch import AnyBatchNorm, AnyInstanceNorm
 from wasam_core.batchnorm import recalibrate_batchnorm
 from wasam_core.buffers import BufferGuard
 from wasam_core.cost import Cost
@@ -277,7 +276,7 @@ class _Probe:
         if not batches_by_split:
             raise ValueError('batches_by_split is empty: give batches by name, such as {"train": …, "test": …}.')
         if recalibrate_with is None and any(
-            isinstance(m, _BatchNorm | _InstanceNorm) and m.track_running_stats for m in model.modules()
+            isinstance(m, AnyBatchNorm | AnyInstanceNorm) and m.track_running_stats for m in model.modules()
         ):
             raise ValueError(
                 f"{type(model).__name__} has normalization layers whose statistics fit one set of weights only: give "

@@ -1,22 +1,29 @@
 """A chart as the page shows it, a figure with everything around it that makes it readable; and what it is made from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from dashboards.cells import Cell
 from dashboards.contenders import unit_of, unit_words
-from dashboards.figures.kit.confirmed import Confirmed, confirmed_runs
+from dashboards.figures.kit.confirmed import Confirmed, best_epochs_at, confirmed_runs
 from dashboards.figures.kit.panels import Arrangement
 from dashboards.figures.kit.traces import Figure
-from dashboards.figures.kit.tried import Tried, tried_of
-from dashboards.score import Score, score_of
+from dashboards.figures.kit.tried import tried_of
+from dashboards.score import Score, measures_of, score_of
 from dashboards.tables.table import MOST_ROWS, Table, fitted
 from study.findings import Findings
 from study.records import LineRecord, PlaneRecord, RunRecord
+
+_BY_TASK = ("scores", "score_names", "deltas", "scopes")  # fields of findings, by whose entries they are told
+_BY_CELL = (
+    "effects", "direct", "averaging", "interactions", "rho_responses", "selections", "delta_strips", "descriptive",
+    "tuning_curves",
+)  # fmt: skip
+_ACROSS = ("syntheses", "moderators", "rules", "rho_transfers", "optimism")  # of the pooled tasks alone
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,42 @@ class Sources:
         """The confirm runs of every contender that has any."""
         return confirmed_runs(self.frame, self.findings.selections, one_tuning=unit_of(self.findings) == "seed")
 
+    @cached_property
+    def best_at(self) -> dict[tuple[str, str], float]:
+        """By problem and baseline the epoch that validation prefers in its median run."""
+        return best_epochs_at(self.confirmed)
+
+    @cached_property
+    def by_measure(self) -> tuple["Sources", ...]:
+        """The sources of the tasks of each metric and unit: no two of them ever share a scale, a range or a mean."""
+        measures = measures_of(self.findings)
+        if len(measures) < 2:
+            return (self,)
+        return tuple(self._restricted(set(tasks)) for tasks in measures.values())
+
+    def _restricted(self, tasks: set[str]) -> "Sources":
+        cells = {name: cell for name, cell in self.cells.items() if cell.task in tasks}
+        found = self.findings
+        by_task: dict[str, Any] = {
+            name: {t: v for t, v in getattr(found, name).items() if t in tasks} for name in _BY_TASK
+        }
+        by_cell: dict[str, Any] = {
+            name: tuple(one for one in getattr(found, name) if one.cell in cells) for name in _BY_CELL
+        }
+        crossed = tuple(one for one in found.factor_interactions if one.task in tasks)
+        across: dict[str, Any] = {name: () for name in _ACROSS if not tasks & set(found.pooled)}
+        findings = replace(found, **by_task, **by_cell, **across, factor_interactions=crossed)
+        return Sources(
+            findings, self.frame[self.frame["task"].isin(tasks)], cells, self.records, self.lines, self.planes
+        )
+
     @property
     def units(self) -> str:
         """What intervals are over: "replicates", "seeds of one tuning"."""
         return unit_words(self.findings)
 
     @cached_property
-    def tried(self) -> Tried:
+    def tried(self) -> pd.DataFrame:
         """The tune runs at equal epochs that were measured."""
         return tried_of(self.frame)
 
@@ -75,7 +111,7 @@ class Key:
 
     text: str
     method: str
-    look: Literal["filled", "open", "line", "dashed", "guide", "both", "tick", "band", "field"] = "filled"
+    look: Literal["filled", "open", "line", "dashed", "dotted", "guide", "both", "tick", "band", "field"] = "filled"
     color: str = ""
 
 

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from dashboards import theme
 from dashboards.contenders import label_of
 from study.plan.selection import Preferred, Selection, preferred_of
 from study.records import Configuration, RunRecord, configuration_of, kind_of
-from study.specs.methods import METHODS
 from study.stats import Estimate, estimate
 
 _COLUMNS = (
-    "replicate", "seed", "status", "weights", "weights_epoch", "epoch", "val_score", "val_loss", "test_score",
-    "test_loss", "test_calibration_error", "gradient_evaluations",
+    "run_id", "replicate", "seed", "status", "weights", "weights_epoch", "epoch", "train_score", "val_score",
+    "val_loss", "test_score", "test_loss", "test_calibration_error", "gradient_evaluations",
 )  # fmt: skip
 _Key = tuple[str, str, tuple[str, ...], tuple[float, ...]]  # (cell, name, reads, lengths) of a contender
 
@@ -24,12 +24,14 @@ _Key = tuple[str, str, tuple[str, ...], tuple[float, ...]]  # (cell, name, reads
 class End(NamedTuple):
     """What one run measured with one set of weights at its last epoch; NaN where it measured nothing."""
 
+    run_id: str
     replicate: int
     seed: int
     status: str
     weights: str
     weights_epoch: float
     epoch: int
+    train_score: float
     val_score: float
     val_loss: float
     test_score: float
@@ -101,7 +103,7 @@ def confirmed_runs(
     """Return the confirm runs of every contender that has any."""
     # One pass over plain objects: looking for the rows of each selection takes a study of many problems seconds.
     done = (frame["stage"] == "confirm") & (frame["status"] != "failed")
-    confirm = frame.loc[done, ["configuration", "run_id", "final", *_COLUMNS]]
+    confirm = frame.loc[done, ["configuration", "final", *_COLUMNS]]
     ends: dict[str, dict[str, dict[str, End]]] = {}
     last = confirm[confirm["final"]].sort_values(["replicate", "seed"], kind="stable")
     last = last.assign(weights_epoch=last["weights_epoch"].astype("float64"))
@@ -172,6 +174,26 @@ def _plainness(one: Confirmed | Selection) -> tuple[bool, bool]:
     return one.lengths != (1.0,), standing_for(one.method) not in one.reads
 
 
+def trajectories_of(confirmed: Iterable[Confirmed]) -> tuple[Confirmed, ...]:
+    """Return one contender per cell, method that reads no average, and training length; a baseline's last weights."""
+    found: dict[tuple[str, str, tuple[float, ...]], Confirmed] = {}
+    for one in confirmed:
+        if standing_for(one.method) == "last" and len(one.lengths) == 1:
+            key = one.cell, one.method, one.lengths
+            if key not in found or "last" in one.reads:
+                found[key] = one
+    return tuple(found.values())
+
+
+def best_epochs_at(confirmed: Iterable[Confirmed]) -> dict[tuple[str, str], float]:
+    """Return by cell and contender the epoch that validation prefers in its median run, of those that keep the best."""
+    return {
+        (one.cell, one.name): statistics.median(end.stands for end in ends)
+        for one in confirmed
+        if one.reads == ("best",) and (ends := one.of_kind("best"))
+    }
+
+
 class Standing(NamedTuple):
     """A confirm run of a method, the name of the weights that stand for it there, and the unit of an interval."""
 
@@ -218,7 +240,7 @@ def records_by_method(
 
 def standing_for(method: str) -> str:
     """Return the kind of weights that stands for a method: its average, whatever validation prefers, or the last."""
-    return METHODS[method].weights
+    return theme.methods()[method].weights
 
 
 def rows_of(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:

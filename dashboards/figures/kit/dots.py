@@ -9,9 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards import theme
-from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchors, axis, lay_out, marker, whiskers
+from dashboards.figures.kit.panels import (
+    Arrangement,
+    Axes,
+    Grid,
+    anchors,
+    axis,
+    inliers,
+    lay_out,
+    marker,
+    whiskers,
+)
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 
+_EDGE = 0.004  # of a scale
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -70,7 +81,7 @@ def figure_of(dots: Sequence[Dot], scales: Mapping[str, Scale], *, columns: int 
     height = max(110, len(rows) * (max(46, 15 * len(looks) + 10) if abreast > 1 else 40))
     grid = Grid(
         columns=columns, narrow_columns=1, row=height, narrow_row=height, left=150, narrow_left=142,
-        gap=92 if titled else 80, x_gap=0.04, y_labels="first", at_least=2, top=30, bottom=46,
+        gap=92 if titled else 80, x_gap=0.04, y_labels="first", at_least=2, top=30, bottom=46, right=24,
     )  # fmt: skip
     return lay_out(traces, [theme.plot_text(panel) for panel in panels], grid, axes)
 
@@ -89,21 +100,36 @@ def _x_axis(scale: Scale, span: tuple[float, float]) -> dict[str, object]:
 
 
 def span_of(dots: Sequence[Dot], scale: Scale) -> tuple[float, float]:
-    """Return ends that hold all means and seeds; intervals may widen them by as much again (threefold on a log axis).
+    """Return ends that hold all means and seeds but outliers; intervals may widen them by as much again.
 
     They are cut beyond. On a log axis what is not above 0 has no place.
     """
-    inner = [v for dot in dots for v in (dot.mean, *dot.values) if theme.known(v) and (v > 0 or not scale.log)]
-    inner += [scale.holds] if scale.holds is not None else []
-    inner = inner or [1.0]
-    ends = [end for dot in dots for end in dot.ci95 if theme.known(end) and (end > 0 or not scale.log)]
-    low, high = min([*inner, *ends]), max([*inner, *ends])
-    if scale.log:
-        return max(low, min(inner) / 3) / 1.25, min(high, max(inner) * 3) * 1.25
-    room = max(max(inner) - min(inner), 1e-9)
-    low, high = max(low, min(inner) - room), min(high, max(inner) + room)
+
+    def shown(value: float) -> bool:
+        return theme.known(value) and (value > 0 or not scale.log)
+
+    write, read = (math.log, math.exp) if scale.log else (float, float)
+    inner = [write(v) for dot in dots for v in (dot.mean, *dot.values) if shown(v)]
+    holds = [scale.holds] if scale.holds is not None else []
+    low, high = inliers([*inner, *holds], holds=[write(dot.mean) for dot in dots if shown(dot.mean)])
+    room = max(high - low, 1e-9)
+    ends = [write(end) for dot in dots for end in dot.ci95 if shown(end)]
+    low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
     margin = 0.07 * max(high - low, 1e-9)
-    return low - margin, high + margin
+    return read(low - margin), read(high + margin)
+
+
+def inside(value: float, span: tuple[float, float], *, log: bool = False) -> float:
+    """Return where a value is drawn: just inside of a scale that it lies beyond, as what is not is left out."""
+    write, read = (math.log, math.exp) if log and value > 0 else (float, float)
+    low, high = write(span[0]), write(span[1])
+    edge = _EDGE * (high - low)
+    return value if span[0] < value < span[1] else read(min(max(write(value), low + edge), high - edge))
+
+
+def beyond(value: float, span: tuple[float, float]) -> str:
+    """Return the marker of a value that lies outside of a scale; "" of one inside."""
+    return "triangle-left" if value < span[0] else "triangle-right" if value > span[1] else ""
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -134,10 +160,16 @@ def _traces(
         return []
     style, filled = theme.style_of(dots[0].method), dots[0].filled
     seeds = [(v, height) for dot, height in pairs for v in dot.values if v > 0 or not scale.log]
+    at = [inside(dot.mean, span, log=scale.log) for dot, _ in known]
     ends = [
-        (max(span[0], dot.ci95[0]), min(span[1], dot.ci95[1])) if not math.isnan(dot.ci95[0]) else (dot.mean, dot.mean)
-        for dot, _ in known
+        (min(at, max(span[0], dot.ci95[0])), max(at, min(span[1], dot.ci95[1])))
+        if not math.isnan(dot.ci95[0])
+        else (at, at)
+        for (dot, _), at in zip(known, at, strict=True)
     ]
+    look = marker(style, 8, filled=filled, edge=1.2 if filled else 1.8)
+    if any(beyond(dot.mean, span) for dot, _ in known):
+        look["symbol"] = [beyond(dot.mean, span) or style.symbol for dot, _ in known]
     return [
         scatter(
             x=theme.rounded([value for value, _ in seeds]),
@@ -148,15 +180,16 @@ def _traces(
             **anchors(panel),
         ),
         scatter(
-            x=theme.rounded([dot.mean for dot, _ in known]),
+            x=theme.rounded(at),
             y=theme.rounded([height for _, height in known]),
             error_x=whiskers(
-                [dot.mean - low for (dot, _), (low, _) in zip(known, ends, strict=True)],
-                [high - dot.mean for (dot, _), (_, high) in zip(known, ends, strict=True)],
+                [mean - low for mean, (low, _) in zip(at, ends, strict=True)],
+                [high - mean for mean, (_, high) in zip(at, ends, strict=True)],
                 style.color,
             ),
             mode="markers",
-            marker=marker(style, 8, filled=filled, edge=1.2 if filled else 1.8),
+            marker=look,
+            cliponaxis=False,
             hoverinfo="text",
             hovertext=[dot.hover for dot, _ in known],
             **anchors(panel),

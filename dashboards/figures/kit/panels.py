@@ -44,9 +44,10 @@ class Grid:
 
 def grid_of_cells(cells: int) -> Grid:
     """Return the grid of the charts that have one panel a cell, each with its own y labels."""
+    abreast = 5 if cells in (5, 9, 10) else 4 if cells >= 4 else 3  # few panels in the last row
     return Grid(
-        columns=4 if cells >= 4 else 3, narrow_columns=2, row=200, narrow_row=165, left=58, narrow_left=50, gap=104,
-        x_gap=0.065, y_labels="all", at_least=2,
+        columns=abreast, narrow_columns=2, row=200, narrow_row=165, left=58, narrow_left=50, gap=104,
+        x_gap=0.04 if abreast == 5 else 0.065, y_labels="all", at_least=2,
     )  # fmt: skip
 
 
@@ -85,6 +86,32 @@ def whiskers(below: Sequence[float], above: Sequence[float], color: str) -> dict
         "thickness": 2,
         "color": color,
     }
+
+
+def inliers(
+    values: Sequence[float], least: float = 0.0, holds: Sequence[float] = (), times: float = 3.0
+) -> tuple[float, float]:
+    """Return the ends of a scale that no outlier sets: those of the values that are not far out.
+
+    Far out is what lies more than three (``times``) interquartile ranges beyond the quartiles; it is drawn as an arrow.
+
+    Args:
+        values: What is drawn.
+        least: The smallest spread that counts as one, where most values are alike.
+        holds: Values that the scale shows unless they are far out by as much again.
+
+    Source: Tukey 1977, Exploratory Data Analysis.
+    """
+    ordered = sorted(value for value in values if theme.known(value))
+    if not ordered:
+        return 0.0, 1.0
+    low, high = ordered[len(ordered) // 4], ordered[-1 - len(ordered) // 4]
+    reach = times * max(high - low, least)
+    if not reach:
+        return min([ordered[0], *holds]), max([ordered[-1], *holds])
+    inside = [value for value in ordered if low - reach <= value <= high + reach]
+    inside += [value for value in holds if low - 2 * reach <= value <= high + 2 * reach]
+    return min(inside), max(inside)
 
 
 def foot(values: Sequence[float]) -> float:

@@ -1,7 +1,6 @@
 """What the tune stage tried: each run with its settings and the validation score of its last and averaged weights."""
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -30,20 +29,11 @@ class Run(NamedTuple):
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """The tune runs at equal epochs that were measured, by cell, family and trial: tables with the columns of `Run`.
+def tried_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the tune runs at equal epochs that were measured, one row a run, by cell, family and trial.
 
-    ``runs`` has one row a run; ``weights`` one a start (of the last weights and the best epoch's the better one), with
-    the number of its ``run``. There may be very many of both: objects are made of those alone that are shown.
+    The columns are those of `Run`. There may be very many: objects are made of those alone that are shown.
     """
-
-    runs: pd.DataFrame
-    weights: pd.DataFrame
-
-
-def tried_of(frame: pd.DataFrame) -> Tried:
-    """Return the tune runs that were measured."""
     measured = (frame["stage"] == "tune") & frame["final"] & frame["val_score"].notna() & (frame["epochs_factor"] == 1)
     rows = frame.reindex(columns=_COLUMNS)[measured]  # a study without the factor has no such column
     kinds, names = rows["weights"].factorize()
@@ -59,11 +49,11 @@ def tried_of(frame: pd.DataFrame) -> Tried:
     rows = rows.sort_values(["cell", "family", "trial", "run", "start", "score"], ignore_index=True)
     rows = rows.drop_duplicates(["run", "start"], keep="last", ignore_index=True)
     best = rows[::-1].groupby("run")["score"].idxmax()  # from the end: the first of equal scores is taken
-    return Tried(rows.loc[best.sort_values()], rows)
+    return rows.loc[best.sort_values()]
 
 
 def runs_in(table: pd.DataFrame) -> list[Run]:
-    """Return the runs of a table of `Tried`."""
+    """Return the runs of a table of `tried_of`."""
     return list(map(Run._make, rows_of(table, Run._fields)))
 
 

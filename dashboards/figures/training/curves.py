@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from dashboards import prose, theme
 from dashboards.cells import Cell
+from dashboards.contenders import longer
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.confirmed import Confirmed, End, for_methods, standing_for
+from dashboards.figures.kit.confirmed import Confirmed, End, for_methods, standing_for, trajectories_of
 from dashboards.figures.kit.panels import (
     Arrangement,
     Axes,
@@ -23,7 +24,6 @@ from dashboards.figures.kit.panels import (
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.score import Score
 from dashboards.tables.table import Column, Entry, Table, most, numeric
-from study.specs.methods import METHODS
 from study.stats import estimate
 
 MOST_POINTS, AMPLE = 300, 16  # per curve, and up to how many problems; the frame keeps them all
@@ -34,7 +34,8 @@ SHOWN_BELOW_BEST = 0.25
 class Curve:
     """Mean validation score by epoch of one tuned trajectory in one cell, with its 95 % Student-t interval over units.
 
-    Of the epochs that were kept every ``drawn_every``-th is held, back from the last one.
+    Of the epochs that were kept every ``drawn_every``-th is held, back from the last one. ``length`` is in multiples of
+    the cell's epochs, ``name`` says it; ``train`` is the mean training score at the end, NaN where none was measured.
     """
 
     cell: str
@@ -45,6 +46,9 @@ class Curve:
     high: tuple[float, ...]
     n: tuple[int, ...]
     drawn_every: int = 1
+    length: float = 1.0
+    name: str = ""
+    train: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +80,11 @@ class BestEpoch:
 
 
 def best_epochs_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[BestEpoch, ...]:
-    """Return the preferred epochs of the trajectories whose curves are drawn, where runs kept their best one."""
+    """Return the preferred epochs of the trajectories, where runs kept their best one."""
     found = []
-    for one in for_methods(runs):
+    for one in trajectories_of(runs):
         ends = one.of_kind("best")
-        if METHODS[one.method].weights == "last" and one.lengths == (1.0,) and ends:
+        if ends:
             values = one.by_unit(ends, lambda end: end.val_score)
             epoch = statistics.median(end.stands for end in ends)
             found.append(BestEpoch(cells[one.cell].label, one.method, epoch, statistics.fmean(values), len(values)))
@@ -92,7 +96,7 @@ def averages_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[A
     found = []
     for one in for_methods(runs):
         ends = [end for end in one.standing if not math.isnan(end.val_score)]
-        if METHODS[one.method].weights == "last" or one.lengths != (1.0,) or not ends:
+        if standing_for(one.method) == "last" or one.lengths != (1.0,) or not ends:
             continue
         values = estimate(one.by_unit(ends, lambda end: end.val_score))
         start = statistics.median(map(_start_of, ends)) if standing_for(one.method) == "swa" else None
@@ -108,11 +112,11 @@ def _start_of(end: End) -> float:
 
 
 def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Curve, ...]:
-    """Compute the curves of the methods that use the last weights, at equal epochs, where epochs were kept."""
+    """Compute the curves of every trajectory and length, with their last weights, where epochs were kept."""
     curves = []
     points = most(MOST_POINTS, len(cells), AMPLE)
-    for one in for_methods(runs):
-        if METHODS[one.method].weights != "last" or one.lengths != (1.0,) or len(one.course) < 2:
+    for one in trajectories_of(runs):
+        if len(one.course) < 2:
             continue
         step = -(-len(one.course) // points)
         epochs = sorted(one.course)[::-step][::-1]  # the last one among them
@@ -127,9 +131,28 @@ def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Cur
                 high=tuple(e.ci95[1] for e in found),
                 n=tuple(e.n for e in found),
                 drawn_every=step,
+                length=one.lengths[0],
+                name=_name(one, cells[one.cell]),
+                train=_train(one),
             )
         )
     return tuple(curves)
+
+
+def _name(one: Confirmed, cell: Cell) -> str:
+    """Name a trajectory by its method and, where there are several, its length."""
+    if one.lengths == (1.0,):
+        return one.method
+    return (
+        f"{one.method}, {one.lengths[0] * cell.epochs:.4g} epochs"
+        if cell.epochs
+        else longer(one.method, one.lengths[0])
+    )
+
+
+def _train(one: Confirmed) -> float:
+    found = [end.train_score for end in one.of_kind("last") if not math.isnan(end.train_score)]
+    return statistics.fmean(found) if found else math.nan
 
 
 def figure_of(
@@ -144,8 +167,11 @@ def figure_of(
         here = [curve for curve in curves if curve.cell == name]
         ends = [average for average in averages if average.cell == name]
         low, top = shown(here, [average.mean for average in ends])
+        top = with_training(top, here)
         for curve in here:
             traces += _traces(curve, panel, score)
+            if theme.known(curve.train):
+                traces.append(_trained(curve, (low, top), panel, score))
         traces += [_best(one, low, panel, score) for one in best if one.cell == name]
         traces += [_end(average, k, (low, top), panel, score) for k, average in enumerate(ends)]
         shapes += _shade(ends, panel)
@@ -200,6 +226,28 @@ def _end(average: Averaged, position: int, span: tuple[float, float], panel: int
         ],
         **anchors(panel),
     )
+
+
+def _trained(curve: Curve, span: tuple[float, float], panel: int, score: Score) -> Trace:
+    """Draw the training score at the end as a dash; outside of the panel it stands at its edge."""
+    return scatter(
+        x=[curve.epochs[-1]],
+        y=theme.rounded([theme.in_points(min(max(curve.train, span[0]), span[1]))]),
+        mode="markers",
+        marker={"symbol": "line-ew", "size": 11, "line": {"color": theme.style_of(curve.method).color, "width": 2.5}},
+        cliponaxis=False,
+        hoverinfo="text",
+        hovertext=[f"<b>{theme.plot_text(curve.name)}</b>, training {score.text(curve.train)} at the end"],
+        **anchors(panel),
+    )
+
+
+def with_training(top: float, curves: Sequence[Curve]) -> float:
+    """Return the upper end of a panel that shows training scores too, as far as they leave half of it to validation."""
+    trained = [curve.train for curve in curves if theme.known(curve.train)]
+    means = [v for curve in curves for v in curve.mean]
+    room = theme.least(max(means) - foot(means), 0.05)
+    return max([top, *(min(one, top + room) for one in trained)])
 
 
 def _best(one: BestEpoch, floor: float, panel: int, score: Score) -> Trace:
@@ -266,11 +314,11 @@ def _traces(curve: Curve, panel: int, score: Score) -> list[Trace]:
         x=list(curve.epochs),
         y=theme.rounded([theme.in_points(v) for v in curve.mean]),
         mode="lines+markers" if len(curve.epochs) <= 12 else "lines",
-        line={"color": style.color, "width": 2, "dash": style.dash},
+        line={"color": style.color, "width": 2, "dash": style.dash if curve.length == 1 else "dot"},
         marker={"symbol": style.symbol, "size": 6},
         hoverinfo="text",
         hovertext=[
-            f"<b>{theme.plot_text(curve.method)}</b>, epoch {epoch}<br>{score.text(v)}, n = {n}"
+            f"<b>{theme.plot_text(curve.name)}</b>, epoch {epoch}<br>{score.text(v)}, n = {n}"
             for epoch, v, n in zip(curve.epochs, curve.mean, curve.n, strict=True)
         ],
         **anchors(panel),
@@ -295,7 +343,7 @@ def table_of(curves: tuple[Curve, ...], averages: Sequence[Averaged], score: Sco
         tuple(
             (
                 Entry(curve.cell),
-                Entry(curve.method),
+                Entry(curve.name),
                 Entry(str(epoch), epoch),
                 Entry(score.text(mean), mean),
                 Entry(score.text(low), low),
@@ -326,6 +374,16 @@ def heading_of(higher: int, total: int, sam: str, base: str, score: str) -> str:
     return f"At the last epoch, mean validation {score} is higher with {sam} than with {base} in {where}"
 
 
+def panels_of(sources: Sources) -> dict[str, list[object]]:
+    """Return by problem in which chart, and in which panel of it, its curves are drawn."""
+    found: dict[str, list[object]] = {}
+    for number, part in enumerate(sources.by_measure, 1):
+        drawn = dict.fromkeys(curve.cell for curve in curves_of(part.confirmed, part.cells))
+        name = "curves" if number == 1 else f"curves-{number}"
+        found |= {label: [name, panel] for panel, label in enumerate(drawn)}
+    return found
+
+
 def chart_of(sources: Sources) -> Chart | None:
     """Return the chart, None without data."""
     runs, cells, score = sources.confirmed, sources.cells, sources.score
@@ -337,6 +395,7 @@ def chart_of(sources: Sources) -> Chart | None:
     best = [one for one in best_epochs_of(runs, cells) if one.cell in drawn]
     figure, narrow = figure_of(data, averages, score, best)
     methods = list(dict.fromkeys(curve.method for curve in data))
+    trajectories = {curve.name if curve.length == 1 else f"{curve.method}, longer": curve.method for curve in data}
     shade = (
         " Shaded: the epochs that are averaged, from the start that validation chose in the median run (dotted in the "
         "method's colour); the markers right of the last epoch are the averages."
@@ -345,7 +404,7 @@ def chart_of(sources: Sources) -> Chart | None:
     )
     epoch = " Open markers: the epoch that validation prefers, in the median run, and its score." if best else ""
     step = max(curve.drawn_every for curve in data)
-    by_method = {m: {c.cell: c.mean[-1] for c in data if c.method == m} for m in methods}
+    by_method = {m: {c.cell: c.mean[-1] for c in data if c.method == m and c.length == 1} for m in methods}
     base, other = methods[0], methods[-1]
     both = [cell for cell in by_method[base] if cell in by_method[other]] if other != base else []
     higher = sum(by_method[other][cell] > by_method[base][cell] for cell in both)
@@ -359,7 +418,8 @@ def chart_of(sources: Sources) -> Chart | None:
             f"{f' Every {step}th epoch that was kept is drawn.' if step > 1 else ''}"
         ),
         keys=(
-            *(Key(method, method, "both") for method in methods),
+            *(Key(name, method, "both" if name == method else "dotted") for name, method in trajectories.items()),
+            *([Key("training, at the end", "", "dashed")] if any(theme.known(c.train) for c in data) else []),
             *(Key(f"{method}, best epoch", method, "open") for method in dict.fromkeys(b.method for b in best)),
             *(Key(f"{method}, at the end", method) for method in dict.fromkeys(a.method for a in averages)),
             *([Key("epochs averaged", "", "band")] if any(a.start is not None for a in averages) else []),

@@ -33,7 +33,8 @@ def deciding(importances: Sequence[Importance]) -> dict[str, tuple[str, float]]:
 
 def figure_of(importances: Sequence[Importance]) -> tuple[Figure, Arrangement]:
     """Draw one row a hyper-parameter, a marker a method."""
-    names = sorted({name for importance in importances for name, _ in importance.shares}, key=_ORDER.index)
+    shown = dict.fromkeys(name for importance in importances for name, _ in importance.shares)
+    names = sorted(shown, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     marks = [
         dots.Dot(
             panel=_PANEL,

@@ -13,7 +13,6 @@ from dashboards.figures.kit.traces import Figure
 from dashboards.score import Score
 from dashboards.tables.table import Column, Entry, Table, numeric
 from study.findings import Findings
-from study.specs.methods import METHODS
 
 _PANEL = "tuned minus fresh"
 
@@ -32,7 +31,7 @@ class Flattery:
     @property
     def name(self) -> str:
         """Role, and how many times the epochs where that may be more than one."""
-        if self.method in METHODS and self.epochs_factor != 1:
+        if self.method in theme.methods() and self.epochs_factor != 1:
             return f"{self.method}, up to {self.epochs_factor:g}× epochs"
         return longer(self.method, self.epochs_factor)
 

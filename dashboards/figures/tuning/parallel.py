@@ -21,8 +21,9 @@ from dashboards.figures.kit.tried import NO_AVERAGE, Run, runs_in, start_words
 from dashboards.figures.tuning.radii import Radii, radii_of
 from dashboards.score import Score
 from dashboards.tables.table import MOST_MADE, MOST_RUN_ROWS, Column, Entry, Table, most, numeric
-from study.specs.methods import FAMILIES, last_of
+from study.findings import Findings
 
+MIN_TRIALS = 20  # fewer lines than this show no pattern
 MOST_DRAWN = 150  # lines a panel, four points each; fewer in a study of many problems
 BEST_SHARE = 0.25  # of a problem's runs: drawn strongly
 
@@ -70,7 +71,7 @@ class Bundle:
 
 
 def bundles_of(runs: pd.DataFrame, cells: Mapping[str, Cell]) -> tuple[Bundle, ...]:
-    """Return one bundle a problem. ``runs`` as in `dashboards.figures.kit.tried.Tried`."""
+    """Return one bundle a problem. ``runs`` as in `dashboards.figures.kit.tried.tried_of`."""
     groups = {str(cell): own for cell, own in runs.groupby("cell", observed=True) if cell in cells}
     found = []
     for name in cells:
@@ -139,7 +140,7 @@ def heights(run: Run, bundle: Bundle, settings: Sequence[Setting]) -> list[float
 def _lines(
     bundle: Bundle, runs: list[Run], settings: Sequence[Setting], panel: int, score: Score, *, strong: bool
 ) -> Trace:
-    style, count = theme.style_of(last_of(runs[0].family)), len(settings) + 2
+    style, count = theme.style_of(theme.methods().last_of(runs[0].family)), len(settings) + 2
     silent = [""] * (count - 1)  # the words stand at the score alone: at every axis they would be most of the chart
     return scatter(
         x=[x for _ in runs for x in (*range(count), None)],
@@ -178,10 +179,10 @@ def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int, score: Score)
 
 
 def _hover(run: Run, score: Score) -> str:
-    rho = f", rho {theme.number(run.rho)}" if FAMILIES[run.family].rule else ""
+    rho = f", rho {theme.number(run.rho)}" if theme.methods().families[run.family].rule else ""
     weights = "not averaged" if run.start == NO_AVERAGE else f"averaged from {start_words(run.start)}"
     return (
-        f"<b>{theme.plot_text(last_of(run.family))}</b>, trial {run.trial}<br>learning rate "
+        f"<b>{theme.plot_text(theme.methods().last_of(run.family))}</b>, trial {run.trial}<br>learning rate "
         f"{theme.number(run.learning_rate)}{rho}<br>{weights}: validation {score.text(run.score)}"
     )
 
@@ -205,7 +206,7 @@ def table_of(bundles: tuple[Bundle, ...], score: Score) -> Table:
         tuple(
             (
                 Entry(bundle.cell),
-                Entry(last_of(run.family), run.family),
+                Entry(theme.methods().last_of(run.family), run.family),
                 Entry(str(run.trial), run.trial),
                 Entry(theme.number(run.learning_rate), run.learning_rate),
                 Entry(theme.number(run.rho), run.rho),
@@ -220,15 +221,21 @@ def table_of(bundles: tuple[Bundle, ...], score: Score) -> Table:
     )
 
 
+def trials_of(findings: Findings) -> list[int]:
+    """Return how many trials each search at equal epochs had."""
+    return [chosen.trials for chosen in findings.selections if chosen.lengths == (1.0,)]
+
+
 def chart_of(sources: Sources) -> Chart | None:
-    """Return the chart, None without data."""
+    """Return the chart, None without data and below twenty trials a search."""
     score = sources.score
-    data = bundles_of(sources.tried.runs, sources.cells)
-    if not data:
+    data = bundles_of(sources.tried, sources.cells)
+    if not data or max(trials_of(sources.findings), default=0) < MIN_TRIALS:
         return None
     figure, narrow = figure_of(data, score)
     clauses = [
-        f"{best} of {total} runs with {last_of(family)} steps" for family, (best, total) in best_families(data).items()
+        f"{best} of {total} runs with {theme.methods().last_of(family)} steps"
+        for family, (best, total) in best_families(data).items()
     ]
     step = max(bundle.drawn_every for bundle in data)
     return Chart(
@@ -244,7 +251,7 @@ def chart_of(sources: Sources) -> Chart | None:
             f"the foot.{f' Every {step}th run is drawn.' if step > 1 else ''}"
         ),
         keys=tuple(
-            Key(f"{last_of(family)} steps", last_of(family), "both")
+            Key(f"{theme.methods().last_of(family)} steps", theme.methods().last_of(family), "both")
             for family in dict.fromkeys(family for bundle in data for family in bundle.runs["family"].unique())
         ),
         figure=figure,

@@ -167,7 +167,7 @@ def table_of(responses: tuple[Response, ...], score: Score) -> Table:
     """Return the runs as a table."""
     return Table(
         "rho",
-        f"Validation {score.name} of the tune runs of the sam family.",
+        f"Validation {score.name} of the tune runs with perturbed steps.",
         (
             Column("Problem", "problem"),
             numeric("rho", "rho"),

@@ -7,12 +7,24 @@ from dashboards import prose, theme
 from dashboards.cells import Cell
 from dashboards.comparisons import Distinct, distinct
 from dashboards.contenders import budget_name, delta_of, short_budgets
+from dashboards.figures.kit import dots
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out, marker, whiskers
+from dashboards.figures.kit.panels import (
+    Arrangement,
+    Axes,
+    Grid,
+    anchor,
+    anchors,
+    axis,
+    inliers,
+    lay_out,
+    marker,
+    whiskers,
+)
 from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.figures.when import pooled
 from dashboards.score import Score
-from dashboards.tables.table import Column, Entry, Table, numeric
+from dashboards.tables.table import Column, Entry, Table, hidden, numeric
 from dashboards.tables.verdicts import Wording, wording_of
 from study.findings import Findings
 
@@ -22,8 +34,8 @@ class Mark:
     """One gain with its interval.
 
     ``budgets``: those that it stands for (both where they coincide), in words in ``at``; ``baseline``: the strongest;
-    ``diverged``: runs of either side that diverged and enter at chance level; ``off``: units in which the method was
-    switched off.
+    ``n``: its units; ``gains`` are empty where sides are not paired. ``diverged``: runs of either side that diverged
+    and enter at chance level; ``off``: units in which the method was switched off.
     """
 
     method: str
@@ -34,6 +46,7 @@ class Mark:
     diverged: int
     mean: float
     ci95: tuple[float, float]
+    n: int
     gains: tuple[float, ...]
     verdict: str
     words: str
@@ -86,6 +99,7 @@ def _mark(findings: Findings, found: Distinct, cells: Mapping[str, Cell], wordin
         diverged=effect.diverged_method + effect.diverged_baseline,
         mean=effect.mean,
         ci95=effect.ci95,
+        n=effect.n,
         gains=effect.differences,
         verdict=effect.verdict,
         words=wording.verdict(effect, found.budgets),
@@ -95,15 +109,18 @@ def _mark(findings: Findings, found: Distinct, cells: Mapping[str, Cell], wordin
 
 
 def range_of(forest: Forest) -> tuple[float, float]:
-    """Return the gains that the axes show: all means, ±2 δ, and all intervals and gains without a diverged run.
-    Summary rows widen them by half at most on either side.
+    """Return the gains that the axes show: ±2 δ, and all gains, means and intervals that are not far out.
 
-    A run at chance level makes an interval so wide that it would flatten all others; it is cut, with an arrow.
+    What lies beyond is cut, with an arrow: neither a problem with gains of another size nor a run at chance level
+    flattens all others. Summary rows widen the axes by half at most on either side.
     """
-    values = [mark.mean for mark in forest.marks]
-    values += [v for mark in forest.marks if not mark.diverged for v in (*mark.gains, *mark.ci95) if theme.known(v)]
     most = 2 * max(forest.deltas)
-    low, high = min(*values, -most), max(*values, most)
+    gains = [gain for mark in forest.marks for gain in mark.gains]
+    low, high = inliers(gains, least=most, holds=[mark.mean for mark in forest.marks])
+    room = 0.5 * (max(high, most) - min(low, -most))
+    ends = [end for mark in forest.marks for end in mark.ci95 if theme.known(end)]
+    low = min(low, -most, max(min(ends, default=low), low - room))
+    high = max(high, most, min(max(ends, default=high), high + room))
     low, high = pooled.widened(forest.summaries, low, high)
     margin = 0.06 * (high - low)
     return low - margin, high + margin
@@ -203,20 +220,27 @@ def _traces(forest: Forest, marks: list[Mark], panel: int, primary: bool, offset
         name="one replicate or seed",
         **anchors(panel),
     )
+    at = [dots.inside(mark.mean, (low, high)) for mark in marks]
     ends = [
-        (max(low, mark.ci95[0]), min(high, mark.ci95[1])) if theme.known(mark.ci95[0]) else (mark.mean, mark.mean)
-        for mark in marks
+        (min(mean, max(low, mark.ci95[0])), max(mean, min(high, mark.ci95[1])))
+        if theme.known(mark.ci95[0])
+        else (mean, mean)
+        for mark, mean in zip(marks, at, strict=True)
     ]
+    look = marker(style, 9, filled=primary)
+    if any(dots.beyond(mark.mean, (low, high)) for mark in marks):
+        look["symbol"] = [dots.beyond(mark.mean, (low, high)) or style.symbol for mark in marks]
     means = scatter(
-        x=theme.rounded([theme.in_points(mark.mean) for mark in marks]),
+        x=theme.rounded([theme.in_points(mean) for mean in at]),
         y=theme.rounded([heights[mark.cell] + offset for mark in marks]),
         error_x=whiskers(
-            [theme.in_points(m.mean - start) for m, (start, _) in zip(marks, ends, strict=True)],
-            [theme.in_points(to - m.mean) for m, (_, to) in zip(marks, ends, strict=True)],
+            [theme.in_points(mean - start) for mean, (start, _) in zip(at, ends, strict=True)],
+            [theme.in_points(to - mean) for mean, (_, to) in zip(at, ends, strict=True)],
             style.color,
         ),
         mode="markers",
-        marker=marker(style, 9, filled=primary),
+        marker=look,
+        cliponaxis=False,
         hoverinfo="text",
         hovertext=[_hover(mark) for mark in marks],
         name=theme.plot_text(marks[0].method if primary else f"{marks[0].method}, other budget"),
@@ -226,7 +250,7 @@ def _traces(forest: Forest, marks: list[Mark], panel: int, primary: bool, offset
     if not cut:
         return [seeds, means]
     arrows = scatter(
-        x=theme.rounded([theme.in_points(end) for _, end in cut]),
+        x=theme.rounded([theme.in_points(dots.inside(end, (low, high))) for _, end in cut]),
         y=theme.rounded([heights[mark.cell] + offset for mark, _ in cut]),
         mode="markers",
         marker={
@@ -246,7 +270,7 @@ def _hover(mark: Mark) -> str:
     return "<br>".join(
         [
             f"<b>{theme.plot_text(mark.method)}</b> · {theme.plot_text(mark.cell)}",
-            f"{theme.gain(mark.mean)} {theme.unit()}, 95 % CI {theme.interval(mark.ci95)}, n = {len(mark.gains)}",
+            f"{theme.gain(mark.mean)} {theme.unit()}, 95 % CI {theme.interval(mark.ci95)}, n = {mark.n}",
             f"over {theme.plot_text(mark.baseline)}, {theme.plot_text(mark.at)}",
             theme.plot_text(mark.words),
             *([f"switched off in {mark.off} of {len(mark.gains)}"] if mark.off else []),
@@ -255,7 +279,7 @@ def _hover(mark: Mark) -> str:
     )
 
 
-def table_of(forest: Forest) -> Table:
+def table_of(forest: Forest, unit: str) -> Table:
     """Return the forest as a table: one row a mark."""
     return Table(
         "forest",
@@ -273,6 +297,7 @@ def table_of(forest: Forest) -> Table:
             numeric("New task high", "prediction95_high"),
             numeric("n", "n"),
             numeric("p (Holm)", "p_holm"),
+            *hidden("unit"),
         ),
         tuple(
             (
@@ -286,28 +311,26 @@ def table_of(forest: Forest) -> Table:
                 Entry(theme.gain(mark.ci95[1]), mark.ci95[1]),
                 Entry("", None),
                 Entry("", None),
-                Entry(str(len(mark.gains)), len(mark.gains)),
+                Entry(str(mark.n), mark.n),
                 Entry(theme.p_value(mark.p_holm), mark.p_holm),
+                Entry("", unit),
             )
             for mark in forest.marks
         )
-        + tuple(pooled.row_of(summary) for summary in forest.summaries),
+        + tuple((*pooled.row_of(summary), Entry("", unit)) for summary in forest.summaries),
     )
 
 
-def heading_of(findings: Findings) -> str:
+def heading_of(forest: Forest) -> str:
     """State, for every method, the range of its gains under the primary budget."""
-    primary = [effect for effect in findings.effects if effect.budget == findings.primary_budget and effect.n]
-    clauses = []
-    for method in dict.fromkeys(effect.method for effect in primary):
-        means = [effect.mean for effect in primary if effect.method == method]
-        clauses.append(f"{method} {prose.span(means, theme.gain)}")
-    budget = budget_name(findings, findings.primary_budget)
-    return (
-        f"Mean gains in {theme.unit()} at {budget}: {prose.listed(clauses)}"
-        if clauses
-        else "No gain has been measured yet"
-    )
+    told = []
+    for method in forest.methods:
+        means = [m.mean for m in forest.marks if m.method == method and forest.primary_budget in m.budgets]
+        told += [f"{method} {prose.span(means, theme.gain)}"] if means else []
+    return f"Mean gains over the strongest baseline, in {theme.unit()}: {prose.listed(told)}"
+
+
+_APART = "Mean paired gain, or the difference of the means of runs that are not paired (Welch),"
 
 
 def chart_of(sources: Sources) -> Chart | None:
@@ -319,25 +342,27 @@ def chart_of(sources: Sources) -> Chart | None:
     findings = sources.findings
     primary = budget_name(findings, data.primary_budget)
     others = list(dict.fromkeys(b for m in data.marks if data.primary_budget not in m.budgets for b in m.budgets))
+    tuned = "" if findings.origin else ", each tuned on its own"
     reading = (
-        "Right of zero the method beats the strongest of its baselines, each tuned on its own; which one that is "
+        f"Right of zero the method beats the strongest of its baselines{tuned}; which one that is "
         "stands under the pointer and in the table. The grey band is ±δ, inside which no gain matters."
     )
     keys = [Key(primary, "", "filled")]
     if others:
         reading += " Where filled and open markers part, the budget makes the difference."
         keys.append(Key(prose.listed([budget_name(findings, b) for b in others]), "", "open"))
+    what = _APART if any(effect.apart for effect in findings.effects) else "Mean paired gain"
     return Chart(
         id="forest",
-        heading=heading_of(sources.findings),
+        heading=heading_of(data),
         reading=reading,
         caption=(
-            f"Mean paired gain with its 95 % Student-t interval, not adjusted for the number of comparisons; "
-            f"{prose.numbers(len(mark.gains) for mark in data.marks)} {sources.units}, each a small tick."
+            f"{what} with its 95 % Student-t interval, not adjusted for the number of comparisons; "
+            f"{prose.numbers(mark.n for mark in data.marks)} {sources.units}, each a small tick."
             f"{pooled.caption_of(data.summaries)}"
         ),
         keys=(*keys, Key(f"one of the {sources.units}", "", "tick"), Key("±δ, no material effect", "", "band")),
         figure=figure,
         narrow=narrow,
-        table=sources.fitted(table_of(data), "runs.parquet"),
+        table=sources.fitted(table_of(data, sources.score.csv_unit), "findings.json"),
     )

@@ -9,6 +9,7 @@ from dashboards.figures.kit.traces import Trace, scatter
 from dashboards.tables.table import Entry
 from study.findings import Findings
 from study.stats import Synthesis
+from study.stats.clustered import MIN_TASKS
 
 ROW = -1.2  # its height in the forest, whose cells stand at 0, 1, 2 …
 MOST_WIDENING = 0.5  # of the range that the cells take: with few tasks these intervals are far wider
@@ -28,10 +29,10 @@ class Summary:
 
 
 def summaries_of(findings: Findings) -> tuple[Summary, ...]:
-    """Return the syntheses that have an interval, the primary budget first; equal ones are merged."""
+    """Return the syntheses of enough tasks to say something of others, the primary budget first; equal ones merge."""
     found: dict[tuple[object, ...], list[Synthesis]] = {}
     for synthesis in sorted(findings.syntheses, key=lambda s: s.budget != findings.primary_budget):
-        if theme.known(synthesis.ci95[0]):
+        if synthesis.tasks >= MIN_TASKS and theme.known(synthesis.ci95[0]):
             found.setdefault((synthesis.method, synthesis.mean, synthesis.ci95), []).append(synthesis)
     return tuple(
         Summary(

@@ -13,7 +13,6 @@ from dashboards.figures.kit.traces import Figure, Trace, scatter
 from dashboards.tables.table import Column, Entry, Table, numeric
 from study.findings.quantities import barrier
 from study.records import LineRecord
-from study.specs.methods import METHODS
 from study.stats import Estimate, estimate
 
 MOST_DRAWN = 40  # panels
@@ -42,7 +41,7 @@ def ways_of(lines: Iterable[LineRecord], cells: Mapping[str, Cell]) -> tuple[Way
     for line in sorted(lines, key=lambda line: (line.replicate, line.seed)):
         if line.cell in cells and all(map(theme.known, (*line.train_losses, *line.test_losses))):
             groups.setdefault((line.cell, line.start, line.end), []).append(line)
-    names, methods = list(cells), list(METHODS)
+    names, methods = list(cells), list(theme.methods())
     ordered = sorted(groups, key=lambda key: (names.index(key[0]), methods.index(key[1]), methods.index(key[2])))
     ways = []
     for key in ordered:

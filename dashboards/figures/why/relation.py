@@ -22,7 +22,6 @@ from dashboards.score import Score
 from dashboards.tables.table import Column, Entry, Table, numeric
 from study.findings import Findings
 from study.records import RunRecord
-from study.specs.methods import METHODS
 from study.stats import Slope, robust_slopes
 
 MEASURE = "top_eigenvalue"
@@ -77,7 +76,7 @@ def relations_of(findings: Findings, records: Iterable[RunRecord], cells: Mappin
     budget = "E" if "E" in budgets else findings.primary_budget  # the weights whose sharpness was measured
     found: dict[str, list[Point]] = {}
     for effect in findings.effects:
-        own, base = (effect.cell, effect.method), (effect.cell, METHODS[effect.method].baseline)
+        own, base = (effect.cell, effect.method), (effect.cell, findings.table[effect.method].baseline)
         if effect.budget != budget or effect.cell not in cells or not {own, base} <= probes.keys():
             continue
         sharp = [unit for unit in effect.units[::2] if unit in probes[own] and unit in probes[base]]

@@ -16,7 +16,6 @@ from dashboards.figures.kit.traces import Figure
 from dashboards.tables.table import Column, Entry, Table, numeric
 from study.plan.selection import Selection
 from study.records import RunRecord
-from study.specs.methods import METHODS
 from study.stats import estimate
 
 MEASURES = {
@@ -105,8 +104,8 @@ def against_baseline(data: Iterable[Sharpness], measure: str) -> dict[str, tuple
     means = {(s.cell, s.method): s.mean for s in data if s.measure == measure and theme.known(s.mean)}
     ratios: dict[str, list[float]] = {}
     for (cell, method), mean in means.items():
-        base = means.get((cell, METHODS[method].baseline))
-        if base is not None and METHODS[method].baseline != method:
+        base = means.get((cell, theme.methods()[method].baseline))
+        if base is not None and not theme.methods().is_baseline(method):
             ratios.setdefault(method, []).append(math.log(mean / base))
     return {method: (math.exp(sum(logs) / len(logs)), len(logs)) for method, logs in ratios.items()}
 

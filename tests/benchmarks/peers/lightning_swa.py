@@ -80,7 +80,7 @@ def fit(wanted: tuple[Configuration, int]) -> Scores:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     configuration, seed = wanted
-    problem = problem_of(seed)
+    problem = problem_of(configuration, seed)
     order = torch.Generator().manual_seed(seed)
     loader = DataLoader(TensorDataset(*problem.train), BATCH, shuffle=True, drop_last=True, generator=order)
     module = Classifier(problem, configuration)

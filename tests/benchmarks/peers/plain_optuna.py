@@ -22,6 +22,7 @@ def storage_at(path: str) -> optuna.storages.JournalStorage:
 def objective(trial: optuna.Trial) -> float:
     """Train what the trial proposes; every trial was enqueued."""
     configuration = Configuration(
+        trial.suggest_int("replicate", 1, 9999),
         trial.suggest_categorical("family", ["base", "sam"]),
         trial.suggest_int("index", 0, 9999),
         trial.suggest_float("learning_rate", 0.001, 1.0, log=True),

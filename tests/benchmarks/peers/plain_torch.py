@@ -28,7 +28,7 @@ def fit(configuration: Configuration, seed: int, report: Callable[[float], None]
         report: Called with the validation accuracy after every epoch, where the library wants it.
     """
     torch.set_num_threads(1)
-    problem = problem_of(seed)
+    problem = problem_of(configuration, seed)
     model, (inputs, targets) = problem.model, problem.train
     options = {"lr": configuration.learning_rate, "momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY}
     sam = configuration.rho > 0

@@ -23,8 +23,9 @@ EPOCHS, BATCH, MOMENTUM, WEIGHT_DECAY = 15, 100, 0.9, 5e-4
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What one run is trained with; with rho = 0 it is plain SGD."""
+    """What one run is trained with, in a replicate of the whole procedure; with rho = 0 it is plain SGD."""
 
+    replicate: int
     family: str
     index: int
     learning_rate: float
@@ -52,35 +53,35 @@ class Problem:
     test: tuple[Tensor, Tensor]
 
 
-def spec_of(trials: int, seeds: int) -> tuple[StudySpec, str]:
+def spec_of(trials: int, seeds: int, replicates: int = 1) -> tuple[StudySpec, str]:
     """Return the study that solves the same problem, and its text."""
     return noisy_digits(
         "peers", "Do SAM and averaging help on noisy digits?",
-        trials=trials, seeds=seeds, epochs=EPOCHS, schedule="cosine",
+        trials=trials, seeds=seeds, epochs=EPOCHS, schedule="cosine", replicates=replicates, as_peers=True,
     )  # fmt: skip
 
 
-def configurations(trials: int) -> list[Configuration]:
-    """Return what everybody tries: the study's design."""
-    spec = spec_of(trials, 1)[0]
+def configurations(trials: int, replicates: int = 1) -> list[Configuration]:
+    """Return what everybody tries: the study's design, another one in each replicate."""
+    spec = spec_of(trials, 1, replicates)[0]
     proposed = [
-        (search.family, index, propose(spec.search, search, index, []))
+        (search.replicate.number, search.family, index, propose(spec.search, search, index, []))
         for search in searches(spec)
         for index in range(search.trials)
     ]
-    return [Configuration(family, index, p.learning_rate, p.rho, p.average_start) for family, index, p in proposed]
+    return [Configuration(*whose, p.learning_rate, p.rho, p.average_start) for *whose, p in proposed]
 
 
-def replicate(seeds: int) -> Replicate:
-    """Return the seeds of the study's one tuning."""
-    return replicate_of(spec_of(1, seeds)[0], 1)
+def replicate(number: int, seeds: int = 1) -> Replicate:
+    """Return the seeds of one of the study's replicates."""
+    return replicate_of(spec_of(1, seeds)[0], number)
 
 
-def problem_of(seed: int) -> Problem:
-    """Return the problem with the split, the label noise and the first weights of a seed."""
+def problem_of(configuration: Configuration, seed: int) -> Problem:
+    """Return the problem with its replicate's test part, and the split, label noise and first weights of a seed."""
     torch.manual_seed(torch_seed(seed, "torch"))
     factors = cells(spec_of(1, 1)[0])[0].factors
-    task = build_task("digits", load_data("digits"), factors, seed, replicate(1).test)
+    task = build_task("digits", load_data("digits"), factors, seed, replicate(configuration.replicate).test)
     tensors = [_tensors(part) for part in (task.train, task.val, task.test())]
     return Problem(task.model, *tensors)
 
@@ -102,30 +103,36 @@ Sweep = Callable[[list[tuple[Configuration, int]]], list[Scores]]
 
 
 def solve(sweep: Sweep) -> None:
-    """Tune all methods, train the best configuration of each on fresh seeds, and print the scores as JSON.
+    """In every replicate tune all methods and train the best configuration of each on fresh seeds; print the scores.
 
-    Methods that picked the same configuration share its runs: a run has both the last and the averaged weights.
+    Methods that picked the same configuration share its runs: a run has both the last and the averaged weights. All
+    that is tuned is one sweep, and all that is trained again another.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--trials", type=int, required=True)
     parser.add_argument("--seeds", type=int, required=True)
+    parser.add_argument("--replicates", type=int, required=True)
     given = parser.parse_args()
-    tried = configurations(given.trials)
-    tuned = sweep([(configuration, replicate(given.seeds).tune) for configuration in tried])
+    tried = configurations(given.trials, given.replicates)
+    numbers = range(1, given.replicates + 1)
+    seeds = {number: replicate(number, given.seeds) for number in numbers}
+    tuned = sweep([(configuration, seeds[configuration.replicate].tune) for configuration in tried])
     best = {
-        method: max((getattr(scores, weights), -c.index, c) for c, scores in zip(tried, tuned, strict=True)
-                    if c.family == family)[-1]
+        (method, number): max((getattr(scores, weights), -c.index, c) for c, scores in zip(tried, tuned, strict=True)
+                              if (c.family, c.replicate) == (family, number))[-1]
         for method, (family, weights) in METHODS.items()
+        for number in numbers
     }  # fmt: skip
-    seeds = replicate(given.seeds).confirm
-    again = [(configuration, seed) for configuration in dict.fromkeys(best.values()) for seed in seeds]
+    again = [(chosen, seed) for chosen in dict.fromkeys(best.values()) for seed in seeds[chosen.replicate].confirm]
     tested = dict(zip(again, sweep(again), strict=True))
     result = {
-        "tuned": [[c.family, c.index, scores.last, scores.average] for c, scores in zip(tried, tuned, strict=True)],
+        "tuned": [[c.replicate, c.family, c.index, scores.last, scores.average]
+                  for c, scores in zip(tried, tuned, strict=True)],
         "tested": {
-            method: [getattr(tested[best[method], seed], f"test_{weights}") for seed in seeds]
+            method: [getattr(tested[best[method, number], seed], f"test_{weights}")
+                     for number in numbers for seed in seeds[number].confirm]
             for method, (_, weights) in METHODS.items()
         },
         "runs": len(tried) + len(again),
-    }
+    }  # fmt: skip
     print(json.dumps(result))

@@ -1,0 +1,268 @@
+"""What each contender reaches: test scores as the metric has them, every replicate a dot, and what a run costs.
+
+A panel a problem, a row a contender of the primary budget: every baseline, then the methods.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dashboards import theme
+from dashboards.cells import Cell
+from dashboards.contenders import in_epochs, lengths_under
+from dashboards.figures.kit.confirmed import Confirmed
+from dashboards.figures.kit.panels import inliers
+from dashboards.score import Score, metric_words, score_in, split_of
+from dashboards.tables.table import Column, Entry, Table, hidden, number_entry, numeric
+from study.findings import Findings
+from study.findings.content import ResultsTable
+from study.stats import Effect, estimate
+
+MOST_DOTS = 60  # of a row: of more replicates, every so manieth is drawn
+MOST_PANELS = 8  # in sight; the others are one click away
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The test scores of one contender in one problem, as the metric has them.
+
+    Attributes:
+        cell: The problem's name.
+        contender: Its name in the findings, ``name`` what it is called here, ``method`` whose colour it has.
+        values: One a replicate (or seed).
+        gradient_evaluations: Of a completed run, in the mean; NaN where nobody counted them.
+        relative: The same over those of the baseline at equal epochs.
+        strongest: The baseline that methods are held against.
+    """
+
+    cell: str
+    contender: str
+    name: str
+    method: str
+    values: tuple[float, ...]
+    gradient_evaluations: float = math.nan
+    relative: float = math.nan
+    strongest: bool = False
+
+    @property
+    def mean(self) -> float:
+        """The mean over replicates (or seeds)."""
+        return statistics.fmean(self.values)
+
+
+def reached_of(
+    findings: Findings,
+    cells: Mapping[str, Cell],
+    runs: Iterable[Confirmed],
+    best_at: Mapping[tuple[str, str], float],
+) -> tuple[Reached, ...]:
+    """Return what every contender of the primary budget reaches, problem by problem; baselines first.
+
+    Where no runs are at hand, what findings hold: methods, and the strongest baseline.
+
+    Args:
+        findings: What the study found.
+        cells: Its problems.
+        runs: The confirm runs of every contender.
+        best_at: By problem and baseline the epoch that validation prefers there, in the median run.
+    """
+    if findings.origin:
+        return _given(findings, findings.origin, cells)
+    by_cell: dict[str, list[Effect]] = {name: [] for name in cells}
+    for effect in findings.effects:
+        if effect.budget == findings.primary_budget and effect.n and effect.cell in by_cell:
+            by_cell[effect.cell].append(effect)
+    known: dict[str, list[Confirmed]] = {}
+    for one in runs:
+        known.setdefault(one.cell, []).append(one)
+    found: list[Reached] = []
+    for name, effects in by_cell.items():
+        if effects:
+            found += _of_cell(findings, cells[name], effects, known.get(name, []), best_at)
+    return tuple(found)
+
+
+def _given(findings: Findings, table: ResultsTable, cells: Mapping[str, Cell]) -> tuple[Reached, ...]:
+    """Return what every method of a table reaches; costs are in that of the cheapest baseline."""
+    strongest = {(effect.cell, effect.baseline) for effect in findings.effects}
+    rows = []
+    for name, cell in cells.items():
+        own = [runs for runs in table.runs if runs.problem == name and runs.scores]
+        costs = [runs.cost for runs in own if runs.method in table.baselines and runs.cost > 0]
+        shortest = min(costs, default=math.nan)
+        score = score_in(findings, cell.task)
+        rows += [
+            Reached(
+                name, runs.method, runs.method, runs.method, tuple(map(score.measured, runs.scores)), runs.cost,
+                runs.cost / shortest, (name, runs.method) in strongest,
+            )
+            for runs in own
+        ]  # fmt: skip
+    return tuple(rows)
+
+
+def _of_cell(
+    findings: Findings,
+    cell: Cell,
+    effects: Sequence[Effect],
+    runs: Sequence[Confirmed],
+    best_at: Mapping[tuple[str, str], float],
+) -> list[Reached]:
+    score = score_in(findings, cell.task)
+    baselines = dict.fromkeys(one.baseline for effect in effects for one in effect.against)
+    strongest = {effect.baseline for effect in effects}
+    rows = []
+    for baseline in baselines:
+        chosen = next((one for one in runs if one.name == baseline), None)
+        values = _values(chosen) if chosen else next((e.baseline_values for e in effects if e.baseline == baseline), ())
+        row = Reached(cell.name, baseline, baseline, baseline.partition(",")[0], tuple(map(score.measured, values)))
+        name = in_epochs(baseline, cell.epochs, best_at.get((cell.name, baseline)))
+        rows.append(_with_cost(replace(row, name=name, strongest=baseline in strongest), chosen))
+    for effect in effects:
+        chosen = contender_of(effect, runs)
+        values = _values(chosen) if chosen else effect.method_values
+        row = Reached(cell.name, effect.method, effect.method, effect.method, tuple(map(score.measured, values)))
+        rows.append(_with_cost(row, chosen))
+    rows = [row for row in rows if row.values]
+    shortest = min(
+        (row.gradient_evaluations for row in rows if row.contender in baselines and row.gradient_evaluations > 0),
+        default=math.nan,
+    )
+    return [replace(row, relative=row.gradient_evaluations / shortest) for row in rows]
+
+
+def contender_of(effect: Effect, runs: Iterable[Confirmed]) -> Confirmed | None:
+    """Return the runs of an effect's method with the training lengths that its budget allows."""
+    own = [one for one in runs if (one.cell, one.method) == (effect.cell, effect.method)]
+    allowed = lengths_under(effect)
+    return next((one for one in own if one.lengths == allowed), next((o for o in own if o.lengths == (1.0,)), None))
+
+
+def _values(one: Confirmed) -> tuple[float, ...]:
+    return one.by_unit(one.final, lambda end: end.test_score)
+
+
+def _with_cost(row: Reached, runs: Confirmed | None) -> Reached:
+    spent = [end.gradient_evaluations for end in runs.final if end.status == "completed"] if runs else []
+    return replace(row, gradient_evaluations=statistics.fmean(spent)) if spent else row
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row as it is drawn: positions are percentages of the strip; ``beyond``: dots left and right of it."""
+
+    name: str
+    method: str
+    strongest: bool
+    dots: tuple[float, ...]
+    mean: float
+    beyond: tuple[int, int]
+    score: str
+    cost: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A problem as it is drawn: its ticks as (position, words), and its rows."""
+
+    label: str
+    metric: str
+    ticks: tuple[tuple[float, str], ...]
+    rows: tuple[Row, ...]
+
+
+def panels_of(findings: Findings, cells: Mapping[str, Cell], reached: Sequence[Reached]) -> tuple[Panel, ...]:
+    """Lay the scores out, each problem on a scale of its own that no outlier sets."""
+    panels = []
+    for name, cell in cells.items():
+        rows = [row for row in reached if row.cell == name]
+        if rows:
+            score = score_in(findings, cell.task)
+            low, high = _ends(rows)
+            panels.append(
+                Panel(
+                    cell.label,
+                    f"{split_of(findings)}{score.full}{score.direction}",
+                    tuple((_at(tick, low, high), _tick(score, tick, low, high)) for tick in _ticks(low, high)),
+                    tuple(_row(row, score, low, high) for row in rows),
+                )
+            )
+    return tuple(panels)
+
+
+def _ends(rows: Sequence[Reached]) -> tuple[float, float]:
+    low, high = inliers([value for row in rows for value in row.values], holds=[row.mean for row in rows])
+    margin = 0.04 * (high - low) or 0.01 * max(abs(high), 1e-6)
+    return low - margin, high + margin
+
+
+def _at(value: float, low: float, high: float) -> float:
+    return round(100 * min(1.0, max(0.0, (value - low) / (high - low))), 2)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return three to six round numbers between two ends."""
+    size = 10.0 ** math.floor(math.log10((high - low) / 3))
+    step = next(size * times for times in (1, 2, 5, 10) if (high - low) / (size * times) <= 5)
+    first = math.ceil(low / step)
+    return [number * step for number in range(first, math.floor(high / step) + 1)]
+
+
+def _tick(score: Score, value: float, low: float, high: float) -> str:
+    decimals = max(0, -math.floor(math.log10((high - low) / 5)))
+    if score.share:
+        return f"{100 * value:.{max(0, decimals - 2)}f}\u202f%"
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def _row(row: Reached, score: Score, low: float, high: float) -> Row:
+    every = -(-len(row.values) // MOST_DOTS)
+    inside = [value for value in row.values if low <= value <= high]
+    return Row(
+        name=row.name,
+        method=row.method,
+        strongest=row.strongest,
+        dots=tuple(_at(value, low, high) for value in inside[::every]),
+        mean=_at(row.mean, low, high),
+        beyond=(sum(value < low for value in row.values), sum(value > high for value in row.values)),
+        score=score.text(score.measured(row.mean)),
+        cost=theme.ratio(row.relative),
+    )
+
+
+def accuracy_table(findings: Findings, cells: Mapping[str, Cell], reached: Sequence[Reached]) -> Table:
+    """Return the download: one row a problem and contender, with the interval of its mean and its unit."""
+    rows = []
+    for row in reached:
+        score, found = score_in(findings, cells[row.cell].task), estimate(row.values)
+        rows.append(
+            (
+                Entry(cells[row.cell].label),
+                Entry(row.name, row.contender, method=row.method),
+                Entry(score.text(score.measured(found.mean)), found.mean),
+                *map(number_entry, found.ci95),
+                Entry(str(found.n), found.n),
+                Entry("", score.csv_unit),
+                Entry(theme.large(row.gradient_evaluations), number_entry(row.gradient_evaluations).value),
+                Entry(theme.ratio(row.relative), number_entry(row.relative).value),
+                Entry("strongest" if row.strongest else "–"),
+            )
+        )
+    return Table(
+        "accuracies",
+        f"{metric_words(findings).capitalize()} of every contender of the primary budget.",
+        (
+            Column("Problem", "problem"),
+            Column("Contender", "contender"),
+            numeric("Mean", "test_score"),
+            *hidden("ci95_low", "ci95_high"),
+            numeric("n", "n"),
+            *hidden("unit"),
+            numeric("Gradient evaluations", "gradient_evaluations"),
+            numeric("Cost", "cost_ratio"),
+            Column("Strongest baseline", "strongest"),
+        ),
+        tuple(rows),
+        tuple(i for i, row in enumerate(reached) if i == 0 or reached[i - 1].cell != row.cell),
+    )

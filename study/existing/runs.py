@@ -1,0 +1,212 @@
+"""Runs: the rows of a table, sorted by problem, method and seed. What can't be used is counted, not just dropped."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from study.existing.cells import label_of, number_of
+from study.existing.columns import Columns, bare
+from study.existing.reading import Row, Table
+from study.existing.trackers import TableError
+
+_ENDED: Final = {"finished", "completed", "complete", "success", "succeeded", "done", "terminated"}
+_NOT_ENDED: Final = {
+    "crashed", "failed", "fail", "failure", "killed", "running", "preempted", "preempting", "pending", "scheduled",
+    "waiting", "queued", "pruned", "error", "canceled", "cancelled", "interrupted", "oom", "diverged",
+}  # fmt: skip
+_IDENTITY: Final = {"name", "id", "run_id", "number", "created", "created_at", "start_time", "end_time", "runtime"}
+
+
+@dataclass(slots=True)
+class Side:
+    """The runs of one method on one problem: scores by seed, and the seeds whose run has none, with the reason."""
+
+    scores: dict[int, float] = field(default_factory=dict)
+    lost: dict[int, str] = field(default_factory=dict)
+    costs: list[float] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def units(self) -> set[int]:
+        """Its seeds, with a score or without."""
+        return self.scores.keys() | self.lost.keys()
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The runs of a table.
+
+    Attributes:
+        sides: By problem and method, each in the order of the table.
+        left_out: Why rows are in no side, and how many.
+        seeds: The label of every unit.
+    """
+
+    sides: Mapping[str, Mapping[str, Side]]
+    left_out: Mapping[str, int]
+    seeds: Mapping[int, str]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """All methods, in the order of the table."""
+        return tuple(dict.fromkeys(method for own in self.sides.values() for method in own))
+
+
+def runs_of(table: Table, columns: Columns, whole: str) -> Runs:
+    """Sort the rows of a table.
+
+    Args:
+        table: The runs.
+        columns: What its columns are taken for.
+        whole: What the problem is called where no column says it.
+
+    Raises:
+        TableError: scores or costs that are no numbers, names that differ in spelling alone, several scores for one
+            method, problem and seed.
+    """
+    state = _state_column(table)
+    left_out: Counter[str] = Counter()
+    grouped = _grouped(table, columns, whole, left_out)
+    _check_spelling("methods", {method for _, method in grouped})
+    _check_spelling("problems", {problem for problem, _ in grouped})
+    numbers = _unit_numbers([seed for by_seed in grouped.values() for seed in by_seed])
+    sides: dict[str, dict[str, Side]] = {}
+    clashes = []
+    for (problem, method), by_seed in grouped.items():
+        side = sides.setdefault(problem, {}).setdefault(method, Side())
+        for seed, found in by_seed.items():
+            clash = _put(side, numbers[seed], found, columns, state, left_out)
+            clashes += [(problem, method, seed, found)] if clash else []
+    if clashes:
+        raise TableError(_clash(clashes, columns))
+    return Runs(sides, left_out, {number: seed for seed, number in numbers.items()})
+
+
+def _grouped(
+    table: Table, columns: Columns, whole: str, left_out: Counter[str]
+) -> dict[tuple[str, str], dict[str, list[tuple[int, Row]]]]:
+    """Return the rows, with their numbers, by problem and method, and by seed; count those that lack one of these."""
+    found: dict[tuple[str, str], dict[str, list[tuple[int, Row]]]] = {}
+    combinations: dict[tuple[str, str], tuple[str | None, ...]] = {}
+    for number, row in enumerate(table.rows, 1):
+        method, problem = _joined(row, columns.method), _joined(row, columns.problem) if columns.problem else whole
+        seed = label_of(row.get(columns.seed)) if columns.seed else f"row {number}"
+        if method is None or problem is None or seed is None:
+            left_out[f"no {'method' if method is None else 'problem' if problem is None else 'seed'}"] += 1
+            continue
+        for role, label, names in (("method", method, columns.method), ("problem", problem, columns.problem)):
+            own = tuple(label_of(row.get(name)) for name in names)
+            if combinations.setdefault((role, label), own) != own:
+                raise TableError(
+                    f"{label} may be several combinations of {' and '.join(names)}; write them without blanks."
+                )
+        found.setdefault((problem, method), {}).setdefault(seed, []).append((number, row))
+    if not found:
+        raise TableError(f"no row of {table.name} has a method, a problem and a seed.")
+    return found
+
+
+def _joined(row: Row, names: Sequence[str]) -> str | None:
+    """Return the label of one or several columns; numbers and switches get their column's name."""
+    parts = [(name, label_of(row.get(name))) for name in names]
+    if any(label is None for _, label in parts):
+        return None
+    if len(parts) == 1:
+        return parts[0][1]
+    return " ".join(
+        f"{bare(name)}={label}" if label and (label.lower() in ("true", "false") or _is_number(label)) else str(label)
+        for name, label in parts
+    )
+
+
+def _is_number(label: str) -> bool:
+    value = number_of(label)
+    return value is not None and not math.isnan(value)
+
+
+def _state_column(table: Table) -> str:
+    """Return the column that says how a run ended; "" where none holds such words alone."""
+    for column in table.columns:
+        if column.lower() in ("state", "status"):
+            words = {text.lower() for row in table.rows if (text := label_of(row.get(column))) is not None}
+            if words and words <= _ENDED | _NOT_ENDED:
+                return column
+    return ""
+
+
+def _check_spelling(role: str, names: set[str]) -> None:
+    alike: dict[str, list[str]] = {}
+    for name in sorted(names):
+        alike.setdefault("".join(name.lower().split()), []).append(name)
+    for several in alike.values():
+        if len(several) > 1:
+            raise TableError(f"{' and '.join(several)} are {role} of the table; write them alike, or tell them apart.")
+
+
+def _unit_numbers(seeds: Sequence[str]) -> dict[str, int]:
+    """Number the seeds: as they are where all are whole numbers, else in their order."""
+    found = list(dict.fromkeys(seeds))
+    if all(re.fullmatch(r"0|-?[1-9][0-9]*", seed) for seed in found):
+        return {seed: int(seed) for seed in found}
+    return {seed: number for number, seed in enumerate(found, 1)}
+
+
+def _put(
+    side: Side, unit: int, found: Sequence[tuple[int, Row]], columns: Columns, state: str, left_out: Counter[str]
+) -> bool:
+    """Put the run of a seed into its side; tell whether its rows have several scores."""
+    scored: dict[float, Row] = {}
+    reasons: list[str] = []
+    for number, row in found:
+        ended = label_of(row.get(state)) if state else None
+        value = _number(row.get(columns.score), number, columns.score)
+        if ended is not None and ended.lower() in _NOT_ENDED:
+            reasons.append(ended.lower())
+        elif not math.isfinite(value):
+            reasons.append("no score" if math.isnan(value) else "an infinite score")
+        elif value in scored:
+            left_out["a copy of another row, in method, problem, seed and score"] += 1
+        else:
+            scored[value] = row
+    if len(scored) > 1:
+        return True
+    if scored:
+        ((value, row),) = scored.items()
+        side.scores[unit] = value
+        side.rows.append(row)
+        if columns.cost:
+            side.costs.append(_number(row.get(columns.cost), found[0][0], columns.cost))
+        left_out["without a score, and run again with the same seed"] += len(reasons)
+    else:
+        side.lost[unit] = reasons[-1]
+        left_out["without a score, and run again with the same seed"] += len(reasons) - 1
+    return False
+
+
+def _number(cell: object, number: int, column: str) -> float:
+    value = number_of(cell)
+    if value is None:
+        raise TableError(f"row {number} has {str(cell)[:40]!r} in the column {column}; numbers alone can be judged.")
+    return value
+
+
+def _clash(clashes: Sequence[tuple[str, str, str, Sequence[tuple[int, Row]]]], columns: Columns) -> str:
+    """Say that seeds have several scores, and which columns might tell them apart."""
+    problem, method, seed, found = clashes[0]
+    apart = {
+        name
+        for _, _, _, rows in clashes
+        for name in rows[0][1]
+        if name not in columns.used
+        and bare(name).lower() not in _IDENTITY
+        and len({label_of(row.get(name)) for _, row in rows}) > 1
+    }
+    example = f"{method} on {problem} with seed {seed}, rows {' and '.join(str(number) for number, _ in found[:3])}"
+    which = f"They differ in {', '.join(sorted(apart)[:6])}: " if apart else ""
+    return (
+        f"{len(clashes)} seeds have several scores for one method and problem ({example}). {which}keep one row each, "
+        "chosen on validation and never by the score, or name a column that belongs to the method or the problem."
+    )
