@@ -383,9 +383,9 @@ def test_different_metrics_are_never_put_together(one: tuple[str, str], other: t
 # From the spec to the page.
 
 
-def written(folder: Path, kind: str, **changes: str) -> str:
-    """Write an example; return its spec at the size of a test."""
-    path = folder / f"shape_{kind}.py"
+def written(folder: Path, kind: str, prefix: str = "shape", **changes: str) -> str:
+    """Write an example, under a name that no other test of this process has imported; return its spec, made small."""
+    path = folder / f"{prefix}_{kind}.py"
     assert new.main([str(path), "--kind", kind]) == 0
     small = {"replicates": "2", "confirms": "1", "trials": "2", "factors.epochs": "1"} | changes
     rows = path.with_suffix(".toml").read_text().splitlines()
@@ -426,7 +426,7 @@ def test_tasks_of_the_tests_come_to_a_page_too(name: str) -> None:
 def test_shapes_go_from_a_spec_to_a_page_by_the_command(tmp_path: Path) -> None:
     """Three metrics in one study: a MAE in dollars with δ = 200, an F1 of lists of boxes, and a stream's accuracy."""
     methods = {"methods": '["SGD", "SAM"]', "trials": "1"}
-    specs = {kind: written(tmp_path, kind, **methods) for kind in ("mae", "detection", "stream")}
+    specs = {kind: written(tmp_path, kind, "sent", **methods) for kind in ("mae", "detection", "stream")}
     head, _, first = specs["mae"].partition("[[problems]]\n")
     problems = [
         f"delta = 200.0\n{first}",
@@ -437,11 +437,11 @@ def test_shapes_go_from_a_spec_to_a_page_by_the_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "study.run", "shapes.toml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "shape_mae:build is scored by MAE in $, δ = 200 $; lower is better." in done.stdout
-    study = load(tmp_path / "results" / "shape_mae")
+    assert "sent_mae:build is scored by MAE in $, δ = 200 $; lower is better." in done.stdout
+    study = load(tmp_path / "results" / "sent_mae")
     assert {record.status for record in study.records} == {"completed"}
     found = study.findings
-    mae, boxes, stream = (f"shape_{kind}:build" for kind in ("mae", "detection", "stream"))
+    mae, boxes, stream = (f"sent_{kind}:build" for kind in ("mae", "detection", "stream"))
     assert found.deltas == {mae: 200.0, boxes: 0.005, stream: 0.005}
     assert len({score.measure for score in found.scores.values()}) == 3
     assert len(found.pooled) == 1

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from faults import inline
+from markup import Page
 from matrices import repeated
 
 from dashboards.__main__ import main as dashboards
@@ -369,7 +370,7 @@ def test_methods_of_ones_own_end_in_a_page_and_are_held_to_their_source(
         record.own_sources["mine:Plain"].partition("=")[0] for record in records.values() if record.own_sources
     } == {"mine.py"}
     assert {"Mine", "Mine+SWA", "Peer"} <= {*pd.read_parquet(folder / "runs.parquet")["method"]}
-    assert "Other hyper-parameters" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "Other hyper-parameters" in Page((folder / "report.html").read_text(encoding="utf-8")).words
     Path("own.toml").write_text(_OWN_METHODS.replace("replicates = 2", "replicates = 3"))
     Path("mine.py").write_text(f"{_OWN_STEP}# another\n")
     source_of.cache_clear()
