@@ -13,6 +13,7 @@ from dashboards.score import score_in, score_of, split_of
 from study.findings import Findings, MethodSummary
 from study.findings.content import OF_DESIGN
 from study.stats import Effect
+from study.stats.estimates import mean_of
 
 _MOST_TOLD = 3  # verdicts, or flips, one by one; beyond, how many there are
 _HALF, _DOUBLE = 0.5, 2.0  # of δ: a verdict that changes there is said to flip
@@ -161,9 +162,9 @@ def _by_how_much(findings: Findings, effects: Sequence[Effect], cells: Mapping[s
         score = score_in(findings, first.task)
         with score.written():
             gains = listed([f"{theme.gain(e.mean)}{f' ({e.method})' if several else ''}" for e in effects])
-            scores = listed([score.full_text(_mean(e.method_values)) for e in effects])
+            scores = listed([score.full_text(mean_of(e.method_values)) for e in effects])
         over = in_epochs(first.baseline, cells[first.cell].epochs)
-        against = score.full_text(_mean(first.baseline_values))
+        against = score.full_text(mean_of(first.baseline_values))
         same = len({(e.baseline, e.units) for e in effects}) == 1
         where_from = (
             f"over {over}: {scores} against {against} {split_of(findings)}{score.name}{score.direction}"
@@ -186,7 +187,7 @@ def _by_how_much(findings: Findings, effects: Sequence[Effect], cells: Mapping[s
             ranges.append(f"{span(means, theme.gain)} {unit}")
     most = max(effects, key=lambda e: abs(e.mean) / delta_of(findings, e.task))
     score = score_in(findings, most.task)
-    reached, against = (score.full_text(_mean(values)) for values in (most.method_values, most.baseline_values))
+    reached, against = (score.full_text(mean_of(values)) for values in (most.method_values, most.baseline_values))
     each = " of each" if _several(findings) else ""
     return (
         f"{listed(ranges)} over {_strongest(findings)}{each}, the largest {reached} against {against} "
@@ -204,10 +205,6 @@ def _strongest(findings: Findings) -> str:
     if findings.origin is None:
         return f"the strongest {findings.baseline}"
     return f"the strongest of {listed(findings.origin.baselines)}" if _several(findings) else findings.baseline
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _nothing(findings: Findings, primary: Sequence[Effect], cells: Mapping[str, Cell]) -> str:

@@ -34,9 +34,8 @@ class Module(lightning.LightningModule):
         self.net = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
         self.head = nn.Linear(hidden, 2)
         self.trial = trial
-        self.seen = (
-            0  # examples that went forward and backward; no buffer: a perturbed pass leaves buffers as they were
-        )
+        # Examples that went forward and backward; no buffer, as a perturbed pass leaves buffers as they were.
+        self.seen = 0
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer of the method; it has to know of gradients that are accumulated."""
