@@ -3,7 +3,9 @@
 import argparse
 import signal
 import sys
+import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 from dashboards.index import write_index
@@ -25,7 +27,7 @@ _EXAMPLES = """examples:
   python -m dashboards --watch results/quick --every 30   rewrites the report while the study runs
   SOURCE_DATE_EPOCH=$(date +%s) python -m dashboards results/quick     prints the date in the report
 
-exit codes: 0 done; 1 the page can't be made; 2 the folder can't be used; 130 a watch was interrupted
+exit codes: 0 done; 1 the page can't be made; 2 the folder can't be used; 130 interrupted
 """
 
 
@@ -43,13 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
             )
             return EXIT_USAGE
         if given.watch:
-            return _watch(given)
-        if several:
+            wait = until_parent_exits() if given.with_parent else time.sleep
+            watch(given.results, given.output, every_s=given.every, wait=wait, say=partial(print, flush=True))
+        elif several:
             print(write_index(given.results, given.output))
         elif picture:
             print(write_picture(load(given.results), given.output))
         else:
             print(write_report(load(given.results), given.output))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except (ResultsError, RecordError, SpecError, OSError) as error:
         print(f"python -m dashboards: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -61,15 +66,6 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_NO_PAGE
-    return EXIT_DONE
-
-
-def _watch(given: argparse.Namespace) -> int:
-    waiting = {"wait": until_parent_exits()} if given.with_parent else {}
-    try:
-        watch(given.results, given.output, every_s=given.every, say=lambda line: print(line, flush=True), **waiting)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     return EXIT_DONE
 
 

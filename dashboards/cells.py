@@ -13,7 +13,7 @@ _FIRST_FACTOR_AFTER, _LAST_FACTOR_BEFORE = "search", "weights"  # where the fram
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class LabelledCell:
     """A cell as the report names it.
 
     Attributes:
@@ -35,7 +35,7 @@ class Cell:
         return _label(self.task, {name: value for name, value in self.varied.items() if name != factor})
 
 
-def cells_of(findings: Findings, frame: pd.DataFrame) -> dict[str, Cell]:
+def cells_of(findings: Findings, frame: pd.DataFrame) -> dict[str, LabelledCell]:
     """Return every cell that has an effect or a run, by name: effects' order first, then alphabetically."""
     found: dict[str, tuple[str, dict[str, FactorValue]]] = {}
     for effect in (*findings.effects, *findings.averaging):
@@ -59,7 +59,7 @@ def cells_of(findings: Findings, frame: pd.DataFrame) -> dict[str, Cell]:
     }
 
 
-def labelled(found: Mapping[str, tuple[str, dict[str, FactorValue]]]) -> dict[str, Cell]:
+def labelled(found: Mapping[str, tuple[str, dict[str, FactorValue]]]) -> dict[str, LabelledCell]:
     """Return cells under labels of the factors that differ between them, given task and factors by unique name."""
     names = sorted({name for _, factors in found.values() for name in factors})
     varying = [
@@ -71,7 +71,7 @@ def labelled(found: Mapping[str, tuple[str, dict[str, FactorValue]]]) -> dict[st
     cells = {}
     for name, (task, factors) in found.items():
         varied = {factor: factors[factor] for factor in varying if factor in factors}
-        cells[name] = Cell(name, _label(task, varied), task, varied)
+        cells[name] = LabelledCell(name, _label(task, varied), task, varied)
     labels = [cell.label for cell in cells.values()]
     if len(set(labels)) < len(labels):
         return {name: replace(cell, label=name) for name, cell in cells.items()}
@@ -93,7 +93,7 @@ def words_of(factor: str, value: FactorValue) -> str:
     return f"{factor.replace('_', ' ')} {value}"
 
 
-def where(helped: Iterable[str], cells: Mapping[str, Cell]) -> str | None:
+def where(helped: Iterable[str], cells: Mapping[str, LabelledCell]) -> str | None:
     """Return the factor value(s) that hold in exactly the cells ``helped``, in words; None if there are none.
 
     One factor is tried before two, in a fixed order. It is a description of the cells, not a cause.

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from dashboards.figures.kit.chart import Chart, Sources
 from dashboards.figures.training import calibration, curves
-from dashboards.figures.tuning import best_of, importance, optimism, parallel, rho, transfer
+from dashboards.figures.tuning import best_of, importance, parallel, rho
 from dashboards.figures.when import forest, two_by_two
 from dashboards.figures.why import averaging, lines, plane, relation, sharpness
 from dashboards.score import shown
-from dashboards.tables.table import with_unit
 
 # Charts of scores and gains: those of different metrics never share a scale, so each metric has a chart of its own.
 OF_SCORES: tuple[Callable[[Sources], Chart | None], ...] = (
@@ -21,10 +19,7 @@ OF_SCORES: tuple[Callable[[Sources], Chart | None], ...] = (
     relation.chart_of,
     rho.chart_of,
     parallel.chart_of,
-    partial(best_of.chart_of, against="trials"),
-    partial(best_of.chart_of, against="cost"),
-    transfer.chart_of,
-    optimism.chart_of,
+    best_of.chart_of,
 )
 OF_RUNS: tuple[Callable[[Sources], Chart | None], ...] = (
     sharpness.chart_of,
@@ -43,12 +38,14 @@ def charts_of(sources: Sources) -> dict[str, Chart]:
     """Return every chart that has data, by id; those of a second metric end in ``-2``."""
     found = {}
     of_scores, of_runs = (OF_A_TABLE, ()) if sources.findings.origin else (OF_SCORES, OF_RUNS)
-    for number, part in enumerate(sources.by_measure, 1):
+    parts = sources.by_measure
+    for number, part in enumerate(parts, 1):
+        told = f"{part.score.full}{part.score.direction} ({', '.join(part.findings.scores)})"
+        measure = told if len(parts) > 1 else ""
         with shown(part.findings):
             for made in filter(None, (chart_of(part) for chart_of in of_scores)):
                 name = made.id if number == 1 else f"{made.id}-{number}"
-                table = replace(with_unit(made.table, part.score.csv_unit), id=name)
-                found[name] = replace(made, id=name, table=table)
+                found[name] = replace(made, id=name, table=replace(made.table, id=name), measure=measure)
     with shown(sources.findings):
         found |= {chart.id: chart for chart_of in of_runs if (chart := chart_of(sources)) is not None}
     return found

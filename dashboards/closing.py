@@ -1,12 +1,11 @@
 """The end of a study on the terminal: the verdicts in 80 columns, and under them the answer, as the page gives them."""
 
 import textwrap
-from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from dashboards import prose, theme
-from dashboards.cells import Cell, cells_of
+from dashboards.cells import LabelledCell, cells_of
 from dashboards.comparisons import without_early_verdicts
 from dashboards.contenders import budget_name, in_epochs
 from dashboards.score import score_in, shown
@@ -37,26 +36,17 @@ def closing(findings: Findings, frame: pd.DataFrame, command: str = "") -> str:
         return "\n\n".join([*parts, answer_text(told, cells, command)])
 
 
-def answer_text(findings: Findings, cells: dict[str, Cell], command: str = "") -> str:
+def answer_text(findings: Findings, cells: dict[str, LabelledCell], command: str = "") -> str:
     """Return the answer in three facts, under what limits it from the start."""
-    named = [(name.upper(), detail) for name, detail in prose.marks(findings)]
-    named += prose.answer_of(findings, cells, command).facts
-    width = max((len(name) for name, _ in named if name in _FACTS), default=0) + 2
-    return "\n".join(
-        line
-        for name, sentence in named
-        for line in textwrap.wrap(
-            f"{name:<{width}}{sentence}" if name in _FACTS else f"{name}: {sentence}",
-            _WIDTH,
-            subsequent_indent=" " * (width if name in _FACTS else 0),
-        )
-    )
+    facts = prose.answer_of(findings, cells, command)
+    width = max(map(len, facts)) + 2
+    lines = [line for name, detail in prose.marks(findings) for line in _fitted(f"{name.upper()}: {detail}", "", "")]
+    for name, sentence in facts.items():
+        lines += _fitted(f"{name:<{width}}{sentence}", "", " " * width)
+    return "\n".join(lines)
 
 
-_FACTS = ("What", "How surely", "At what cost", "Would flip", "Go on with")
-
-
-def verdict_text(findings: Findings, cells: dict[str, Cell]) -> str:
+def verdict_text(findings: Findings, cells: dict[str, LabelledCell]) -> str:
     """Return the verdicts under every budget, the primary one first, problem by problem."""
     budgets = dict.fromkeys([findings.primary_budget, *(effect.budget for effect in findings.effects)])
     blocks = [_block(findings, cells, budget) for budget in budgets]
@@ -65,21 +55,25 @@ def verdict_text(findings: Findings, cells: dict[str, Cell]) -> str:
     return "\n\n".join(filter(None, [*blocks, "\n".join(marks)])) or "(nothing measured yet)"
 
 
-def _block(findings: Findings, cells: dict[str, Cell], budget: str) -> str:
+def _block(findings: Findings, cells: dict[str, LabelledCell], budget: str) -> str:
     found = [e for e in findings.effects if e.budget == budget and e.cell in cells]
     if not found:
         return ""
     rows = {effect: _row(findings, effect) for effect in found}
     widths = [max(map(len, column)) for column in zip(*rows.values(), strict=True)]
+
+    def line(effect: Effect) -> str:
+        return " ".join(["   ", *map(str.ljust, rows[effect], widths)]).rstrip()
+
     lines = [] if findings.origin else [f"At {budget_name(findings, budget)}:"]
     for name, cell in cells.items():
         own = [effect for effect in found if effect.cell == name]
         if own:
             over = {in_epochs(effect.baseline, cell.epochs) for effect in own}
             unit = score_in(findings, cell.task).points
-            lines += _fitted(cell.label, indent="  ")
-            lines += _fitted(f"gains in {unit} over {'; '.join(sorted(over))}", indent="    ")
-            lines += [_line(rows[effect], widths) for effect in own]
+            lines += _fitted(cell.label, " " * 2, " " * 4)
+            lines += _fitted(f"gains in {unit} over {'; '.join(sorted(over))}", " " * 4, " " * 6)
+            lines += map(line, own)
     return "\n".join(lines)
 
 
@@ -109,9 +103,5 @@ def _short(effect: Effect, alpha: float) -> str:
     return effect.verdict
 
 
-def _line(texts: Sequence[str], widths: Iterable[int]) -> str:
-    return " ".join(["   ", *(f"{text:<{width}}" for text, width in zip(texts, widths, strict=True))]).rstrip()
-
-
-def _fitted(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ")
+def _fitted(text: str, first: str, others: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=others)

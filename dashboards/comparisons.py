@@ -9,12 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
-from study.findings import Findings, MethodSummary
+from study.findings import Findings
 from study.stats import Effect
 from study.stats.effects import Verdict
 
 NOT_YET = cast(Verdict, "not yet")  # the report's own word: no finding ever holds it
-_LISTS = ("helps", "helps_if_free", "hurts", "null")
 _ABOUT_VERDICTS = ("verdict depends on budget", "verdict depends on delta")
 
 
@@ -56,20 +55,14 @@ def without_early_verdicts(findings: Findings) -> Findings:
         rules=(),
         delta_strips=(),
         literature=(),
-        summaries=tuple(map(_undecided, findings.summaries)),
+        summaries=(),
         caveats=tuple(caveat for caveat in findings.caveats if caveat.kind not in _ABOUT_VERDICTS),
     )
 
 
 def _held_back(effects: Iterable[Effect]) -> tuple[Effect, ...]:
-    nothing = {"verdict": NOT_YET, "clear": False, "p": math.nan, "p_holm": None, "p_sign_flip": math.nan}
+    nothing = {"verdict": NOT_YET, "clear": False, "p": math.nan, "p_holm": None}
     return tuple(
         replace(effect, **nothing, against=tuple(replace(one, p=math.nan) for one in effect.against))  # type: ignore[arg-type]
         for effect in effects
     )
-
-
-def _undecided(summary: MethodSummary) -> MethodSummary:
-    """Move a method's cells to the undecided ones."""
-    every = tuple(cell for name in (*_LISTS, "undecided") for cell in getattr(summary, name))
-    return replace(summary, helps=(), helps_if_free=(), hurts=(), null=(), undecided=every)

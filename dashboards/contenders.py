@@ -1,5 +1,6 @@
 """Contenders under the names that the report gives them, the budgets that they meet in, and what is counted."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from dashboards import theme
@@ -56,13 +57,10 @@ def lengths_under(effect: Effect) -> tuple[float, ...]:
 
 def label_of(chosen: Selection) -> str:
     """Name a contender by what it may use: ``SGD best, 2× epochs``, and ``SWA, up to 2× epochs``."""
-    if chosen.lengths[-1] == 1 or _is_baseline(chosen.method):
+    known = chosen.method in theme.methods()
+    if chosen.lengths[-1] == 1 or (known and theme.methods().is_baseline(chosen.method)):
         return chosen.contender
     return f"{chosen.contender}, up to {chosen.lengths[-1]:g}× epochs"
-
-
-def _is_baseline(method: str) -> bool:
-    return method in theme.methods() and theme.methods().is_baseline(method)
 
 
 def budget_words(findings: Findings, budget: str) -> BudgetWords:
@@ -96,12 +94,6 @@ def unit_words(findings: Findings) -> str:
     return {"replicate": "replicates", "seed": "seeds of one tuning", "run": "runs"}[unit_of(findings)]
 
 
-def runs_of_a_unit(findings: Findings) -> int:
-    """Return the confirm seeds of a replicate; 1 where the seeds are the units."""
-    confirms = findings.spec.get("confirms")
-    return confirms if isinstance(confirms, int) and unit_of(findings) == "replicate" else 1
-
-
 def delta_of(findings: Findings, task: str) -> float:
     """Return δ in a task's unit."""
     return findings.deltas.get(task, findings.delta)
@@ -109,10 +101,7 @@ def delta_of(findings: Findings, task: str) -> float:
 
 def families_of(findings: Findings) -> Mapping[tuple[str, str], int]:
     """Return how many comparisons Holm's correction is for, by method and budget: one a problem."""
-    sizes: dict[tuple[str, str], int] = {}
-    for effect in findings.effects:
-        sizes[effect.method, effect.budget] = sizes.get((effect.method, effect.budget), 0) + 1
-    return sizes
+    return Counter((effect.method, effect.budget) for effect in findings.effects)
 
 
 def excludes_zero(effect: Effect) -> bool:

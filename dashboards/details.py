@@ -4,19 +4,19 @@ Plain data for the page's script, which draws it when a verdict is opened. Conte
 verdicts they stand in.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dashboards import theme
-from dashboards.cells import Cell
+from dashboards.cells import LabelledCell
 from dashboards.contenders import delta_of, in_epochs, unit_of
+from dashboards.figures.kit.chart import Sources
 from dashboards.figures.kit.confirmed import Confirmed, End
 from dashboards.figures.kit.panels import inliers
 from dashboards.score import Score, score_in, split_of
 from dashboards.tables.accuracies import contender_of
-from dashboards.tables.evidence import weights_in_words
+from dashboards.tables.beside_verdicts import weights_in_words
 from dashboards.tables.table import most
-from study.findings import Findings
 from study.plan.selection import Selection
 from study.stats import Effect
 
@@ -24,68 +24,49 @@ _FAR = 8.0  # interquartile ranges: who opens a verdict wants to see its replica
 MOST_UNITS = 400  # replicates of a verdict, fewer in a study of many problems; findings.json has all of them
 
 
-def details_of(
-    findings: Findings,
-    cells: Mapping[str, Cell],
-    runs: Iterable[Confirmed],
-    best_at: Mapping[tuple[str, str], float],
-    panels: Mapping[str, list[object]],
-) -> dict[str, Any]:
-    """Return what stands behind every verdict, by problem, method and budget.
+def details_of(sources: Sources, panels: Mapping[str, list[object]]) -> dict[str, Any]:
+    """Return what stands behind every verdict, by problem, method and budget; without confirm runs, gains alone.
 
-    Args:
-        findings: What the study found.
-        cells: Its problems.
-        runs: The confirm runs of every contender; without them, gains alone are told.
-        best_at: By problem and baseline the epoch that validation prefers there.
-        panels: In which chart, and in which panel of it, a problem's learning curves stand, by label.
+    ``panels`` says in which chart, and in which panel of it, a problem's learning curves stand, by label.
     """
-    by_cell: dict[str, list[Confirmed]] = {}
-    for one in runs:
-        by_cell.setdefault(one.cell, []).append(one)
+    findings, cells = sources.findings, sources.cells
     limit = most(MOST_UNITS, len(cells))
     contenders: dict[str, dict[str, Any]] = {}
     verdicts = []
     for effect in findings.effects:
         if not effect.n or effect.cell not in cells:
             continue
-        cell, own = cells[effect.cell], by_cell.get(effect.cell, [])
-        score = score_in(findings, effect.task)
-        sides = (
-            contender_of(effect, own),
-            next((one for one in own if one.name == effect.baseline), None),
-        )
+        cell, score = cells[effect.cell], score_in(findings, effect.task)
+        own = [one for one in sources.confirmed if one.cell == effect.cell]
+        sides = contender_of(effect, own), next((one for one in own if one.name == effect.baseline), None)
         names = [f"{effect.cell}|{side.name}" if side else "" for side in sides]
         for name, side in zip(names, sides, strict=True):
             if side and name not in contenders:
                 contenders[name] = _contender(side, cell, score, limit)
         with score.written():
-            verdicts.append(_verdict(findings, effect, cell, names, best_at, panels, score, limit))
+            told = _verdict(sources, effect, score, limit)
+        verdicts.append(told | {"sides": names, "curves": panels.get(cell.label)})
     return {"unit": unit_of(findings), "contenders": contenders, "verdicts": verdicts}
 
 
-def _verdict(
-    findings: Findings,
-    effect: Effect,
-    cell: Cell,
-    names: list[str],
-    best_at: Mapping[tuple[str, str], float],
-    panels: Mapping[str, list[object]],
-    score: Score,
-    limit: int,
-) -> dict[str, Any]:
+def _verdict(sources: Sources, effect: Effect, score: Score, limit: int) -> dict[str, Any]:
+    findings, cell = sources.findings, sources.cells[effect.cell]
+    style = theme.style_of(effect.method)
     delta, labels = delta_of(findings, effect.task), dict(findings.origin.labels) if findings.origin else {}
     low, high = inliers(effect.differences, least=delta, holds=[-delta, 0.0, delta, effect.mean], times=_FAR)
+
+    def named(baseline: str) -> str:
+        return in_epochs(baseline, cell.epochs, sources.best_at.get((cell.name, baseline)))
+
     return {
         "cell": effect.cell,
         "label": cell.label,
         "method": effect.method,
-        "color": list(_colors(effect.method)),
+        "color": [style.color, style.dark],
         "budget": effect.budget,
-        "baseline": in_epochs(effect.baseline, cell.epochs, best_at.get((cell.name, effect.baseline))),
+        "baseline": named(effect.baseline),
         "unit": score.points,
         "score": f"{split_of(findings)}{score.full}{score.direction}",
-        "sides": names,
         "units": [labels.get(unit, unit) for unit in effect.units[:limit]],
         "total": effect.n,
         "gains": theme.rounded(map(theme.in_points, effect.differences[:limit])),
@@ -97,15 +78,9 @@ def _verdict(
         "mean": theme.gain_within(effect.mean, effect.ci95),
         "apart": _apart(effect, score),
         "against": [
-            [
-                in_epochs(one.baseline, cell.epochs, best_at.get((cell.name, one.baseline))),
-                score.text(one.baseline_mean),
-                theme.gain_within(one.mean, one.ci95),
-                theme.p_value(one.p),
-            ]
-            for one in effect.against
+            [named(e.baseline), score.text(e.baseline_mean), theme.gain_within(e.mean, e.ci95), theme.p_value(e.p)]
+            for e in effect.against
         ],
-        "curves": panels.get(cell.label),
     }
 
 
@@ -121,13 +96,7 @@ def _apart(effect: Effect, score: Score) -> str:
     )
 
 
-def _colors(method: str) -> tuple[str, str]:
-    """Return a method's colour on light and on dark paper."""
-    color = theme.style_of(method).color
-    return color, theme.DARK.get(color, color)
-
-
-def _contender(one: Confirmed, cell: Cell, score: Score, limit: int) -> dict[str, Any]:
+def _contender(one: Confirmed, cell: LabelledCell, score: Score, limit: int) -> dict[str, Any]:
     """Return what a contender picked in each unit, and its runs there."""
     picks = {chosen.replicate: _picked(chosen, cell) for chosen in one.selections}
     runs: dict[str, list[list[str]]] = {}
@@ -138,7 +107,7 @@ def _contender(one: Confirmed, cell: Cell, score: Score, limit: int) -> dict[str
     return {"method": one.method, "picks": picks, "one": one.one_tuning, "runs": runs}
 
 
-def _picked(chosen: Selection, cell: Cell) -> str:
+def _picked(chosen: Selection, cell: LabelledCell) -> str:
     """Say a configuration: "rate 0.12, rho 0.2, 30 epochs"."""
     perturbed = chosen.method in theme.methods() and theme.methods().family_of(chosen.method).rule is not None
     epochs = f"{cell.epochs * chosen.epochs_factor:.4g} epochs" if cell.epochs else f"{chosen.epochs_factor:g}× epochs"

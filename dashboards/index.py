@@ -1,5 +1,6 @@
 """The index: every study of a folder on one page, searched, sorted, and held against one another."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,13 +8,8 @@ from markupsafe import Markup
 
 from dashboards import page, prose, theme
 from dashboards.studies import Line, comparable, line_of, study_folders
-from dashboards.tables.table import Column, Entry, Table, numeric, prose_column
 from study.files import write_atomically
 from study.store.folder import ResultsError
-
-_VERDICTS = ("helps", "hurts", "no material effect", "inconclusive", "insufficient data")
-
-_SHORT = {"no material effect": "None", "inconclusive": "Open", "insufficient data": "Too few"}
 
 
 def write_index(root: Path, path: Path | None = None) -> Path:
@@ -42,58 +38,14 @@ def build_index(name: str, lines: Sequence[Line]) -> str:
         ("report.css", "index.css"),
         name=name,
         heading=_heading(lines),
-        studies=study_table(lines),
-        shared=list(shared["studies"]),  # type: ignore[call-overload]
+        lines=lines,
+        large=theme.large,
+        shared=list(shared["studies"]),
         data=Markup(page.json_text(shared)),  # escaped for a script element
     )
 
 
 def _heading(lines: Sequence[Line]) -> str:
-    broken, finished = sum(bool(line.error) for line in lines), sum(line.finished for line in lines)
-    parts = [(finished, "finished"), (len(lines) - broken - finished, "unfinished"), (broken, "unreadable")]
-    told = [f"{number} {words}" for number, words in parts if number]
-    if len(lines) == 1:
-        return f"1 study, {told[0].removeprefix('1 ')}"
-    return f"{len(lines)} studies, {'all ' + told[0].split()[1] if len(told) == 1 else prose.listed(told)}"
-
-
-def study_table(lines: Sequence[Line]) -> Table:
-    """Return one row a study."""
-    seen = [verdict for verdict in _VERDICTS if any(verdict in dict(line.verdicts) for line in lines)]
-    return Table(
-        "studies",
-        "Every study of this folder.",
-        (
-            Column("Study", "study"),
-            prose_column("Answer", "answer"),
-            Column("State", "state"),
-            prose_column("Methods", "methods"),
-            *(numeric(_SHORT.get(verdict, verdict.capitalize()), verdict.replace(" ", "_")) for verdict in seen),
-            numeric("Runs", "runs"),
-            numeric("Failed", "failed"),
-            numeric("Gradients", "gradient_evaluations"),
-        ),
-        tuple(_row(line, seen) for line in lines),
-    )
-
-
-def _row(line: Line, verdicts: Sequence[str]) -> tuple[Entry, ...]:
-    study = Entry(line.name, line.name, href=line.href, note=line.question)
-    if line.error:
-        nothing = [Entry("–", "")] * (len(verdicts) + 4)
-        return study, Entry(line.error), Entry("unreadable", icon="cross"), *nothing
-    counted = dict(line.verdicts)
-    return (
-        study,
-        Entry(f"{line.claims}. {line.answer}" if line.claims else line.answer),
-        Entry("finished", icon="check", note=line.mark) if line.finished else Entry("unfinished", icon="clock"),
-        Entry(", ".join(line.methods)),
-        *(_counted(counted.get(verdict, 0), line) for verdict in verdicts),
-        Entry(f"{line.ended:,}" if line.finished else f"{line.ended:,} of {line.planned:,}", line.ended),
-        Entry(f"{line.failed:,}", line.failed),
-        Entry(theme.large(line.gradient_evaluations), line.gradient_evaluations),
-    )
-
-
-def _counted(number: int, line: Line) -> Entry:
-    return Entry(str(number), number) if line.finished else Entry("–", "")
+    states = Counter("unreadable" if one.error else "finished" if one.finished else "unfinished" for one in lines)
+    told = [f"{states[state]} {state}" for state in ("finished", "unfinished", "unreadable") if states[state]]
+    return f"{len(lines)} {'study' if len(lines) == 1 else 'studies'}, {prose.listed(told)}"

@@ -21,14 +21,7 @@ from dashboards import theme
 from dashboards.figures.kit.chart import Chart
 from dashboards.words import cited, explained
 
-CONFIG: dict[str, object] = {
-    "displaylogo": False,
-    "displayModeBar": False,
-    "responsive": False,  # the page decides between its wide and its narrow arrangement itself
-    "scrollZoom": False,
-    "doubleClick": False,
-    "showTips": False,
-}
+CONFIG = {"displayModeBar": False, "doubleClick": False}  # of all charts; the page has its own buttons
 
 
 def render(template: str, scripts: Sequence[str], styles: Sequence[str], **values: object) -> str:
@@ -40,18 +33,14 @@ def render(template: str, scripts: Sequence[str], styles: Sequence[str], **value
         styles: Names of the style sheets, joined likewise.
         **values: What the template asks for beside ``csp``, ``script`` and ``css``.
     """
-    script = "\n".join(part(name) for name in scripts)
-    return (
-        _templates()
-        .get_template(template)
-        .render(
-            csp=policy(script),
-            script=Markup(script),  # our own files
-            css=Markup("\n".join(map(part, styles))),  # our own files
-            **values,
-        )
-        .lstrip()
-    )
+    script = "\n".join(map(part, scripts))
+    ours = {"script": Markup(script), "css": Markup("\n".join(map(part, styles)))}
+    return filled(template, csp=policy(script), **ours, **values)
+
+
+def filled(template: str, **values: object) -> str:
+    """Return a template filled in, its values escaped."""
+    return _templates().get_template(template).render(**values).lstrip()
 
 
 @functools.cache
@@ -64,15 +53,9 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"style_of": theme.style_of, "dark": theme.DARK, "icons": theme.VERDICT_ICONS}
-    environment.filters["csv"] = csv_value
     environment.filters["cited"] = cited
     environment.filters["explained"] = pass_context(lambda given, text: explained(text, given["glossary"]))
     return environment
-
-
-def csv_value(value: object) -> str:
-    """Write a table entry's value for sorting and the CSV: numbers at ten significant digits."""
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def packed(text: str) -> str:
@@ -116,7 +99,7 @@ def figures(charts: Iterable[Chart]) -> dict[str, object]:
         "dark": theme.DARK,
         "template": theme.TEMPLATE.to_plotly_json(),
         "charts": {
-            chart.id: {"data": chart.figure.data, "layout": chart.figure.layout, "narrow": chart.narrow}
+            chart.id: {"data": chart.figure.data, "layout": chart.figure.layout, "narrow": chart.figure.narrow}
             for chart in charts
         },
     }
@@ -125,4 +108,4 @@ def figures(charts: Iterable[Chart]) -> dict[str, object]:
 def styles_of(methods: Iterable[str]) -> dict[str, list[str]]:
     """Return marker and colours, on light and on dark paper, of everything that may stand in a packed table."""
     styles = {method: theme.style_of(method) for method in sorted(methods)}
-    return {name: [s.symbol, s.color, theme.DARK.get(s.color, s.color)] for name, s in styles.items()}
+    return {name: [s.symbol, s.color, s.dark] for name, s in styles.items()}

@@ -3,13 +3,13 @@
 Every function returns plain text; escaping is the page's business.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from dashboards import theme
-from dashboards.cells import Cell, where
-from dashboards.contenders import budget_name, delta_of, families_of, in_epochs, runs_of_a_unit, unit_of, unit_words
-from dashboards.score import score_in, score_of, split_of
+from dashboards.cells import LabelledCell, where
+from dashboards.contenders import budget_name, delta_of, families_of, in_epochs, unit_of, unit_words
+from dashboards.score import Score, score_in, score_of, split_of
 from study.findings import Findings, MethodSummary
 from study.findings.content import OF_DESIGN
 from study.stats import Effect
@@ -19,49 +19,25 @@ _MOST_TOLD = 3  # verdicts, or flips, one by one; beyond, how many there are
 _HALF, _DOUBLE = 0.5, 2.0  # of δ: a verdict that changes there is said to flip
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer in three facts, one sentence each, and what would flip it; "" where nothing would.
-
-    ``onwards`` is the command that goes on with a study that is not done.
-    """
-
-    what: str
-    surely: str
-    cost: str
-    flips: str
-    onwards: str = ""
-
-    @property
-    def facts(self) -> tuple[tuple[str, str], ...]:
-        """What there is to say, each under a short name."""
-        named = (
-            ("What", self.what),
-            ("How surely", self.surely),
-            ("At what cost", self.cost),
-            ("Would flip", self.flips),
-            ("Go on with", self.onwards),
-        )
-        return tuple((name, sentence) for name, sentence in named if sentence)
-
-
-def answer_of(findings: Findings, cells: Mapping[str, Cell], command: str = "") -> Answer:
-    """Return the answer to the study's question, by the closed list of verdicts.
+def answer_of(findings: Findings, cells: Mapping[str, LabelledCell], command: str = "") -> dict[str, str]:
+    """Return the answer to the study's question, by the closed list of verdicts: a sentence a fact, by its short name.
 
     Args:
         findings: What the study found.
         cells: Its problems, under the names that the report gives them.
         command: What goes on with the study, for one that is not done.
     """
-    if not has_verdict(findings):
-        onwards = "" if findings.counts.finished else command
-        return Answer(no_verdict(findings), surely(findings, cells), "", "", onwards)
-    return Answer(what(findings, cells), surely(findings, cells), cost(findings), flips(findings, cells))
-
-
-def answer(findings: Findings, cells: Mapping[str, Cell]) -> str:
-    """Return the first fact alone: where which method helps, or why nobody can say."""
-    return answer_of(findings, cells).what
+    if has_verdict(findings):
+        facts = {
+            "What": what(findings, cells), "How surely": how_surely(findings, cells), "At what cost": cost(findings),
+            "Would flip": flips(findings, cells),
+        }  # fmt: skip
+    else:
+        facts = {
+            "What": no_verdict(findings), "How surely": how_surely(findings, cells),
+            "Go on with": "" if findings.counts.finished else command,
+        }  # fmt: skip
+    return {name: sentence for name, sentence in facts.items() if sentence}
 
 
 def deltas(findings: Findings) -> str:
@@ -100,7 +76,7 @@ def scope(findings: Findings) -> str:
 # ---- what
 
 
-def what(findings: Findings, cells: Mapping[str, Cell]) -> str:
+def what(findings: Findings, cells: Mapping[str, LabelledCell]) -> str:
     """Say where each method helps, and by how much over which baseline; and where one hurts."""
     primary = _primary(findings)
     problems = len({effect.cell for effect in primary})
@@ -144,7 +120,7 @@ def _grouped(summaries: Iterable[MethodSummary], place: str) -> list[tuple[tuple
     return sorted(groups.items(), key=lambda group: -len(group[0]))
 
 
-def _which(names: Sequence[str], cells: Mapping[str, Cell]) -> str:
+def _which(names: Sequence[str], cells: Mapping[str, LabelledCell]) -> str:
     """Name a single cell, or what holds in exactly these cells; nothing where neither is possible."""
     if len(cells) == 1:
         return ""
@@ -154,7 +130,7 @@ def _which(names: Sequence[str], cells: Mapping[str, Cell]) -> str:
     return f"those with {exactly}" if exactly else ""
 
 
-def _by_how_much(findings: Findings, effects: Sequence[Effect], cells: Mapping[str, Cell]) -> str:
+def _by_how_much(findings: Findings, effects: Sequence[Effect], cells: Mapping[str, LabelledCell]) -> str:
     """Say gains over one named baseline each: one by one up to three, else their range, measure by measure."""
     if len(effects) <= _MOST_TOLD and len({effect.cell for effect in effects}) == 1:
         first = effects[0]
@@ -172,18 +148,13 @@ def _by_how_much(findings: Findings, effects: Sequence[Effect], cells: Mapping[s
             else f"over {_strongest(findings)} of each"
         )
         return f"{gains} {score.points} {where_from}"
-    told = []
-    for task in dict.fromkeys(effect.task for effect in effects):
-        score = score_in(findings, task)
-        told.append((score, [effect.mean for effect in effects if effect.task == task]))
-    by_unit: dict[str, list[float]] = {}
-    writing = {}
-    for score, means in told:
-        by_unit.setdefault(score.points, []).extend(means)
-        writing[score.points] = score
+    by_unit: dict[str, tuple[Score, list[float]]] = {}
+    for effect in effects:
+        score = score_in(findings, effect.task)
+        by_unit.setdefault(score.points, (score, []))[1].append(effect.mean)
     ranges = []
-    for unit, means in by_unit.items():
-        with writing[unit].written():
+    for unit, (score, means) in by_unit.items():
+        with score.written():
             ranges.append(f"{span(means, theme.gain)} {unit}")
     most = max(effects, key=lambda e: abs(e.mean) / delta_of(findings, e.task))
     score = score_in(findings, most.task)
@@ -207,7 +178,7 @@ def _strongest(findings: Findings) -> str:
     return f"the strongest of {listed(findings.origin.baselines)}" if _several(findings) else findings.baseline
 
 
-def _nothing(findings: Findings, primary: Sequence[Effect], cells: Mapping[str, Cell]) -> str:
+def _nothing(findings: Findings, primary: Sequence[Effect], cells: Mapping[str, LabelledCell]) -> str:
     """Say what there is where nothing helps and nothing hurts, and the gain that came nearest."""
     counted = [
         (sum(e.verdict == "no material effect" for e in primary), "no material effect"),
@@ -223,7 +194,7 @@ def _nothing(findings: Findings, primary: Sequence[Effect], cells: Mapping[str, 
     return f"{said}; the largest gain is {most.method}'s{_in(most, cells)}, {_by_how_much(findings, [most], cells)}"
 
 
-def _in(effect: Effect, cells: Mapping[str, Cell]) -> str:
+def _in(effect: Effect, cells: Mapping[str, LabelledCell]) -> str:
     return f" in {cells[effect.cell].label}" if len(cells) > 1 else ""
 
 
@@ -240,7 +211,7 @@ def no_verdict(findings: Findings) -> str:
     if counts.failed == done:
         return f"No verdict: {'the only run' if done == 1 else f'all {done:,} runs'} failed."
     if not counts.finished:
-        missing = " What is missing are the confirm runs, which alone are tested."
+        missing = " No comparison has its confirm runs yet, which alone are tested."
         unconfirmed = "" if any(effect.n for effect in findings.effects) else missing
         return (
             f"No verdict yet: {done:,} of {counts.planned:,} planned runs are done.{unconfirmed} Verdicts come with "
@@ -257,22 +228,22 @@ def no_comparison(findings: Findings, command: str = "") -> str:
     """Say why there is nothing to compare, and what to do."""
     if findings.counts.finished or not findings.counts.ended:
         return "No comparison has been measured yet."
-    return "No comparison has been measured yet: verdicts rest on the confirm runs, and none of them is complete." + (
-        f" Go on with: {command}" if command else ""
-    )
+    missing = "No comparison has been measured yet: verdicts rest on the confirm runs, and none of them is complete."
+    return f"{missing} Go on with: {command}" if command else missing
 
 
 # ---- how surely
 
 
-def surely(findings: Findings, cells: Mapping[str, Cell]) -> str:
+def how_surely(findings: Findings, cells: Mapping[str, LabelledCell]) -> str:
     """Say over how many replicates, with which intervals and p values, and of what the verdicts speak."""
     units = sorted({effect.n for effect in findings.effects})
     if not units or not units[-1]:
         return ""
     number = f"{units[0]}" if len(units) == 1 else f"{units[0]} to {units[-1]}"
-    runs = runs_of_a_unit(findings)
-    each = f", each tuned anew and confirmed on {things(runs, 'fresh seed')}" if unit_of(findings) != "seed" else ""
+    confirms = findings.spec.get("confirms")
+    seeds = things(confirms if isinstance(confirms, int) else 1, "fresh seed")
+    each = f", each tuned anew and confirmed on {seeds}" if unit_of(findings) == "replicate" else ""
     parts = [_over_runs(findings, number) if findings.origin else f"over {number} paired {unit_words(findings)}{each}"]
     parts += _intervals(findings, cells) if has_verdict(findings) else []
     parts += _lost(findings)
@@ -289,7 +260,7 @@ def _over_runs(findings: Findings, number: str) -> str:
     return f"over {number} runs{some}"
 
 
-def _intervals(findings: Findings, cells: Mapping[str, Cell]) -> list[str]:
+def _intervals(findings: Findings, cells: Mapping[str, LabelledCell]) -> list[str]:
     decided = [e for e in _primary(findings) if e.verdict in ("helps", "hurts")]
     sizes = families_of(findings)
     if not decided:
@@ -297,11 +268,11 @@ def _intervals(findings: Findings, cells: Mapping[str, Cell]) -> list[str]:
     if len(decided) > _MOST_TOLD:
         clear = sum(effect.clear for effect in decided)
         worst = max(decided, key=lambda effect: effect.p_holm or 0.0)
-        return [
-            f"of {len(decided)} verdicts that a method helps or hurts {clear} are clear and {len(decided) - clear} of "
-            f"uncertain size (least sure: Holm p {theme.p_value(worst.p_holm)} among "
-            f"{sizes[worst.method, worst.budget]})"
-        ]
+        helps_or_hurts = f"{len(decided)} verdicts that a method helps or hurts"
+        sure = f"of {helps_or_hurts} {clear} are clear and {len(decided) - clear} of uncertain size"
+        sure = f"all {helps_or_hurts} are clear" if clear == len(decided) else sure
+        p, family = theme.p_value(worst.p_holm), sizes[worst.method, worst.budget]
+        return [f"{sure} (least sure: Holm p {p} among {family})"]
     told = []
     for effect in decided:
         with score_in(findings, effect.task).written():
@@ -319,20 +290,17 @@ def _lost(findings: Findings) -> list[str]:
     counts = findings.counts
     failed = "have no score" if findings.origin else "failed"
     ends = ((counts.diverged, "diverged"), (counts.failed, failed), (counts.pruned, "were pruned"))
-    lost = [f"{theme.count(n)} {end}" for n, end in ends if n]
-    return [f"of {theme.count(counts.planned)} runs {listed(lost)}"] if lost else []
+    lost = [f"{n:,} {end}" for n, end in ends if n]
+    return [f"of {counts.planned:,} runs {listed(lost)}"] if lost else []
 
 
 def meaning(findings: Findings) -> str:
     """Say what a gain is here, and from which one on a method is said to help."""
     method, score = "method" if findings.origin else "tuned method", score_of(findings)
-    what = f"{split_of(findings)}{score.name}"
-    higher, lower = (
-        f"A gain is {what} of the {method} minus that of",
-        f"A gain is how much lower the {what} of the {method} is than that of",
-    )
+    of = f"{split_of(findings)}{score.name} of the {method}"
+    gain = f"{of} minus that of" if score.higher_is_better else f"how much lower the {of} is than that of"
     return (
-        f"{higher if score.higher_is_better else lower} {_held_against(findings)}; “helps” "
+        f"A gain is {gain} {_held_against(findings)}; “helps” "
         f"needs a mean gain of at least {deltas(findings)} and a Holm p below {findings.alpha:g}."
     )
 
@@ -366,47 +334,33 @@ def cost(findings: Findings) -> str:
 # ---- what would flip it
 
 
-def flips(findings: Findings, cells: Mapping[str, Cell]) -> str:
+def flips(findings: Findings, cells: Mapping[str, LabelledCell]) -> str:
     """Say which verdicts turn from or to helps or hurts at half or twice δ or at another budget; "" if none does."""
     found = {(effect.cell, effect.method): effect.verdict for effect in _primary(findings)}
-    told: list[tuple[str, str]] = []
+    others: list[tuple[str, str, str, str]] = []  # problem, method, the verdict there, and where that is
     for strip in findings.delta_strips:
-        if strip.budget != findings.primary_budget or (strip.cell, strip.method) not in found:
-            continue
-        own = found[strip.cell, strip.method]
-        at = dict(strip.verdicts)
-        chosen = sorted(at)[len(at) // 2] if at else findings.delta
-        for times, words in ((_HALF, "half of δ"), (_DOUBLE, "twice δ")):
-            other = next((v for d, v in at.items() if abs(d - times * chosen) < 1e-9 * chosen), own)
-            if _decides(own) != _decides(other):
-                told.append((f"{strip.method}{_where(strip.cell, cells)}", f"{other} at {words}"))
+        if strip.budget == findings.primary_budget and strip.verdicts:
+            at = dict(strip.verdicts)
+            chosen = sorted(at)[len(at) // 2]
+            for times, words in ((_HALF, "half of δ"), (_DOUBLE, "twice δ")):
+                there = [verdict for delta, verdict in at.items() if math.isclose(delta, times * chosen)]
+                others += [(strip.cell, strip.method, verdict, words) for verdict in there]
     for effect in findings.effects:
-        own = found.get((effect.cell, effect.method), effect.verdict)
-        if effect.budget != findings.primary_budget and _decides(own) != _decides(effect.verdict):
-            told.append(
-                (
-                    f"{effect.method}{_where(effect.cell, cells)}",
-                    f"{effect.verdict} at {budget_name(findings, effect.budget)}",
-                )
-            )
-    if not told:
-        return ""
+        if effect.budget != findings.primary_budget:
+            others.append((effect.cell, effect.method, effect.verdict, budget_name(findings, effect.budget)))
     grouped: dict[tuple[str, str], list[str]] = {}
-    for who, then in told:
-        method, _, place = who.partition(" in ")
-        grouped.setdefault((place, then), []).append(method)
-    said = [f"{listed(methods)}{f' in {place}' if place else ''}: {then}" for (place, then), methods in grouped.items()]
-    rest = len(said) - _MOST_TOLD
-    return "; ".join(said[:_MOST_TOLD]) + (f"; and {rest} more" if rest > 0 else "") + "."
+    for cell, method, verdict, words in others:
+        if _decides(found.get((cell, method), verdict)) != _decides(verdict):
+            place = f" in {cells[cell].label}" if len(cells) > 1 and cell in cells else ""
+            grouped.setdefault((place, f"{verdict} at {words}"), []).append(method)
+    said = [f"{listed(methods)}{place}: {then}" for (place, then), methods in grouped.items()]
+    rest = [f"and {len(said) - _MOST_TOLD} more"] if len(said) > _MOST_TOLD else []
+    return "; ".join([*said[:_MOST_TOLD], *rest]) + "." if said else ""
 
 
 def _decides(verdict: str) -> str:
     """Return a verdict that decides, "" for any other."""
     return verdict if verdict in ("helps", "hurts") else ""
-
-
-def _where(cell: str, cells: Mapping[str, Cell]) -> str:
-    return f" in {cells[cell].label}" if len(cells) > 1 and cell in cells else ""
 
 
 # ---- words

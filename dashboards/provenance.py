@@ -13,30 +13,29 @@ def without_home(text: str) -> str:
 
 
 def spec_toml(spec: Mapping[str, object]) -> str:
-    """Write a spec's plain data as TOML: keys first, then the search with its ranges, then the problems."""
-    lines: list[str] = []
-    _table(spec, "", lines)
-    return "\n".join(lines).strip() + "\n"
+    """Write a spec's plain data as TOML: keys first, then its tables, then its arrays of tables."""
+    plain: dict[str, object] = {}
+    tables: list[str] = []
+    for name, value in spec.items():
+        if isinstance(value, Mapping):
+            tables += ["", f"[{_key(name)}]", *_lines(value)]
+        elif isinstance(value, list | tuple) and value and all(isinstance(entry, Mapping) for entry in value):
+            tables += [line for entry in value for line in ("", f"[[{_key(name)}]]", *_lines(entry))]
+        else:
+            plain[name] = value
+    return "\n".join([*_lines(plain), *tables]).strip() + "\n"
 
 
-def _table(table: Mapping[str, object], prefix: str, lines: list[str]) -> None:
-    inner = {name: value for name, value in table.items() if isinstance(value, Mapping)}
-    arrays = {name: value for name, value in table.items() if _is_array_of_tables(value)}
-    for name, value in table.items():
-        if name not in inner and name not in arrays and value is not None:
-            lines.append(f"{_key(name)} = {json.dumps(value, ensure_ascii=False)}")
-    for name, value in inner.items():
-        lines += ["", f"[{prefix}{_key(name)}]"]
-        _table(value, f"{prefix}{_key(name)}.", lines)
-    for name, value in arrays.items():
-        assert isinstance(value, list | tuple)
-        for entry in value:
-            lines += ["", f"[[{prefix}{_key(name)}]]"]
-            _table(entry, f"{prefix}{_key(name)}.", lines)
+def _lines(table: Mapping[str, object]) -> list[str]:
+    return [f"{_key(name)} = {_value(value)}" for name, value in table.items() if value is not None]
 
 
-def _is_array_of_tables(value: object) -> bool:
-    return isinstance(value, list | tuple) and bool(value) and all(isinstance(entry, Mapping) for entry in value)
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(_lines(value))} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _key(name: str) -> str:

@@ -2,8 +2,8 @@
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from dashboards import page, prose, theme, words
-from dashboards.cells import Cell, cells_of
+from dashboards.cells import LabelledCell, cells_of
 from dashboards.charts import charts_of
 from dashboards.comparisons import without_early_verdicts
 from dashboards.contenders import budget_name, unit_of, unit_words
@@ -21,50 +21,20 @@ from dashboards.figures.kit.chart import Sources
 from dashboards.figures.training import curves
 from dashboards.page import figures, styles_of
 from dashboards.provenance import spec_toml
-from dashboards.score import metric_words, pooled_score, score_in, score_of, shown
-from dashboards.tables import accuracies, claims, evidence, losses, moderators, runs, verdicts
-from dashboards.tables.accuracies import Reached
-from dashboards.tables.table import Table, fitted, most, rows_of, with_unit, without
+from dashboards.score import metric_words, pooled_score, score_in, shown
+from dashboards.tables import accuracies, beside_verdicts, claims, losses, matrix, moderators, runs, verdicts
+from dashboards.tables.table import Table, fitted, most, rows_of
 from study.files import write_atomically
 from study.findings import Findings
-from study.findings.content import ResultsTable
 from study.findings.taken import said
 from study.findings.units import FRACTION
-from study.garbage import without_collector
 from study.records import LineRecord, PlaneRecord, RunRecord
 from study.store.record_files import read_lines, read_planes
 
 if TYPE_CHECKING:
     from study.store.results import Study
 
-SECTIONS: tuple[tuple[str, str], ...] = (
-    ("answer", "Answer"),
-    ("accuracies", "What each reaches"),
-    ("verdicts", "Verdicts"),
-    ("when", "When"),
-    ("why", "Why"),
-    ("appendix", "Appendix"),
-)
 
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What the template fills in, apart from the tables and charts by id."""
-
-    title: str
-    study: str
-    claims: str
-    facts: Sequence[tuple[str, str]]
-    decided: bool
-    unfinished: str
-    marks: Sequence[tuple[str, str]]
-    units: str
-    reaches: str
-    meaning: str
-    no_comparison: str
-
-
-@without_collector()
 def build_report(
     findings: Findings,
     frame: pd.DataFrame,
@@ -100,38 +70,44 @@ def _built(sources: Sources, built: datetime | None, reload_s: int, command: str
     charts, tables = charts_of(sources), _tables(sources)
     reached = accuracies.reached_of(findings, cells, sources.confirmed, sources.best_at)
     tables["accuracies"] = accuracies.accuracy_table(findings, cells, reached)
-    panels = curves.panels_of(sources)
     packed = {
         **figures(charts.values()),
         "tables": {
             table.id: rows_of(table) for table in [*tables.values(), *(chart.table for chart in charts.values())]
         },
         "styles": styles_of({*findings.methods, *(chosen.contender for chosen in findings.selections)}),
-        "details": details_of(findings, cells, sources.confirmed, sources.best_at, panels),
+        "details": details_of(sources, curves.panels_of(sources)),
     }
-    score = score_of(findings)
-    glossary = words.glossary_of(score, {task: score_in(findings, task) for task in findings.score_names})
+    score = sources.score
     return page.render(
         "template.html",
         ("page.js", "report.js", "details.js"),
         ("report.css",),
-        glossary=glossary,
-        page=_page(findings, cells, command),
-        sections=[(name, title) for name, title in SECTIONS if name not in _absent(findings, reached)],
-        matrices=verdicts.matrices_of(findings, cells, sources.best_at),
+        title=findings.question,
+        study=findings.study,
+        marks=prose.marks(findings),
+        unfinished=_unfinished(findings),
+        claims=claims.claims_sentence(findings),
+        decided=prose.has_verdict(findings),
+        facts=prose.answer_of(findings, cells, command),
+        reaches=_reaches(findings),
+        meaning=prose.meaning(findings),
+        no_comparison=prose.no_comparison(findings, command),
+        glossary=words.glossary_of(score, {task: score_in(findings, task) for task in findings.scores}),
+        matrices=matrix.matrices_of(findings, cells, sources.best_at),
         panels=accuracies.panels_of(findings, cells, reached),
         most_panels=accuracies.MOST_PANELS,
         charts=charts,
         tables=tables,
-        claim_rows=_claim_rows(findings),
-        headings=_headings(findings) | {"literature": claims.literature_heading(findings.literature)},
+        claim_rows={name: claims.lines_of(tables[name]) for name in ("hypotheses", "literature")},
+        headings=_headings(findings),
         readings={
             "hypotheses": claims.reading_of(findings),
             "literature": claims.LITERATURE_READING,
             "comparisons": verdicts.comparison_reading(findings),
             "moderators": moderators.slope_reading(findings),
-            "selections": evidence.selection_reading(score),
-            "interactions": evidence.interaction_reading(findings),
+            "selections": beside_verdicts.selection_reading(score),
+            "interactions": beside_verdicts.interaction_reading(findings),
         },
         judged=findings.origin is not None,
         again=_judged_again(findings),
@@ -146,11 +122,6 @@ def _built(sources: Sources, built: datetime | None, reload_s: int, command: str
         figures=Markup(page.packed(page.json_text(packed))),  # base64
         plotly=Markup(page.packed_plotly() if charts else ""),  # base64
     )
-
-
-def _absent(findings: Findings, reached: Sequence[Reached]) -> set[str]:
-    """Return the sections that this page has nothing for; the runs of a table are not looked into."""
-    return {name for name, missing in (("accuracies", not reached), ("why", findings.origin is not None)) if missing}
 
 
 def write_report(study: "Study", path: Path | None = None, *, reload_s: int = 0) -> Path:
@@ -176,37 +147,15 @@ def write_report(study: "Study", path: Path | None = None, *, reload_s: int = 0)
     return chosen
 
 
-def _page(findings: Findings, cells: Mapping[str, Cell], command: str) -> Page:
-    answer = prose.answer_of(findings, cells, command)
-    return Page(
-        title=findings.question,
-        study=findings.study,
-        claims=claims.claims_sentence(findings),
-        facts=answer.facts,
-        decided=prose.has_verdict(findings),
-        unfinished=_unfinished(findings),
-        marks=prose.marks(findings),
-        units=unit_words(findings),
-        reaches=_reaches(findings),
-        meaning=prose.meaning(findings),
-        no_comparison=prose.no_comparison(findings, command),
-    )
-
-
 def _reaches(findings: Findings) -> str:
+    table, metric = findings.origin, metric_words(findings)
     one = {"replicate": "replicate", "seed": "seed of one tuning", "run": "run"}[unit_of(findings)]
-    if findings.origin:
-        unit = dict(findings.origin.columns)["cost"]
-        cost = f" Cost: {unit} of a run over those of the cheapest baseline." if unit else ""
-        return (
-            f"{metric_words(findings).capitalize()} of every method: a dot is one run, the bar their mean; each "
-            f"problem has a scale of its own, and arrows count what lies beyond it.{cost}"
-        )
+    whose = "method" if table else f"baseline and method at {budget_name(findings, findings.primary_budget)}"
+    unit = dict(table.columns)["cost"] if table else "gradient evaluations"
+    cost = f" Cost: {unit} of a run over those of the cheapest baseline." if unit else ""
     return (
-        f"{metric_words(findings)[0].upper()}{metric_words(findings)[1:]}, of every baseline and method at "
-        f"{budget_name(findings, findings.primary_budget)}: a dot is one {one}, the bar their mean; each problem has a "
-        "scale of its own, and arrows count what lies beyond it. Cost: gradient evaluations of a run over those of the "
-        "cheapest baseline."
+        f"{metric[0].upper()}{metric[1:]}, of every {whose}: a dot is one {one}, the bar their mean; each problem has "
+        f"a scale of its own, and arrows count what lies beyond it.{cost}"
     )
 
 
@@ -226,7 +175,7 @@ def _unfinished(findings: Findings) -> str:
 
 
 def _tables(sources: Sources) -> dict[str, Table]:
-    findings, cells, score = sources.findings, sources.cells, sources.score
+    findings, cells = sources.findings, sources.cells
 
     def of_findings(table: Table) -> Table:
         return fitted(table, len(cells), "findings.json")
@@ -235,32 +184,21 @@ def _tables(sources: Sources) -> dict[str, Table]:
         across = {
             "hypotheses": claims.claims_table(findings),
             "literature": claims.literature_table(findings),
-            "moderators": with_unit(moderators.slope_table(findings), pooled_score(findings).csv_unit),
+            "moderators": moderators.slope_table(findings),
         }
-    selections = evidence.selection_table(findings.selections, cells, score)
+    selections = beside_verdicts.selection_table(findings, cells)
     comparisons = verdicts.verdict_table(findings, cells)
-    unknown = verdicts.OF_A_STUDY if findings.origin else ()
     return {
         **across,
-        "verdicts": fitted(without(comparisons, *unknown), len(cells), "findings.json", verdicts.MOST_ROWS),
-        "baselines": of_findings(without(verdicts.baseline_table(findings, cells), *unknown)),
+        "verdicts": fitted(comparisons, len(cells), "findings.json", verdicts.MOST_ROWS),
+        "baselines": of_findings(verdicts.baseline_table(findings, cells)),
         "direct": of_findings(verdicts.direct_table(findings, cells)),
-        "deltas": of_findings(evidence.delta_table(findings, cells)),
+        "deltas": of_findings(beside_verdicts.delta_table(findings, cells)),
         "losses": of_findings(losses.loss_table(findings, cells)),
-        "interactions": with_unit(of_findings(evidence.interaction_table(findings, cells, score)), score.csv_unit),
-        "selections": fitted(
-            with_unit(selections, score.csv_unit), len(cells), "findings.json", evidence.MOST_SELECTIONS
-        ),
-        "runs": runs.run_table(sources.frame, cells, score, most(runs.MOST_ROWS, len(cells))),
+        "interactions": of_findings(beside_verdicts.interaction_table(findings, cells)),
+        "selections": fitted(selections, len(cells), "findings.json", beside_verdicts.MOST_SELECTIONS),
+        "runs": runs.run_table(findings, sources.frame, cells, most(runs.MOST_ROWS, len(cells))),
     }
-
-
-def _claim_rows(findings: Findings) -> dict[str, list[claims.ClaimLine]]:
-    with pooled_score(findings).written():
-        return {
-            "hypotheses": claims.lines_of(findings.hypotheses, decided=findings.counts.finished),
-            "literature": claims.lines_of(findings.literature, decided=True, agreement=True),
-        }
 
 
 def _headings(findings: Findings) -> dict[str, str]:
@@ -270,11 +208,12 @@ def _headings(findings: Findings) -> dict[str, str]:
         "hypotheses": claims.claims_sentence(findings),
         "baselines": verdicts.baseline_heading(findings),
         "direct": verdicts.direct_heading(findings),
-        "deltas": evidence.deltas_heading(*evidence.delta_counts(findings)),
+        "deltas": beside_verdicts.deltas_heading(findings),
         "losses": losses.loss_heading(findings),
         "moderators": moderators.slope_heading(findings),
-        "interactions": evidence.interaction_heading(known),
-        "selections": evidence.selections_heading(flagged, len(findings.selections)),
+        "literature": claims.literature_heading(findings.literature),
+        "interactions": beside_verdicts.interaction_heading(known),
+        "selections": beside_verdicts.selections_heading(flagged, len(findings.selections)),
     }
 
 
@@ -283,7 +222,7 @@ def _rules(findings: Findings) -> list[str]:
         return moderators.rule_sentences(findings)
 
 
-def _caveats(findings: Findings, cells: Mapping[str, Cell]) -> list[tuple[str, list[str]]]:
+def _caveats(findings: Findings, cells: Mapping[str, LabelledCell]) -> list[tuple[str, list[str]]]:
     """Return the caveats' sentences by kind, with every cell under the name that the report gives it."""
     found: dict[str, list[str]] = {}
     for caveat in findings.caveats:
@@ -294,30 +233,24 @@ def _caveats(findings: Findings, cells: Mapping[str, Cell]) -> list[tuple[str, l
 
 
 def _provenance(findings: Findings, built: datetime | None) -> list[tuple[str, str]]:
-    counts = asdict(findings.counts)
-    if findings.origin:
-        return _origin(findings.origin, said(findings, findings.origin), built)
-    rows = [
-        ("Study", findings.study),
-        ("Protocol", f"{findings.protocol}"),
-        ("Spec hash (SHA-256)", findings.spec_hash),
-        ("Runs", ", ".join(f"{number:,} {name}" for name, number in counts.items())),
-        ("Devices", ", ".join(findings.devices) or "–"),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(findings.versions.items())) or "–"),
-    ]
-    return rows + _when(built)
-
-
-def _origin(table: ResultsTable, taken: Sequence[tuple[str, str]], built: datetime | None) -> list[tuple[str, str]]:
-    """Return where results that were made elsewhere stood, and what their columns were taken for."""
-    hashed = [("SHA-256", table.sha256)] if table.sha256 else []
-    return [
-        ("Table", f"{table.name}, read as {table.format}"),
-        *hashed,
-        ("Rows", f"{table.rows:,}, {table.judged:,} judged"),
-        *((role.capitalize(), content) for role, content in taken),
-        *_when(built),
-    ]
+    """Return what made a study, or where results that were made elsewhere stood and what they were taken for."""
+    if table := findings.origin:
+        rows = [
+            ("Table", f"{table.name}, read as {table.format}"),
+            *([("SHA-256", table.sha256)] if table.sha256 else []),
+            ("Rows", f"{table.rows:,}, {table.judged:,} judged"),
+            *((role.capitalize(), content) for role, content in said(findings, table)),
+        ]
+    else:
+        rows = [
+            ("Study", findings.study),
+            ("Protocol", f"{findings.protocol}"),
+            ("Spec hash (SHA-256)", findings.spec_hash),
+            ("Runs", ", ".join(f"{number:,} {name}" for name, number in asdict(findings.counts).items())),
+            ("Devices", ", ".join(findings.devices) or "–"),
+            ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(findings.versions.items())) or "–"),
+        ]
+    return [*rows, ("Report built", f"{built:%Y-%m-%d %H:%M} UTC")] if built else rows
 
 
 def _judged_again(findings: Findings) -> str:
@@ -335,7 +268,3 @@ def _judged_again(findings: Findings) -> str:
     words = [table.name, *(word for pair in given for word in pair), *which, "--alpha", f"{findings.alpha:g}"]
     apart = any(effect.apart for effect in findings.effects)
     return shlex.join(["python", "-m", "study.judge", *words, *(["--unpaired"] if apart else [])])
-
-
-def _when(built: datetime | None) -> list[tuple[str, str]]:
-    return [("Report built", f"{built:%Y-%m-%d %H:%M} UTC")] if built else []

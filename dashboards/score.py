@@ -1,12 +1,12 @@
 """What a study's scores are called, and the unit that they are written in."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 from dashboards import theme
 from study.findings import Findings
+from study.findings.content import ScoreUnit
 from study.findings.units import FRACTION
 
 _SPLITS = {"test_score": "test ", "val_score": "validation ", "score": ""}  # the last: nobody knows
@@ -73,10 +73,8 @@ class Score:
         return "" if self.higher_is_better else ", lower is better"
 
     def axis(self, split: str) -> str:
-        """Return the title of an axis of scores on ``split``: "test accuracy, %", "test R²", "test error, k$"."""
-        if self.share:
-            return f"{split} {self.name}, %"
-        return f"{split} {self.full}" if self.higher_is_better else f"{split} −{self.full}"
+        """Return the title of an axis of scores on ``split``: "test accuracy, %", "test MAE, k$, lower is better"."""
+        return f"{split} {self.name}, %{self.direction}" if self.share else f"{split} {self.full}{self.direction}"
 
     def head(self, words: str) -> str:
         """Return the head of a column of scores that ``words`` name: "Validation", "Validation, R²"."""
@@ -84,11 +82,13 @@ class Score:
 
     def text(self, score: float | None, decimals: int = 2) -> str:
         """Write a score: "94.52 %" for a fraction; any other number as the metric has it, "−0.031", with its unit."""
+        return self.write(score if score is None else self.measured(score), decimals)
+
+    def write(self, measured: float | None, decimals: int = 2) -> str:
+        """Write what the metric itself measured, as `text` writes a score."""
         if self.share:
-            return theme.percent(score if score is None else self.measured(score), decimals)
-        if score is None or not theme.known(score):
-            return "–"
-        return theme.plain(self.measured(score)).replace("-", "−")
+            return theme.percent(measured, decimals)
+        return "–" if measured is None or not theme.known(measured) else theme.plain(measured).replace("-", "−")
 
     def full_text(self, score: float | None) -> str:
         """Write a score with its unit, as a sentence needs it: "94.52 %", "14.2 k$"."""
@@ -98,11 +98,41 @@ class Score:
         """Return what the metric itself measured."""
         return score if self.higher_is_better or not score else -score
 
-    @contextmanager
-    def written(self) -> Iterator[None]:
+    def ends(self, ends: tuple[float, float]) -> tuple[float, float]:
+        """Return the ends of an interval as the metric itself measured them, the lower one first."""
+        low, high = map(self.measured, ends)
+        return (low, high) if self.higher_is_better else (high, low)
+
+    def drawn(self, values: Iterable[float]) -> list[float]:
+        """Return where scores stand on an axis of `axis`: as the metric measured them, fractions in percent."""
+        measured = map(self.measured, values)
+        return [theme.hundredths(value) for value in measured] if self.share else list(measured)
+
+    def axis_from(self, worst: float, best: float) -> dict[str, object]:
+        """Return the settings of an axis of `axis` that ends at two scores, the worse one first."""
+        return {"range": sorted(self.drawn((worst, best)))}
+
+    @property
+    def loss_unit(self) -> str:
+        """The unit of the loss beside it: nats, of cross-entropies; "" where nobody knows."""
+        return "nats" if self.share else ""
+
+    @property
+    def loss_csv_unit(self) -> str:
+        """The same in a download."""
+        return self.loss_unit or "the task's loss"
+
+    def loss_head(self, words: str) -> str:
+        """Return the head of a column of losses that ``words`` name: "Train loss, nats"."""
+        return f"{words}, {self.loss_unit}" if self.loss_unit else words
+
+    def loss_text(self, loss: float) -> str:
+        """Write a loss with three significant digits, and its unit: "0.31 nats"."""
+        return f"{theme.number(loss)} {self.loss_unit}".rstrip()
+
+    def written(self) -> AbstractContextManager[None]:
         """Write scores and gains in this unit inside the block."""
-        with theme.writing(theme.Writing(self.points, self.share)):
-            yield
+        return theme.writing(self.points, share=self.share)
 
 
 @contextmanager
@@ -113,19 +143,8 @@ def shown(findings: Findings) -> Iterator[None]:
 
 
 def score_of(findings: Findings) -> Score:
-    """Return what the scores of a study are called; one without a named score has accuracies.
-
-    Findings of earlier versions name scores without their units.
-    """
-    names = dict.fromkeys(findings.score_names.values()) or {"accuracy": None}
-    units = {score.unit for score in findings.scores.values()}
-    name = "score" if len(names) > 1 else _shown(next(iter(names)))
-    if units == {FRACTION} or (not units and all(name.endswith("accuracy") for name in names)):
-        return Score(name, True, higher_is_better=_higher(findings))
-    measures = {score.measure for score in findings.scores.values()} or set(names)
-    if len(measures) > 1:
-        return Score(name, False, _OF_SEVERAL)
-    return Score(name, False, _shown(units.pop()) if units else "", _higher(findings))
+    """Return what the scores of a study are called; one without a task has accuracies."""
+    return _common(findings.scores.values())
 
 
 def pooled_score(findings: Findings) -> Score:
@@ -133,21 +152,22 @@ def pooled_score(findings: Findings) -> Score:
     return score_in(findings, findings.pooled[0]) if findings.pooled else score_of(findings)
 
 
-def _higher(findings: Findings) -> bool:
-    """Tell whether the metric of a study is written as its score is: not, where lower is better in all of its tasks."""
-    directions = {score.higher_is_better for score in findings.scores.values()}
-    return directions != {False}
-
-
 def score_in(findings: Findings, task: str) -> Score:
     """Return what the scores of one task are called."""
-    if task not in findings.score_names and task not in findings.scores:
-        return score_of(findings)
-    one: dict[str, Any] = {
-        name: of[task] for name in ("scores", "score_names") if task in (of := getattr(findings, name))
-    }
-    alone: dict[str, Any] = {name: {task: value} for name, value in one.items()}
-    return score_of(replace(findings, **alone))
+    return _common([findings.scores[task]]) if task in findings.scores else score_of(findings)
+
+
+def _common(scores: Iterable[ScoreUnit]) -> Score:
+    """Return what scores are called together; the metric is written as its score is, unless lower is always better."""
+    all_of = [*scores] or [ScoreUnit("accuracy", FRACTION)]
+    names, units = ({getattr(score, field) for score in all_of} for field in ("name", "unit"))
+    name = "score" if len(names) > 1 else _shown(names.pop())
+    higher = any(score.higher_is_better for score in all_of)
+    if units == {FRACTION}:
+        return Score(name, True, higher_is_better=higher)
+    if len({score.measure for score in all_of}) > 1:
+        return Score(name, False, _OF_SEVERAL)
+    return Score(name, False, _shown(units.pop()), higher)
 
 
 def _shown(text: str) -> str:
@@ -155,25 +175,19 @@ def _shown(text: str) -> str:
     return (text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…").translate(_NO_TAGS)
 
 
-def measures_of(findings: Findings) -> dict[str, tuple[str, ...]]:
+def measures_of(findings: Findings) -> dict[str, list[str]]:
     """Return the tasks by what their scores are counted in: only those of one measure stand on one scale."""
     found: dict[str, list[str]] = {}
-    for task in dict.fromkeys(effect.task for effect in (*findings.effects, *findings.averaging)):
-        score = findings.scores.get(task)
-        found.setdefault(score.measure if score else "", []).append(task)
-    return {measure: tuple(tasks) for measure, tasks in found.items()}
+    for task, score in findings.scores.items():
+        found.setdefault(score.measure, []).append(task)
+    return found
 
 
 def units_in_words(findings: Findings) -> dict[str, str]:
-    """Return what stands behind the name of each task where scores of several kinds share a page: "R²", "MAE in k$"."""
-    if len({score.measure for score in findings.scores.values()}) < 2:
+    """Return what stands behind the name of each task where scores of several kinds share a page: "MAE in k$"."""
+    if len(measures_of(findings)) < 2:
         return {}
-    return {
-        task: _shown(score.name)
-        + (f" in {_shown(score.unit)}" if score.unit not in ("", FRACTION) else "")
-        + ("" if score.higher_is_better else ", lower is better")
-        for task, score in findings.scores.items()
-    }
+    return {task: _shown(score.measure) for task, score in findings.scores.items()}
 
 
 def metric_words(findings: Findings) -> str:

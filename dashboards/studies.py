@@ -3,9 +3,10 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from dashboards import prose
@@ -13,29 +14,47 @@ from dashboards.cells import cells_of, labelled
 from dashboards.comparisons import without_early_verdicts
 from dashboards.contenders import budget_name, unit_of
 from dashboards.provenance import without_home
+from dashboards.score import shown
 from dashboards.tables import claims
-from study.findings import Findings
+from study.findings import Findings, RunCounts
 from study.findings.units import FRACTION
-from study.records import FactorValue
+from study.records import FactorValue, RunRecord
 from study.stats import Effect
 from study.store.results import Study, load
 
 DEPTH = 2  # results/quick, and results/claims/01-label-noise
 _DIGITS = 6  # of embedded gains
 
-Key = tuple[str, str, str, str]  # (problem: task and all factors as JSON, method, its baselines, budget in words)
+
+_NOTHING = RunCounts(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Gains:
-    """The gains of one comparison of one study, by unit, as fractions.
+class Comparison:
+    """The gains of one comparison of one study, by unit.
 
-    Units of the same name in two studies share all of their seeds: ``0/3/7`` is replicate 7 of a study with seed 0
-    and three confirm seeds, a seed of one tuning goes by itself.
+    Attributes:
+        task, factors: Its problem.
+        method, baselines, budget: What it holds against what, in words.
+        counted_in: The unit of the gains; "" of fractions.
+        units: Those of the same name in two studies share all of their seeds: ``0/3/7`` is replicate 7 of a study with
+            seed 0 and three confirm seeds, a seed of one tuning goes by itself.
+        gains: One a unit.
     """
 
+    task: str
+    factors: Mapping[str, FactorValue]
+    method: str
+    baselines: str
+    budget: str
+    counted_in: str
     units: tuple[str, ...]
-    values: tuple[float, ...]
+    gains: tuple[float, ...]
+
+    @property
+    def problem(self) -> str:
+        """Task, all factors and unit: what two studies must share to be held against each other."""
+        return json.dumps([self.task, self.factors, self.counted_in], sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,34 +65,29 @@ class Line:
         name: Its folder, relative to the index.
         href: Its report, relative to the index; "" where there is none.
         error: Why it can't be read; then nothing of what follows is known.
+        facts: Its answer, as its own page gives it: what, how surely, at what cost.
         mark: What limits its verdicts from the start, such as "protocol 1"; "" if nothing does.
+        counts: Its runs.
         verdicts: How often each verdict was given, under the primary budget; none before it is finished.
-        gains: What can be held against another study: those of finished ones.
-        problems: Task and factors of every problem, by the name that stands in the keys of ``gains``.
-        plain: Problems whose gains are no fractions, with their unit.
+        comparisons: What can be held against another study: those of finished ones.
     """
 
     name: str
     href: str = ""
     error: str = ""
     question: str = ""
-    answer: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
     claims: str = ""
     mark: str = ""
-    ended: int = 0
-    planned: int = 0
-    failed: int = 0
-    methods: tuple[str, ...] = ()
-    verdicts: tuple[tuple[str, int], ...] = ()
+    counts: RunCounts = _NOTHING
+    verdicts: Mapping[str, int] = field(default_factory=dict)
     gradient_evaluations: int = 0
-    gains: tuple[tuple[Key, Gains], ...] = ()
-    plain: tuple[tuple[str, str], ...] = ()
-    problems: tuple[tuple[str, tuple[str, dict[str, FactorValue]]], ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
 
     @property
     def finished(self) -> bool:
         """Every planned run has ended."""
-        return not self.error and self.ended >= self.planned
+        return not self.error and self.counts.finished
 
 
 def study_folders(root: Path, depth: int = DEPTH) -> list[Path]:
@@ -106,44 +120,38 @@ def line_of(folder: Path, root: Path) -> Line:
 
 def _line(study: Study, name: str, href: str) -> Line:
     findings = without_early_verdicts(study.findings)
-    contents = {record.job.cell: (record.job.task, record.job.factors) for record in study.records}
-    names = {cell: f"{task} {json.dumps(factors, sort_keys=True)}" for cell, (task, factors) in contents.items()}
-    counts = findings.counts
-    complete = [effect for effect in findings.effects if effect.n > 1 and counts.finished]
+    with shown(findings):
+        facts = prose.answer_of(findings, cells_of(findings, study.frame))
+    primary = (effect for effect in findings.effects if effect.budget == findings.primary_budget)
     return Line(
         name=name,
         href=href,
         question=findings.question,
-        answer=prose.answer(findings, cells_of(findings, study.frame)),
+        facts=facts,
         claims=claims.claims_sentence(findings),
         mark=", ".join(kind for kind, _ in prose.marks(findings)).lower(),
-        ended=counts.ended,
-        planned=counts.planned,
-        failed=counts.failed,
-        methods=findings.methods,
-        verdicts=_verdicts(findings),
+        counts=findings.counts,
+        verdicts=Counter(effect.verdict for effect in primary if findings.counts.finished),
         gradient_evaluations=sum(record.gradient_evaluations for record in study.records),
-        gains=tuple(
-            (
-                (names[effect.cell], effect.method, _held_against(effect), budget_name(findings, effect.budget)),
-                Gains(_units(findings, effect), tuple(float(f"{gain:.{_DIGITS}g}") for gain in effect.differences)),
-            )
-            for effect in complete
-        ),
-        plain=tuple(
-            dict.fromkeys(
-                (names[effect.cell], findings.scores[effect.task].unit or findings.scores[effect.task].name)
-                for effect in complete
-                if effect.task in findings.scores and findings.scores[effect.task].unit != FRACTION
-            )
-        ),
-        problems=tuple((names[cell], contents[cell]) for cell in dict.fromkeys(effect.cell for effect in complete)),
+        comparisons=tuple(_comparisons(findings, study.records)) if findings.counts.finished else (),
     )
 
 
-def _held_against(effect: Effect) -> str:
-    names = [one.baseline for one in effect.against]
-    return names[0] if len(names) == 1 else f"the strongest of {', '.join(names)}"
+def _comparisons(findings: Findings, records: Iterable[RunRecord]) -> Iterator[Comparison]:
+    factors = {record.job.cell: record.job.factors for record in records}
+    for effect in findings.effects:
+        if effect.n > 1:
+            names, score = [one.baseline for one in effect.against], findings.scores[effect.task]
+            yield Comparison(
+                task=effect.task,
+                factors=factors[effect.cell],
+                method=effect.method,
+                baselines=names[0] if len(names) == 1 else f"the strongest of {', '.join(names)}",
+                budget=budget_name(findings, effect.budget),
+                counted_in="" if score.unit == FRACTION else score.unit or score.name,
+                units=_units(findings, effect),
+                gains=tuple(float(f"{gain:.{_DIGITS}g}") for gain in effect.differences),
+            )
 
 
 def _units(findings: Findings, effect: Effect) -> tuple[str, ...]:
@@ -153,38 +161,26 @@ def _units(findings: Findings, effect: Effect) -> tuple[str, ...]:
     return tuple(f"{findings.spec.get('seed')}/{findings.spec.get('confirms')}/{unit}" for unit in effect.units)
 
 
-def _verdicts(findings: Findings) -> tuple[tuple[str, int], ...]:
-    if not findings.counts.finished:
-        return ()
-    primary = (effect for effect in findings.effects if effect.budget == findings.primary_budget)
-    return tuple(Counter(effect.verdict for effect in primary).items())
-
-
-def comparable(lines: Iterable[Line]) -> dict[str, object]:
+def comparable(lines: Iterable[Line]) -> dict[str, Any]:
     """Return, as plain data, the comparisons that at least two studies have in common.
 
     ``keys`` holds problem, method, baseline and budget in words, ``studies`` the units and gains of each study by the
     key's position, ``plain`` the positions whose gains are no fractions; their problem's name says their unit.
     """
-    lines = list(lines)
-    shared = [key for key, n in Counter(key for line in lines for key, _ in line.gains).items() if n > 1]
-    problems = {name: content for line in lines for name, content in line.problems}
-    labels = labelled({name: problems[name] for name in dict.fromkeys(key[0] for key in shared)})
-    units = dict(unit for line in lines for unit in line.plain)
-    position = {key: index for index, key in enumerate(shared)}
+    found: dict[tuple[str, ...], dict[str, Comparison]] = {}
+    for line in lines:
+        for one in line.comparisons:
+            found.setdefault((one.problem, one.method, one.baselines, one.budget), {})[line.name] = one
+    shared = [by_study for by_study in found.values() if len(by_study) > 1]
+    firsts = [next(iter(by_study.values())) for by_study in shared]
+    cells = labelled({one.problem: (one.task, dict(one.factors)) for one in firsts})
+    labels = [cells[one.problem].label + (f" ({one.counted_in})" if one.counted_in else "") for one in firsts]
+    studies: dict[str, dict[int, list[object]]] = {}
+    for position, by_study in enumerate(shared):
+        for name, one in by_study.items():
+            studies.setdefault(name, {})[position] = [one.units, one.gains]
     return {
-        "keys": [
-            [f"{labels[p].label} ({units[p]})" if p in units else labels[p].label, method, base, budget]
-            for p, method, base, budget in shared
-        ],
-        "plain": [index for index, key in enumerate(shared) if key[0] in units],
-        "studies": {
-            line.name: {
-                str(position[key]): [list(gains.units), list(gains.values)]
-                for key, gains in line.gains
-                if key in position
-            }
-            for line in lines
-            if any(key in position for key, _ in line.gains)
-        },
+        "keys": [[label, one.method, one.baselines, one.budget] for label, one in zip(labels, firsts, strict=True)],
+        "plain": [position for position, one in enumerate(firsts) if one.counted_in],
+        "studies": studies,
     }

@@ -7,14 +7,18 @@ functions below, and only inside `writing` of a study whose scores are fractions
 
 import html
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TypeGuard, TypeVar
 
 import plotly.graph_objects as go
 
 from study.specs.methods import BUILT_IN, Methods
+
+T = TypeVar("T")
 
 FONT = '-apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif'
 
@@ -44,6 +48,11 @@ class Style:
     color: str
     symbol: str
     dash: str
+
+    @property
+    def dark(self) -> str:
+        """The colour on dark paper."""
+        return DARK.get(self.color, self.color)
 
 
 # Averages lean to cool hues, last weights to warm ones; no two methods share a marker, so that any pick of them tells
@@ -102,11 +111,12 @@ TEMPLATE = go.layout.Template(
         "colorway": [style.color for style in STYLE.values()],
         "xaxis": {
             "gridcolor": GRID, "zeroline": False, "linecolor": GRID, "tickcolor": GRID, "ticks": "outside",
-            "ticklen": 4, "fixedrange": True, "title": {"standoff": 8, "font": {"color": MUTED, "size": 12}},
+            "ticklen": 4, "nticks": 6, "fixedrange": True,
+            "title": {"standoff": 8, "font": {"color": MUTED, "size": 12}},
             "tickfont": {"color": MUTED, "size": 12},
         },
         "yaxis": {
-            "gridcolor": GRID, "zeroline": False, "linecolor": GRID, "fixedrange": True,
+            "gridcolor": GRID, "zeroline": False, "linecolor": GRID, "nticks": 6, "fixedrange": True,
             "title": {"standoff": 8, "font": {"color": MUTED, "size": 12}},
             "tickfont": {"color": MUTED, "size": 12},
         },
@@ -127,7 +137,7 @@ def style_of(method: str) -> Style:
 
     One that is not built in has that of its place among the study's own: marker and dash differ among the first 24.
     """
-    own = [name for name in (*methods(), *_GIVEN.get()) if name not in STYLE]
+    own = [name for name in (*methods(), *_SHOWN.get()[1]) if name not in STYLE]
     for name in (method, method.removesuffix(" last").removesuffix(" best")):
         if name in STYLE:
             return STYLE[name]
@@ -144,24 +154,32 @@ def own_style(number: int) -> Style:
     )
 
 
-_METHODS: ContextVar[Methods] = ContextVar("methods", default=BUILT_IN)
-_GIVEN: ContextVar[tuple[str, ...]] = ContextVar("given", default=())
+_SHOWN: ContextVar[tuple[Methods, tuple[str, ...]]] = ContextVar("shown", default=(BUILT_IN, ()))
+_WRITING: ContextVar[tuple[str, bool]] = ContextVar("writing", default=("points", True))
 
 
 @contextmanager
-def showing(table: Methods, given: tuple[str, ...] = ()) -> Iterator[None]:
-    """Show a study with this table of methods inside the block, or results of methods that have a name alone."""
-    tokens = _METHODS.set(table), _GIVEN.set(given)
+def _holding(variable: ContextVar[T], value: T) -> Iterator[None]:
+    token = variable.set(value)
     try:
         yield
     finally:
-        _METHODS.reset(tokens[0])
-        _GIVEN.reset(tokens[1])
+        variable.reset(token)
+
+
+def showing(table: Methods, given: tuple[str, ...] = ()) -> AbstractContextManager[None]:
+    """Show a study with this table of methods inside the block, or results of methods that have a name alone."""
+    return _holding(_SHOWN, (table, given))
+
+
+def writing(unit: str, *, share: bool) -> AbstractContextManager[None]:
+    """Write scores and gains in this unit inside the block; those that are fractions, a ``share``, times 100."""
+    return _holding(_WRITING, (unit, share))
 
 
 def methods() -> Methods:
     """Return the methods of the study that is shown: the built-in ones, and its own."""
-    return _METHODS.get()
+    return _SHOWN.get()[0]
 
 
 def faded(color: str, opacity: float) -> str:
@@ -174,16 +192,8 @@ def diverging(value: float, most: float) -> str:
 
     Its strength grows with the square root, so that the sign of small values is still seen beside a large one.
     """
-    return faded(GAIN if value > 0 else LOSS, _strength(math.sqrt(abs(value)), math.sqrt(most)))
-
-
-def sequential(value: float, most: float, color: str = ACCENT) -> str:
-    """Return the field colour of a size from 0 to ``most``: the more of the colour, the larger."""
-    return faded(color, _strength(value, most))
-
-
-def _strength(value: float, most: float) -> float:
-    return 0.62 * min(1.0, max(0.0, value / most)) if most > 0 else 0.0
+    strength = 0.62 * min(1.0, math.sqrt(abs(value) / most)) if most > 0 else 0.0
+    return faded(GAIN if value > 0 else LOSS, strength)
 
 
 def plot_text(text: str) -> str:
@@ -193,16 +203,11 @@ def plot_text(text: str) -> str:
 
 def wrapped(text: str, width: int) -> str:
     """Make a user's string safe for plotly and break it between words after about ``width`` characters."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and len(lines[-1]) + 1 + len(word) <= width:
-            lines[-1] += " " + word
-        else:
-            lines.append(word)
-    return "<br>".join(plot_text(line) for line in lines)
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return "<br>".join(map(plot_text, lines))
 
 
-def known(value: float | None) -> bool:
+def known(value: float | None) -> TypeGuard[float]:
     """Tell whether there is a number: not None, not NaN, not infinite."""
     return value is not None and math.isfinite(value)
 
@@ -212,48 +217,21 @@ def rounded(values: object) -> list[float | None]:
     return [float(f"{v:.6g}") if known(v) else None for v in values]  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """How a study's scores and gains are written: in points, or as they are in a unit of their own.
-
-    Attributes:
-        unit: What the numbers are of, in the middle of a sentence.
-        share: Scores are fractions, and written × 100.
-    """
-
-    unit: str = "points"
-    share: bool = True
-
-
-_POINTS = Writing()
-_WRITING: ContextVar[Writing] = ContextVar("writing", default=_POINTS)
-
-
-@contextmanager
-def writing(how: Writing) -> Iterator[None]:
-    """Write scores and gains so inside the block."""
-    token = _WRITING.set(how)
-    try:
-        yield
-    finally:
-        _WRITING.reset(token)
-
-
 def unit() -> str:
     """Return the unit of scores and gains: "points", "k$"."""
-    return _WRITING.get().unit
+    return _WRITING.get()[0]
 
 
 def least(span: float, of_fractions: float) -> float:
     """Return a span that a picture can show: not below a bound, which is one of fractions alone."""
-    if _WRITING.get().share:
+    if shares():
         return max(span, of_fractions)
     return span if span > 0 else 1.0
 
 
 def shares() -> bool:
     """Tell whether scores are fractions."""
-    return _WRITING.get().share
+    return _WRITING.get()[1]
 
 
 def hundredths(fraction: float) -> float:
@@ -263,24 +241,24 @@ def hundredths(fraction: float) -> float:
 
 def in_points(score: float) -> float:
     """Convert a score, or a difference of scores, to points where scores are fractions; others stay."""
-    return hundredths(score) if _WRITING.get().share else score
+    return hundredths(score) if shares() else score
 
 
 def gain(difference: float | None) -> str:
     """Write a gain in points, or in the unit of the study's scores, always with its sign: ``+1.23``."""
-    if difference is None or not known(difference):
+    if not known(difference):
         return "–"
     text = points(abs(difference))
     if not float(text.replace(",", "")):
-        return "0.00" if _WRITING.get().share else "0"
+        return "0.00" if shares() else "0"
     return ("+" if difference > 0 else "−") + text
 
 
-def points(score: float | None, decimals: int = 2) -> str:
+def points(score: float) -> str:
     """Write a size in points, without a sign: ``0.50``; in another unit with four significant digits: ``149.2``."""
-    if score is None or not known(score):
+    if not known(score):
         return "–"
-    return f"{hundredths(score):.{decimals}f}" if _WRITING.get().share else plain(score)
+    return f"{hundredths(score):.2f}" if shares() else plain(score)
 
 
 def plain(value: float) -> str:
@@ -298,56 +276,55 @@ def interval(ends: tuple[float, float]) -> str:
 
 def threshold(fraction: float) -> str:
     """Write a δ in points: two decimals, more where it has more; in another unit with four significant digits."""
-    if not _WRITING.get().share:
+    if not shares():
         return f"{fraction:,.4g}"
     return f"{hundredths(fraction):.2f}" if round(fraction, 4) == fraction else f"{hundredths(fraction):.4g}"
 
 
 def gain_within(mean: float, ends: tuple[float, float]) -> str:
     """Write a gain with its interval, as far as they are known: ``+1.23 [+0.45, +2.01]``."""
-    return f"{gain(mean)} {interval(ends)}" if known(ends[0]) else gain(mean)
+    return within(mean, ends, gain)
+
+
+def within(mean: float, ends: tuple[float, float], write: Callable[[float], str]) -> str:
+    """Write any number with its interval, as far as they are known, both as ``write`` does."""
+    return f"{write(mean)} [{write(ends[0])}, {write(ends[1])}]" if known(mean) and known(ends[0]) else write(mean)
 
 
 def percent(fraction: float | None, decimals: int = 2) -> str:
     """Write a share: ``94.52 %``, with a narrow space that does not break. Scores: see `dashboards.score`."""
-    return "–" if fraction is None or not known(fraction) else f"{hundredths(fraction):.{decimals}f}\u202f%"
+    return "–" if not known(fraction) else f"{hundredths(fraction):.{decimals}f}\u202f%"
 
 
 def p_value(p: float | None) -> str:
     """Write a p value: three decimals, no leading zero, ``< .001`` below."""
-    if p is None or not known(p):
+    if not known(p):
         return "–"
     if p < 0.001:
         return "< .001"
-    text = f"{p:.3f}"
-    return text.removeprefix("0") if text.startswith("0") else text
+    return f"{p:.3f}".removeprefix("0")
 
 
 def number(value: float | None) -> str:
     """Write a hyper-parameter with three significant digits."""
-    return "–" if value is None or not known(value) else f"{value:.3g}"
+    return "–" if not known(value) else f"{value:.3g}"
 
 
 def signed(value: float | None) -> str:
     """Write a number that is no gain with three significant digits, always with its sign: ``+0.0346``."""
-    if value is None or not known(value):
+    if not known(value):
         return "–"
     return f"{value:+.3g}".replace("-", "−") if value else "0"
 
 
 def ratio(value: float | None) -> str:
     """Write a cost ratio: ``2.00×``."""
-    return "–" if value is None or not known(value) else f"{value:.2f}×"
-
-
-def count(value: float | None) -> str:
-    """Write a whole number with thousands separated."""
-    return "–" if value is None or not known(value) else f"{value:,.0f}"
+    return "–" if not known(value) else f"{value:.2f}×"
 
 
 def large(value: float | None) -> str:
     """Write a large count with a unit: ``240 k``, ``1.2 M``."""
-    if value is None or not known(value):
+    if not known(value):
         return "–"
     for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:

@@ -67,17 +67,12 @@ def watch(
 
 def _state_of(folder: Path) -> State:
     """Return what tells one state of a study's files from another: their names, sizes and times."""
+    parts = (path for part in ("records", "lines", "planes") for path in (folder / part).glob("*.json"))
     found = set()
-    for part in ("records", "lines", "planes"):
-        with contextlib.suppress(FileNotFoundError), os.scandir(folder / part) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):  # a temporary file that is gone by now
-                    stat = entry.stat()
-                    if entry.name.endswith(".json"):
-                        found.add((f"{part}/{entry.name}", stat.st_size, stat.st_mtime_ns))
-    with contextlib.suppress(FileNotFoundError):
-        stat = (folder / "spec.toml").stat()
-        found.add(("spec.toml", stat.st_size, stat.st_mtime_ns))
+    for path in (folder / "spec.toml", *parts):
+        with contextlib.suppress(FileNotFoundError):  # a temporary file that is gone by now
+            stat = path.stat()
+            found.add((str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns))
     return frozenset(found)
 
 

@@ -31,22 +31,13 @@ METHODS_IN_WORDS: dict[str, str] = {
     "WASAM": "Both at once: train with SAM, use the average of the later weights. Two gradients a step, as SAM.",
     "EMA": "Plain training, read through an exponential moving average of the weights: recent steps count most.",
     "LAWA": "Plain training; the network that is used is the mean of the last few epochs' weights, a sliding window.",
-    "SAM+EMA": "Train with SAM, read the weights through an exponential moving average.",
-    "SAM+LAWA": "Train with SAM, use the mean of the last few epochs' weights.",
     "ASAM": "SAM with a step uphill scaled by the size of each weight, so that rescaling a layer changes nothing.",
-    "ASAM+SWA": "Train with ASAM, use the average of the later weights.",
     "SAM-ON": "SAM that moves only the normalization layers' parameters uphill; all parameters learn.",
-    "SAM-ON+SWA": "Train with SAM-ON, use the average of the later weights.",
     "m-SAM": "SAM whose step uphill is taken on small parts of the batch, one by one, instead of the whole batch.",
-    "m-SAM+SWA": "Train with m-SAM, use the average of the later weights.",
     "late SAM": "Plain training for four fifths of the steps, SAM for the last fifth: a fifth more gradients.",
-    "late SAM+SWA": "Train as late SAM does, use the average of the later weights.",
     "AdamW": "Adam with decoupled weight decay, without averaging; the baseline, in the same forms, of the methods "
     "built on it.",
-    "AdamW+SWA": "Train with AdamW, use the average of the later weights.",
-    "AdamW+EMA": "Train with AdamW, read the weights through an exponential moving average.",
     "AdamW+SAM": "SAM around AdamW: the gradient uphill is handed to AdamW's step. Two gradients a step.",
-    "AdamW+WASAM": "SAM around AdamW, and the average of the later weights. Two gradients a step.",
 }
 
 _PERCENTAGE_POINT = "Percentage point: 80.0 % to 80.5 % is a gain of 0.50 points."
@@ -54,11 +45,17 @@ _PERCENTAGE_POINT = "Percentage point: 80.0 % to 80.5 % is a gain of 0.50 points
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A word of the report and its meaning; ``pattern`` finds it in running text."""
+    """A word of the report and its meaning; ``found_by`` finds it in running text where its name alone would not."""
 
     name: str
-    pattern: str
     meaning: str
+    found_by: str = ""
+
+    @property
+    def pattern(self) -> str:
+        """The expression that finds it: its name, in the singular or the plural, unless it has one of its own."""
+        name = self.name.partition(",")[0]
+        return self.found_by or f"[{name[0].upper()}{name[0].lower()}]{name[1:]}s?"
 
     @property
     def id(self) -> str:
@@ -69,138 +66,117 @@ class Term:
 GLOSSARY: tuple[Term, ...] = (
     Term(
         "Averaged weights",
-        r"averaged(?: weights)?|averages?\b",
         "The mean of a run's weights over its later epochs, from a start that tuning chose.",
+        r"averaged(?: weights)?|averages?\b",
     ),
     Term(
         "Baseline, the strongest",
-        r"(?:strongest )?baselines?",
         "Every baseline that the budget contains is held against the method; the row is about the one with the "
         "smallest mean gain over it, and helps only if all of them are beaten.",
+        r"(?:strongest )?baselines?",
     ),
     Term(
         "Best epoch",
-        r"best (?:validated )?epochs?|best at \d+",
         "The epoch of a run whose weights validation prefers, chosen anew in every run.",
+        r"best (?:validated )?epochs?|best at \d+",
     ),
-    Term("Budget", r"budgets?", "A ceiling on what a method and its baselines may spend, tuning included."),
+    Term("Budget", "A ceiling on what a method and its baselines may spend, tuning included."),
     Term(
         "Calibration error",
-        r"[Cc]alibration error",
         "Expected calibration error: the mean gap between how confident predictions are and how often they are right.",
     ),
     Term(
         "Chosen from",
-        r"[Cc]hosen from",
         "Sets of weights of one run that validation chose from (epochs that were kept, and averages), on so many "
         "examples.",
     ),
     Term(
         "Clear, size uncertain",
-        r"clear\b(?! labels)|(?:un)?certain size|size uncertain",
         "Clear: the whole 95 % interval lies beyond δ; otherwise the size of the effect is uncertain.",
+        r"clear\b(?! labels)|(?:un)?certain size|size uncertain",
     ),
     Term(
         "Confirm",
-        r"confirm(?:ed|s)?(?: runs?| stage)?",
         "The second stage: what tuning picked, trained on fresh seeds, the test part read once.",
+        r"confirm(?:ed|s)?(?: runs?| stage)?",
     ),
     Term(
-        "δ, delta", r"δ", "The smallest gain that matters, fixed before the first run. Gains inside ±δ count as none."
+        "δ, delta", "The smallest gain that matters, fixed before the first run. Gains inside ±δ count as none.", r"δ"
     ),
-    Term("Diverged", r"diverged", "A run whose loss stopped being finite. It counts, at the {score} of guessing."),
-    Term(
-        "Equal epochs", r"equal epochs", "Everybody trains for the problem's epochs; two gradients a step cost nothing."
-    ),
+    Term("Diverged", "A run whose loss stopped being finite. It counts, at the {score} of guessing."),
+    Term("Equal epochs", "Everybody trains for the problem's epochs; two gradients a step cost nothing."),
     Term(
         "Family",
-        r"famil(?:y|ies)",
         "All problems in which one method is judged under one budget: p values are corrected for as many.",
+        r"famil(?:y|ies)",
     ),
-    Term(
-        "Gain",
-        r"[Gg]ains?",
-        "{Score} of the method minus {score} of the baseline, on the same seeds; positive is better, always.",
-    ),
+    Term("Gain", "{Score} of the method minus {score} of the baseline, on the same seeds; positive is better, always."),
     Term(
         "Gradient evaluation",
-        r"[Gg]radient evaluations?|[Gg]radients",
         "One forward and backward pass of one training example: the unit of cost.",
+        r"[Gg]radient evaluations?|[Gg]radients",
     ),
     Term(
         "Hessian eigenvalue, trace",
-        r"Hessian (?:eigenvalue|trace)|eigenvalue",
         "Curvature of the training loss at the weights: in the steepest direction, and summed over all directions.",
+        r"Hessian (?:eigenvalue|trace)|eigenvalue",
     ),
     Term(
         "Holm p",
-        r"Holm(?: p|'s correction|-adjusted)?",
         "A p value made stricter, as a method is judged in all problems at once: in its family under one budget.",
+        r"Holm(?: p|'s correction|-adjusted)?",
     ),
-    Term("Interaction", r"[Ii]nteractions?", "What two changes do together beyond the sum of what each does alone."),
+    Term("Interaction", "What two changes do together beyond the sum of what each does alone."),
     Term(
         "Interval, 95 % CI",
-        r"95\s% (?:Student-t )?(?:CI|intervals?)",
         "Student-t interval of the mean over replicates (or the seeds of one tuning); not adjusted for the number of "
         "comparisons.",
+        r"95\s% (?:Student-t )?(?:CI|intervals?)",
     ),
-    Term("Last weights", r"last weights", "The weights as the final step leaves them."),
+    Term("Last weights", "The weights as the final step leaves them."),
     Term(
         "Minimum detectable effect",
-        r"[Dd]etectable",
         "The smallest true gain that this comparison would have found in 80 % of repetitions, at its family's level.",
+        r"[Dd]etectable",
     ),
     Term(
         "n",
-        r"\bn(?= =)",
         "Complete replicates (or seeds of one tuning): those in which method and baselines have all of their runs.",
+        r"\bn(?= =)",
     ),
     Term(
         "Negative log-likelihood, NLL",
-        r"[Nn]egative log-likelihood|NLL",
         "The test loss of a classifier in nats: it punishes being wrong and confident.",
+        r"[Nn]egative log-likelihood|NLL",
     ),
-    Term("Optimism", r"[Oo]ptimism", "How much the best of many trials beats the same settings on fresh seeds."),
-    Term("Point", r"(?:percentage )?points\b", "{point}"),
-    Term(
-        "Prediction interval", r"prediction interval", "Where the true gain of a new task like these is to be expected."
-    ),
-    Term(
-        "Problem",
-        r"problems?\b",
-        "One setting: a task with its factors fixed (label noise, schedule, training size …).",
-    ),
-    Term(
-        "Regret",
-        r"[Rr]egret",
-        "What a choice costs: the best validation {score} of the trials minus that of the choice.",
-    ),
+    Term("Point", "{point}", r"(?:percentage )?points\b"),
+    Term("Prediction interval", "Where the true gain of a new task like these is to be expected."),
+    Term("Problem", "One setting: a task with its factors fixed (label noise, schedule, training size …)."),
     Term(
         "Replicate",
-        r"replicates?",
         "One honest run of the whole procedure, with seeds of its own for everything: tuning, confirming and, where "
         "the data allow, the test part. The unit of every interval.",
     ),
-    Term("rho", r"\brho\b", "How far SAM moves uphill before it takes the gradient. 0 makes it the plain step."),
+    Term("rho", "How far SAM moves uphill before it takes the gradient. 0 makes it the plain step."),
     Term(
-        "sd, of tuning, of seeds", r"\bsd\b", "How much gains vary over replicates, and what of that the two explain."
+        "sd, of tuning, of seeds", "How much gains vary over replicates, and what of that the two explain.", r"\bsd\b"
     ),
-    Term("Score", r"\b[Ss]cores?\b", "What methods are compared by: {tasks}."),
+    Term("Score", "What methods are compared by: {tasks}."),
     Term(
         "Switched off",
+        "Tuning chose what one of the baselines is: the gain over that one is exactly 0; such replicates count.",
         r"[Ss]witched (?:the method )?off|\boff in \d+",
-        "Tuning chose what the baseline is, so that the gain over it is exactly 0; such replicates count.",
     ),
     Term(
         "Tune",
-        r"\b[Tt]un(?:e|ed|ing)\b",
         "The first stage: the same number of trials for every method, picked on validation data.",
+        r"\b[Tt]un(?:e|ed|ing)\b",
     ),
-    Term("Validation", r"[Vv]alidation", "Labelled examples beside training and test: they choose, and judge nothing."),
+    Term("Validation", "Labelled examples beside training and test: they choose, and judge nothing."),
     Term(
         "Within-run",
-        r"[Ww]ithin-run|[Ww]ithin (?:the same )?runs",
         "Averaged against last weights of the same training runs: shows the mechanism, not the verdict.",
+        r"[Ww]ithin-run|[Ww]ithin (?:the same )?runs",
     ),
 )
 
@@ -223,7 +199,13 @@ def method_in_words(method: str) -> str:
     """Return the method's description; a method without one says so."""
     if method in METHODS_IN_WORDS:
         return METHODS_IN_WORDS[method]
-    return _own_in_words(method) if method in theme.methods() else "No description of this method has been written."
+    if method not in theme.methods():
+        return "No description of this method has been written."
+    what, weights = theme.methods().family_of(method), theme.methods()[method].weights
+    trained = theme.methods().last_of(theme.methods()[method].family)
+    if trained in METHODS_IN_WORDS:
+        return f"The network that {trained} trains, {_READ[weights]}."
+    return f"A method of this study's own: {', '.join([*_trained(what), _READ[weights]])}.{_passes(what)}"
 
 
 _BUILT_IN = {"sgd": "SGD with momentum", "adamw": "AdamW"}
@@ -236,19 +218,19 @@ _READ = {
 }
 
 
-def _own_in_words(method: str) -> str:
-    """Say what a method of the study's own is: its optimizer, how its gradient is perturbed, what is read."""
-    what, weights = theme.methods().family_of(method), theme.methods()[method].weights
+def _trained(what: Family) -> list[str]:
+    """Say what a trajectory of the study's own is: its optimizer, and how its gradient is perturbed."""
     options = ", ".join(f"{name} = {_option(value)}" for name, value in what.options)
-    said = [
+    return [
         _BUILT_IN.get(what.base, what.base) + (f" with {options}" if options else ""),
         *([f"taking its steps with {_BUILT_IN.get(what.around, what.around)}"] if what.around else []),
         *([f"perturbed as {_perturbed_like(what)} does"] if what.rule else []),
         *([f"on a schedule of its own, {what.schedule}"] if what.schedule else []),
-        _READ[weights],
     ]
-    passes = f" {what.passes:g} gradients a step." if what.passes != 1 else ""
-    return f"A method of this study's own: {', '.join(said)}.{passes}"
+
+
+def _passes(what: Family) -> str:
+    return f" {what.passes:g} gradients a step." if what.passes != 1 else ""
 
 
 def _perturbed_like(what: Family) -> str:

@@ -1,23 +1,24 @@
 """``python -m study.advise``: a few runs of the baseline on a new problem, and what the atlas lets one expect of it."""
 
 import argparse
-import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
+from study.atlas.adding import described
 from study.atlas.advice import Prediction, Validation, predict, validate
-from study.atlas.answers import DELTA
-from study.atlas.cells import FEATURES_OF_CELLS, METHODS, cell_gains
+from study.atlas.card import CARD, validation_table
+from study.atlas.cell_means import METHODS, cell_means
+from study.atlas.features import FEATURES, features_of
 from study.atlas.frames import PARTS, load_gains
-from study.atlas.part import described
-from study.atlas.summary import validation_table
-from study.atlas.words import number, table
+from study.atlas.markdown import Gain, Row, number, table
+from study.atlas.verdicts import DELTA
 from study.data import load_data
-from study.driver.opening import find_data, try_own_tasks
+from study.driver.own_code import try_own_tasks
+from study.driver.resume import find_data
 from study.findings.evidence import Evidence, gather
 from study.findings.units import FRACTION
 from study.plan.agenda import Agenda
@@ -27,7 +28,6 @@ from study.stats.clustered import MIN_TASKS
 from study.store.folder import ResultsError
 
 _REPLICATES, _TRIALS = 2, 4  # of the probe: enough to pick a rate that is not far off, twice
-_CARD = Path(__file__).parent / "atlas" / "README.md"
 _EXAMPLES = """\
 examples:
   python -m study.advise my_task.py        of the task in my_task.py, with the spec my_task.toml beside it: study.new
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def validation_of_card() -> str:
     """Return the table of the data card that says how good the advice has been."""
-    text = _CARD.read_text(encoding="utf-8")
+    text = CARD.read_text(encoding="utf-8")
     return text.partition("<!-- advice -->\n")[2].partition("<!-- /advice -->")[0]
 
 
@@ -108,12 +108,11 @@ def probe_spec(spec: StudySpec) -> StudySpec:
 
 def _advise(spec: StudySpec, path: str, folder: Path) -> int:
     gains = load_gains(folder)
-    tasks = gains["task"].nunique() if "task" in gains else 0
+    known = {method: cell_means(gains, method) for method in METHODS}
+    tasks = known["SAM"]["task"].nunique()
     if tasks < MIN_TASKS:
         raise SpecError(f"the atlas in {folder} has {tasks} tasks; advice needs at least {MIN_TASKS}: add parts to it.")
-    known = {method: cell_gains(gains, method) for method in METHODS}
-    validations = {method: validate(method, some) for method, some in known.items()}
-    print(_skill(list(validations.values())))
+    print(_skill({method: good for method, some in known.items() if (good := validate(some))}))
     small = probe_spec(spec)
     find_data(small)
     _, notes = try_own_tasks(small, print, None)
@@ -129,28 +128,24 @@ def _advise(spec: StudySpec, path: str, folder: Path) -> int:
                 f"task = {cell.task!r} was given, whose score is {score.name}; the gains of the atlas are accuracies, "
                 "and say nothing in that unit: run the study."
             )
-        features = features_of(evidence, cell)
-        found = [one for method in METHODS if (one := predict(method, known[method], features))]
+        features = measured_features(evidence, cell)
+        found = {method: one for method, some in known.items() if (one := predict(some, features))}
         print(f"\n{cell.name}")
-        head = ("method", "expected gain", "80 % interval", "mean of the atlas", "advice")
-        print(table(head, map(_row, found)), end="")
-        print(_resembles(found[0]) if found else "")
-        unknown = [words for name, (words, _) in FEATURES_OF_CELLS.items() if name not in features]
+        print(table(_row(method, one) for method, one in found.items()), end="")
+        for method, one in list(found.items())[:1]:
+            print(_resembles(method, one))
+        unknown = [words for name, words in FEATURES.items() if name not in features]
         if unknown:
             print(f"Unknown of this problem: {'; '.join(unknown)}.")
     print(f"\nA guess from other problems, no verdict. What helps on yours: python -m study.run {path}")
     return 0
 
 
-def measured(spec: StudySpec, note: Callable[[str], object] = print) -> Evidence:
-    """Run a small study in this process, without Ray, and return its evidence.
-
-    Args:
-        spec: As `probe_spec` makes it.
-        note: Told of a run that failed.
+def measured(spec: StudySpec) -> Evidence:
+    """Run a study such as `probe_spec` makes in this process, without Ray, and return its evidence.
 
     Raises:
-        ResultsError: a run failed.
+        ResultsError: a run failed; its traceback has been printed.
     """
     from study.training.trial import run  # noqa: PLC0415  # torch takes seconds to import
 
@@ -159,48 +154,43 @@ def measured(spec: StudySpec, note: Callable[[str], object] = print) -> Evidence
     while job := agenda.next_job():
         record = run(job, data[job.task], "cpu", spec.hash)
         if record.status == "failed":
-            note(record.error or "")
+            print(record.error)
             raise ResultsError(f"a run of the baseline failed in the cell {job.cell!r}; mend what stands above.")
         agenda.complete(record)
     return gather(spec, agenda.records)
 
 
-def features_of(evidence: Evidence, cell: Cell) -> dict[str, float]:
-    """Return the features of a cell's baseline as far as they are known, by the names of `FEATURES_OF_CELLS`."""
-    by_replicate = list(described(evidence, cell.name).values())
-    names = {name for found in by_replicate for name in found}
-    rows = {name: np.array([found.get(name, math.nan) for found in by_replicate]) for name in names}
-    rows["batch_size"] = np.full(len(by_replicate), float(cell.factors["batch_size"]))
-    values = {name: of(rows) for name, (_, of) in FEATURES_OF_CELLS.items()} if by_replicate else {}
-    return {name: value for name, value in values.items() if math.isfinite(value)}
+def measured_features(evidence: Evidence, cell: Cell) -> dict[str, float]:
+    """Return the features of a cell's baseline as far as they are known, by the names of `FEATURES`."""
+    rows = pd.DataFrame(list(described(evidence, cell.name).values()))
+    rows = rows.assign(batch_size=cell.factors["batch_size"], cell=cell.name)
+    return dict(features_of(rows, ["cell"]).iloc[0].dropna())
 
 
-def _skill(found: Sequence[Validation | None]) -> str:
-    """Return the first line: for whom the advice has been better than always saying the mean."""
-    skilled = [one.method for one in found if one and one.skilled]
-    unskilled = [one.method for one in found if one and not one.skilled]
-    if not any(found):
+def _skill(found: Mapping[str, Validation]) -> str:
+    """Return the first line: for whom the advice is shown to be better than always saying the mean."""
+    if not found:
         return f"This advice could not be tried: that takes at least {MIN_TASKS + 1} tasks in the atlas."
+    skilled = ", ".join(method for method, one in found.items() if one.skilled)
+    rest = ", ".join(method for method, one in found.items() if not one.skilled)
     if not skilled:
-        return 'This advice has no skill: for tasks that were left out it was no better than "always the mean".'
-    rest = f", and no better for {', '.join(unskilled)}" if unskilled else ""
-    better = ", ".join(skilled)
-    return f'For tasks that were left out, this advice was better than "always the mean" for {better}{rest}.'
+        return 'This advice has no skill: for tasks that were left out it is not shown to beat "always the mean".'
+    others = f", and is not shown to for {rest}" if rest else ""
+    return f'For tasks that were left out, this advice beats "always the mean" for {skilled}{others}.'
 
 
-def _row(one: Prediction) -> tuple[object, ...]:
-    if one.low >= DELTA:
-        advice = "use it"
-    elif one.high < DELTA:
-        advice = "don't"
-    else:
-        advice = "run the study"
-    return one.method, number(one.gain), f"[{number(one.low)}, {number(one.high)}]", number(one.of_mean), advice
+def _row(method: str, one: Prediction) -> Row:
+    return {
+        "method": method,
+        "expected gain, 80 % interval": Gain(one.gain, (one.low, one.high)),
+        "mean of the atlas": Gain(one.of_mean),
+        "advice": "use it" if one.low >= DELTA else "don't" if one.high < DELTA else "run the study",
+    }
 
 
-def _resembles(one: Prediction) -> str:
+def _resembles(method: str, one: Prediction) -> str:
     near = "; ".join(
-        f"{found.cell} ({one.method} gained {number(found.gain)}; alike in {', '.join(found.alike)})"
+        f"{found.cell} ({method} gained {number(found.gain)}; alike in {', '.join(found.alike)})"
         for found in one.neighbours
     )
     return f"It resembles {near}." if near else "It resembles nothing in the atlas that is known of it."

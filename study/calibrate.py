@@ -1,11 +1,9 @@
 """``python -m study.calibrate``: count how often the pipeline is wrong; a rate that chance can't explain is code 1."""
 
-import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
 
-from study.driver.options import whole_number
+from study.command_line import aligned, command, whole_number
 from study.simulations import Rate, calibrate
 
 _EXAMPLES = """\
@@ -22,39 +20,21 @@ def table(rates: Sequence[Rate]) -> str:
     rows = [("", "", "observed", "95 % interval", "should be", "")]
     for rate in rates:
         low, high = rate.interval
-        rows.append(
-            (
-                rate.group,
-                rate.name,
-                f"{rate.rate:.1%}",
-                f"{low:.1%} to {high:.1%}",
-                rate.should,
-                "OFF" if rate.off else "",
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    align = [str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.ljust]
-    return "\n".join(
-        "  ".join(side(text, width) for side, text, width in zip(align, row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+        interval = f"{low:.1%} to {high:.1%}"
+        rows.append((rate.group, rate.name, f"{rate.rate:.1%}", interval, rate.should, "OFF" if rate.off else ""))
+    return aligned(rows, right=(2, 3, 4))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m study.calibrate",
-        description="Check that verdicts, intervals and tests are right as often as they say, on simulated studies.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command(
+        "study.calibrate",
+        "Check that verdicts, intervals and tests are right as often as they say, on simulated studies.",
+        _EXAMPLES,
     )
-    parser.add_argument("--studies", type=whole_number, default=1000, metavar="N", help="studies a row; default 1000")
+    parser.add_argument("--studies", type=whole_number(), default=1000, metavar="N", help="studies a row; default 1000")
     parser.add_argument(
-        "--seed",
-        type=partial(whole_number, least=0),
-        default=0,
-        metavar="S",
-        help="root of all random numbers; default 0",
+        "--seed", type=whole_number(0), default=0, metavar="S", help="root of all random numbers; default 0"
     )
     options = parser.parse_args(arguments)
     rates = calibrate(options.studies, options.seed)

@@ -37,5 +37,5 @@ def temporary_beside(path: Path) -> Path:
 
 
 def is_temporary(path: Path) -> bool:
-    """Tell whether a file or folder is one that was being built, by its name; SQLite's journal of one counts, too."""
-    return path.name.startswith(".") and path.suffix.startswith(_TEMPORARY)
+    """Tell whether a file or folder is one that was being built, by its name."""
+    return path.name.startswith(".") and path.suffix == _TEMPORARY

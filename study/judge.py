@@ -10,23 +10,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from study.existing.question import Options, judged
+from study.command_line import EXIT_DONE, command, refused
+from study.existing.columns import Options
+from study.existing.question import question_of
 from study.existing.reading import read_table, table_of
 from study.existing.trackers import TableError
+from study.existing.verdicts import findings_of
 from study.files import write_atomically
 from study.findings import Findings, write_findings
 from study.findings.content import OF_DESIGN
 from study.findings.taken import taken_for
 from study.store.frame import frame_of
 
-EXIT_DONE, EXIT_USAGE = 0, 2
 _WIDTH = 80
 _EXAMPLES = """\
 examples:
   python -m study.judge runs.csv --method optimizer --problem dataset --seed seed --score test_acc --baseline SGD
   python -m study.judge runs.csv                      guess the columns, and say what they were taken for
   python -m study.judge wandb_export.csv --method optimizer --score test_acc --baseline SGD --out verdicts
-  python -m study.judge mlruns --method optimizer --problem dataset --score test_acc --baseline SGD
   python -m study.judge sqlite:///optuna.db --method optimizer --baseline SGD --delta 0.002
   python -m study.judge runs.parquet --method optimizer,ema --problem dataset,model --baseline "SGD ema=False"
                                                       several columns that are one thing
@@ -35,8 +36,8 @@ examples:
   python -m study.judge mae.csv --score mae --baseline SGD --unit k$ --lower-is-better --delta 2 --delta letters=0.5
                                                       a metric in its own unit, δ by problem
 
-reads CSV, TSV, JSON, JSON lines and Parquet with a row a run, W&B's table of runs (its CSV, or the JSON of its API),
-MLflow's CSV or folder mlruns, and Optuna's databases. The same from Python, for a DataFrame:
+reads CSV, TSV, JSON and Parquet with a row a run, W&B's table of runs (its CSV, or the JSON of its API), MLflow's CSV,
+and Optuna's databases. The same from Python, for a DataFrame:
   from study.judge import judge
   judge(frame, method="optimizer", score="test_acc", baseline="SGD").verdicts
 
@@ -157,7 +158,7 @@ def judge(
         method, problem, seed, score, cost, tuple(name for name in baselines if name), delta, higher_is_better, unit,
         paired, alpha,
     )  # fmt: skip
-    return Judgement(judged(table, options))
+    return Judgement(findings_of(question_of(table, options)))
 
 
 def _others(findings: Findings) -> str:
@@ -168,59 +169,42 @@ def _others(findings: Findings) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    given = vars(_parser().parse_args(arguments))
+    table, out = given.pop("table"), given.pop("out")
     try:
-        found = judge(
-            options.table,
-            method=options.method,
-            problem=options.problem,
-            seed=options.seed,
-            score=options.score,
-            cost=options.cost,
-            baseline=options.baseline,
-            delta=_deltas(options.delta),
-            higher_is_better=options.higher_is_better,
-            unit=options.unit,
-            paired=options.paired,
-            alpha=options.alpha,
-        )
+        found = judge(table, **given | {"delta": _deltas(given["delta"])})
         print(found)
-        if options.out:
-            print(f"\n{found.save(options.out) / 'report.html'}")
+        if out:
+            print(f"\n{found.save(out) / 'report.html'}")
     except (TableError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return refused(error)
     return EXIT_DONE
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m study.judge",
-        description="Give results that exist already the verdicts of a study: does it help, how surely?",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "study.judge", "Give results that exist already the verdicts of a study: does it help, how surely?", _EXAMPLES
     )
-    made.add_argument("table", metavar="TABLE", help="a table with a row a run, mlruns, or the URL of a database")
+    add = made.add_argument
+    add("table", metavar="TABLE", help="a table with a row a run, or the URL of a database")
     several = "; several with commas between them"
-    made.add_argument("--method", default="", metavar="COLUMN", help=f"what differs between the runs{several}")
-    made.add_argument("--problem", default="", metavar="COLUMN", help=f"what they were run on{several}; default: one")
-    made.add_argument("--seed", default="", metavar="COLUMN", help="what pairs them; default: they are not paired")
-    made.add_argument("--score", default="", metavar="COLUMN", help="what is judged")
-    made.add_argument("--cost", default="", metavar="COLUMN", help="what a run cost, in any unit")
-    made.add_argument(
-        "--baseline", action="append", default=[], metavar="METHOD", help="held against; may be given several times"
-    )
-    made.add_argument(
+    add("--method", default="", metavar="COLUMN", help=f"what differs between the runs{several}")
+    add("--problem", default="", metavar="COLUMN", help=f"what they were run on{several}; default: one")
+    add("--seed", default="", metavar="COLUMN", help="what pairs them; default: they are not paired")
+    add("--score", default="", metavar="COLUMN", help="what is judged")
+    add("--cost", default="", metavar="COLUMN", help="what a run cost, in any unit")
+    add("--baseline", action="append", default=[], metavar="METHOD", help="held against; may be given several times")
+    add(
         "--delta", action="append", default=[], metavar="[PROBLEM=]NUMBER",
         help="the smallest gain that matters, in the score's unit; default half a point of a share",
     )  # fmt: skip
     direction = made.add_mutually_exclusive_group()
     direction.add_argument("--lower-is-better", dest="higher_is_better", action="store_false", default=None)
     direction.add_argument("--higher-is-better", dest="higher_is_better", action="store_true", default=None)
-    made.add_argument("--unit", default="", metavar="UNIT", help="of the score: %%, fraction, or its own, such as k$")
-    made.add_argument("--unpaired", dest="paired", action="store_false", help="hold all runs against all")
-    made.add_argument("--alpha", type=float, default=0.05, metavar="A", help="level of a method's family; default 0.05")
-    made.add_argument("--out", type=Path, metavar="DIR", help="write report.html, findings.json and verdicts.csv here")
+    add("--unit", default="", metavar="UNIT", help="of the score: %%, fraction, or its own, such as k$")
+    add("--unpaired", dest="paired", action="store_false", help="hold all runs against all")
+    add("--alpha", type=float, default=0.05, metavar="A", help="level of a method's family; default 0.05")
+    add("--out", type=Path, metavar="DIR", help="write report.html, findings.json and verdicts.csv here")
     return made
 
 

@@ -1,6 +1,5 @@
 """``python -m study.new``: write an example task or loop and its spec, which run as they are and wait for your data."""
 
-import argparse
 import importlib.util
 import json
 import keyword
@@ -12,36 +11,16 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from study.command_line import EXIT_DONE, command, refused
 from study.files import write_atomically
-
-EXIT_DONE, EXIT_USAGE = 0, 2
-_EXAMPLES = """\
-examples:
-  python -m study.new my_task.py                      a classification of tensors: my_task.py and my_task.toml
-  python -m study.new my_task.py --kind regression    a number to predict, scored by R²
-  python -m study.new my_task.py --kind mae           a number to predict, scored by its error in dollars: delta = 200
-  python -m study.new my_task.py --kind multitask     dicts of targets and of outputs
-  python -m study.new my_task.py --kind detection     a list of boxes for each image; a metric that streams
-  python -m study.new my_task.py --kind segmentation  a class for each pixel, some of which don't count
-  python -m study.new my_task.py --kind autoencoder   a VAE: targets are inputs, outputs a tuple
-  python -m study.new my_task.py --kind stream        an IterableDataset: steps_per_epoch in the place of a length
-  python -m study.new my_task.py --kind tokens        sequences, scored by the share of right next tokens
-  python -m study.new my_task.py --kind transformers  a Dataset of dicts and a model of transformers
-  python -m study.new my_method.py --kind optimizer   an optimizer and a schedule of your own, held against SGD
-  python -m study.new my_loop.py --kind loop          a training loop of your own, which reports to the study
-  python -m study.new my_loop.py --kind lightning     the same for a LightningModule and its Trainer
-  python -m study.new my_loop.py --kind huggingface   the same for a Hugging Face Trainer
-
-then, in the folder that holds the two files:
-  python -m study.run my_task.toml --dry-run          tries the task, prints the plan and its cost
-  python -m study.run my_task.toml                    runs it as it is; put your data and model in, run it again
-"""
+from study.templates import spelled_out
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of example: what the spec says beside the task, and the function that it names."""
+    """One kind of example: what it shows, what its spec says beside the task, and the function that this names."""
 
+    about: str
     methods: tuple[str, ...] = ("SGD", "SWA", "SAM", "WASAM")
     score: str = "accuracy: 0.005 is half a percentage point"
     delta: str = "0.005"
@@ -69,26 +48,44 @@ baseline = "SGD"
 
 """
 KINDS = {
-    "classification": Kind(),
-    "regression": Kind(score="R²"),
-    "mae": Kind(score="MAE in dollars", delta="200.0"),
-    "multitask": Kind(),
-    "detection": Kind(score="F1, a fraction"),
-    "segmentation": Kind(score="IoU, a fraction"),
-    "autoencoder": Kind(_OF_ADAMW, "nats", "0.2", _RATE_OF_ADAMW),
-    "stream": Kind(size="factors.steps_per_epoch = 10 # in the place of a length"),
-    "tokens": Kind(_OF_ADAMW, "share of right tokens", rate_note=_RATE_OF_ADAMW),
-    "transformers": Kind(_OF_ADAMW, rate_note=_RATE_OF_ADAMW),
+    "classification": Kind("a classification of tensors"),
+    "regression": Kind("a number to predict, scored by R²", score="R²"),
+    "multitask": Kind("dicts of targets and of outputs"),
+    "detection": Kind("a list of boxes for each image; a metric that streams", score="F1, a fraction"),
+    "segmentation": Kind("a class for each pixel, some of which don't count", score="IoU, a fraction"),
+    "stream": Kind(
+        "an IterableDataset: steps_per_epoch in the place of a length",
+        size="factors.steps_per_epoch = 10 # in the place of a length",
+    ),
+    "tokens": Kind(
+        "sequences, scored by the share of right next tokens", _OF_ADAMW, score="share of right tokens",
+        rate_note=_RATE_OF_ADAMW,
+    ),
+    "transformers": Kind("a Dataset of dicts and a model of transformers", _OF_ADAMW, rate_note=_RATE_OF_ADAMW),
     "optimizer": Kind(
-        ("SGD", "SWA"), entries=_OWN_METHODS, question="Does my optimizer help, averaged or not?",
+        "an optimizer and a schedule of your own, held against SGD", ("SGD", "SWA"), entries=_OWN_METHODS,
+        question="Does my optimizer help, averaged or not?",
         factors='factors.schedule = ["cosine", "$module:one_cycle"] # a schedule of your own\n',
     ),
-    "loop": Kind(function="run"),
+    "loop": Kind("a training loop of your own, which reports to the study", function="run"),
     "lightning": Kind(
-        function="run", factors="factors.gradient_accumulation_steps = 2 # Lightning's accumulate_grad_batches\n"
+        "the same for a LightningModule and its Trainer", function="run",
+        factors="factors.gradient_accumulation_steps = 2 # Lightning's accumulate_grad_batches\n",
     ),
-    "huggingface": Kind(_OF_ADAMW, rate_note=_RATE_OF_ADAMW, function="run"),
+    "huggingface": Kind(
+        "the same for a Hugging Face Trainer", _OF_ADAMW, rate_note=_RATE_OF_ADAMW, function="run"
+    ),
 }  # fmt: skip
+_EXAMPLES = "\n".join(
+    [
+        "kinds:",
+        *(f"  --kind {name:15} {kind.about}" for name, kind in KINDS.items()),
+        "",
+        "then, in the folder that holds the two files:",
+        "  python -m study.run my_task.toml --dry-run   tries the task, prints the plan and its cost",
+        "  python -m study.run my_task.toml             runs it as it is; put your data and model in, run it again",
+    ]
+)
 
 
 class NewError(ValueError):
@@ -97,11 +94,10 @@ class NewError(ValueError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m study.new",
-        description="Write a commented example of a task, a loop or a method of your own, and a study of it.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command(
+        "study.new",
+        "Write a commented example of a task, a loop or a method of your own, and a study of it.",
+        _EXAMPLES,
     )
     parser.add_argument("path", type=Path, metavar="TASK.py", help="the file to write; a spec TASK.toml goes beside it")
     parser.add_argument("--kind", choices=KINDS, default="classification", help="default: classification")
@@ -109,8 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         written = write_example(options.path, options.kind)
     except (NewError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return refused(error)
     for path in written:
         print(f"wrote {path}")
     place = "" if options.path.parent == Path() else f"cd {options.path.parent} && "
@@ -147,7 +142,7 @@ def write_example(path: Path, kind: str) -> tuple[Path, Path]:
         "factors": Template(chosen.factors).substitute(module=path.stem),
     }
     text = Template((templates / "spec.toml").read_text(encoding="utf-8")).substitute(content)
-    write_atomically(path, (templates / f"{kind}.py").read_text(encoding="utf-8"))
+    write_atomically(path, spelled_out((templates / f"{kind}.py").read_text(encoding="utf-8")))
     try:
         write_atomically(spec, text)
     except OSError:

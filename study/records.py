@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import fields, replace
 from operator import attrgetter
-from typing import Final, Literal, NamedTuple, Self, TypeVar
+from typing import Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -63,16 +63,6 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, **_STRICT)
-
-
-_AnyFrozen = TypeVar("_AnyFrozen", bound=_Frozen)
-
-
-def _equally_long(record: _AnyFrozen, *names: str) -> _AnyFrozen:
-    lengths = {len(getattr(record, name)) for name in names}
-    if len(lengths) > 1:
-        raise ValueError(f"{', '.join(names)} must have equally many values")
-    return record
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -246,6 +236,12 @@ class Job(_Frozen):
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
+    def title(self) -> str:
+        """What people call its run."""
+        proposal = "" if self.trial is None else f" trial {self.trial}"
+        return f"{self.family} {self.cell} {self.stage} seed {self.seed}{proposal}"
+
+    @property
     def starts(self) -> tuple[float, ...]:
         """Starts of its SWA averages: the grid's and the proposed one, each once."""
         return tuple(dict.fromkeys((*self.average_starts, self.average_start)))
@@ -340,7 +336,9 @@ class LineRecord(_Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return _equally_long(self, "alphas", "train_losses", "test_losses", "test_errors")
+        if len({*map(len, (self.alphas, self.train_losses, self.test_losses, self.test_errors))}) > 1:
+            raise ValueError("alphas, train_losses, test_losses, test_errors must have equally many values")
+        return self
 
 
 class PlaneRecord(_Frozen):

@@ -1,16 +1,14 @@
 """``python -m study.replicate``: put finished studies of one question side by side; do they say the same?"""
 
-import argparse
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from study.driver.options import whole_number
+from study.command_line import aligned, command, refused, whole_number
 from study.findings import FindingsError
 from study.findings.gains import Comparison, Gains, gains_of
 from study.specs.spec import SpecError, StudySpec
@@ -39,30 +37,24 @@ class ReplicationError(ValueError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m study.replicate",
-        description="Put finished studies of one spec, with different seeds, side by side: gains, verdicts, two gates.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command(
+        "study.replicate",
+        "Put finished studies of one spec, with different seeds, side by side: gains, verdicts, two gates.",
+        _EXAMPLES,
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="RESULTS", help="results folders, two or more")
     parser.add_argument(
-        "--permutations", type=partial(whole_number, least=_LEAST_PERMUTATIONS), default=9_999, metavar="N",
+        "--permutations", type=whole_number(_LEAST_PERMUTATIONS), default=9_999, metavar="N",
         help="random relabellings of the replicates; default 9,999",
     )  # fmt: skip
     parser.add_argument(
-        "--seed",
-        type=partial(whole_number, least=0),
-        default=0,
-        metavar="S",
-        help="root of the relabellings; default 0",
+        "--seed", type=whole_number(0), default=0, metavar="S", help="root of the relabellings; default 0"
     )
     options = parser.parse_args(arguments)
     try:
         studies = comparable(options.folders)
     except (ReplicationError, ResultsError, RecordError, SpecError, FindingsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refused(error)
     rows = side_by_side(studies)
     together = put_together(studies)
     print(table(studies, rows, together))
@@ -182,25 +174,14 @@ def table(
         names: tuple[str, ...] = tuple(comparison)
         for study, effect in zip(studies, effects, strict=True):
             low, high = effect.ci95
-            found = (
-                f"{effect.mean:+.4f}",
-                f"{low:+.4f} to {high:+.4f}",
-                str(effect.n),
-                effect.verdict,
-                effect.baseline,
-            )
+            found = f"{effect.mean:+.4f}", f"{low:+.4f} to {high:+.4f}", str(effect.n), effect.verdict, effect.baseline
             lines.append((*names, str(study.spec.seed), *found))
             names = ("", "", "")
         pooled = estimate(list(together[comparison].gains.values()))
         interval = f"{pooled.ci95[0]:+.4f} to {pooled.ci95[1]:+.4f}"
         of_all = (f"{pooled.mean:+.4f}", interval, str(pooled.n), "–", together[comparison].baseline)
         lines.append((*names, "all", *of_all))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    align = [str.ljust, str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.rjust, str.ljust, str.ljust]
-    return "\n".join(
-        "  ".join(side(text, width) for side, text, width in zip(align, line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return aligned(lines, right=(3, 4, 5, 6))
 
 
 def in_words(rows: Mapping[Comparison, Sequence[Effect]], flips: Sequence[Comparison], found: Relabelling) -> str:

@@ -9,18 +9,18 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 
+from study.command_line import EXIT_DONE, refused
 from study.data.folders import DATA, DOWNLOAD
 from study.driver.conduct import (
     ConclusionError,
-    Wishes,
+    EngineOptions,
     conclude,
     concluding,
     draw_landscapes,
@@ -28,22 +28,12 @@ from study.driver.conduct import (
     is_complete,
     train,
 )
-from study.driver.opening import (
-    Say,
-    check_own_sources,
-    find_data,
-    has_own_code,
-    has_runs_left,
-    opened,
-    try_own_tasks,
-    warn,
-)
+from study.driver.design import one_line, plan_of, warnings_of
+from study.driver.messages import Say, speaker, warn
 from study.driver.options import parser
-from study.listeners.terminal import format_duration
+from study.driver.own_code import check_own_sources, own_names, try_own_tasks
+from study.driver.resume import OpenStudy, find_data, has_runs_left, opened
 from study.listeners.trackers import TRACKERS
-from study.plan.agenda import Agenda
-from study.plan.cells import cells, sizes
-from study.plan.replicates import replicate_of
 from study.specs.methods import METHODS
 from study.specs.spec import (
     CLAIMS,
@@ -63,8 +53,7 @@ from study.store.record_files import RecordError
 if TYPE_CHECKING:
     from study.store.results import Study
 
-RUN_KB = 20  # of a run on the disk: its record, TensorBoard and Optuna; measured on the default study
-EXIT_DONE, EXIT_NO_CONCLUSION, EXIT_USAGE, EXIT_FAILED_RUNS = 0, 1, 2, 3
+EXIT_NO_CONCLUSION, EXIT_FAILED_RUNS = 1, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     # Piped output is for logs: lines must not break at a width that nobody chose.
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    say = speaker(console, options.quiet)
     if options.data:
         os.environ[DATA] = str(options.data.resolve())
     if options.download:
@@ -83,18 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(json_schema(), indent=1))
             return EXIT_DONE
         if options.spec in SUITES:
-            return _run_suite(console, options)
+            return _run_suite(console, options, say)
         spec, text, folder = _what_to_run(options)
-        _check_replicates(spec, options.replicates)
         if options.dry_run:
-            return _dry_run(console, spec, folder, options)
-        return _run(console, spec, text, folder, options)
-    except (SpecError, ResultsError, RecordError) as error:
-        return _error(str(error), EXIT_USAGE)
+            return _dry_run(console, spec, folder, options, say)
+        return _run(console, spec, text, folder, options, say)
     except ConclusionError as error:
-        return _error(str(error), EXIT_NO_CONCLUSION)
+        return refused(error, EXIT_NO_CONCLUSION)
+    except (SpecError, ResultsError, RecordError) as error:
+        return refused(error)
     except OSError as error:  # a full disk, a folder that is gone or can't be written, a path that is none
-        return _error(f"{error}; mend that and give the command again: every finished run is kept.", EXIT_USAGE)
+        return refused(OSError(f"{error}; mend that and give the command again: every finished run is kept."))
 
 
 def _what_to_run(options: argparse.Namespace) -> tuple[StudySpec, str, Path]:
@@ -105,32 +94,31 @@ def _what_to_run(options: argparse.Namespace) -> tuple[StudySpec, str, Path]:
             text = with_seed(text, options.seed)
             spec = parse_spec(text, f"{options.spec or 'quick'} with --seed {options.seed}")
         own = f"-seed-{spec.seed}" if spec.seed else ""
-        return spec, text, options.out or Path("results") / f"{spec.name}{own}"
-    if options.spec or options.out or options.fresh or options.seed is not None:
-        raise ResultsError(
-            "--resume was given together with a spec, --out, --seed or --fresh; "
-            "the folder of --resume holds its own spec, so give --resume alone."
-        )
-    frozen = frozen_spec(options.resume)
-    if frozen is None:
-        raise ResultsError(
-            f"--resume {options.resume} was given; that folder has no spec.toml; "
-            "give a folder that `python -m study.run` has written."
-        )
-    return frozen, (options.resume / "spec.toml").read_text(encoding="utf-8"), options.resume
-
-
-def _check_replicates(spec: StudySpec, numbers: Sequence[int] | None) -> None:
-    if numbers and numbers[-1] > spec.replicates:
+        folder = options.out or Path("results") / f"{spec.name}{own}"
+    else:
+        if options.spec or options.out or options.fresh or options.seed is not None:
+            raise ResultsError(
+                "--resume was given together with a spec, --out, --seed or --fresh; "
+                "the folder of --resume holds its own spec, so give --resume alone."
+            )
+        folder, frozen = options.resume, frozen_spec(options.resume)
+        if frozen is None:
+            raise ResultsError(
+                f"--resume {folder} was given; that folder has no spec.toml; "
+                "give a folder that `python -m study.run` has written."
+            )
+        spec, text = frozen, (folder / "spec.toml").read_text(encoding="utf-8")
+    if options.replicates and options.replicates[-1] > spec.replicates:
         raise SpecError(
-            f"--replicates up to {numbers[-1]} was given; the spec plans {spec.replicates}: their number is fixed "
-            "before the first run, so raise replicates in the spec, and the study is marked as extended."
+            f"--replicates up to {options.replicates[-1]} was given; the spec plans {spec.replicates}: their number is "
+            "fixed before the first run, so raise replicates in the spec, and the study is marked as extended."
         )
+    return spec, text, folder
 
 
 def _list(console: Console) -> int:
     for name, text in builtin_specs().items():
-        console.print(_one_line(name, parse_spec(text, name)), markup=False)
+        console.print(one_line(name, parse_spec(text, name)), markup=False)
     told = f"Methods, in a spec of your own: {', '.join(METHODS)}; and any optimizer by name, such as"
     more = (
         "with perturb and average as switches on top: see study/specs/README.md, and `python -m study.new my_method.py "
@@ -141,87 +129,27 @@ def _list(console: Console) -> int:
     return EXIT_DONE
 
 
-def _one_line(name: str, spec: StudySpec) -> str:
-    runs = _range(*map(sum, zip(*(size.runs for size in sizes(spec)), strict=True)))
-    count = len(cells(spec))
-    head = f"{name}: {count} {'cell' if count == 1 else 'cells'}, {runs} runs"
-    return "\n".join([head, *textwrap.wrap(spec.question, 80, initial_indent="  ", subsequent_indent="  ")])
-
-
-def _range(least: int, most: int) -> str:
-    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
-
-
-def _dry_run(console: Console, spec: StudySpec, folder: Path, options: argparse.Namespace) -> int:
+def _dry_run(console: Console, spec: StudySpec, folder: Path, options: argparse.Namespace, say: Say) -> int:
     """Print what would run; nothing is started and nothing is written."""
-    from study.training.estimate import estimated_seconds  # noqa: PLC0415  # needs torch, which takes seconds to import
-
     notes: tuple[str, ...] = ()
-    if has_own_code(spec) and has_runs_left(spec, folder, fresh=options.fresh):
-        spec, notes = _tried(spec, folder, options, _speaker(console, options))
-    replicates = [replicate_of(spec, number) for number in options.replicates or range(1, spec.replicates + 1)]
-    planned = sizes(spec, replicates)
-    console.print(f"study {spec.name} (spec hash {spec.hash[:12]}) into {escape(str(folder))}")
-    console.print(
-        f"{len(replicates)} of {spec.replicates} replicates, each with {spec.confirms} confirm seeds a pick; "
-        f"{len(cells(spec))} cells"
-    )
-    for stage in ("tune", "confirm"):
-        runs = [sum(size.runs[end] for size in planned if size.stage == stage) for end in (0, 1)]
-        console.print(f"{stage}: {_range(*runs)} runs")
-    evaluations = [sum(size.gradient_evaluations[end] for size in planned) for end in (0, 1)]
-    console.print(f"gradient evaluations: {_range(*evaluations)}")
-    most = sum(size.runs[1] for size in planned)
-    console.print(
-        f"disk: about {most * RUN_KB / 1e3:,.0f} MB (records, views and logs; checkpoints of probes come on top)"
-    )
-    slots = os.cpu_count() or 1
-    try:
-        low, high = estimated_seconds(spec, slots, replicates)
-    except SpecError as error:  # the data of a task are not here: they may be where the study will run
-        console.print(f"estimated time: unknown, because {error}", markup=False)
-    else:
-        console.print(
-            f"estimated time: {format_duration(low)} to {format_duration(high)} "
-            f"({slots} runs side by side on CPUs, from training steps timed just now, as if nobody else used them; "
-            "Ray's start not counted)"
-        )
-    from study.driver.design import detectable, warnings_of  # noqa: PLC0415  # SciPy, which --list does without
-
-    console.print(detectable(spec, folder, options.sd), markup=False)
-    for text in (*warnings_of(spec), *notes):
-        console.print(f"note: {text}", markup=False)
-    for cell in cells(spec):
-        console.print(f"cell {escape(cell.name)}, each replicate", style="bold")
-        for size in planned:
-            if size.search.cell.name == cell.name and size.search.replicate == replicates[0]:
-                longer = f", {size.search.epochs_factor:g}x epochs" if size.search.epochs_factor > 1 else ""
-                serves = ", ".join(dict.fromkeys(one.role for one in size.search.contenders))
-                console.print(
-                    f"  {size.stage:8} {size.search.name}{longer} (serves {serves}): "
-                    f"{_range(*size.runs)} runs, {_range(*size.gradient_evaluations)} gradient evaluations"
-                )
+    if own_names(spec) and has_runs_left(spec, folder, fresh=options.fresh):
+        spec, notes = _tried(spec, folder, options, say)
+    for line in plan_of(spec, folder, options.replicates, options.sd, notes):
+        console.print(line, markup=False)
     return EXIT_DONE
 
 
-def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: argparse.Namespace) -> int:
+def _run(console: Console, spec: StudySpec, text: str, folder: Path, options: argparse.Namespace, say: Say) -> int:
     """Run a study to its report, or tell how to go on with it."""
     try:
         if has_runs_left(spec, folder, fresh=options.fresh, replicates=options.replicates):
             find_data(spec)
-            spec, notes = _tried(spec, folder, options, _speaker(console, options))
+            spec, notes = _tried(spec, folder, options, say)
             for note in notes:
                 console.print(f"note: {note}", markup=False)
-        with opened(
-            spec,
-            text,
-            folder,
-            fresh=options.fresh,
-            retry_failed=options.retry_failed,
-            replicates=options.replicates,
-            say=_speaker(console, options),
-        ) as (held, agenda):
-            return _run_opened(console, held, agenda, folder, options)
+        how = {name: getattr(options, name) for name in ("fresh", "retry_failed", "replicates")}
+        with opened(spec, text, folder, **how, say=say) as study:
+            return _run_opened(console, study, options, say)
     except KeyboardInterrupt as interruption:
         resume = f"python -m study.run --resume {shlex.quote(str(folder))}"
         console.print(
@@ -241,78 +169,52 @@ def _tried(spec: StudySpec, folder: Path, options: argparse.Namespace, say: Say)
     return found
 
 
-def _run_opened(console: Console, spec: StudySpec, agenda: Agenda, folder: Path, options: argparse.Namespace) -> int:
-    say = _speaker(console, options)
-    if is_complete(folder, agenda):
-        return _concluded(folder, options, say)
-    from study.driver.design import warnings_of  # noqa: PLC0415  # as in `_dry_run`
-
-    for text in warnings_of(spec):
+def _run_opened(console: Console, study: OpenStudy, options: argparse.Namespace, say: Say) -> int:
+    if is_complete(study):
+        return _concluded(study.folder, options, say)
+    for text in warnings_of(study.spec):
         say(f"note: {text}")
-    size = spec, agenda.planned[0]
-    with engine(_wishes(options), say, agenda.tasks, size) as session:
-        with _watching(folder, options):
-            train(
-                spec, folder, agenda, session, console=console, quiet=options.quiet,
-                meanwhile=partial(_prepare_the_end, spec, options),
-            )  # fmt: skip
-            draw_landscapes(folder, agenda, session)
+    with engine(_engine_options(options), say, study.agenda.tasks) as session:
+        if options.watch:
+            from dashboards.watch import in_background  # noqa: PLC0415  # as in `_reported`
+        then = partial(_import_the_end, study.spec, options)
+        with in_background(study.folder) if options.watch else nullcontext():
+            train(study, session, console=console, quiet=options.quiet, then=then)
+        draw_landscapes(study, session)
         session.let_it_go()
-        return _concluded(folder, options, say)  # Ray takes a while to end: nobody need wait for that to read
+        return _concluded(study.folder, options, say)  # Ray takes a while to end: nobody need wait for that to read
 
 
-def _prepare_the_end(spec: StudySpec, options: argparse.Namespace) -> None:
-    """Import what comes after the runs, by the version that started the study, and see that it will not fail."""
+def _import_the_end(spec: StudySpec, options: argparse.Namespace) -> None:
+    """Import what comes after the runs, by the version that started the study."""
     if spec.probes:
         from study.training import landscape  # noqa: F401, PLC0415  # with torch
-    from dashboards import closing  # noqa: F401, PLC0415  # as in `_report`
-    from study.driver.rehearsal import conclude_beside_runs  # noqa: PLC0415
+    from dashboards import closing  # noqa: F401, PLC0415  # as in `_reported`
 
     if not options.no_report:
-        import dashboards.report  # noqa: F401, PLC0415  # as in `_report`
-    tried = {parse_spec(text, name).hash for name, text in builtin_specs().items()}  # by the program's own tests
-    if not has_own_code(spec) and spec.hash not in tried:
-        conclude_beside_runs(_page(options), spec, warn)
+        import dashboards.report  # noqa: F401, PLC0415  # as in `_reported`
 
 
 def _concluded(folder: Path, options: argparse.Namespace, say: Say) -> int:
     """Conclude from the records, tell the user and write the report."""
-    from dashboards.closing import closing  # noqa: PLC0415  # as in `_report`
+    from dashboards.closing import closing  # noqa: PLC0415  # as in `_reported`
 
     study = conclude(folder)
-    findings = study.findings
+    findings, resume = study.findings, f"python -m study.run --resume {shlex.quote(str(folder))}"
     with concluding(folder, "the summary"):
-        text = closing(findings, study.frame, f"python -m study.run --resume {shlex.quote(str(folder))}")
+        text = closing(findings, study.frame, resume)
     say(f"\n{text}\n")
     if findings.counts.failed:
-        print(
+        warn(
             f"{findings.counts.failed} runs failed; their messages stand in {folder / 'records'}, and "
-            f"`python -m study.run --resume {shlex.quote(str(folder))} --retry-failed` runs them again.",
-            file=sys.stderr,
+            f"`{resume} --retry-failed` runs them again."
         )
-    if not options.no_report:
-        _report(study)
-    return EXIT_FAILED_RUNS if findings.counts.failed else EXIT_DONE
+    return _reported([study], options)
 
 
-def _watching(folder: Path, options: argparse.Namespace) -> AbstractContextManager[object]:
-    """Return the block in which the report follows the study, if the user asked for that."""
-    if not options.watch:
-        return nullcontext()
-    from dashboards.watch import in_background  # noqa: PLC0415  # as in `_report`
-
-    return in_background(folder)
-
-
-def _exit_code(interruption: KeyboardInterrupt) -> int:
-    """Return 128 plus the signal's number, as shells do; see `_stop`."""
-    return 128 + int(interruption.args[0] if interruption.args else signal.SIGINT)
-
-
-def _run_suite(console: Console, options: argparse.Namespace) -> int:
+def _run_suite(console: Console, options: argparse.Namespace, say: Say) -> int:
     """Run a suite, or print its size."""
-    from study.driver.suite import claim_table, outcome_table, run_suite, specs_of  # noqa: PLC0415  # need pandas
-    from study.driver.summary import format_table  # noqa: PLC0415
+    from study.driver.suite import claim_table, format_table, outcome_table, run_suite  # noqa: PLC0415  # need pandas
 
     suite = options.spec
     if options.resume:
@@ -322,17 +224,15 @@ def _run_suite(console: Console, options: argparse.Namespace) -> int:
             f"--seed or --replicates was given with the suite {suite!r}; they are for one study: give them with one of "
             f"its specs, such as {suite}/{next(iter(suite_specs(suite)))}."
         )
-    say = _speaker(console, options)
     if options.dry_run:
-        for name, (spec, _) in specs_of(suite, options.scale).items():
-            console.print(_one_line(f"{suite}/{name}", spec), markup=False)
+        for name, text in suite_specs(suite).items():
+            console.print(one_line(f"{suite}/{name}", parse_spec(text, name)), markup=False)
         return EXIT_DONE
     try:
         studies = run_suite(
             suite,
             options.out or Path("results") / suite,
-            _wishes(options),
-            scale=options.scale,
+            _engine_options(options),
             fresh=options.fresh,
             retry_failed=options.retry_failed,
             console=console,
@@ -346,29 +246,15 @@ def _run_suite(console: Console, options: argparse.Namespace) -> int:
     say(f"\n{what}, held against this machine's runs:\n{format_table(outcome_table(studies))}\n")
     if suite == CLAIMS:
         say(f"Claim by claim, each with all of its hypotheses:\n{format_table(claim_table(studies))}\n")
-    if not options.no_report:
-        for study in studies:
-            _report(study)
-    return EXIT_FAILED_RUNS if any(study.findings.counts.failed for study in studies) else EXIT_DONE
+    return _reported(studies, options)
 
 
-def _wishes(options: argparse.Namespace) -> Wishes:
-    return Wishes(
+def _engine_options(options: argparse.Namespace) -> EngineOptions:
+    return EngineOptions(
         options.address, options.cpus_per_trial, options.gpus_per_trial, options.max_concurrent,
         options.storage, options.hang_after,
         {name: given for name in TRACKERS if (given := getattr(options, name))},
     )  # fmt: skip
-
-
-def _speaker(console: Console, options: argparse.Namespace) -> Say:
-    """Return what prints a line for the user, or nothing when they asked for quiet."""
-
-    def say(text: str) -> None:
-        if not options.quiet:
-            with suppress(OSError):  # a pipe or a terminal that is gone, or a log on a full disk
-                console.print(text, markup=False)
-
-    return say
 
 
 def _page(options: argparse.Namespace) -> Callable[["Study"], object] | None:
@@ -377,24 +263,28 @@ def _page(options: argparse.Namespace) -> Callable[["Study"], object] | None:
         return None
 
     def page(study: "Study") -> str:
-        from dashboards.report import build_report  # noqa: PLC0415  # as in `_report`
+        from dashboards.report import build_report  # noqa: PLC0415  # as in `_reported`
 
         return build_report(study.findings, study.frame, records=study.records)
 
     return page
 
 
-def _report(study: "Study") -> None:
-    from dashboards.report import write_report  # noqa: PLC0415  # this file alone asks for the report
+def _reported(studies: Sequence["Study"], options: argparse.Namespace) -> int:
+    """Write the reports, unless the user wants none, and return the exit code."""
+    if not options.no_report:
+        from dashboards.report import write_report  # noqa: PLC0415  # this file alone asks for the report
 
-    with concluding(study.folder, "the report"):
-        path = write_report(study, study.folder / "report.html")
-    print(path)
+        for study in studies:
+            with concluding(study.folder, "the report"):
+                path = write_report(study, study.folder / "report.html")
+            print(path)
+    return EXIT_FAILED_RUNS if any(study.findings.counts.failed for study in studies) else EXIT_DONE
 
 
-def _error(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return code
+def _exit_code(interruption: KeyboardInterrupt) -> int:
+    """Return 128 plus the signal's number, as shells do; see `_stop`."""
+    return 128 + int(interruption.args[0] if interruption.args else signal.SIGINT)
 
 
 def _stop(number: int, _: object) -> None:

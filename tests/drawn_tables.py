@@ -3,13 +3,15 @@
 import numpy as np
 
 from study.data.mlbench import TABLES
-from study.data.pool import Pool
+from study.data.pool import Pool, table_pool
 from study.specs.tasks import TASKS
+
+VALIDATION = {"letters": 1000, "satellite": 1000, "dna": 500, "shuttle": 1000, "vowel": 150}
 
 
 def drawn_table(name: str) -> Pool:
     """Return the data of a task of `study.data.mlbench`, as many rows as the real one has."""
-    table, rng = TABLES[name], np.random.default_rng(0)
-    rows = TASKS[name].max_train_size + table.validation_size + table.test_size
-    inputs, classes = rng.normal(size=(rows, table.columns)), rng.integers(table.classes, size=rows)
-    return Pool(inputs, classes, table.validation_size, table.classes, table.test_size, columns=True)
+    entry, rng = TASKS[name], np.random.default_rng(0)
+    rows = entry.max_train_size + VALIDATION[name] + entry.test_size
+    inputs, classes = rng.normal(size=(rows, TABLES[name].columns)), rng.integers(entry.classes, size=rows)
+    return table_pool(name, inputs, classes, "")

@@ -54,10 +54,6 @@ def as_json(rows: list[Row], folder: Path) -> str:
     return written(folder / "runs.json", json.dumps(rows))
 
 
-def as_json_lines(rows: list[Row], folder: Path) -> str:
-    return written(folder / "runs.jsonl", "\n".join(map(json.dumps, rows)) + "\n")
-
-
 def as_parquet(rows: list[Row], folder: Path) -> str:
     frame(rows).set_index(["dataset", "seed"]).to_parquet(folder / "runs.parquet")
     return str(folder / "runs.parquet")
@@ -113,23 +109,6 @@ def as_mlflow_csv(rows: list[Row], folder: Path) -> str:
     return written(folder / "runs.csv", frame(made).to_csv(index=False))
 
 
-def as_mlruns(rows: list[Row], folder: Path) -> str:
-    """A file store, as MLflow lays it out; see `test_mlflows_own_store_is_read`."""
-    root = folder / "mlruns" / "123"
-    for k, row in enumerate(rows):
-        run = root / f"{k:032x}"
-        texts = {
-            "meta.yaml": f"run_id: {k:032x}\nstatus: 3\nlifecycle_stage: active\n",
-            "params/optimizer": row["optimizer"], "params/dataset": row["dataset"], "params/seed": str(row["seed"]),
-            "metrics/test_acc": f"1000 0.1 0\n1002 {row['test_acc']} 2\n1001 0.5 1\n",
-        }  # fmt: skip
-        for name, text in texts.items():
-            (run / name).parent.mkdir(parents=True, exist_ok=True)
-            (run / name).write_text(text, encoding="utf-8")
-    (root / "meta.yaml").write_text("experiment_id: '123'\nname: mine\n", encoding="utf-8")
-    return str(folder / "mlruns")
-
-
 def as_optuna(rows: list[Row], folder: Path) -> str:
     """One study a data set; the method is a parameter, the seed an attribute."""
     url = f"sqlite:///{folder / 'optuna.db'}"
@@ -156,7 +135,7 @@ def written(path: Path, text: str) -> str:
 
 
 FORMATS: dict[str, Callable[[list[Row], Path], str]] = {
-    "CSV": as_csv, "semicolons": as_semicolons, "tabs": as_tabs, "JSON": as_json, "JSON lines": as_json_lines,
+    "CSV": as_csv, "semicolons": as_semicolons, "tabs": as_tabs, "JSON": as_json,
     "Parquet": as_parquet, "W&B's table": as_wandb_table, "W&B's documented lines": as_wandb_documented,
-    "W&B's JSON": as_wandb_json, "MLflow's CSV": as_mlflow_csv, "mlruns": as_mlruns, "Optuna": as_optuna,
+    "W&B's JSON": as_wandb_json, "MLflow's CSV": as_mlflow_csv, "Optuna": as_optuna,
 }  # fmt: skip

@@ -3,14 +3,17 @@
 import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from study.atlas.cells import METHODS
-from study.atlas.frames import OVER
-from study.atlas.part import GAINS
+from study.atlas.cell_means import METHODS
+from study.atlas.columns import GAINS, TRIALS
+from study.atlas.frames import OVER, over_strongest
+from study.atlas.part import Facts, Part, write_part
+from study.specs.spec import builtin_specs, parse_spec
 
 TASKS = ("digits", "mnist1d", "letters", "dna", "vowel", "communities")
 DOMAINS = dict(zip(TASKS, ("images", "signals", "tables", "sequences", "signals", "graphs"), strict=True))
@@ -23,7 +26,7 @@ NOISE = 0.004
 def simulated(
     *, seed: int = 0, tasks: tuple[str, ...] = TASKS, by_task: float = 0.003, effects: dict[str, float] | None = None,
     by_feature: float = 0.0, mean: float = 0.01, early_stopping: float = 0.05, decay: float = 0.0,
-    searched: bool = False, methods: Sequence[str] = METHODS,
+    longer: float = -0.001, searched: bool = False, methods: Sequence[str] = METHODS,
 ) -> pd.DataFrame:  # fmt: skip
     """Make a frame of gains: half of a two-level design for each task, eight replicates.
 
@@ -35,6 +38,7 @@ def simulated(
         by_feature: On it, of a feature (`score_gap`) that moves from cell to cell.
         mean: Gain of all methods.
         early_stopping: What the best epoch is worth with wrong labels, and `decay` what a constant rate costs.
+        longer: What training twice as long is worth to the baseline's best epoch.
         searched: Mark the weight decay as searched.
         methods: Whose gains.
     """
@@ -51,20 +55,39 @@ def simulated(
             for replicate, method, budget in itertools.product(range(1, 9), methods, ("E", "G")):
                 gain = true + NOISE * rng.standard_normal()
                 last = gain + early_stopping * at["label_noise"] + decay * at["schedule"]
-                over = dict(zip(OVER, (last, gain, last + 0.01, gain + 0.001), strict=True))
+                over = dict(zip(OVER, (last, gain, last + 0.01, gain - longer), strict=True))
                 if budget == "E":
                     over |= {"over_last_longer": math.nan, "over_best_longer": math.nan}
                 rows.append(
                     dict.fromkeys(GAINS, 1.0)
                     | {name: FACTORS[name][at[name]] for name in FACTORS}
                     | {
-                        "part": f"atlas-{task}", "task": task, "domain": DOMAINS[task], "base": "SGD",
-                        "searched_decay": searched, "cell": f"{task} {levels}", "replicate": replicate,
-                        "method": method, "budget": budget, "baseline": "over_best", "gain": gain, "batch_size": 50,
-                        "score_gap": feature, "weights": "swa@0.7512", **over,
+                        "part": f"atlas-{task}", "seed": 0, "task": task, "base": "SGD",
+                        "domain": DOMAINS.get(task, "tables"), "searched_decay": searched, "replicate": replicate,
+                        "cell": f"{task} {levels}", "method": method, "budget": budget, "score": 0.8 + gain,
+                        "off": False, "batch_size": 50, "score_gap": feature, "weights": "swa@0.7512", **over,
                     }
                 )  # fmt: skip
-    return pd.DataFrame(rows)
+    return over_strongest(pd.DataFrame(rows))
+
+
+def write_simulated(folder: Path, *, study_seed: int = 0, **settings: Any) -> Path:
+    """Write a simulated atlas as a folder of parts, and return it; its trials are those of one task."""
+    text = builtin_specs()["atlas/digits"].replace("alpha = 0.05", f"alpha = 0.05\nseed = {study_seed}")
+    trials = simulated_trials()
+    for part, rows in simulated(**settings).groupby("part"):
+        task, spec = str(rows["task"].iloc[0]), text.replace("atlas-digits", str(part))
+        cells = rows.drop_duplicates("cell").set_index("cell")
+        facts = Facts(
+            name=str(part), spec=spec, spec_hash=parse_spec(spec, task).hash, base="SGD",
+            cells=cells[[*FACTORS, "batch_size"]].to_dict("index"), tasks=dict.fromkeys(cells.index, task),
+            domains={task: DOMAINS[task]}, metrics={task: "accuracy"}, origins={task: "made here"},
+            versions={"torch": "2"}, devices=("cpu",), runs=1000, diverged=0, gradient_evaluations=10**6,
+        )  # fmt: skip
+        own = trials[trials["task"] == "digits"].assign(cell=cells.index[0], weight_decay=0.0, diverged=False)
+        both = pd.concat([own, own.assign(perturbed=False, ema=own["swa"])])
+        write_part(Part(facts, rows[[*GAINS]], both.assign(average_start=0.5)[[*TRIALS]]), folder)
+    return folder
 
 
 def simulated_trials(*, seed: int = 0, best_rate: float = 0.08, rho_helps: bool = True) -> pd.DataFrame:

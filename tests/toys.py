@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from dashboards.figures.kit.chart import Chart, Sources
-from dashboards.figures.kit.panels import grid_of_cells, lay_out
+from dashboards.figures.kit.panels import Panel, grid_of_cells, lay_out
 from dashboards.figures.kit.traces import scatter
-from dashboards.tables.table import Entry, Table, numeric
+from dashboards.tables import columns
 from study.listeners.listener import Listener
 from study.records import FactorValue, RunRecord
 from study.streams import torch_seed
@@ -44,15 +44,10 @@ def chart_of(sources: Sources) -> Chart | None:
     counts = sources.frame.groupby("cell").run_id.nunique()
     if counts.empty:
         return None
-    figure, narrow = lay_out(
-        [scatter(x=[0.0, 1.0], y=[float(counts.iloc[0])] * 2, mode="lines")],
-        ["runs"],
-        grid_of_cells(1),
-        {"xaxis": {}, "yaxis": {}},
-    )
-    rows = tuple((Entry(str(number), int(number)),) for number in counts)
-    table = Table("toy", "Runs of each problem.", (numeric("Runs", "runs"),), rows)
-    return Chart("toy", f"{sum(counts)} runs", "More is more.", "All runs.", (), figure, narrow, table)
+    line = scatter([0.0, 1.0], [float(counts.iloc[0])] * 2, "lines")
+    figure = lay_out([Panel("runs", [line], {}, {})], grid_of_cells(1))
+    table = columns.table_of("toy", "Runs of each problem.", [columns.counts("Runs", "runs", counts.tolist())])
+    return Chart("toy", f"{sum(counts)} runs", "More is more.", "All runs.", (), figure, table)
 
 
 class Tracker(Listener):

@@ -22,21 +22,14 @@ def agreed(finite: Verdict, model: DistributedDataParallel) -> Verdict:
     """
     if _joining(model):
         return finite
-    if isinstance(finite, Tensor):
-        flag = finite.float()
-        dist.all_reduce(flag, dist.ReduceOp.MIN, group=model.process_group)
-        return flag > 0
-    flag = torch.tensor(float(finite), device=next(model.parameters()).device)
+    far = isinstance(finite, Tensor)
+    flag = torch.as_tensor(finite, dtype=torch.float32, device=next(model.parameters()).device)
     dist.all_reduce(flag, dist.ReduceOp.MIN, group=model.process_group)
-    return bool(flag)
+    return flag > 0 if far else bool(flag)
 
 
 def check_static_graph(model: nn.Module | None, local_ascent: bool) -> None:
-    """Refuse what torch answers with an internal assertion: a static graph whose first pass is not synchronized.
-
-    Raises:
-        ValueError: for a local ascent with a static graph.
-    """
+    """Refuse what torch answers with an internal assertion: a static graph whose first pass is not synchronized."""
     if local_ascent and isinstance(model, DistributedDataParallel) and model.static_graph:
         raise ValueError(
             "local_ascent=True takes the clean pass without synchronization (no_sync), which a DistributedDataParallel "
@@ -45,11 +38,7 @@ def check_static_graph(model: nn.Module | None, local_ascent: bool) -> None:
 
 
 def refuse_local_ascent(model: DistributedDataParallel) -> None:
-    """Inside `join()`, refuse an ascent along this process's own gradient: whether to skip could not be agreed on.
-
-    Raises:
-        RuntimeError: if the clean pass was not synchronized.
-    """
+    """Inside `join()`, refuse an ascent along this process's own gradient: whether to skip could not be agreed on."""
     if _joining(model) and not model.require_forward_param_sync:
         raise RuntimeError(
             "The clean pass ran without synchronization (local_ascent=True, or no_sync) inside model.join(), where "
@@ -59,11 +48,7 @@ def refuse_local_ascent(model: DistributedDataParallel) -> None:
 
 
 def refuse_joining(model: DistributedDataParallel, call: str) -> None:
-    """Refuse `call`, which asks something of all processes, inside `join()`.
-
-    Raises:
-        RuntimeError: inside `join()`.
-    """
+    """Refuse `call`, which asks something of all processes, inside `join()`."""
     if _joining(model):
         raise RuntimeError(f"{call}() inside model.join(), where not all processes answer: call it after the block.")
 

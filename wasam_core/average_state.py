@@ -60,9 +60,6 @@ def check_model(call: str, tensors: dict[str, Tensor], held: Sequence[Form]) -> 
         call: who asks.
         tensors: of the model, as they are now.
         held: of those that were taken in; empty if there were none.
-
-    Raises:
-        RuntimeError: says what is wrong and what to do.
     """
     split = [name for name, t in tensors.items() if is_split(t)]
     if split:

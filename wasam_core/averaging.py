@@ -9,61 +9,54 @@ nothing is lost to rounding.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from operator import is_not
+from operator import attrgetter, is_not
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wasam_core.average_state import FORMAT, check_model, check_state
-from wasam_core.lookup import (
-    Form,
-    Lookup,
-    buffer_places,
-    forms_of,
-    parameter_places,
-)
-from wasam_core.running_mean import MeansTogether, RunningMean, accumulator_dtype, lasting_memory
-from wasam_core.snapshots import snapshot
+from wasam_core.lookup import Form, Lookup, buffer_places, forms_of, parameter_places
+from wasam_core.memory import lasting_memory, snapshot
+from wasam_core.options import whole
+from wasam_core.running_means import RunningMeans, accumulator_dtype
 from wasam_core.verdicts import Verdict
 from wasam_core.weight_swap import WeightSwap
+
+_place = attrgetter("shape", "dtype", "device")
 
 
 class WeightAverages:
     """Keep many averages of one model's weights along one training run.
 
-    Call `update_step()` after every optimizer step (it feeds the EMAs) and `update(epoch)` after
-    every epoch (it feeds SWA and LAWA). Evaluate inside `average_parameters(name)`.
+    Call `update_step()` after every optimizer step (it feeds the EMAs) and `update(epoch)` after every epoch (it feeds
+    SWA and LAWA). Evaluate inside `average_parameters(name)`. Names are "swa@0.75" (start as a fraction of
+    `max_epochs`), "ema@0.998" (decay per step) and "lawa@6" (window in epochs).
 
-    Names are "swa@0.75" (start as a fraction of `max_epochs`), "ema@0.998" (decay per step) and
-    "lawa@6" (window in epochs).
-
-    Cost: memory is one float32 copy of the weights per *distinct* start epoch, one per decay, and
-    one copy in the weights' own dtype per epoch of the longest window. Time is one pass over the
-    weights per epoch for all of SWA together, and one per decay every `ema_every` steps.
+    Cost: memory is one float32 copy of the weights per *distinct* start epoch, one per decay, and one copy in the
+    weights' own dtype per epoch of the longest window. Time is one pass over the weights per epoch for all of SWA
+    together, and one per decay every `ema_every` steps.
 
     Parameters and buffers are looked up by name each time, so that they may be replaced (a state dict that is assigned,
     a conversion) or frozen and thawed. Their names and shapes may change until the first weights are taken in.
 
     Args:
         model: the model whose parameters are averaged; frozen ones too, as they may thaw. Those of integers stay.
-        swa_starts: fractions in [0, 1]. Start s takes in epoch e (1-based) if
-            e >= int(s * max_epochs), and the last epoch in any case.
+        swa_starts: fractions in [0, 1]. Start s takes in epoch e (1-based) if e >= int(s * max_epochs), and the last
+            epoch in any case.
         max_epochs: length of the run in epochs; needed for `swa_starts`.
         ema_decays: decays per optimizer step, in [0, 1).
-        ema_every: take in the weights every so many steps, with decay^ema_every, so that the
-            horizon in steps stays the same and the cost falls.
+        ema_every: take in the weights every so many steps, with decay^ema_every: the same horizon at less cost.
         lawa_windows: numbers of latest epochs (≥ 1) to average.
-        average_buffers: average floating-point buffers (BatchNorm statistics) as well, instead of
-            leaving them to `recalibrate_batchnorm`. Integer buffers are never averaged.
+        average_buffers: average floating-point buffers (BatchNorm statistics) as well, instead of leaving them to
+            `recalibrate_batchnorm`. Integer buffers are never averaged.
         device: keep the averages there (for example "cpu" to spare an accelerator's memory).
 
     Raises:
         ValueError: for a fraction, decay or window out of its range.
 
-    Source: SWA: Izmailov et al. 2018 (arXiv 1803.05407), eq. 2. EMA with bias correction: Kingma
-        and Ba 2015 (arXiv 1412.6980), section 3, applied to weights. LAWA: Kaddour 2022 (arXiv
-        2209.14981).
+    Source: SWA: Izmailov et al. 2018 (arXiv 1803.05407), eq. 2. EMA with bias correction: Kingma and Ba 2015 (arXiv
+        1412.6980), section 3, applied to weights. LAWA: Kaddour 2022 (arXiv 2209.14981).
 
     Differs from: `torch.optim.swa_utils.AveragedModel`: no copy of the module is made; 16-bit
         weights are averaged in float32 (there, decay .999 in bfloat16 never moves); EMA does not
@@ -96,7 +89,7 @@ class WeightAverages:
     ) -> None:
         self.model = model
         self.average_buffers = average_buffers
-        self.ema_every = _at_least_one("ema_every", ema_every)
+        self.ema_every = whole("ema_every", ema_every, least=1)
         self.last_epoch = 0
         self.steps = 0
         self._device = device
@@ -108,19 +101,17 @@ class WeightAverages:
         self._tensors: list[Tensor] = []
         self._places: list[tuple[torch.Size, torch.dtype, torch.device]] = []
         self._starts = {f"swa@{start!r}": _start_epoch(start, max_epochs) for start in sorted(map(float, swa_starts))}
-        self._segments = {epoch: RunningMean(device=device) for epoch in sorted(set(self._starts.values()))}
-        self._emas = {
-            f"ema@{decay!r}": RunningMean(_decay(decay) ** self.ema_every, device)
-            for decay in sorted(map(float, ema_decays))
-        }
-        self._together = MeansTogether(self._emas.values())
-        self._windows = {f"lawa@{window}": _at_least_one("lawa_windows", window) for window in sorted(lawa_windows)}
+        self._segments = {epoch: RunningMeans(device=device) for epoch in sorted(set(self._starts.values()))}
+        decays = sorted({float(decay) for decay in ema_decays})
+        self._decays = [f"ema@{decay!r}" for decay in decays]
+        self._emas = RunningMeans([_decay(decay) ** self.ema_every for decay in decays], device)
+        self._windows = {f"lawa@{window}": whole("lawa_windows", window, least=1) for window in sorted(lawa_windows)}
         self._snapshots: deque[list[Tensor]] = deque(maxlen=max(self._windows.values(), default=0))
 
     @property
     def names(self) -> tuple[str, ...]:
         """Name all averages, SWA by start, then EMA by decay, then LAWA by window."""
-        return (*self._starts, *self._emas, *self._windows)
+        return (*self._starts, *self._decays, *self._windows)
 
     @property
     def ready(self) -> tuple[str, ...]:
@@ -130,9 +121,9 @@ class WeightAverages:
     @property
     def nbytes(self) -> int:
         """Return the memory that the averages hold now, in bytes."""
-        means = (*self._segments.values(), *self._emas.values())
-        lists = [*(mean.values for mean in means), *self._snapshots]
-        return sum(t.numel() * t.element_size() for tensors in lists for t in tensors)
+        means = (*self._segments.values(), self._emas)
+        snapshots = sum(t.numel() * t.element_size() for tensors in self._snapshots for t in tensors)
+        return snapshots + sum(mean.nbytes for mean in means)
 
     def count(self, name: str) -> int:
         """Return how many sets of weights the average `name` has taken in.
@@ -142,9 +133,8 @@ class WeightAverages:
         """
         if name in self._starts:
             return sum(segment.count for segment in self._segments_of(name))
-        if name in self._emas:
-            self._together.settle()
-            return self._emas[name].count
+        if name in self._decays:
+            return self._emas.count
         if name in self._windows:
             return min(len(self._snapshots), self._windows[name])
         raise KeyError(f"There is no average {name!r}. There are: {', '.join(self.names)}.")
@@ -196,12 +186,12 @@ class WeightAverages:
         Raises:
             RuntimeError: as `update`.
         """
-        if not self._emas or updated is False:
+        if not self._decays or updated is False:
             return
         self._refuse_swapped("update_step")
         if (self.steps + 1) % self.ema_every == 0:
             tensors = self._present("update_step")
-            self._together.update(tensors, updated, self._places)
+            self._emas.update(tensors, updated, self._places)
         self.steps += 1
 
     @contextmanager
@@ -213,9 +203,8 @@ class WeightAverages:
 
         Raises:
             KeyError: if there is no average of that name.
-            RuntimeError: if the average is empty yet, if the model has other parameters than it, if
-                the block is entered twice, or if the block changed the parameters (the change is
-                undone).
+            RuntimeError: if the average is empty yet, if the model has other parameters than it, if the block is
+                entered twice, or if the block changed the parameters (the change is undone).
         """
         self._refuse_swapped("average_parameters")
         values = self._read(name)
@@ -261,12 +250,12 @@ class WeightAverages:
                 f"The average {name!r} is empty until {when}, and the last epoch seen is "
                 f"{self.last_epoch}. Ask only for the names in `ready`."
             )
-        if name in self._emas:
-            return self._emas[name].values
+        if name in self._decays:
+            return self._emas.read(self._decays.index(name))
         if name in self._windows:
             parts = [(1, w) for w in list(self._snapshots)[-self._windows[name] :]]
         else:
-            parts = [(s.count, s.values) for s in self._segments_of(name) if s.count]
+            parts = [(s.count, s.read()) for s in self._segments_of(name) if s.count]
             if len(parts) == 1:
                 return parts[0][1]
         total = sum(count for count, _ in parts)
@@ -283,7 +272,6 @@ class WeightAverages:
             RuntimeError: inside `average_parameters`.
         """
         self._refuse_swapped("state_dict")
-        self._together.settle()
         return {
             "format": FORMAT,
             "layout": self.layout,
@@ -291,8 +279,8 @@ class WeightAverages:
             "windows": list(self._windows),
             "last_epoch": self.last_epoch,
             "steps": self.steps,
-            "segments": {str(e): segment.state_dict() for e, segment in self._segments.items()},
-            "emas": {name: ema.state_dict() for name, ema in self._emas.items()},
+            "segments": {str(epoch): segment.state_dicts()[0] for epoch, segment in self._segments.items()},
+            "emas": dict(zip(self._decays, self._emas.state_dicts(), strict=True)),
             "snapshots": snapshot(list(self._snapshots)),
         }
 
@@ -310,34 +298,33 @@ class WeightAverages:
             "ema_every": self.ema_every,
             "windows": list(self._windows),
             "start epochs": [str(epoch) for epoch in self._segments],
-            "decays": list(self._emas),
+            "decays": self._decays,
         }
         check_state(state, forms, settings)
-        packed = [*state["segments"].values(), *state["emas"].values()]
-        new = [RunningMean(mean.decay, self._device) for mean in (*self._segments.values(), *self._emas.values())]
-        for mean, one in zip(new, packed, strict=True):
-            mean.load_state_dict(one, tensors)
+        segments = {epoch: RunningMeans(device=self._device) for epoch in self._segments}
+        for segment, saved in zip(segments.values(), state["segments"].values(), strict=True):
+            segment.load_state_dicts([saved], tensors)
+        emas = RunningMeans(self._emas.decays, self._device)
+        emas.load_state_dicts(list(state["emas"].values()), tensors)
         with lasting_memory():
             snapshots = [
                 [t.to(self._device or like.device, copy=True) for t, like in zip(weights, tensors, strict=True)]
                 for weights in state["snapshots"]
             ]
         counters = int(state["last_epoch"]), int(state["steps"])
-        self._segments = dict(zip(self._segments, new, strict=False))
-        self._emas = dict(zip(self._emas, new[len(self._segments) :], strict=True))
-        self._together = MeansTogether(self._emas.values())
+        self._segments, self._emas = segments, emas
         self._snapshots = deque(snapshots, maxlen=self._snapshots.maxlen)
         self._forms, self._named = forms, {}
         self.last_epoch, self.steps = counters
 
-    def _segments_of(self, name: str) -> list[RunningMean]:
+    def _segments_of(self, name: str) -> list[RunningMeans]:
         return [s for epoch, s in self._segments.items() if epoch >= self._starts[name]]
 
     def _present(self, call: str) -> list[Tensor]:
         """Return the model's tensors as they are now, or refuse if they are others than those that were taken in."""
         named = self._lookup.tensors()
         tensors = self._tensors if named is self._named else list(named.values())
-        places = [(t.shape, t.dtype, t.device) for t in tensors]
+        places = list(map(_place, tensors))
         if named is not self._named or places != self._places:
             forms = forms_of(named)
             if forms != self._forms:
@@ -361,7 +348,7 @@ def _start_epoch(start: float, max_epochs: int | None) -> int:
         )
     if max_epochs is None:
         raise ValueError("swa_starts are fractions of the run: give max_epochs as well.")
-    return max(1, int(start * _at_least_one("max_epochs", max_epochs)))
+    return max(1, int(start * whole("max_epochs", max_epochs, least=1)))
 
 
 def _decay(decay: float) -> float:
@@ -370,9 +357,3 @@ def _decay(decay: float) -> float:
             f"ema_decays holds {decay!r}: a decay lies in [0, 1); 0.998 looks back about 1 / (1 - 0.998) = 500 steps."
         )
     return decay
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if value < 1 or value != int(value):
-        raise ValueError(f"{name} = {value!r}: give an int >= 1.")
-    return int(value)

@@ -1,21 +1,17 @@
 """Every use of what torch keeps to itself, with what is done without it.
 
-Most of it is what torch wraps round an optimizer, its step and the switch of gradients, left out where nobody uses it:
-torch's optimizers are used without their imports of torch.compile, which take two seconds of each new process. With a
-torch whose innards were not tried, or that lacks one of them, steps and results are the same and take longer.
-(`torch._foreach_*`, `Tensor._version` and a module's `_parameters` and `_buffers` stand elsewhere, too: torch's
-documentation lists the first, and no release has changed the others.)
-
-An optimizer calls `torch._dynamo` to say what must not be compiled: once in its constructor, and round every step.
-Where nothing has imported that, nothing is being compiled, and there is nobody to tell. The functions that torch wraps
-are used bare, as it keeps them (`__wrapped__`); of a torch that does not, the wrappers, which take their time.
+Most of it is what torch wraps round an optimizer, its step and the switch of gradients. An optimizer calls
+`torch._dynamo`, whose import takes two seconds of each new process, to say what must not be compiled: once in its
+constructor, and round every step. Where nothing has imported it, nothing is being compiled, and the functions that
+torch wraps are used bare, as it keeps them (`__wrapped__`). With a torch whose innards were not tried, or that lacks
+one of them, steps and results are the same and take longer. (`torch._foreach_*`, `Tensor._version` and a module's
+tables stand elsewhere, too: torch's documentation lists the first, and no release has changed the others.)
 """
 
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,15 +52,7 @@ non_finite_check: Callable[[list[Tensor], Tensor, Tensor], None] = getattr(
 
 
 class Eager:
-    """Mixed into an optimizer class, it makes optimizers that import nothing of torch.compile.
-
-    Example:
-        >>> import torch
-        >>> class SGD(Eager, torch.optim.SGD):
-        ...     pass
-        >>> SGD([torch.zeros(2)], lr=0.1).param_groups[0]["lr"]
-        0.1
-    """
+    """Mixed into an optimizer class, it makes optimizers that import nothing of torch.compile."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, as every optimizer does."""
@@ -72,15 +60,7 @@ class Eager:
 
 
 class grad_off:
-    """Do what `torch.no_grad` does in a quarter of its time, which small models notice.
-
-    Example:
-        >>> with grad_off():
-        ...     torch.is_grad_enabled()
-        False
-        >>> torch.is_grad_enabled()
-        True
-    """
+    """Do what `torch.no_grad` does in a quarter of its time, which small models notice."""
 
     __slots__ = ("_before",)
 
@@ -92,33 +72,12 @@ class grad_off:
         _set_grad(self._before)
 
 
-def unhooked(step: Step) -> Step | None:
-    """Return the step inside torch's profiling and hooking wrapper; None where `step` is no such wrapper."""
-    return _inside(step, _HOOKING)
-
-
-def eager_step(base: Optimizer, step: Step) -> Step | None:
-    """Return what takes the same step where gradients are off already and nothing is compiled; None if not known.
-
-    Args:
-        base: whose step it is.
-        step: what `unhooked` returned.
-    """
-    return None if base.defaults.get("differentiable", True) else _inside(step, _SETTING_GRAD_MODE)
-
-
 def nothing_compiles() -> bool:
     """Tell whether torch.compile can't be at work, because nobody has imported it."""
     return "torch._dynamo" not in sys.modules
 
 
-def _inside(function: Step, wrapper: object) -> Step | None:
-    wraps = wrapper is not None and getattr(function, "__code__", None) is wrapper
-    return cast("Step | None", getattr(function, "__wrapped__", None)) if wraps else None
-
-
-@dataclass(frozen=True, slots=True)
-class BareStep:
+class BareStep(NamedTuple):
     """The function inside torch's profiling and hooking wrapper of a step.
 
     Attributes:
@@ -132,8 +91,15 @@ class BareStep:
 
 def bare_step(base: Optimizer) -> BareStep | None:
     """Return what is inside torch's profiling and hooking wrapper of `base.step`, if there is one that is known."""
-    step = unhooked(type(base).step) if KNOWN else None
-    return BareStep(step, eager_step(base, step)) if step else None
+    step = _inside(type(base).step, _HOOKING) if KNOWN else None
+    if step is None:
+        return None
+    return BareStep(step, None if base.defaults.get("differentiable", True) else _inside(step, _SETTING_GRAD_MODE))
+
+
+def _inside(function: Step, wrapper: object) -> Step | None:
+    wraps = wrapper is not None and getattr(function, "__code__", None) is wrapper
+    return cast("Step | None", getattr(function, "__wrapped__", None)) if wraps else None
 
 
 def has_step_hooks(base: Optimizer) -> bool:
@@ -168,15 +134,12 @@ def users_of_storage(tensor: Tensor) -> float:
 
 def forget_parametrized() -> None:
     """Drop what `torch.nn.utils.parametrize.cached` keeps; outside of its blocks that is nothing."""
-    getattr(parametrize, "_cache", {}).clear()
+    cache = getattr(parametrize, "_cache", None)
+    if cache:
+        cache.clear()
 
 
 def dims_of_one(layer: nn.Module) -> int:
-    """Return how many dimensions one example has that an InstanceNorm layer is given without a batch.
-
-    Example:
-        >>> dims_of_one(torch.nn.InstanceNorm2d(3))
-        3
-    """
+    """Return how many dimensions one example has that an InstanceNorm layer is given without a batch."""
     kinds = {nn.InstanceNorm1d: 2, nn.InstanceNorm2d: 3, nn.InstanceNorm3d: 4}
     return next(dims for kind, dims in kinds.items() if isinstance(layer, kind))

@@ -14,10 +14,12 @@ from torch.nn.parameter import is_lazy
 
 from wasam_core.agreement import refuse_joining
 from wasam_core.bare_torch import AnyBatchNorm, AnyInstanceNorm, nothing_compiles
-from wasam_core.buffers import BufferGuard
+from wasam_core.buffers import frozen_batchnorm_statistics
+from wasam_core.memory import tensors_in
 from wasam_core.modes import modes_kept
 from wasam_core.moments import Moments, NormLayer, measuring
 from wasam_core.moved import weights_moved
+from wasam_core.options import whole
 
 # How the classes of layers that keep statistics end in a scripted model, which has none of the layers themselves.
 _SCRIPTED = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
@@ -33,13 +35,11 @@ def recalibrate_batchnorm(
     forward_fn: ForwardFn | None = None,
     limit: int | None = None,
     device: torch.device | str | None = None,
-    process_group: dist.ProcessGroup | None = None,
 ) -> int:
     """Set the running statistics of BatchNorm to the population's, in one forward pass.
 
-    Averaged weights have other activations than the weights they were made of, so they need
-    statistics of their own. With n_b values per channel, mean m_b and biased variance v_b in
-    batch b, N = sum n_b:
+    Averaged weights have other activations than the weights they were made of, so they need statistics of their own.
+    With n_b values per channel, mean m_b and biased variance v_b in batch b, N = sum n_b:
         mean = sum n_b m_b / N,   var = sum n_b (v_b + (m_b - mean)²) / N.
     Batches count by their size, and the variance between batches is part of the variance. Layers
     normalize by the batch during the pass, as in training; all other modules run in eval mode, so
@@ -48,34 +48,30 @@ def recalibrate_batchnorm(
     collects of each. Layers that only resemble these (no subclasses of torch's) keep what they have.
 
     Args:
-        model: the model; also compiled (it runs uncompiled here) or in DistributedDataParallel.
+        model: the model; also compiled (it runs uncompiled here), or in DistributedDataParallel, whose processes get
+            the statistics of all of them together.
             Layers in eval mode inside a model in training mode, layers with momentum 0 and layers
             without running statistics are left alone. If the whole model is in eval mode, those
             are frozen that its `train()` leaves there. Each module's mode is what it was, afterwards.
         batches: an iterable, such as a DataLoader: tensors, or tuples whose first entry is the
             model's input, or anything that `forward_fn` understands.
-        forward_fn: called as `forward_fn(model, batch)`; for dicts and for models of several
-            inputs.
+        forward_fn: called as `forward_fn(model, batch)`; for dicts and for models of several inputs.
         limit: use at most this many batches (≥ 1); None uses all.
         device: move the tensors of each batch there first.
-        process_group: combine the statistics of all its processes; taken from the model if that is
-            a DistributedDataParallel.
 
     Returns:
         The number of examples (length of the first tensor of each batch, summed), for `Cost`.
 
     Raises:
         RuntimeError: inside `join()` of a DistributedDataParallel, where not all processes answer.
-        ValueError: if there is no batch, limit < 1, a lazy layer has not seen an input yet, or the model is
-            scripted.
+        ValueError: if there is no batch, limit < 1, a lazy layer has not seen an input yet, or the model is scripted.
         TypeError: if a batch is neither tensor nor tuple and there is no `forward_fn`.
         Whatever the loader or the model raises: the model is then as it was before.
 
     Source: Izmailov et al. 2018 (arXiv 1803.05407), section 3.2; Chan et al. 1979 for merging.
 
-    Differs from: `torch.optim.swa_utils.update_bn`, which weights batches equally, leaves the
-        variance between batches out, overwrites frozen layers, runs dropout, and leaves
-        momentum = None behind if the loader raises.
+    Differs from: `torch.optim.swa_utils.update_bn`, which weights batches equally, leaves the variance between batches
+        out, overwrites frozen layers, runs dropout, and leaves momentum = None behind if the loader raises.
 
     Example:
         >>> layer = nn.BatchNorm1d(1)
@@ -84,27 +80,25 @@ def recalibrate_batchnorm(
         >>> layer.running_mean, layer.running_var
         (tensor([3.]), tensor([8.6667]))
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit = {limit!r}: use at least one batch, or None for all of them.")
+    if limit is not None:
+        whole("limit", limit, least=1)
+    process_group: dist.ProcessGroup | None = None
     if isinstance(model, DistributedDataParallel):
         refuse_joining(model, "recalibrate_batchnorm")
-        process_group = process_group or model.process_group
-        model = model.module
+        process_group, model = model.process_group, model.module
     forward_fn = forward_fn or _forward_first
     moments = [Moments(layer) for layer in _layers_to_recalibrate(model)]
     if not moments:
         return 0
     examples = count = 0
     with ExitStack() as stack:
-        guard = BufferGuard(model)
-        guard.hold()
-        stack.callback(guard.release)
+        stack.enter_context(frozen_batchnorm_statistics(model))
         stack.enter_context(_uncompiled())
         stack.enter_context(measuring(model, moments))
         for batch in islice(batches, limit):
             moved = batch if device is None else _to_device(batch, device)
             forward_fn(model, moved)
-            examples += _batch_size(moved)
+            examples += next((len(t) if t.dim() else 1 for t in tensors_in(moved) if t.numel()), 0)
             count += 1
         if _sum_over_processes(count, moments[0], process_group) == 0:
             raise ValueError("There is no batch to recalibrate BatchNorm with: batches is empty.")
@@ -185,12 +179,3 @@ def _to_device(batch: Any, device: torch.device | str) -> Any:
     if isinstance(batch, list | tuple):
         return type(batch)(_to_device(value, device) for value in batch)
     return batch
-
-
-def _batch_size(batch: Any) -> int:
-    if isinstance(batch, Tensor):
-        return len(batch) if batch.dim() else 1
-    values = batch.values() if isinstance(batch, dict) else batch
-    if isinstance(values, list | tuple) or isinstance(batch, dict):
-        return next((size for size in map(_batch_size, values) if size), 0)
-    return 0

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from wasam_core.bare_torch import AnyNorm
-from wasam_core.lookup import Place, Walk, buffer_places, put_back
+from wasam_core.lookup import Lookup, Place, buffer_places, put_back
 from wasam_core.moved import weights_moved
 
 
@@ -35,7 +35,7 @@ class BufferGuard:
     """
 
     def __init__(self, model: nn.Module | None) -> None:
-        self._walk = None if model is None else Walk(model)
+        self._lookup = None if model is None else Lookup(model)
         self._places: list[Place] = []
         self._copies: list[Tensor] = []
         self._seen: set[nn.Module] = set()
@@ -44,13 +44,15 @@ class BufferGuard:
     def hold(self) -> None:
         """Copy the buffers away."""
         self.release()
-        if self._walk is None:
+        if self._lookup is None:
             this = weakref.ref(self)
             handle = register_module_forward_pre_hook(lambda layer, _: _hold_layer(this(), layer))
             # Runs at release(), or when the guard is dropped without it, so that no hook stays behind.
             self._unhook = weakref.finalize(self, handle.remove)
             return
-        self._keep(self._walk.buffers())
+        places = self._lookup.buffer_places()
+        if places:
+            self._keep(places)
 
     def release(self) -> None:
         """Copy them back, also where a pass has put another tensor in their place; nothing happens without a `hold`."""
@@ -89,14 +91,12 @@ def _hold_layer(guard: BufferGuard | None, layer: nn.Module) -> None:
 def frozen_batchnorm_statistics(model: nn.Module | None = None) -> Iterator[None]:
     """Let passes inside the block leave no trace in the model's buffers.
 
-    BatchNorm still normalizes by the batch, so the gradients are those of training mode; the
-    running statistics (and every other buffer) get their old values back at the end of the block,
-    also if it raises.
+    BatchNorm still normalizes by the batch, so the gradients are those of training mode; the running statistics (and
+    every other buffer) get their old values back at the end of the block, also if it raises.
 
     Args:
-        model: the model, compiled or wrapped as it may be. None protects the running statistics
-            of every normalization layer that runs in the block; it cannot see inside a compiled
-            model.
+        model: the model, compiled or wrapped as it may be. None protects the running statistics of every normalization
+            layer that runs in the block; it cannot see inside a compiled model.
 
     Differs from: the common `disable_running_stats`, which sets the momentum to 0 and loses it
         for good when it is called twice; here no attribute of any layer is touched.

@@ -1,7 +1,9 @@
 """Count what a training run costs, in a unit that can be compared between methods."""
 
+import torch
 from torch import Tensor
 
+from wasam_core.options import whole
 from wasam_core.verdicts import Verdict
 
 _NAMES = ("steps", "skipped", "gradient_passes", "gradient_evaluations", "forward_evaluations")
@@ -43,15 +45,17 @@ class Cost:
         self.gradient_evaluations = gradient_evaluations
         self.forward_evaluations = forward_evaluations
         self._steps, self._skipped = steps, skipped
-        self._unread: tuple[Tensor, Tensor] | None = None  # steps taken and skipped, on an accelerator
+        self._unread: Tensor | None = None  # steps taken and skipped, on an accelerator
 
     @property
     def steps(self) -> int:
-        return self._read()[0]
+        self._read()
+        return self._steps
 
     @property
     def skipped(self) -> int:
-        return self._read()[1]
+        self._read()
+        return self._skipped
 
     def bill_step(self, updated: Verdict) -> None:
         """Add a step: one that changed the weights, or one that was skipped."""
@@ -59,20 +63,17 @@ class Cost:
             self._steps += updated
             self._skipped += not updated
             return
-        if self._unread is None or self._unread[0].device != updated.device:
+        if self._unread is None or self._unread.device != updated.device:
             self._read()
-            self._unread = (updated.long().zero_(), updated.long().zero_())
+            self._unread = torch.zeros(2, dtype=torch.long, device=updated.device)
         # In place, so that a captured graph goes on counting.
-        self._unread[0].add_(updated)
-        self._unread[1].add_(~updated)
+        self._unread.add_(torch.stack((updated, ~updated)))
 
-    def _read(self) -> tuple[int, int]:
+    def _read(self) -> None:
         if self._unread is not None:
-            taken, skipped = self._unread
-            self._steps, self._skipped = self._steps + int(taken), self._skipped + int(skipped)
-            taken.zero_()
-            skipped.zero_()
-        return self._steps, self._skipped
+            taken, skipped = self._unread.tolist()
+            self._steps, self._skipped = self._steps + taken, self._skipped + skipped
+            self._unread.zero_()
 
     @property
     def in_gradients(self) -> float:
@@ -85,11 +86,11 @@ class Cost:
 
     def bill_gradients(self, examples: int) -> None:
         """Add the forward and backward of `examples` examples (an int ≥ 0)."""
-        self.gradient_evaluations += whole(examples)
+        self.gradient_evaluations += whole("examples", examples, least=0)
 
     def bill_forwards(self, examples: int) -> None:
         """Add the forward-only evaluation of `examples` examples (an int ≥ 0)."""
-        self.forward_evaluations += whole(examples)
+        self.forward_evaluations += whole("examples", examples, least=0)
 
     def state_dict(self) -> dict[str, int]:
         """Return the counts by name."""
@@ -104,7 +105,7 @@ class Cost:
         missing = [name for name in _NAMES if name not in state]
         if missing:
             raise ValueError(f"The saved counts lack {', '.join(missing)}: give what Cost.state_dict() returned.")
-        counts = {name: whole(state[name], name) for name in _NAMES}
+        counts = {name: whole(name, state[name], least=0) for name in _NAMES}
         self._read()
         self._steps, self._skipped = counts.pop("steps"), counts.pop("skipped")
         self.__dict__.update(counts)
@@ -116,10 +117,3 @@ class Cost:
 
     def __repr__(self) -> str:
         return f"Cost({', '.join(f'{name}={count}' for name, count in self.state_dict().items())})"
-
-
-def whole(count: int, name: str = "examples") -> int:
-    """Return a number of things, or say what it must be."""
-    if count < 0 or count != int(count):
-        raise ValueError(f"{name} = {count!r}: give a number of them, an int >= 0.")
-    return int(count)

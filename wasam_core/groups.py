@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from wasam_core.lookup import is_split
-from wasam_core.perturbation import check_rho
+from wasam_core.options import check_rho
 
 Group: TypeAlias = dict[str, Any]
 Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Group]
@@ -16,16 +16,7 @@ BaseOptimizer: TypeAlias = Optimizer | Callable[..., Optimizer]
 
 
 def names_of(params: Iterable[Tensor], model: nn.Module) -> list[str]:
-    """Return the names that parameters have in the model now.
-
-    Raises:
-        ValueError: if one is not among the model's parameters.
-
-    Example:
-        >>> layer = nn.Linear(2, 1)
-        >>> names_of([layer.bias], layer)
-        ['bias']
-    """
+    """Return the names that parameters have in the model now."""
     known: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
     items = list(params)
     for p in items:
@@ -39,11 +30,7 @@ def names_of(params: Iterable[Tensor], model: nn.Module) -> list[str]:
 
 
 def refuse_replaced(model: nn.Module | None, params: Sequence[Tensor]) -> None:
-    """Refuse parameters that the model no longer has, if gradients have gone to others in their place.
-
-    Raises:
-        RuntimeError: if there are such.
-    """
+    """Refuse parameters that the model no longer has, if gradients have gone to others in their place."""
     idle = {p for p in params if p.requires_grad and p.grad is None}
     if model is None or not idle:
         return

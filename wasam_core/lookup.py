@@ -1,7 +1,7 @@
 """A model's tensors by name and by place, looked up again whenever one of them has been replaced."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import is_
 from typing import Any
 
@@ -12,74 +12,19 @@ Table = Any  # what a module keeps its parameters or buffers in: a dict, or what
 Place = tuple[Table, str, Tensor]  # where a tensor was found: the table, the key in it, and the tensor
 
 
-class Walk:
-    """A model's modules, without a walk through the model where none has been added, removed or replaced.
-
-    A walk at every step would take a small model some percent of it.
-
-    Example:
-        >>> model = nn.Sequential(nn.ReLU())
-        >>> walk = Walk(model)
-        >>> model.append(walk.modules()[1])
-        Sequential(
-          (0): ReLU()
-          (1): ReLU()
-        )
-        >>> model[0] = nn.Tanh()
-        >>> walk.modules()[1:]
-        [Tanh(), ReLU()]
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self._modules: list[nn.Module] = []
-        self._tables: list[Table] = []  # of their children
-        self._buffers: list[Table] = []
-        self._inside: list[object] = []
-
-    def buffers(self) -> list[Place]:
-        """Return where the modules keep their buffers."""
-        self.modules()
-        return places_in(self._buffers)
-
-    def modules(self) -> list[nn.Module]:
-        """Return all modules, the same list for as long as they are the same."""
-        inside = [child for table in self._tables for child in table.values()]
-        if not inside or len(inside) != len(self._inside) or not all(map(is_, inside, self._inside)):
-            self._modules = list(self.model.modules())
-            self._tables = [module._modules for module in self._modules]
-            self._buffers = [module._buffers for module in self._modules]
-            self._inside = [child for table in self._tables for child in table.values()]
-        return self._modules
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what was found: a copy has a model of its own."""
-        return Walk(self.model).__dict__
-
-
-def same_objects(some: list[Any], others: list[Any]) -> bool:
-    """Tell whether both hold the same objects, not only equal ones, in the same order."""
-    return len(some) == len(others) and all(map(is_, some, others))
-
-
 def parameter_places(modules: Iterable[nn.Module]) -> list[Place]:
     """Return where modules keep their parameters, one that is shared several times."""
     return places_in([module._parameters for module in modules])
 
 
 def buffer_places(modules: Iterable[nn.Module]) -> list[Place]:
-    """Return where modules keep their buffers.
-
-    Example:
-        >>> [key for _, key, _ in buffer_places([nn.BatchNorm1d(1)])]
-        ['running_mean', 'running_var', 'num_batches_tracked']
-    """
+    """Return where modules keep their buffers."""
     return places_in([module._buffers for module in modules])
 
 
 def places_in(tables: Iterable[Any]) -> list[Place]:
     """Return the places of the tensors in such tables."""
-    return [(table, key, t) for table in tables for key, t in table.items() if t is not None]
+    return [(table, key, t) for table in filter(None, tables) for key, t in table.items() if t is not None]
 
 
 def put_back(place: Place) -> bool:
@@ -96,14 +41,14 @@ def put_back(place: Place) -> bool:
 
 
 class Lookup:
-    """Find what is averaged of a model, by name.
+    """Find a model's tensors, without a walk through it where no module and no tensor has been added or replaced.
 
     A list of tensors is right until somebody replaces one: `load_state_dict(assign=True)`, a new head, a conversion, a
-    parametrization. What was found by name is kept for as long as the modules hold the same tensors.
+    parametrization. A walk at every step would take a small model some percent of it.
 
     Args:
         model: the model.
-        buffers: find floating-point buffers beside the parameters.
+        buffers: let `tensors` return floating-point buffers beside the parameters.
 
     Example:
         >>> model = nn.Linear(2, 1)
@@ -115,32 +60,48 @@ class Lookup:
     """
 
     def __init__(self, model: nn.Module, *, buffers: bool = False) -> None:
-        self._walk = Walk(model)
-        self._buffers = buffers
-        self._modules: list[nn.Module] = []
+        self._model = model
+        self._with_buffers = buffers
+        # The modules' tables of their children, of their buffers, and all, and what was last found in them.
+        self._parents: list[Table] = []
+        self._buffers: list[Table] = []
         self._tables: list[Table] = []
-        self._held: list[Tensor | None] = []
+        self._children: list[object] = []
+        self._held: list[object] = []
         self._tensors: dict[str, Tensor] = {}
+
+    def buffer_places(self) -> list[Place]:
+        """Return where the modules keep their buffers."""
+        children = [child for table in filter(None, self._parents) for child in table.values()]
+        if not children or len(children) != len(self._children) or not all(map(is_, children, self._children)):
+            self._walk()
+            self._children = _contents(self._parents)
+        return places_in(self._buffers)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name, the same dict for as long as they are the same; integer ones are left out."""
-        modules = self._walk.modules()
-        if modules is not self._modules:
-            self._modules = modules
-            self._tables = [table for module in modules for table in (module._parameters, module._buffers)]
-        held = [t for table in self._tables for t in table.values()]
-        if not same_objects(held, self._held):
-            self._held = held
-            model = self._walk.model
-            named = model.named_parameters()
+        held = _contents(self._tables)
+        if not held or len(held) != len(self._held) or not all(map(is_, held, self._held)):
+            self._walk()
+            self._held = _contents(self._tables)
+            named = self._model.named_parameters()
             self._tensors = {name: p for name, p in named if p.is_floating_point() or p.is_complex()}
-            if self._buffers:
-                self._tensors |= {name: b for name, b in model.named_buffers() if b.is_floating_point()}
+            if self._with_buffers:
+                self._tensors |= {name: b for name, b in self._model.named_buffers() if b.is_floating_point()}
         return self._tensors
+
+    def _walk(self) -> None:
+        modules = list(self._model.modules())
+        self._parents, self._buffers = [m._modules for m in modules], [m._buffers for m in modules]
+        self._tables = [*self._parents, *(m._parameters for m in modules), *self._buffers]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was found: a copy has a model of its own."""
-        return Lookup(self._walk.model, buffers=self._buffers).__dict__
+        return Lookup(self._model, buffers=self._with_buffers).__dict__
+
+
+def _contents(tables: list[Table]) -> list[object]:
+    return [one for table in filter(None, tables) for one in table.values()]
 
 
 def is_split(tensor: Tensor) -> bool:
@@ -153,16 +114,11 @@ Form = tuple[str, torch.Size, torch.dtype]  # of a tensor with its name
 
 
 def bare_name(name: str) -> str:
-    """Return a parameter's name without what wrappers (torch.compile, DistributedDataParallel) put before it.
-
-    Example:
-        >>> bare_name("module._orig_mod.0.weight")
-        '0.weight'
-    """
+    """Return a parameter's name without what wrappers (torch.compile, DistributedDataParallel) put before it."""
     return name.replace("_orig_mod.", "").removeprefix("module.")
 
 
-def forms_of(tensors: dict[str, Tensor]) -> list[Form]:
+def forms_of(tensors: Mapping[str, Tensor]) -> list[Form]:
     """Return the form of each tensor."""
     return [(name, t.shape, t.dtype) for name, t in tensors.items()]
 

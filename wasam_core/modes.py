@@ -36,16 +36,7 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put the model into eval mode for the block; each module gets its own mode back.
-
-    Example:
-        >>> model = nn.Dropout()
-        >>> with eval_mode(model):
-        ...     model.training
-        False
-        >>> model.training
-        True
-    """
+    """Put the model into eval mode for the block; each module gets its own mode back."""
     with modes_kept(model):
         model.eval()
         yield

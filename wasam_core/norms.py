@@ -1,4 +1,4 @@
-"""The size of a list of tensors, and whether it is finite."""
+"""What is asked of a list of gradients: how large it is, whether it is finite, whether it is anything but zero."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from wasam_core.verdicts import Verdict, is_far
 LARGE = 2**16
 
 
-def global_norm(tensors: Sequence[Tensor]) -> float | Tensor:
+def global_norm(tensors: list[Tensor]) -> float | Tensor:
     """Return the Euclidean norm of all `tensors` together; it is inf or nan only if an entry is.
 
     On an accelerator it is a tensor of float64, for which nobody has waited. 16-bit entries are summed in float32.
@@ -46,17 +46,31 @@ def is_finite(number: float | Tensor) -> Verdict:
     return number.isfinite() if isinstance(number, Tensor) else math.isfinite(number)
 
 
+def any_entry(parameters: Sequence[Tensor], zeroed: Sequence[tuple[Tensor, int]] = (), *, look: bool = False) -> bool:
+    """Tell whether there is a gradient that is not all zero, as zero_grad(set_to_none=False) leaves them.
+
+    On an accelerator the host does not look: there, those are zero that were, and have not been written to since.
+
+    Args:
+        parameters: whose gradients.
+        zeroed: gradients that were zero, and their versions then.
+        look: wait for an accelerator.
+    """
+    grads = [p.grad for p in parameters if p.grad is not None]
+    if not grads:
+        return False
+    if not look and is_far(grads):
+        versions = dict(zeroed)
+        return any(versions.get(g) != g._version for g in grads)
+    return any((g.coalesce().values() if g.is_sparse else g).any() for g in grads)
+
+
 class FiniteCheck:
     """Tell whether lists of tensors are free of inf and nan.
 
     Small tensors get the check of torch's GradScaler, all in one call; its two scalars are made once, because making
     them takes longer than checking a small model. That check writes every entry back, so large tensors on the CPU are
     summed first, which only reads: an inf or nan entry makes the sum inf or nan.
-
-    Example:
-        >>> all_finite = FiniteCheck()
-        >>> all_finite([torch.ones(2)]), all_finite([torch.ones(2), torch.tensor([math.inf])])
-        (True, False)
     """
 
     def __init__(self) -> None:
@@ -64,7 +78,9 @@ class FiniteCheck:
 
     def __call__(self, tensors: list[Tensor]) -> bool:
         """Return whether every entry of `tensors` is finite."""
-        unsure = [t for t in tensors if t.numel() < LARGE or not _has_finite_sum(t)]
+        unsure = tensors
+        if max(map(Tensor.numel, tensors), default=LARGE) >= LARGE:
+            unsure = [t for t in tensors if t.numel() < LARGE or not _has_finite_sum(t)]
         if not unsure:
             return True
         if self._found.device != unsure[0].device or not self._found.numel():
@@ -86,8 +102,8 @@ def _has_finite_sum(tensor: Tensor) -> bool:
     return tensor.is_cpu and bool(tensor.sum().isfinite())
 
 
-def _norm(tensors: Sequence[Tensor], dtype: torch.dtype) -> float:
-    norms = torch._foreach_norm(list(tensors), 2, dtype)
+def _norm(tensors: list[Tensor], dtype: torch.dtype) -> float:
+    norms = torch._foreach_norm(tensors, 2, dtype)
     if norms[0].is_cpu:
         return math.hypot(*[norm.item() for norm in norms])
     here = norms[0].device

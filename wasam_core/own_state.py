@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from wasam_core.lookup import bare_name
-from wasam_core.running_mean import accumulator_dtype
+from wasam_core.running_means import accumulator_dtype
 
 # The keys, in each group, and in the state of each parameter.
 COUNTERS, AVERAGE = "wasam", "wasam_average"
@@ -51,11 +51,7 @@ def unpack(state_dict: StateDict) -> Parts:
 
 
 def check_fit(parts: Parts, groups: list[dict[str, Any]]) -> None:
-    """Refuse a state that is not one of an optimizer over such groups, or has lost a part.
-
-    Raises:
-        ValueError: says what does not fit.
-    """
+    """Refuse a state that is not one of an optimizer over such groups, or has lost a part."""
     saved = parts.base["param_groups"]
     if [len(group["params"]) for group in saved] != [len(group["params"]) for group in groups]:
         raise ValueError(
@@ -83,13 +79,7 @@ def check_fit(parts: Parts, groups: list[dict[str, Any]]) -> None:
 
 
 def shapes_of(groups: list[dict[str, Any]]) -> list[str]:
-    """Return the shape of each parameter, as a text: nested lists of several lengths do not survive every tool.
-
-    Example:
-        >>> import torch
-        >>> shapes_of([{"params": [torch.ones(2, 3)]}])
-        ['(2, 3)']
-    """
+    """Return the shape of each parameter, as a text: nested lists of several lengths do not survive every tool."""
     return [str(tuple(p.shape)) for group in groups for p in group["params"]]
 
 
@@ -102,11 +92,7 @@ def _compare(what: str, there: str, here: str) -> None:
 
 
 def averaged_values(parts: Parts, parameters: list[Tensor]) -> list[Tensor]:
-    """Return the values of the saved average, one for each parameter; none if it is empty.
-
-    Raises:
-        ValueError: if some are missing.
-    """
+    """Return the values of the saved average, one for each parameter; none if it is empty."""
     assert parts.counters is not None
     if not parts.counters["averaged"]:
         return []

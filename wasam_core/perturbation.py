@@ -7,13 +7,17 @@ the matter of a rule, by name: plain, and adaptive in the two ways that are in u
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from wasam_core.buffers import frozen_batchnorm_statistics
+from wasam_core.groups import Group, check_group, names_of, tensors_of
 from wasam_core.norms import global_norm, is_finite
+from wasam_core.rng import RngState, capture_rng, restore_rng
 from wasam_core.stand_in import StandIn, widened
 from wasam_core.verdicts import Verdict
 
@@ -40,24 +44,12 @@ class Rule:
     eta: float
     source: str
 
-    @property
-    def needs_names(self) -> bool:
-        """Whether it tells parameters from each other by their names."""
-        return bool(self.rescales)
-
 
 RULES: dict[str, Rule] = {
     "sam": Rule(None, 0.0, "Foret 2021, eq. 2"),
     "asam": Rule("weight", 0.01, "Kwon 2021, eq. 10; the authors' code"),
     "asam-common": Rule("", 0.0, "Kwon 2021 without eta and on every parameter"),
 }
-
-
-def find_rule(variant: str) -> Rule:
-    """Return the rule called `variant`, or say which ones exist."""
-    if variant not in RULES:
-        raise ValueError(f"variant = {variant!r}: choose one of {', '.join(map(repr, RULES))}.")
-    return RULES[variant]
 
 
 class Ascent(NamedTuple):
@@ -75,22 +67,13 @@ class Target(NamedTuple):
     rho: float
 
 
-class _Piece(NamedTuple):
-    """Parameters that follow the same formula: T (None where it is 1), T*g, and rho."""
+class _Direction(NamedTuple):
+    """Where parameters go that follow the same formula: T (None where it is 1), T*g, and rho."""
 
     params: list[Tensor]
     scale: list[Tensor] | None
     ascent: list[Tensor]
     rho: float
-
-
-def check_rho(rho: float) -> float:
-    """Return `rho`, or say what it must be."""
-    if not 0.0 <= rho < math.inf:
-        raise ValueError(
-            f"rho = {rho!r}: the radius of the perturbation must be a finite number >= 0; 0 turns the perturbation off."
-        )
-    return rho
 
 
 class Perturbation:
@@ -117,11 +100,14 @@ class Perturbation:
     """
 
     def __init__(self, variant: str = "sam", eta: float | None = None) -> None:
-        self.rule = find_rule(variant)
+        if variant not in RULES:
+            raise ValueError(f"variant = {variant!r}: choose one of {', '.join(map(repr, RULES))}.")
+        self.rule = RULES[variant]
         self.eta = self.rule.eta if eta is None else float(eta)
         if not 0.0 <= self.eta < math.inf:
             raise ValueError(f"eta = {eta!r}: the offset of |w| must be a finite number >= 0.")
         self.variant = variant
+        self.needs_names = bool(self.rule.rescales)  # which tell parameters from each other
         self._stand_in = StandIn()
 
     @property
@@ -146,16 +132,16 @@ class Perturbation:
         """
         if self.active:
             raise RuntimeError("The weights are perturbed already: call undo() first.")
-        pieces = [piece for target in targets if target.rho for piece in self._pieces(target)]
-        if not pieces:
+        directions = [direction for target in targets if target.rho for direction in self._directions(target)]
+        if not directions:
             return Ascent(0.0, finite=True)
-        norm = global_norm([t for piece in pieces for t in piece.ascent])
+        norm = global_norm([t for direction in directions for t in direction.ascent])
         finite = is_finite(norm)
         if finite is False:
             return Ascent(norm, finite)
-        self._stand_in.begin([p for piece in pieces for p in piece.params])
+        self._stand_in.begin([p for direction in directions for p in direction.params])
         try:
-            for params, scale, ascent, rho in pieces:
+            for params, scale, ascent, rho in directions:
                 if scale is not None:
                     torch._foreach_mul_(ascent, scale)
                 self._stand_in.add(params, ascent, rho / (norm + NORM_FLOOR), finite)
@@ -168,22 +154,24 @@ class Perturbation:
         """Put the weights back; nothing happens if they have not been moved."""
         self._stand_in.end()
 
-    def _pieces(self, target: Target) -> Iterator[_Piece]:
+    def _directions(self, target: Target) -> list[_Direction]:
         params = [p for p in target.params if p.grad is not None]
-        if self.rule.rescales is not None:
-            rescaled = self._rescaled(target)
-            chosen = [p for p in params if p in rescaled]
-            params = [p for p in params if p not in rescaled]
-            if chosen:
-                scale = list(torch._foreach_abs(widened(chosen)))
-                if self.eta:
-                    torch._foreach_add_(scale, self.eta)
-                yield _Piece(chosen, scale, list(torch._foreach_mul(scale, _grads(chosen))), target.rho)
-        if params:
-            yield _Piece(params, None, _grads(params), target.rho)
+        if self.rule.rescales is None:
+            return [_Direction(params, None, _grads(params), target.rho)] if params else []
+        rescaled = self._rescaled(target)
+        chosen, others = [p for p in params if p in rescaled], [p for p in params if p not in rescaled]
+        directions = []
+        if chosen:
+            scale = list(torch._foreach_abs(widened(chosen)))
+            if self.eta:
+                torch._foreach_add_(scale, self.eta)
+            directions.append(_Direction(chosen, scale, list(torch._foreach_mul(scale, _grads(chosen))), target.rho))
+        if others:
+            directions.append(_Direction(others, None, _grads(others), target.rho))
+        return directions
 
     def _rescaled(self, target: Target) -> set[Tensor]:
-        if not self.rule.needs_names:
+        if not self.needs_names:
             return set(target.params)
         assert self.rule.rescales is not None
         if target.names is None:
@@ -196,4 +184,79 @@ class Perturbation:
 
 
 def _grads(params: list[Tensor]) -> list[Tensor]:
-    return cast("list[Tensor]", [p.grad for p in params])
+    return [p.grad for p in params if p.grad is not None]
+
+
+@contextmanager
+def perturbed(
+    params: nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]],
+    rho: float = 0.05,
+    *,
+    variant: Variant = "sam",
+    eta: float | None = None,
+    model: nn.Module | None = None,
+    rng: RngState | None = None,
+    zero_grad: bool = True,
+    maximize: bool = False,
+) -> Iterator[Ascent]:
+    """Run the block at the worst-case weights of the gradients that are present.
+
+    The weights move to w + rho * T² g / ||T g|| (T = 1 for "sam"), the block computes the gradient
+    there, and the weights return bit for bit, also if the block raises. Then any optimizer steps.
+
+    Args:
+        params: a model, or parameters, or (name, parameter) pairs, with gradients from the clean
+            pass. Parameters without one stay where they are.
+        rho: radius, ≥ 0, in the units of the weights ("sam") or as a share of them ("asam").
+        variant: "sam", "asam" or "asam-common"; see `Perturbation`.
+        eta: the offset of "asam"; None takes 0.01.
+        model: the model, if `params` is not one: its buffers (BatchNorm statistics) keep the
+            values of the clean pass, and its names count where `params` came without.
+        rng: what `capture_rng()` returned before the clean pass: the block sees the same random numbers, so that
+            dropout masks agree, and afterwards the generator goes on as after the clean pass.
+        zero_grad: set the clean gradients to None on entry, so that the block's backward does not add to them.
+        maximize: the optimizer goes uphill (its option of that name), so that the worse points lie downhill.
+
+    Yields:
+        The `Ascent`: norm, and whether it was finite. If it was not, the weights have not moved.
+
+    Raises:
+        ValueError: for a negative rho, an unknown variant, "asam" without names, or parameters that are split over
+            processes (FSDP).
+
+    Source: Foret et al. 2021 (arXiv 2010.01412), eq. 2 and Algorithm 1; Kwon et al. 2021 (arXiv 2102.11600), eq. 10.
+
+    Example:
+        >>> model = nn.Linear(2, 1)
+        >>> optimizer = torch.optim.Adam(model.parameters())
+        >>> x = torch.ones(4, 2)
+        >>> model(x).square().mean().backward()
+        >>> with perturbed(model, rho=0.05):
+        ...     model(x).square().mean().backward()
+        >>> optimizer.step()
+    """
+    if isinstance(params, nn.Module):
+        model = params if model is None else model
+        params = params.named_parameters()
+    group: Group = {"params": list(params), "rho": rho}
+    tensors = tensors_of(check_group(group))
+    names = [item[0] for item in group["params"] if isinstance(item, tuple)] or None
+    perturbation = Perturbation(variant, eta)
+    if perturbation.needs_names and names is None and model is not None:
+        names = names_of(tensors, model)
+    after = capture_rng({p.device for p in tensors})
+    with torch.no_grad():
+        ascent = perturbation.apply([Target(tensors, names, -rho if maximize else rho)])
+    try:
+        with frozen_batchnorm_statistics(model):
+            if zero_grad:
+                for p in tensors:
+                    p.grad = None
+            if rng is not None:
+                restore_rng(rng)
+            yield ascent
+    finally:
+        with torch.no_grad():
+            perturbation.undo()
+        if rng is not None:
+            restore_rng(after)

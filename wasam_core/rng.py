@@ -1,13 +1,14 @@
 """Random number states: capture them before one pass, replay them in the next, as a whole or forward by forward."""
 
 import weakref
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wasam_core.memory import tensors_in
 from wasam_core.verdicts import is_far
 
 RngState = dict[str, torch.Tensor]
@@ -52,7 +53,8 @@ def restore_rng(state: RngState) -> None:
         >>> restore_rng(capture_rng())
     """
     if len(state) == 1 and "cpu" in state:  # the common case, at every step
-        _CPU.set_state(state["cpu"].cpu())
+        own = state["cpu"]
+        _CPU.set_state(own if own.is_cpu else own.cpu())
         return
     accelerators = [(torch.device(name), value) for name, value in state.items() if name != "cpu"]
     for device, _ in accelerators:
@@ -83,10 +85,9 @@ def _which(device: torch.device) -> tuple[torch.device, ...]:
 class ForwardReplay:
     """Record the generator before each training forward of a model, and replay it later.
 
-    A step may consist of several forwards (gradient accumulation), with other consumers of random
-    numbers in between (a data loader), so each forward has a state of its own: the i-th forward of
-    the perturbed pass gets the state of the i-th of the clean pass. Forwards in eval mode or
-    without gradients are not part of a step.
+    A step may consist of several forwards (gradient accumulation), with other consumers of random numbers in between (a
+    data loader), so each forward has a state of its own: the i-th forward of the perturbed pass gets the state of the
+    i-th of the clean pass. Forwards in eval mode or without gradients are not part of a step.
 
     Args:
         model: the module that is called.
@@ -107,12 +108,10 @@ class ForwardReplay:
         handle = model.register_forward_pre_hook(self._hook, with_kwargs=True)
         self._hook_id: int = handle.id
         self._hooks = model._forward_pre_hooks
-        self._taking_kwargs = model._forward_pre_hooks_with_kwargs
 
     def pause(self) -> None:
         """Take the hook out until `reset`: a call through hooks costs a small model some percent."""
         self._hooks.pop(self._hook_id, None)
-        self._taking_kwargs.pop(self._hook_id, None)
 
     def start(self) -> None:
         """Begin to replay: the perturbed pass follows."""
@@ -125,7 +124,6 @@ class ForwardReplay:
         self._inputs = []
         self._next = None
         self._hooks[self._hook_id] = self._hook
-        self._taking_kwargs[self._hook_id] = True
 
     def before_forward(self, devices: set[torch.device], inputs: object) -> None:
         """Record the generators, or set them, depending on the pass; compare the first inputs of both.
@@ -136,11 +134,11 @@ class ForwardReplay:
         """
         if self._next is None:
             if not self._states:
-                self._inputs = list(_tensors_in(inputs))
+                self._inputs = list(tensors_in(inputs))
             self._states.append(capture_rng(devices.union(self.devices)))
         elif self._next < len(self._states):
             if self._next == 0:
-                self.same_inputs = _are_equal(self._inputs, list(_tensors_in(inputs)), look=not self._compared)
+                self.same_inputs = _are_equal(self._inputs, list(tensors_in(inputs)), look=not self._compared)
                 self._compared = True
             restore_rng(self._states[self._next])
             self._next += 1
@@ -149,8 +147,7 @@ class ForwardReplay:
 class _Hook:
     """Tell a `ForwardReplay` of each training forward of one model.
 
-    It does not hold the replay alive, and a copy of the model (deepcopy, pickle) carries an inert
-    one.
+    It does not hold the replay alive, and a copy of the model (deepcopy, pickle) carries an inert one.
     """
 
     def __init__(self, replay: ForwardReplay | None) -> None:
@@ -166,14 +163,6 @@ class _Hook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_Hook, (None,))
-
-
-def _tensors_in(inputs: object) -> Iterator[Tensor]:
-    if isinstance(inputs, Tensor):
-        yield inputs
-    elif isinstance(inputs, dict | list | tuple):
-        for entry in inputs.values() if isinstance(inputs, dict) else inputs:
-            yield from _tensors_in(entry)
 
 
 def _are_equal(some: list[Tensor], others: list[Tensor], *, look: bool) -> bool:

@@ -6,6 +6,8 @@ A step takes the gradient twice: at the weights (the *clean* pass), and at the w
 
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
+from operator import attrgetter
 from typing import Any, cast
 
 import torch
@@ -13,21 +15,26 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from wasam_core.accumulation import any_entry, refuse_another_batch, refuse_trainer, with_difference
 from wasam_core.agreement import agreed, check_static_graph, refuse_local_ascent
 from wasam_core.bare_torch import grad_off
 from wasam_core.buffers import BufferGuard
-from wasam_core.cost import Cost, whole
-from wasam_core.groups import BaseOptimizer, Group, Params, check_group, names_of, refuse_replaced
-from wasam_core.norms import FiniteCheck, global_norm, is_finite
-from wasam_core.own_average import OwnAverage, SwaFace
+from wasam_core.cost import Cost
+from wasam_core.groups import BaseOptimizer, Params, check_group, names_of, refuse_replaced
+from wasam_core.memory import snapshot
+from wasam_core.norms import FiniteCheck, any_entry, global_norm, is_finite
+from wasam_core.options import check_rho, whole
 from wasam_core.own_state import Parts, averaged_values, check_fit, pack, shapes_of, unpack
-from wasam_core.perturbation import Perturbation, Target, Variant, check_rho
+from wasam_core.perturbation import Perturbation, Target, Variant
 from wasam_core.rng import ForwardReplay, RngState, capture_rng, restore_rng
-from wasam_core.snapshots import snapshot
+from wasam_core.running_means import RunningMeans
 from wasam_core.verdicts import Rollback, Verdict, both, is_far
+from wasam_core.wrapped import WrappedOptimizer
 
 Closure = Callable[..., Tensor]
+_is_on_cpu = attrgetter("is_cpu")
+
+# Trainers whose closures hold one micro-batch: with gradients present, those are of the micro-batches before it.
+TRAINERS = {"lightning", "pytorch_lightning"}
 
 
 class Phase(Enum):
@@ -38,7 +45,7 @@ class Phase(Enum):
     READY = "before the final update"
 
 
-class WASAM(SwaFace):
+class WASAM(WrappedOptimizer):
     """Minimize the loss at the worst point within rho of the weights, and average the weights.
 
     With g = gradient of the loss L at the weights w, one step is
@@ -50,37 +57,36 @@ class WASAM(SwaFace):
     may be built on either. Memory beyond the base optimizer's: one copy of the perturbed parameters.
 
     Args:
-        params: parameters, (name, parameter) pairs, or groups of either. A group may have its own
-            `rho`; 0 leaves its parameters where they are, and out of the norm.
-        base_optimizer: a torch optimizer over the same parameters, or a class (or callable), which
-            is called with the groups and `base_kwargs`.
+        params: parameters, (name, parameter) pairs, or groups of either. A group may have its own `rho`; 0 leaves its
+            parameters where they are, and out of the norm.
+        base_optimizer: a torch optimizer over the same parameters, or a class (or callable), which is called with the
+            groups and `base_kwargs`.
         rho: radius of the perturbation, ≥ 0.
         adaptive: True is short for variant="asam-common", the meaning it has in public code.
-        variant: "sam"; "asam", the authors' adaptive rule, T = |w| + eta on parameters named
-            "weight", which needs names (named parameters, or `model`); "asam-common", the rule of
-            the common port, T = |w| on every parameter. rho is not comparable between them.
+        variant: "sam"; "asam", the authors' adaptive rule, T = |w| + eta on parameters named "weight", which needs
+            names (named parameters, or `model`); "asam-common", the rule of the common port, T = |w| on every
+            parameter. rho is not comparable between them.
         eta: the offset in "asam", ≥ 0; None is 0.01.
-        model: the module that is called in the loop, compiled or wrapped as it is. With it, its
-            buffers keep the values of the clean pass, dropout masks agree in both passes, and
-            swaps cover buffers. Without it, the running statistics of normalization layers are
-            still protected, and random numbers agree in `step(closure)` if it runs both passes.
-        m: take the ascent on micro-batches of m examples and average the gradients
-            ("m-sharpness"); `step(closure, batch=...)` then. None: on the whole batch.
+        model: the module that is called in the loop, compiled or wrapped as it is. With it, its buffers keep the values
+            of the clean pass, dropout masks agree in both passes, and swaps cover buffers. Without it, the running
+            statistics of normalization layers are still protected, and random numbers agree in `step(closure)` if it
+            runs both passes.
+        m: take the ascent on micro-batches of m examples and average the gradients ("m-sharpness");
+            `step(closure, batch=...)` then. None: on the whole batch.
         interval: perturb every so many steps (≥ 1), beginning with the first.
         start_step: perturb from this step on (≥ 0, counting from 0).
-        rho_schedule: called with the step number from 0; its value multiplies every group's rho.
-            It is not part of the state dict.
-        clip_norm: clip the norm of the final gradient (> 0). Anything else that must happen to it can be done in a
-            hook: `register_step_pre_hook`.
+        rho_schedule: called with the step number from 0; its value multiplies every group's rho. It is not part of the
+            state dict.
+        clip_norm: clip the norm of the final gradient (> 0). Whatever else it needs, `register_step_pre_hook` does.
         gradient_accumulation_steps: k, for trainers that call backward k - 1 times before `step(closure)`, whose
             closure adds the gradient of the k-th micro-batch (Lightning's accumulate_grad_batches). The ascent goes
             along the sum G of all k; the last one, g_k, is the only one that can be taken again, and stands for all:
             the base optimizer gets G + k * (g_k(w + e) - g_k(w)), of the same mean as with all of them taken again,
             but noisier; a window of fewer micro-batches is taken like one of k. 1: gradients present at `step(closure)`
-            are those of the whole clean pass. In a loop of one's own, accumulate before `first_step` and again before
-            `second_step`, and leave this at 1.
-        local_ascent: with a DistributedDataParallel model, `step(closure)` takes each process's
-            own clean gradient (`no_sync`), as in the paper. False: the average of all.
+            are those of the whole clean pass. In a loop of one's own, leave this at 1, and accumulate before
+            `first_step` and again before `second_step`.
+        local_ascent: with a DistributedDataParallel model, `step(closure)` takes each process's own clean gradient
+            (`no_sync`), as in the paper. False: the average of all.
         **base_kwargs: options for a `base_optimizer` given as a class.
 
     Raises:
@@ -91,10 +97,9 @@ class WASAM(SwaFace):
     Source: Foret et al. 2021 (arXiv 2010.01412), Algorithm 1 and section 4.1 (m); Kwon et al. 2021
         (arXiv 2102.11600), eq. 10; Kaddour et al. 2022 (arXiv 2202.00661).
 
-    Differs from: the public WASAM and SAM codes: weights return bit for bit; the base optimizer's
-        state is part of `state_dict`; a non-finite gradient skips the step; BatchNorm sees the
-        clean pass only; both passes see the same random numbers; rho = 0 is the base optimizer;
-        groups with rho = 0 do not enter the norm.
+    Differs from: the public WASAM and SAM codes: weights return bit for bit; the base optimizer's state is part of
+        `state_dict`; a non-finite gradient skips the step; BatchNorm sees the clean pass only; both passes see the same
+        random numbers; rho = 0 is the base optimizer; groups with rho = 0 do not enter the norm.
 
     Example:
         >>> import torch
@@ -133,36 +138,27 @@ class WASAM(SwaFace):
     ) -> None:
         if adaptive and variant not in (None, "asam-common"):
             raise ValueError(f'adaptive=True means variant="asam-common"; it contradicts variant="{variant}".')
-        _check(interval >= 1 and interval % 1 == 0, f"interval = {interval}: perturb every 1, 2, 3 ... steps.")
-        _check(start_step >= 0 and start_step % 1 == 0, f"start_step = {start_step}: steps count from 0.")
-        _check(m is None or (m >= 1 and m % 1 == 0), f"m = {m}: a micro-batch holds at least one example.")
-        _check(clip_norm is None or clip_norm > 0, f"clip_norm = {clip_norm}: must be above 0.")
-        _check(
-            gradient_accumulation_steps >= 1 and gradient_accumulation_steps % 1 == 0,
-            f"gradient_accumulation_steps = {gradient_accumulation_steps}: a step has at least one micro-batch.",
-        )
-        _check(
-            gradient_accumulation_steps == 1 or (m is None and not local_ascent),
-            "gradient_accumulation_steps > 1 takes one micro-batch again and synchronizes all of them: it contradicts "
-            "m and local_ascent.",
-        )
+        self.interval = whole("interval", interval, least=1)
+        self.start_step = whole("start_step", start_step, least=0)
+        self.m = None if m is None else whole("m", m, least=1)
+        self.rho_schedule = rho_schedule
+        if not (clip_norm is None or clip_norm > 0):
+            raise ValueError(f"clip_norm = {clip_norm}: must be above 0.")
+        self.clip_norm = clip_norm
+        self.gradient_accumulation_steps = whole("gradient_accumulation_steps", gradient_accumulation_steps, least=1)
+        if gradient_accumulation_steps > 1 and (m is not None or local_ascent):
+            raise ValueError(
+                "gradient_accumulation_steps > 1 takes one micro-batch again and synchronizes all of them: it "
+                "contradicts m and local_ascent."
+            )
         check_static_graph(model, local_ascent)
         self._perturbation = Perturbation(variant or ("asam-common" if adaptive else "sam"), eta)
-        super().__init__(params, base_optimizer, {"rho": check_rho(rho)}, base_kwargs)
-        self.model = model
-        self.m = m
-        self.interval = interval
-        self.start_step = start_step
-        self.rho_schedule = rho_schedule
-        self.clip_norm = clip_norm
-        self.gradient_accumulation_steps = gradient_accumulation_steps
-        self.cost = Cost()
+        super().__init__(params, base_optimizer, {"rho": check_rho(rho)}, base_kwargs, model)
         self.found_inf: Tensor
         self.grad_scale: Tensor | None
         self.updated: Verdict = False
         self._ddp = model if isinstance(model, DistributedDataParallel) else None
         self._local_ascent = local_ascent
-        self._average = OwnAverage()
         self._attempts = 0
         self._compared = False
         self._zeroed: list[tuple[Tensor, int]] = []
@@ -173,8 +169,7 @@ class WASAM(SwaFace):
         self._norm: float | Tensor = 0.0  # of the gradient of the clean pass
         self._finite: Verdict = True  # whether it is
         self._set_aside: list[tuple[Tensor, Tensor]] = []  # the clean gradients, if the weights did not move
-        self._examples: int | None = None
-        self._unbilled: list[int | None] = []
+        self._unbilled: list[int] = []  # the examples of each pass, 0 where nobody has told
         # What returns after the perturbed pass: buffers, and the generators of random numbers.
         self._buffers = BufferGuard(model)
         self._accelerators: set[torch.device] = set()
@@ -185,9 +180,7 @@ class WASAM(SwaFace):
     @property
     def will_perturb(self) -> bool:
         """Whether the coming step perturbs the weights and so needs a second pass."""
-        late = self._attempts - self.start_step
-        due = late >= 0 and late % self.interval == 0 and self._rho_factor() != 0.0
-        return due and any(map(_radius, self.base_optimizer.param_groups))
+        return bool(self._targets())
 
     def first_step(self, zero_grad: bool = False, *, examples: int | None = None) -> bool:
         """Move the weights uphill along the gradients of the clean pass.
@@ -197,28 +190,24 @@ class WASAM(SwaFace):
             examples: how many the clean pass held, for `cost`.
 
         Returns:
-            Whether the weights moved, so that a second pass is needed. If not (rho = 0, a step
-            that `interval` or `start_step` leave out, a gradient that is not finite), the second
-            pass may be left out: `second_step` then uses the gradients of the first. On an accelerator the host does
-            not look whether the gradient is finite, and a second pass is needed in any case.
+            Whether the weights moved, so that a second pass is needed. If not (rho = 0, a step that `interval` or
+            `start_step` leave out, a gradient that is not finite), the second pass may be left out: `second_step` then
+            uses the gradients of the first. On an accelerator the host does not look whether the gradient is finite,
+            and a second pass is needed in any case.
 
         Raises:
             RuntimeError: between the two steps, or while the weights are swapped.
         """
         self._require_clean("first_step")
-        params = self._look_round()
+        params = self._note_devices()
         try:
-            return self._ascend(params, self.will_perturb, examples, zero_grad=zero_grad)
+            return self._ascend(params, self._targets(), _told(examples), zero_grad=zero_grad)
         except BaseException:
             self.restore()
             raise
 
     def second_step(
-        self,
-        zero_grad: bool = False,
-        *,
-        scaler: GradScaler | None = None,
-        examples: int | None = None,
+        self, zero_grad: bool = False, *, scaler: GradScaler | None = None, examples: int | None = None
     ) -> Verdict:
         """Put the weights back and let the base optimizer use the gradients now present.
 
@@ -239,7 +228,7 @@ class WASAM(SwaFace):
                 "second_step() without first_step(): run backward at the weights, first_step(), backward again, "
                 "second_step()."
             )
-        self._descend(scaler, self._examples if examples is None else whole(examples))
+        self._descend(scaler, self._unbilled[-1] if examples is None else _told(examples))
         if zero_grad:
             self.zero_grad()
         return self.updated
@@ -255,26 +244,22 @@ class WASAM(SwaFace):
         """Take one whole step, and clear the gradients if there is a closure.
 
         Args:
-            closure: computes the loss, calls backward and returns the loss. Without gradients
-                present it runs twice, as torch's optimizers expect. With gradients of the clean
-                pass present it runs once, at the perturbed weights; where nothing is perturbed only
-                the first time, to see that they are of its batch. None where nothing is perturbed
-                (see `will_perturb`), for one base step with the gradients present.
-            scaler: the GradScaler with which the closure scales the loss before backward; the
-                closure returns the loss unscaled.
-            batch: tensors with the examples along dimension 0; the closure is called with them,
-                or with slices of `m` examples.
+            closure: computes the loss, calls backward and returns the loss. Without gradients present it runs twice, as
+                torch's optimizers expect. With gradients of the clean pass present it runs once, at the perturbed
+                weights; where nothing is perturbed only the first time, to see that they are of its batch. None where
+                nothing is perturbed (see `will_perturb`), for one base step with the gradients present.
+            scaler: the GradScaler with which the closure scales the loss before backward; it returns the loss unscaled.
+            batch: tensors with the examples along dimension 0; the closure is called with them, or with slices of `m`.
             examples: how many examples one pass holds, for `cost`; None: the length of `batch`.
 
         Returns:
             The clean loss; None if the closure ran at the perturbed weights only.
 
         Raises:
-            RuntimeError: without a closure where a second pass is needed, between `first_step` and
-                `second_step`, while the weights are swapped, if no pass left a gradient, or if
-                gradients are present that are not those of the clean pass, as far as that can be
-                seen: those of a Lightning trainer that accumulates, and, if `model` is given, those
-                of another batch. Of a closure of your own without `model` it can't be seen.
+            RuntimeError: without a closure where a second pass is needed, between `first_step` and `second_step`, while
+                the weights are swapped, if no pass left a gradient, or if gradients are present that are not those of
+                the clean pass, as far as that can be seen: those of a Lightning trainer that accumulates, and, if
+                `model` is given, those of another batch. Of a closure of your own without `model` it can't be seen.
             ValueError: if `m` is set and `batch` is missing.
             A step that fails counts as none: weights, optimizer state and counters are as before;
             gradients are cleared.
@@ -282,18 +267,21 @@ class WASAM(SwaFace):
         if closure is None:
             self._step_without_closure(scaler, examples)
             return None
-        self._require_clean("step")
+        if self._phase is not Phase.CLEAN or self._swap is not None:
+            self._require_clean("step")
         if examples is None and batch:
             examples = len(batch[0])
-        params = self._look_round()
+        params = self._note_devices()
         try:
-            perturb = self.will_perturb
-            if self.m is not None and perturb:
-                return self._step_in_parts(params, closure, batch, scaler)
-            return self._step_whole(params, perturb, closure, batch, scaler, examples)
+            targets = self._targets()
+            if self.m is not None and targets:
+                return self._step_in_parts(params, targets, closure, batch, scaler)
+            return self._step_whole(params, targets, closure, batch, scaler, 0 if examples is None else _told(examples))
+        except BaseException:
+            self.restore()
+            raise
         finally:
             # Also after an exception: half a step must not count as gradients of the next.
-            self.restore()
             for p in params:
                 p.grad = None
 
@@ -304,7 +292,7 @@ class WASAM(SwaFace):
         Call it if the second pass fails and the loop goes on.
         """
         self._return()
-        self._unbilled.clear()
+        self._forget()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients."""
@@ -320,50 +308,56 @@ class WASAM(SwaFace):
     def _step_whole(
         self,
         params: list[Tensor],
-        perturb: bool,
+        targets: Sequence[Target],
         closure: Closure,
         batch: Sequence[Tensor],
         scaler: GradScaler | None,
-        examples: int | None,
+        examples: int,
     ) -> Tensor | None:
         given = any_entry(params, self._zeroed)
         count = self.gradient_accumulation_steps
         earlier: list[tuple[Tensor, Tensor]] = []
         if given and count > 1:
             given = False
-            self._unbilled += [None if examples is None else whole(examples)] * (count - 1)
-            if perturb:
+            self._unbilled += [examples] * (count - 1)
+            if targets:
                 # The closure adds to these where they lie.
-                earlier = _copied_gradients(params)
+                earlier = _gradients(params, copied=True)
         elif given:
-            refuse_trainer(closure)
+            _refuse_trainer(closure)
         loss = None if given else self._clean_pass(closure, batch)
-        if not perturb:
+        if not targets:
             if given and self.model is not None and not self._compared:
                 self._compare(params, closure, batch, examples)
             self._update_unperturbed(scaler, examples)
             return loss
         # DistributedDataParallel may write the next pass's gradients where these lie.
-        clean = _copied_gradients(params) if earlier else []
-        moved = self._ascend(params, True, examples, zero_grad=True)
+        clean = _gradients(params, copied=True) if earlier else []
+        moved = self._ascend(params, targets, examples, zero_grad=True)
         # Other processes wait in the second backward, whatever happened in this one.
         if moved or self._ddp is not None:
             for p, grad in earlier:
                 p.grad = grad
             self._perturbed_pass(closure, batch)
         if given:
-            refuse_another_batch(self._replay)
+            self._refuse_another_batch()
             if isinstance(self._norm, Tensor):
                 # Had they been zero, the closure should have run twice, and nobody has looked.
                 self._finite = both(self._finite, self._norm > 0)
         if moved:
             for p, whole_sum in clean:
-                p.grad = with_difference(whole_sum, p.grad, count)
+                if p.grad is not None:
+                    p.grad = whole_sum.add(p.grad - whole_sum, alpha=count)
         self._descend(scaler, examples)
         return loss
 
     def _step_in_parts(
-        self, params: list[Tensor], closure: Closure, batch: Sequence[Tensor], scaler: GradScaler | None
+        self,
+        params: list[Tensor],
+        targets: Sequence[Target],
+        closure: Closure,
+        batch: Sequence[Tensor],
+        scaler: GradScaler | None,
     ) -> Tensor:
         """Average the perturbed gradients of micro-batches of m examples, and update once."""
         if not batch:
@@ -380,13 +374,13 @@ class WASAM(SwaFace):
         for part in zip(*(torch.split(t, cast(int, self.m)) for t in batch), strict=True):
             share = len(part[0]) / total
             losses.append(self._clean_pass(closure, part).detach() * share)
-            moved = self._ascend(params, True, len(part[0]), zero_grad=True)
+            moved = self._ascend(params, targets, len(part[0]), zero_grad=True)
             finite = both(finite, self._finite)
             if moved or self._ddp is not None:
                 self._perturbed_pass(closure, part)
-                self._bill(len(part[0]))
+                self._unbilled.append(len(part[0]))
             # The gradients of a clean pass that failed make the sum fail, for a GradScaler to see.
-            pairs = self._set_aside or [(p, p.grad) for p in params if p.grad is not None]
+            pairs = self._set_aside or _gradients(params)
             self._return()
             for p, grad in pairs:
                 weighted = grad if share == 1.0 else grad * share
@@ -411,7 +405,7 @@ class WASAM(SwaFace):
             self.second_step(scaler=scaler, examples=examples)
             return
         self._require_clean("step")
-        params = self._look_round()
+        params = self._note_devices()
         perturb = self.will_perturb
         # torch.distributed.checkpoint lets an optimizer take memory for its state so: no step of a training.
         taking_memory = not self.state and all(_is_zero(group.get("lr", 0.0)) for group in self.param_groups)
@@ -426,7 +420,7 @@ class WASAM(SwaFace):
                 "second_step(). Trainers that call step() alone can't take it."
             )
         else:
-            self._update_unperturbed(scaler, examples)
+            self._update_unperturbed(scaler, _told(examples))
 
     def _clean_pass(self, closure: Closure, batch: Sequence[Tensor]) -> Tensor:
         """Run the closure at the weights, and remember the random numbers it gets."""
@@ -445,21 +439,18 @@ class WASAM(SwaFace):
             restore_rng(self._before)
         _with_grad(closure, batch)
 
-    def _ascend(self, params: list[Tensor], perturb: bool, examples: int | None, *, zero_grad: bool) -> bool:
+    def _ascend(self, params: list[Tensor], targets: Sequence[Target], examples: int, *, zero_grad: bool) -> bool:
         """Move the weights along the gradients present, and return whether they moved; if not, set those aside."""
         if self._ddp is not None:
             refuse_local_ascent(self._ddp)
-        examples = None if examples is None else whole(examples)
         with grad_off():
-            self._norm, self._finite = self._perturbation.apply(self._targets() if perturb else ())
+            self._norm, self._finite = self._perturbation.apply(targets)
         self._phase = Phase.ASCENDED
         moved = self._perturbation.active
         if not moved:
             # Where DistributedDataParallel keeps gradients in its buckets, the next pass writes over them.
             in_buckets = self._ddp is not None and self._ddp.gradient_as_bucket_view
-            self._set_aside = (
-                _copied_gradients(params) if in_buckets else [(p, p.grad) for p in params if p.grad is not None]
-            )
+            self._set_aside = _gradients(params, copied=in_buckets)
         self._buffers.hold()
         if zero_grad:
             for p in params:
@@ -467,8 +458,7 @@ class WASAM(SwaFace):
         if self._before is None and self._replay is not None:
             self._after = capture_rng(self._accelerators)
             self._replay.start()
-        self._examples = examples
-        self._bill(examples)
+        self._unbilled.append(examples)
         return moved
 
     def _return(self) -> None:
@@ -482,25 +472,30 @@ class WASAM(SwaFace):
                 self._after = None
             self._set_aside = []
             self._phase = Phase.CLEAN
+
+    def _forget(self) -> None:
+        """Forget what was counted and recorded for this step: the next one begins."""
+        self._phase = Phase.CLEAN
+        self._unbilled.clear()
         self._before = None
         if self._replay is not None:
             self._replay.reset()
 
-    def _descend(self, scaler: GradScaler | None, examples: int | None) -> None:
+    def _descend(self, scaler: GradScaler | None, examples: int) -> None:
         """Leave the perturbed weights, and update with the gradients present, or with those set aside."""
         aside = self._set_aside
         self._return()
         second_pass = not aside or any(p.grad is not None for p in self.parameters())
         if second_pass:
-            self._bill(examples)
+            self._unbilled.append(examples)
         if not (second_pass and self._finite is not False):
             # A first pass that failed has failed the step, and a GradScaler must see why.
             for p, grad in aside:
                 p.grad = grad
         self._update(scaler)
 
-    def _update_unperturbed(self, scaler: GradScaler | None, examples: int | None) -> None:
-        self._bill(examples)
+    def _update_unperturbed(self, scaler: GradScaler | None, examples: int) -> None:
+        self._unbilled.append(examples)
         self._finite = True
         self._update(scaler)
 
@@ -513,17 +508,15 @@ class WASAM(SwaFace):
                 self._let_base_step()
             else:
                 if isinstance(self._finite, Tensor):  # a first pass that failed is to be seen here as well
-                    grads = [p.grad for p in self.parameters() if p.grad is not None]
-                    torch._foreach_mul_(grads, torch.where(self._finite, 1.0, torch.nan))
+                    torch._foreach_mul_(self.gradients(), torch.where(self._finite, 1.0, torch.nan))
                 # Calls step() without a closure; where the host looks, unless it finds an overflow.
                 scaler.step(self)
             self._attempts += 1
             self.cost.bill_step(self.updated)
             self.cost.gradient_passes += len(self._unbilled)
-            self.cost.bill_gradients(sum(examples or 0 for examples in self._unbilled))
+            self.cost.gradient_evaluations += sum(self._unbilled)
         finally:
-            self._phase = Phase.CLEAN
-            self._unbilled.clear()
+            self._forget()
         # What a learning-rate scheduler looks for, to warn if it steps before the optimizer.
         self._opt_called = True
 
@@ -546,7 +539,8 @@ class WASAM(SwaFace):
                 torch._foreach_mul_(gradients, 1.0 / self.grad_scale)
         norm = None if self.clip_norm is None and not is_far(gradients) else global_norm(gradients)
         if finite is not False:
-            finite = both(finite, self._all_finite(gradients) if norm is None else is_finite(norm))
+            checked = self._all_finite(gradients) if norm is None else is_finite(norm)
+            finite = checked if finite is True else both(finite, checked)
         if self._ddp is not None:
             finite = agreed(finite, self._ddp)
         if finite is False:
@@ -562,48 +556,54 @@ class WASAM(SwaFace):
         else:
             self.updated = self._rollback.take(self.base_optimizer, self.take_base_step, finite)
 
-    def _compare(self, params: list[Tensor], closure: Closure, batch: Sequence[Tensor], examples: int | None) -> None:
+    def _compare(self, params: list[Tensor], closure: Closure, batch: Sequence[Tensor], examples: int) -> None:
         """Run the closure once, without effect, where no step would: are the gradients present those of its batch?"""
         present = [(p, None if p.grad is None else p.grad.clone()) for p in params]
-        self._ascend(params, False, examples, zero_grad=True)
+        self._ascend(params, (), examples, zero_grad=True)
         self._perturbed_pass(closure, batch)
-        refuse_another_batch(self._replay)
+        self._refuse_another_batch()
         self._return()
         for p, grad in present:
             p.grad = grad
         self._compared = True
 
+    def _refuse_another_batch(self) -> None:
+        if self._replay is not None and not self._replay.same_inputs:
+            raise RuntimeError(
+                "step(closure) found gradients of another batch than its closure's: gradients that are present are "
+                "taken for the whole first pass. Clear them before, or say gradient_accumulation_steps=k if they are "
+                "those of earlier micro-batches."
+            )
+
     def _targets(self) -> list[Target]:
-        factor = self._rho_factor()
+        """Return what the coming step moves uphill, and how far; nothing where it is not due."""
+        late = self._attempts - self.start_step
+        if late < 0 or late % self.interval:
+            return []
+        factor = 1.0 if self.rho_schedule is None else self.rho_schedule(self._attempts)
         targets = []
         for group in self.base_optimizer.param_groups:
-            rho = check_rho(_radius(group) * factor)
+            if "rho" not in group:
+                raise RuntimeError(
+                    "A parameter group has no rho: it was added to the base optimizer, or loaded into it, behind the "
+                    "WASAM's back. Call add_param_group() and load_state_dict() of the WASAM itself."
+                )
+            rho = check_rho(group["rho"] * factor)
             if rho:
                 # Where the base optimizer goes uphill, the worse points lie downhill.
                 uphill = -rho if group.get("maximize") else rho
-                targets.append(Target(group["params"], self._names_of(group), uphill))
+                names = group.get("param_names") if self._perturbation.needs_names else ()
+                if names is None and self.model is not None:
+                    names = names_of(group["params"], self.model)
+                targets.append(Target(group["params"], names, uphill))
         return targets
 
-    def _names_of(self, group: Group) -> list[str] | None:
-        if not self._perturbation.rule.needs_names:
-            return None
-        if "param_names" in group:
-            return cast("list[str]", group["param_names"])
-        return None if self.model is None else names_of(group["params"], self.model)
-
-    def _rho_factor(self) -> float:
-        return 1.0 if self.rho_schedule is None else self.rho_schedule(self._attempts)
-
-    def _look_round(self) -> list[Tensor]:
+    def _note_devices(self) -> list[Tensor]:
         """Return the parameters, and note on which accelerators they are now: their generators count."""
         params = self.parameters()
-        elsewhere = [p.device for p in params if not p.is_cpu]
-        if elsewhere:
-            self._accelerators.update(elsewhere)
+        if not all(map(_is_on_cpu, params)):
+            self._accelerators.update(p.device for p in params if not p.is_cpu)
         return params
-
-    def _bill(self, examples: int | None) -> None:
-        self._unbilled.append(None if examples is None else whole(examples))
 
     def _require_clean(self, call: str) -> None:
         super()._require_clean(call)
@@ -646,7 +646,7 @@ class WASAM(SwaFace):
         self._require_clean("state_dict")
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
-        average = self._average.state_dict()
+        (average,) = self._average.state_dicts()
         counters = {
             "attempts": self._attempts,
             "cost": self.cost.state_dict(),
@@ -686,10 +686,10 @@ class WASAM(SwaFace):
     def _take_over(self, parts: Parts) -> None:
         """Take over all of a state, or nothing."""
         check_fit(parts, self.param_groups)
-        counters, average, base = parts.counters, OwnAverage(), self.base_optimizer
+        counters, average, base = parts.counters, RunningMeans(), self.base_optimizer
         if counters is not None:
             values = averaged_values(parts, self.parameters())
-            average.load_state_dict({"count": counters["averaged"], "values": values}, self.parameters())
+            average.load_state_dicts([{"count": counters["averaged"], "values": values}], self.parameters())
             Cost().load_state_dict(counters["cost"])
         held, rng = (base.state, base.param_groups), capture_rng(self._accelerators)
         try:
@@ -714,13 +714,27 @@ class WASAM(SwaFace):
             self._average = average
 
 
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+def _told(examples: int | None) -> int:
+    return 0 if examples is None else whole("examples", examples, least=0)
 
 
-def _copied_gradients(params: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    return [(p, p.grad.clone()) for p in params if p.grad is not None]
+def _gradients(params: list[Tensor], *, copied: bool = False) -> list[tuple[Tensor, Tensor]]:
+    """Return the gradients that are present, each beside its parameter."""
+    return [(p, p.grad.clone() if copied else p.grad) for p in params if p.grad is not None]
+
+
+def _refuse_trainer(closure: Closure) -> None:
+    """Refuse a closure of a trainer that accumulates, though nobody has said so."""
+    inner: object = closure
+    while isinstance(inner, partial):
+        inner = inner.args[-1] if inner.args and callable(inner.args[-1]) else inner.func
+    trainer = type(inner).__module__.partition(".")[0]
+    if trainer in TRAINERS:
+        raise RuntimeError(
+            f"{trainer} called step(closure) with gradients of earlier micro-batches, and they would be taken for the "
+            "whole first pass: say how many make a step, WASAM(..., gradient_accumulation_steps=k) with k = "
+            "accumulate_grad_batches, or use manual optimization with first_step() and second_step()."
+        )
 
 
 def _is_zero(rate: float | Tensor) -> bool:
@@ -732,13 +746,3 @@ def _with_grad(closure: Closure, batch: Sequence[Tensor]) -> Tensor:
         return closure(*batch)
     with torch.enable_grad():
         return closure(*batch)
-
-
-def _radius(group: Group) -> float:
-    try:
-        return cast("float", group["rho"])
-    except KeyError:
-        raise RuntimeError(
-            "A parameter group has no rho: it was added to the base optimizer, or loaded into it, behind the WASAM's "
-            "back. Call add_param_group() and load_state_dict() of the WASAM itself."
-        ) from None

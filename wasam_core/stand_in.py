@@ -1,6 +1,6 @@
 """Let other values stand in for parameters during one pass, and give back the old ones, bit for bit."""
 
-from operator import is_
+from operator import attrgetter, is_
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from wasam_core.moved import weights_moved
 from wasam_core.verdicts import Verdict, erase_unless, is_far
 
 LOW_PRECISION = {torch.float16, torch.bfloat16}
+_place = attrgetter("dtype", "shape", "device")
 
 # Weights of fewer bytes stay in the processor's cache, where copies are cheaper than a call for each parameter.
 LARGE_BYTES = 2**20
@@ -18,32 +19,19 @@ LARGE_BYTES = 2**20
 class StandIn:
     """Move parameters for a while; afterwards they hold the same bits at the same address.
 
-    There are two ways, and both need one further tensor per parameter, which is kept between steps:
-    *In place*: the weights are copied away, moved where they are, and copied back.
-    *Aside*: the moved weights are written into the further tensor, the parameter points to it, and later points to its
-    own, untouched storage again. That takes one pass over memory instead of three, and memory is what a step with
-    large weights on a CPU waits for.
+    There are two ways, and both need one further tensor per parameter, which is kept between steps. *In place*: the
+    weights are copied away, moved where they are, and copied back. *Aside*: the moved weights are written into the
+    further tensor, the parameter points to it, and later points to its own, untouched storage again. That takes one
+    pass over memory instead of three, and memory is what a step with large weights on a CPU waits for.
 
     Aside is chosen for large weights when nobody can tell the difference: plain tensors on the CPU, each the only user
-    of its storage.
-    With views of the weights about (tied or flattened parameters, a detached copy that the model computes with), and
-    on accelerators, where captured graphs remember addresses, it is in place.
+    of its storage. With views of the weights about (tied or flattened parameters, a detached copy that the model
+    computes with), and on accelerators, where captured graphs remember addresses, it is in place.
 
     Call the methods under `torch.no_grad()`.
 
     Attributes:
         active: whether parameters are moved now, or may be.
-
-    Example:
-        >>> w = nn.Parameter(torch.ones(2))
-        >>> stand_in = StandIn()
-        >>> with torch.no_grad():
-        ...     stand_in.begin([w])
-        ...     stand_in.add([w], [torch.ones(2)], 0.5)
-        ...     moved = w.clone()
-        ...     stand_in.end()
-        >>> moved, w.detach()
-        (tensor([1.5000, 1.5000]), tensor([1., 1.]))
     """
 
     def __init__(self) -> None:
@@ -59,7 +47,7 @@ class StandIn:
     def begin(self, params: list[Tensor]) -> None:
         """Make sure that the present values of `params` will return."""
         # What changes when parameters are converted, moved or cut; they stay the same objects then.
-        places = [(p.dtype, p.shape, p.device) for p in params]
+        places = list(map(_place, params))
         if places != self._places or not all(map(is_, params, self._params)):
             self._spares = [torch.empty_like(p) for p in params]  # first, because memory may be short
             self._params = params

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from wasam_core.averaging import WeightAverages
 from wasam_core.lookup import differences, forms_of
+from wasam_core.memory import lasting_memory, snapshot
 from wasam_core.moved import weights_moved
-from wasam_core.running_mean import lasting_memory
-from wasam_core.snapshots import snapshot
 
 
 class AveragedCopy(TypedDict):
@@ -49,18 +48,11 @@ class MultipleSWAModels:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        device: torch.device | str | None,
-        max_epochs: int,
-        starts: Iterable[float],
+        self, model: nn.Module, device: torch.device | str | None, max_epochs: int, starts: Iterable[float]
     ) -> None:
         self.averages = WeightAverages(model, swa_starts=starts, max_epochs=max_epochs)
         self.models: list[AveragedCopy] = [
-            {
-                "model": copy.deepcopy(model).to(device),
-                "start": self.averages.start_epoch(name),
-            }
+            {"model": copy.deepcopy(model).to(device), "start": self.averages.start_epoch(name)}
             for name in self.averages.names
         ]
 

@@ -35,12 +35,7 @@ def is_far(tensors: Sequence[Tensor]) -> bool:
 
 
 def both(one: Verdict, other: Verdict) -> Verdict:
-    """Return whether both hold.
-
-    Example:
-        >>> both(True, torch.tensor(False)), both(False, torch.tensor(True))
-        (tensor(False), False)
-    """
+    """Return whether both hold."""
     if isinstance(one, bool):
         return other if one else False
     if isinstance(other, bool):

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from wasam_core.lookup import Place, put_back
+from wasam_core.memory import lasting_memory, snapshot
 from wasam_core.moved import weights_moved
-from wasam_core.running_mean import check_shapes, lasting_memory
-from wasam_core.snapshots import snapshot
+from wasam_core.running_means import check_shapes
 
 
 class WeightSwap:

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dashboards import theme
-from dashboards.cells import Cell
+from dashboards.cells import LabelledCell
 from dashboards.contenders import in_epochs, lengths_under
 from dashboards.figures.kit.confirmed import Confirmed
 from dashboards.figures.kit.panels import inliers
 from dashboards.score import Score, metric_words, score_in, split_of
-from dashboards.tables.table import Column, Entry, Table, hidden, number_entry, numeric
+from dashboards.tables import columns
+from dashboards.tables.table import Table
 from study.findings import Findings
 from study.findings.content import ResultsTable
 from study.stats import Effect, estimate
@@ -53,7 +54,7 @@ class Reached:
 
 def reached_of(
     findings: Findings,
-    cells: Mapping[str, Cell],
+    cells: Mapping[str, LabelledCell],
     runs: Iterable[Confirmed],
     best_at: Mapping[tuple[str, str], float],
 ) -> tuple[Reached, ...]:
@@ -83,7 +84,7 @@ def reached_of(
     return tuple(found)
 
 
-def _given(findings: Findings, table: ResultsTable, cells: Mapping[str, Cell]) -> tuple[Reached, ...]:
+def _given(findings: Findings, table: ResultsTable, cells: Mapping[str, LabelledCell]) -> tuple[Reached, ...]:
     """Return what every method of a table reaches; costs are in that of the cheapest baseline."""
     strongest = {(effect.cell, effect.baseline) for effect in findings.effects}
     rows = []
@@ -104,26 +105,31 @@ def _given(findings: Findings, table: ResultsTable, cells: Mapping[str, Cell]) -
 
 def _of_cell(
     findings: Findings,
-    cell: Cell,
+    cell: LabelledCell,
     effects: Sequence[Effect],
     runs: Sequence[Confirmed],
     best_at: Mapping[tuple[str, str], float],
 ) -> list[Reached]:
     score = score_in(findings, cell.task)
-    baselines = dict.fromkeys(one.baseline for effect in effects for one in effect.against)
     strongest = {effect.baseline for effect in effects}
-    rows = []
+    rows: list[Reached] = []
+
+    def add(contender: str, method: str, name: str, chosen: Confirmed | None, values: Sequence[float]) -> None:
+        if chosen:
+            values = chosen.by_unit(chosen.final, lambda end: end.test_score)
+        spent = [end.gradient_evaluations for end in chosen.final if end.status == "completed"] if chosen else []
+        cost = statistics.fmean(spent) if spent else math.nan
+        measured = tuple(map(score.measured, values))
+        rows.append(Reached(cell.name, contender, name, method, measured, cost, strongest=contender in strongest))
+
+    baselines = dict.fromkeys(one.baseline for effect in effects for one in effect.against)
     for baseline in baselines:
         chosen = next((one for one in runs if one.name == baseline), None)
-        values = _values(chosen) if chosen else next((e.baseline_values for e in effects if e.baseline == baseline), ())
-        row = Reached(cell.name, baseline, baseline, baseline.partition(",")[0], tuple(map(score.measured, values)))
+        values = next((effect.baseline_values for effect in effects if effect.baseline == baseline), ())
         name = in_epochs(baseline, cell.epochs, best_at.get((cell.name, baseline)))
-        rows.append(_with_cost(replace(row, name=name, strongest=baseline in strongest), chosen))
+        add(baseline, baseline.partition(",")[0], name, chosen, values)
     for effect in effects:
-        chosen = contender_of(effect, runs)
-        values = _values(chosen) if chosen else effect.method_values
-        row = Reached(cell.name, effect.method, effect.method, effect.method, tuple(map(score.measured, values)))
-        rows.append(_with_cost(row, chosen))
+        add(effect.method, effect.method, effect.method, contender_of(effect, runs), effect.method_values)
     rows = [row for row in rows if row.values]
     shortest = min(
         (row.gradient_evaluations for row in rows if row.contender in baselines and row.gradient_evaluations > 0),
@@ -137,15 +143,6 @@ def contender_of(effect: Effect, runs: Iterable[Confirmed]) -> Confirmed | None:
     own = [one for one in runs if (one.cell, one.method) == (effect.cell, effect.method)]
     allowed = lengths_under(effect)
     return next((one for one in own if one.lengths == allowed), next((o for o in own if o.lengths == (1.0,)), None))
-
-
-def _values(one: Confirmed) -> tuple[float, ...]:
-    return one.by_unit(one.final, lambda end: end.test_score)
-
-
-def _with_cost(row: Reached, runs: Confirmed | None) -> Reached:
-    spent = [end.gradient_evaluations for end in runs.final if end.status == "completed"] if runs else []
-    return replace(row, gradient_evaluations=statistics.fmean(spent)) if spent else row
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +169,7 @@ class Panel:
     rows: tuple[Row, ...]
 
 
-def panels_of(findings: Findings, cells: Mapping[str, Cell], reached: Sequence[Reached]) -> tuple[Panel, ...]:
+def panels_of(findings: Findings, cells: Mapping[str, LabelledCell], reached: Sequence[Reached]) -> tuple[Panel, ...]:
     """Lay the scores out, each problem on a scale of its own that no outlier sets."""
     panels = []
     for name, cell in cells.items():
@@ -226,43 +223,41 @@ def _row(row: Reached, score: Score, low: float, high: float) -> Row:
         dots=tuple(_at(value, low, high) for value in inside[::every]),
         mean=_at(row.mean, low, high),
         beyond=(sum(value < low for value in row.values), sum(value > high for value in row.values)),
-        score=score.text(score.measured(row.mean)),
+        score=score.write(row.mean),
         cost=theme.ratio(row.relative),
     )
 
 
-def accuracy_table(findings: Findings, cells: Mapping[str, Cell], reached: Sequence[Reached]) -> Table:
+def accuracy_table(findings: Findings, cells: Mapping[str, LabelledCell], reached: Sequence[Reached]) -> Table:
     """Return the download: one row a problem and contender, with the interval of its mean and its unit."""
-    rows = []
-    for row in reached:
-        score, found = score_in(findings, cells[row.cell].task), estimate(row.values)
-        rows.append(
-            (
-                Entry(cells[row.cell].label),
-                Entry(row.name, row.contender, method=row.method),
-                Entry(score.text(score.measured(found.mean)), found.mean),
-                *map(number_entry, found.ci95),
-                Entry(str(found.n), found.n),
-                Entry("", score.csv_unit),
-                Entry(theme.large(row.gradient_evaluations), number_entry(row.gradient_evaluations).value),
-                Entry(theme.ratio(row.relative), number_entry(row.relative).value),
-                Entry("strongest" if row.strongest else "–"),
-            )
-        )
-    return Table(
+    scores = [score_in(findings, cells[row.cell].task) for row in reached]
+    found = [estimate(row.values) for row in reached]
+    texts = [theme.within(one.mean, one.ci95, score.write) for score, one in zip(scores, found, strict=True)]
+    return columns.table_of(
         "accuracies",
         f"{metric_words(findings).capitalize()} of every contender of the primary budget.",
         (
-            Column("Problem", "problem"),
-            Column("Contender", "contender"),
-            numeric("Mean", "test_score"),
-            *hidden("ci95_low", "ci95_high"),
-            numeric("n", "n"),
-            *hidden("unit"),
-            numeric("Gradient evaluations", "gradient_evaluations"),
-            numeric("Cost", "cost_ratio"),
-            Column("Strongest baseline", "strongest"),
+            columns.words("Problem", "problem", [cells[row.cell].label for row in reached]),
+            columns.methods(
+                "Contender",
+                "contender",
+                [row.method for row in reached],
+                [row.name for row in reached],
+                [row.contender for row in reached],
+            ),
+            *columns.estimates("Mean", "test_score", [(one.mean, one.ci95) for one in found], texts=texts),
+            columns.counts("n", "n", [one.n for one in found]),
+            columns.units(scores),
+            columns.numbers(
+                "Gradient evaluations",
+                "gradient_evaluations",
+                [row.gradient_evaluations for row in reached],
+                theme.large,
+            ),
+            columns.numbers("Cost", "cost_ratio", [row.relative for row in reached], theme.ratio),
+            columns.words(
+                "Strongest baseline", "strongest", ["strongest" if row.strongest else "–" for row in reached]
+            ),
         ),
-        tuple(rows),
-        tuple(i for i, row in enumerate(reached) if i == 0 or reached[i - 1].cell != row.cell),
+        groups=[row.cell for row in reached],
     )

@@ -4,12 +4,13 @@ The study's own hypotheses, written down before its first run, and beside them w
 """
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from dashboards import prose, theme
 from dashboards.contenders import budget_name
-from dashboards.tables.table import Column, Entry, Table, hidden, number_entry, numeric, prose_column
+from dashboards.tables import columns
+from dashboards.tables.table import Table
 from study.findings import Findings, HypothesisResult
 
 
@@ -33,10 +34,7 @@ class Unit:
 
     def estimate(self, mean: float, ends: tuple[float, float]) -> str:
         """Write an estimate with its interval, as far as they are known."""
-        if not theme.known(mean):
-            return "–"
-        low, high = ends
-        return f"{self.write(mean)} [{self.write(low)}, {self.write(high)}]" if theme.known(low) else self.write(mean)
+        return theme.within(mean, ends, self.write) if theme.known(mean) else "–"
 
 
 _SLOPE = Unit(lambda value: theme.signed(theme.in_points(value)), "{} per unit", "{} per unit")
@@ -57,12 +55,12 @@ _WITHOUT_BUDGET = ("sharpness", "barrier", "averaging", "budget")  # they are me
 OUTCOMES = ("reproduced", "contradicted", "inconclusive")
 AGREEMENT = {"reproduced": "agrees", "contradicted": "disagrees", "inconclusive": "undecided"}
 _AGREES = {"reproduced": "agrees with {}", "contradicted": "disagrees with {}", "inconclusive": "leaves {} undecided"}
-_PUBLISHED = {"claim": "Published", "outcome": "This study", "expected": "Published direction"}  # heads of columns
 LITERATURE_READING = (
     "A row holds what others published and the same quantity measured here. Agrees: the 95 % interval lies on the "
-    "published side. Disagrees: it lies on the other, or its 90 % twin lies inside the shaded zone though a difference "
-    "was published. Gains are at equal epochs; Student-t intervals over the replicates, seeds or cells under n. Tasks "
-    "and sizes differ from the published ones, and nothing was predicted for this study: a description, not a test."
+    "published side. Disagrees: it lies on the other, or its 90 % twin lies inside what counts as no difference "
+    "though one was published. Gains are at equal epochs; Student-t intervals over the replicates, seeds or cells "
+    "under n. Tasks and sizes differ from the published ones, and nothing was predicted for this study: a "
+    "description, not a test."
 )
 
 
@@ -84,42 +82,61 @@ def claims_sentence(findings: Findings) -> str:
 
 def claims_table(findings: Findings) -> Table:
     """Return one row a hypothesis, in the spec's order. No outcome is shown before the last run is done."""
-    decided = findings.counts.finished
-    noted = any(result.note for result in findings.hypotheses)
-    return Table(
-        "hypotheses",
-        "What was claimed before the first run, and what became of it.",
-        (
-            Column("Claim", "claim"),
-            Column("Outcome", "outcome"),
-            numeric("Estimate [95 % CI]", "estimate"),
-            *hidden("ci95_low", "ci95_high"),
-            Column("Unit", "unit"),
-            Column("Expected", "expected"),
-            numeric("n", "n"),
-            prose_column("Source", "source"),
-            *([prose_column("Note", "note")] if noted else []),
-        ),
-        tuple(_row(result, decided, noted) for result in findings.hypotheses),
+    caption = "What was claimed before the first run, and what became of it."
+    results = findings.hypotheses
+    outcomes = [result.outcome if findings.counts.finished else "undecided" for result in results]
+    return _table_of("hypotheses", caption, ("Claim", "Outcome", "Expected"), results, outcomes, outcomes)
+
+
+def literature_table(findings: Findings) -> Table:
+    """Return one row a claim: what was published, its direction, and what this study says."""
+    caption, results = "What was published elsewhere, and whether this study agrees.", findings.literature
+    outcomes: list[str] = [result.outcome for result in results]
+    said = [AGREEMENT[outcome] for outcome in outcomes]
+    return _table_of("literature", caption, ("Published", "This study", "Published direction"), results, outcomes, said)
+
+
+def _table_of(
+    name: str,
+    caption: str,
+    heads: tuple[str, str, str],
+    results: Sequence[HypothesisResult],
+    outcomes: Sequence[str],
+    said: Sequence[str],
+) -> Table:
+    claim, outcome, expected = heads
+    own = [(unit_of(result), result) for result in results]
+    score_unit = "fraction" if theme.shares() else theme.unit()
+    estimates = columns.estimates(
+        "Estimate",
+        "estimate",
+        [(unit.value(one.mean), (unit.value(low), unit.value(high))) for unit, one in own for low, high in [one.ci95]],
+        texts=[unit.estimate(one.mean, one.ci95) for unit, one in own],
     )
-
-
-def _row(result: HypothesisResult, decided: bool, noted: bool) -> tuple[Entry, ...]:
-    unit = unit_of(result)
-    outcome = result.outcome if decided else "undecided"
-    return (
-        Entry(result.claim),
-        Entry(outcome, icon=theme.OUTCOME_ICONS.get(outcome, "dots")),
-        Entry(
-            unit.estimate(result.estimate, result.ci95),
-            unit.value(result.estimate) if theme.known(result.estimate) else None,
+    return columns.table_of(
+        name,
+        caption,
+        (
+            columns.words(claim, "claim", [one.claim for one in results]),
+            columns.marked(outcome, "outcome", said, [theme.OUTCOME_ICONS.get(one, "dots") for one in outcomes]),
+            *estimates,
+            columns.words(
+                "Unit",
+                "unit",
+                [_unit_words(one, unit) for unit, one in own],
+                [unit.csv.format(score_unit) for unit, _ in own],
+            ),
+            columns.words(
+                expected,
+                "expected",
+                [EXPECTED[one.expected].format(none=unit.none) for unit, one in own],
+                [one.expected for one in results],
+            ),
+            columns.counts("n", "n", [one.n for one in results], [f"{one.n} {one.unit}" for one in results]),
+            columns.words("Source", "source", [one.source or "no source" for one in results], prose=True),
+            columns.words("Note", "note", [one.note or "–" for one in results], prose=True),
         ),
-        *(number_entry(unit.value(end) if theme.known(end) else None) for end in result.ci95),
-        Entry(_unit_words(result, unit), unit.csv.format("fraction" if theme.unit() == "points" else theme.unit())),
-        Entry(EXPECTED[result.expected].format(none=unit.none), result.expected),
-        Entry(f"{result.n} {result.unit}", result.n),
-        Entry(result.source or "–"),
-        *([Entry(result.note or "–")] if noted else []),
+        left_out=() if any(one.note for one in results) else ("note",),
     )
 
 
@@ -129,6 +146,8 @@ def unit_of(result: HypothesisResult) -> Unit:
 
 
 def _unit_words(result: HypothesisResult, unit: Unit) -> str:
+    if result.kind == "barrier" and not theme.shares():  # of no cross-entropy
+        return "of the loss"
     if result.kind == "slope":
         return f"{theme.unit()} per unit of {result.factor.replace('_', ' ')}"
     return unit.words.format(theme.unit()).replace("the other's", f"{result.other}'s")
@@ -139,10 +158,9 @@ def reading_of(findings: Findings) -> str:
     budgets = dict.fromkeys(r.budget for r in findings.hypotheses if r.kind not in _WITHOUT_BUDGET)
     gains = f" Gains are at {' or '.join(budget_name(findings, b) for b in budgets)}." if budgets else ""
     return (
-        "Every claim was written down, with its sign, before the first run. A bar, each on a scale of its own, is the "
-        "95 % interval; the upright line is no difference, the shaded zone what counts as none. Reproduced: the "
-        "interval lies where the claim says. Contradicted: it lies on the other side, or its 90 % twin lies inside the "
-        "zone though a difference was claimed. Student-t intervals over the replicates, seeds or cells under n, these "
+        "Every claim was written down, with its sign, before the first run. Reproduced: the 95 % interval lies where "
+        "the claim says. Contradicted: it lies on the other side, or its 90 % twin lies inside what counts as no "
+        "difference though one was claimed. Student-t intervals over the replicates, seeds or cells under n, these "
         f"problems taken as given; no correction between claims.{gains}"
     )
 
@@ -158,39 +176,17 @@ class ClaimLine:
     estimate: str
 
 
-def lines_of(results: Iterable[HypothesisResult], *, decided: bool, agreement: bool = False) -> list[ClaimLine]:
-    """Return one line a claim; ``agreement`` says of published ones whether this study agrees."""
+def lines_of(table: Table) -> list[ClaimLine]:
+    """Return one line a claim of a table of them."""
+    at = {column.csv: place for place, column in enumerate(table.columns)}
     found = []
-    for result in results:
-        unit, outcome = unit_of(result), result.outcome if decided else "undecided"
-        found.append(
-            ClaimLine(
-                theme.OUTCOME_ICONS.get(outcome, "dots"),
-                AGREEMENT.get(outcome, outcome) if agreement else outcome,
-                result.claim,
-                result.source or "no source",
-                f"{unit.estimate(result.estimate, result.ci95)} {_unit_words(result, unit)}, "
-                f"n = {result.n} {result.unit}",
-            )
+    for row in table.rows:
+        outcome, claim, source, estimate, unit, n = (
+            row[at[name]] for name in ("outcome", "claim", "source", "estimate", "unit", "n")
         )
+        words = f"{estimate.text} {unit.text}, n = {n.text}"
+        found.append(ClaimLine(outcome.icon, outcome.text, claim.text, source.text, words))
     return found
-
-
-def literature_table(findings: Findings) -> Table:
-    """Return one row a claim: what was published, its direction, and what this study says."""
-    table = claims_table(replace(findings, hypotheses=findings.literature))
-    place = next(i for i, column in enumerate(table.columns) if column.csv == "outcome")
-    return replace(
-        table,
-        id="literature",
-        caption="What was published elsewhere, and whether this study agrees.",
-        columns=tuple(replace(column, title=_PUBLISHED.get(column.csv, column.title)) for column in table.columns),
-        rows=tuple((*row[:place], _agreement(row[place]), *row[place + 1 :]) for row in table.rows),
-    )
-
-
-def _agreement(outcome: Entry) -> Entry:
-    return replace(outcome, text=AGREEMENT.get(outcome.text, outcome.text))
 
 
 def literature_heading(results: Iterable[HypothesisResult]) -> str:

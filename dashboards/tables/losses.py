@@ -1,60 +1,65 @@
 """Gains in test loss and calibration beside gains in the score: a description, no verdict is drawn from it."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 from dashboards import theme
-from dashboards.cells import Cell
-from dashboards.comparisons import distinct
-from dashboards.contenders import short_budgets
-from dashboards.score import score_of
-from dashboards.tables.table import Column, Entry, Table, hidden, number_entry, numeric
+from dashboards.cells import LabelledCell
+from dashboards.comparisons import Distinct, distinct
+from dashboards.score import score_in, score_of
+from dashboards.tables import columns
+from dashboards.tables.table import Table
+from dashboards.tables.verdicts import in_order, who
 from study.findings import Findings
 from study.stats import Effect
 
 
-def loss_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
-    """Return one row a comparison: the gains in test loss (nats), in calibration error and in the score.
+def loss_table(findings: Findings, cells: Mapping[str, LabelledCell]) -> Table:
+    """Return one row a comparison: the gains in test loss, in calibration error and in the score.
 
-    A lower loss or error is a gain. The error has a column where the study has a classification.
+    A lower loss or error is a gain. The error has columns where the study has a classification.
     """
-    scores = {(effect.cell, effect.method, effect.budget): effect for effect in findings.effects}
-    calibration = {(e.cell, e.method, e.budget): e for e in _of_metric(findings, "test_calibration_error") if e.n}
-    known = distinct([effect for effect in _of_metric(findings, "test_loss") if effect.n], findings.primary_budget)
+    rows = in_order(findings, cells, [effect for effect in _of_metric(findings, "test_loss") if effect.n])
+    effects = [one.effect for one in rows]
+    errors = _gains(rows, [effect for effect in _of_metric(findings, "test_calibration_error") if effect.n])
+    gains = _gains(rows, findings.effects)
+    scores = [score_in(findings, effect.task) for effect in effects]
+    calibration = (
+        *columns.estimates(
+            "Calibration gain, percentage points", "calibration_gain", errors, _percentage_points, "calibration_ci95"
+        ),
+        columns.hidden("calibration_unit", ["fraction"] * len(rows)),
+    )
     score = score_of(findings)
-    order, methods = list(cells), list(findings.methods)
-    found = sorted(known, key=lambda f: (order.index(f.effect.cell), methods.index(f.effect.method)))
-    rows = []
-    for one in found:
-        loss = one.effect
-        twin = scores.get((loss.cell, loss.method, loss.budget))
-        rows.append(
-            (
-                Entry(cells[loss.cell].label),
-                Entry(loss.method, method=loss.method),
-                Entry(short_budgets(findings, one.budgets), "+".join(one.budgets)),
-                Entry(_nats(loss.mean, loss.ci95), loss.mean),
-                *map(number_entry, loss.ci95),
-                *([_percentage_points(calibration.get((loss.cell, loss.method, loss.budget)))] if calibration else []),
-                _points(twin),
-                Entry(str(loss.n), loss.n),
-            )
-        )
-    return Table(
+    return columns.table_of(
         "losses",
         f"Gains in test loss and in calibration beside those in {score.name}, each over its own strongest baseline.",
         (
-            Column("Problem", "problem"),
-            Column("Method", "method"),
-            Column("Budget", "budget"),
-            numeric("Loss gain, nats [95 % CI]", "loss_gain"),
-            *hidden("loss_ci95_low", "loss_ci95_high"),
-            *([numeric("Calibration gain, percentage points [95 % CI]", "calibration_gain")] if calibration else []),
-            numeric(f"{score.title} gain, {theme.unit()} [95 % CI]", "score_gain"),
-            numeric("n", "n"),
+            *who(findings, cells, [(one.effect.cell, one.effect.method, one.budgets) for one in rows]),
+            *columns.estimates(
+                score.loss_head("Loss gain"), "loss_gain", [(e.mean, e.ci95) for e in effects], _signed, "loss_ci95"
+            ),
+            columns.hidden("loss_unit", [own.loss_csv_unit for own in scores]),
+            *(calibration if any(theme.known(mean) for mean, _ in errors) else ()),
+            *columns.estimates(
+                f"{score.title} gain, {theme.unit()}",
+                "score_gain",
+                gains,
+                ends="score_ci95",
+                texts=columns.gains_in_units(scores, gains),
+            ),
+            columns.hidden("score_unit", [own.csv_unit for own in scores]),
+            columns.counts("n", "n", [effect.n for effect in effects]),
         ),
-        tuple(rows),
-        tuple(i for i, one in enumerate(found) if i == 0 or found[i - 1].effect.cell != one.effect.cell),
+        groups=[effect.cell for effect in effects],
     )
+
+
+def _gains(rows: Sequence[Distinct], effects: Iterable[Effect]) -> list[tuple[float, tuple[float, float]]]:
+    """Return the gain in another metric that belongs to each row, NaN where there is none."""
+    found = {(effect.cell, effect.method, effect.budget): (effect.mean, effect.ci95) for effect in effects}
+    keys = [(one.effect.cell, one.effect.method, one.effect.budget) for one in rows]
+    return [found.get(key, (math.nan, (math.nan, math.nan))) for key in keys]
 
 
 def loss_heading(findings: Findings) -> str:
@@ -74,21 +79,10 @@ def _of_metric(findings: Findings, metric: str) -> list[Effect]:
     return [effect for effect in findings.descriptive if effect.metric == metric]
 
 
-def _points(effect: Effect | None) -> Entry:
-    return Entry(theme.gain_within(effect.mean, effect.ci95), effect.mean) if effect else Entry("–")
-
-
-def _percentage_points(effect: Effect | None) -> Entry:
+def _percentage_points(gain: float) -> str:
     """Write a gain in calibration, which is a fraction whatever the study's scores are."""
-    with theme.writing(theme.Writing()):
-        return _points(effect)
-
-
-def _nats(mean: float, ends: tuple[float, float]) -> str:
-    low, high = ends
-    if not theme.known(low):
-        return _signed(mean)
-    return f"{_signed(mean)} [{_signed(low)}, {_signed(high)}]"
+    with theme.writing("points", share=True):
+        return theme.gain(gain)
 
 
 def _signed(value: float) -> str:

@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dashboards import prose, theme
 from dashboards.contenders import budget_name
-from dashboards.tables.table import Column, Entry, Table, hidden, number_entry, numeric
+from dashboards.score import Score, pooled_score
+from dashboards.tables import columns
+from dashboards.tables.table import Table
 from study.findings import Findings
 from study.stats import Effect, Moderator, ModeratorRule
 from study.stats.clustered import MIN_TASKS
+
+_BASELINE_SCORE = "baseline score"  # as findings call it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +48,23 @@ class Slope:
 def slopes_of(findings: Findings) -> tuple[Slope, ...]:
     """Return the moderators with a slope, in the findings' order."""
     primary = [effect for effect in findings.effects if effect.budget == findings.primary_budget]
+    score = pooled_score(findings)
     return tuple(
-        Slope(moderator, _span(moderator, [effect for effect in primary if effect.method == moderator.method]))
+        Slope(
+            _as_measured(moderator, score),
+            _span(moderator, [effect for effect in primary if effect.method == moderator.method]),
+        )
         for moderator in findings.moderators
         if moderator.budget == findings.primary_budget and theme.known(moderator.slope)
     )
+
+
+def _as_measured(moderator: Moderator, score: Score) -> Moderator:
+    """Return the slope over the baseline's score under the name and in the direction of its metric."""
+    if moderator.factor != _BASELINE_SCORE:
+        return moderator
+    slope, ends = score.measured(moderator.slope), score.ends(moderator.ci95)
+    return replace(moderator, factor=f"baseline {score.name}", slope=slope, ci95=ends)
 
 
 def _span(moderator: Moderator, effects: Sequence[Effect]) -> float:
@@ -56,7 +72,7 @@ def _span(moderator: Moderator, effects: Sequence[Effect]) -> float:
         return 1.0
     if moderator.kind == "factor":
         values = [dict(effect.factors).get(moderator.factor) for effect in effects]
-    elif moderator.factor == "baseline score":
+    elif moderator.factor == _BASELINE_SCORE:
         # As the study measures it: in the replicates (or seeds) that the gain leaves out.
         halves = [effect.baseline_values[::2] for effect in effects if effect.baseline_values]
         values = [sum(half) / len(half) for half in halves]
@@ -68,45 +84,42 @@ def _span(moderator: Moderator, effects: Sequence[Effect]) -> float:
 
 def slope_table(findings: Findings) -> Table:
     """Return one row a method and factor."""
-    slopes = slopes_of(findings)
-    return Table(
+    slopes, score = slopes_of(findings), pooled_score(findings)
+    found = [slope.moderator for slope in slopes]
+    return columns.table_of(
         "moderators",
         "How the gain moves with what differs between problems; the task is the unit.",
         (
-            Column("Method", "method"),
-            Column("Factor", "factor"),
-            numeric(f"Slope per unit, {theme.unit()} [95 % CI]", "slope"),
-            *hidden("ci95_low", "ci95_high"),
-            numeric(f"Lowest to highest, {theme.unit()} [95 % CI]", "across"),
-            numeric("p", "p"),
-            numeric("n", "tasks"),
-            Column("Adjusted for", "adjusted_for"),
+            columns.methods("Method", "method", [m.method for m in found]),
+            columns.words("Factor", "factor", [slope.words for slope in slopes]),
+            *columns.estimates(
+                f"Slope per unit, {theme.unit()}",
+                "slope",
+                [(m.slope, m.ci95) for m in found],
+                lambda slope: theme.signed(theme.in_points(slope)),
+            ),
+            *columns.estimates(
+                f"Lowest to highest, {theme.unit()}",
+                "across",
+                [(slope.across, slope.across95) for slope in slopes],
+                ends="across_ci95",
+            ),
+            columns.numbers("p", "p", [m.p for m in found], theme.p_value),
+            columns.counts("n", "tasks", [m.tasks for m in found], list(map(_witnesses, found))),
+            columns.words(
+                "Adjusted for",
+                "adjusted_for",
+                [prose.listed([name.replace("_", " ") for name in m.adjusted_for]) or "nothing" for m in found],
+            ),
+            columns.units([score] * len(found)),
         ),
-        tuple(
-            (
-                Entry(s.moderator.method, method=s.moderator.method),
-                Entry(s.words),
-                Entry(_slope_words(s.moderator), s.moderator.slope),
-                *map(number_entry, s.moderator.ci95),
-                Entry(theme.gain_within(s.across, s.across95), s.across if theme.known(s.across) else None),
-                Entry(theme.p_value(s.moderator.p), s.moderator.p),
-                Entry(_witnesses(s.moderator), s.moderator.tasks),
-                Entry(prose.listed([name.replace("_", " ") for name in s.moderator.adjusted_for]) or "nothing"),
-            )
-            for s in slopes
-        ),
-        tuple(i for i, s in enumerate(slopes) if i == 0 or slopes[i - 1].moderator.method != s.moderator.method),
+        groups=[m.method for m in found],
     )
 
 
 def _witnesses(moderator: Moderator) -> str:
     where = "within" if moderator.within else "between"
     return f"{where} {prose.things(moderator.tasks, 'task')}, {prose.things(moderator.cells, 'cell')}"
-
-
-def _slope_words(moderator: Moderator) -> str:
-    mean, low, high = (theme.signed(theme.in_points(v)) for v in (moderator.slope, *moderator.ci95))
-    return f"{mean} [{low}, {high}]" if theme.known(moderator.ci95[0]) else mean
 
 
 def slope_heading(findings: Findings) -> str:

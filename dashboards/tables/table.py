@@ -1,6 +1,5 @@
 """Tables of the page as plain data: what the template writes, what sorts, and what a CSV download holds."""
 
-import math
 from dataclasses import dataclass, replace
 
 AMPLE = 32  # problems up to which a part of the page is whole; a page of 100 stays below 5 MB so
@@ -20,16 +19,12 @@ class Entry:
         value: What sorts and what the CSV holds, at full precision; the text where it is None.
         icon: Draws this icon of the page's sprite before the text.
         method: Draws the method's marker before the text.
-        note: A second, smaller line.
-        href: Makes the text a link to a page beside this one.
     """
 
     text: str
     value: CsvValue = None
     icon: str = ""
     method: str = ""
-    note: str = ""
-    href: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +58,6 @@ class Table:
     note: str = ""
 
 
-def without(table: Table, *names: str) -> Table:
-    """Return a table without some of its columns, given by their names in the download."""
-    kept = [number for number, column in enumerate(table.columns) if column.csv not in names]
-    columns = tuple(table.columns[number] for number in kept)
-    return replace(table, columns=columns, rows=tuple(tuple(row[number] for number in kept) for row in table.rows))
-
-
 def rows_of(table: Table) -> dict[str, object]:
     """Return a table as plain data: its columns, and of every entry its text, and what else it has of `Entry`."""
     return {
@@ -84,11 +72,9 @@ def rows_of(table: Table) -> dict[str, object]:
 def _packed(entry: Entry) -> object:
     value = f"{entry.value:.10g}" if isinstance(entry.value, float) else str(entry.value)
     parts = [entry.text, None if entry.value is None or value == entry.text else value, entry.icon, entry.method]
-    while len(parts) > 1 and not parts[-1] and parts[-1] != "":
-        parts.pop()
     while len(parts) > 2 and not parts[-1]:
         parts.pop()
-    return parts if len(parts) > 1 else entry.text
+    return entry.text if parts[1:] == [None] else parts
 
 
 def numeric(title: str, csv: str) -> Column:
@@ -99,24 +85,6 @@ def numeric(title: str, csv: str) -> Column:
 def prose_column(title: str, csv: str) -> Column:
     """Return a column of sentences."""
     return Column(title, csv, prose=True)
-
-
-def hidden(*names: str) -> tuple[Column, ...]:
-    """Return columns of the download that the page does not show."""
-    return tuple(Column(name.replace("_", " "), name, hidden=True) for name in names)
-
-
-def with_unit(table: Table, unit: str) -> Table:
-    """Return a table whose download says in every row what its scores and gains are counted in."""
-    if not table.rows or any(column.csv == "unit" for column in table.columns):
-        return table
-    rows = tuple((*row, Entry("", unit)) for row in table.rows)
-    return replace(table, columns=(*table.columns, *hidden("unit")), rows=rows)
-
-
-def number_entry(value: float | None) -> Entry:
-    """Return an entry of a column that is read nowhere but in the download; empty where there is no number."""
-    return Entry("", value if value is not None and math.isfinite(value) else "")
 
 
 def capped(table: Table, limit: int, rest: str) -> Table:

@@ -1,12 +1,12 @@
-"""The verdict, seen three times: the matrix of methods × problems, every comparison in full, every baseline of each."""
+"""The verdict in tables: every comparison in full, every baseline of each, and methods against each other."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards import prose, theme
-from dashboards.cells import Cell
+from dashboards.cells import LabelledCell
 from dashboards.comparisons import Distinct, distinct
 from dashboards.contenders import (
     budget_name,
@@ -18,49 +18,94 @@ from dashboards.contenders import (
     unit_words,
 )
 from dashboards.score import score_in, score_of, split_of
-from dashboards.tables.table import Column, Entry, Table, hidden, number_entry, numeric
+from dashboards.tables import columns
+from dashboards.tables.table import Table
 from study.findings import Findings
 from study.stats import Effect
 
 MOST_ROWS = 1600  # of comparisons in full; the matrix holds them all
+# Columns that a study alone can fill: budgets, what tuning chose, and what its records tell of spread and splits.
+_OF_A_STUDY = ("budget", "off", "candidates", "val_examples", "sd_tuning", "sd_seed")
 
 
-def verdict_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
+def verdict_table(findings: Findings, cells: Mapping[str, LabelledCell]) -> Table:
     """Return one row a cell, method and budget, the primary budget first; budgets that coincide share a row."""
-    wording = wording_of(findings)
-    merged = _in_order(findings, cells)
-    return Table(
+    wording, rows = wording_of(findings), in_order(findings, cells, findings.effects)
+    effects = [one.effect for one in rows]
+    scores = [score_in(findings, e.task) for e in effects]
+    gains, new = [(e.mean, interval_of(e)) for e in effects], [e.ci95_new_data for e in effects]
+    seen = [findings.val_examples.get(e.cell, 0) for e in effects]
+    chosen = [_chosen(e, examples) for e, examples in zip(effects, seen, strict=True)]
+    for_new_data = columns.intervals(
+        "For new data", "ci95_new_data", new, columns.in_units(scores, theme.interval, new)
+    )
+
+    def sizes(title: str, name: str) -> columns.Filled:
+        found: list[float] = [getattr(e, name) for e in effects]
+        return columns.numbers(title, name, found, texts=columns.in_units(scores, theme.points, found))
+
+    return columns.table_of(
         "verdicts",
         f"Gain over the strongest baseline in {score_of(findings).percentage_points}, by problem, method and budget.",
         (
-            Column("Problem", "problem"),
-            Column("Method", "method"),
-            Column("Budget", "budget"),
-            Column("Verdict", "verdict"),
-            numeric("Gain [95 % CI]", "gain"),
-            *hidden("ci95_low", "ci95_high", "unit"),
-            numeric("For new data", "ci95_new_data"),
-            numeric("p (Holm)", "p_holm"),
-            numeric("p (joint signs)", "p_max_t"),
-            Column("Over the strongest", "baseline"),
-            numeric("n", "n"),
-            Column("Switched off", "off"),
-            numeric("Chosen from", "candidates"),
-            *hidden("val_examples"),
-            numeric("Better in [95 % CI]", "share_better"),
-            numeric("sd", "sd"),
-            numeric("of tuning", "sd_tuning"),
-            numeric("of seeds", "sd_seed"),
-            numeric("Detectable", "minimum_detectable"),
-            numeric("Cost", "cost_ratio"),
+            *who(findings, cells, [(one.effect.cell, one.effect.method, one.budgets) for one in rows]),
+            columns.marked(
+                "Verdict",
+                "verdict",
+                [wording.verdict(one.effect, one.budgets) for one in rows],
+                [theme.VERDICT_ICONS[e.verdict] for e in effects],
+                [e.verdict for e in effects],
+            ),
+            *columns.estimates("Gain", "gain", gains, texts=columns.gains_in_units(scores, gains)),
+            columns.units(scores),
+            *(for_new_data if any(theme.known(low) for low, _ in new) else ()),
+            columns.numbers("p (Holm)", "p_holm", [e.p_holm for e in effects], theme.p_value),
+            columns.numbers("p (joint signs)", "p_max_t", [e.p_max_t for e in effects], theme.p_value),
+            columns.words(
+                "Over the strongest",
+                "baseline",
+                [in_epochs(e.baseline, cells[e.cell].epochs) for e in effects],
+                [e.baseline for e in effects],
+            ),
+            columns.counts("n", "n", [e.n for e in effects], list(map(n_words, effects))),
+            columns.counts("Switched off", "off", [e.off for e in effects], list(map(off_words, effects))),
+            columns.counts("Chosen from", "candidates", [e.candidates for e in effects], chosen),
+            columns.hidden("val_examples", [examples or None for examples in seen]),
+            *columns.estimates(
+                "Better in",
+                "share_better",
+                [(e.share_better, e.share_better_ci95) for e in effects],
+                lambda share: theme.percent(share, 0),
+                "share_better_ci95",
+            ),
+            sizes("sd", "sd"),
+            sizes("of tuning", "sd_tuning"),
+            sizes("of seeds", "sd_seed"),
+            sizes("Detectable", "minimum_detectable"),
+            columns.numbers("Cost", "cost_ratio", [e.cost_ratio for e in effects], theme.ratio),
         ),
-        tuple(_verdict_row(findings, found, cells[found.effect.cell], wording) for found in merged),
-        _groups(merged),
+        groups=[e.cell for e in effects],
+        left_out=_OF_A_STUDY if findings.origin else (),
     )
 
 
-# Columns that a study alone can fill: budgets, what tuning chose, and what its records tell of spread and splits.
-OF_A_STUDY = ("budget", "ci95_new_data", "off", "candidates", "val_examples", "sd_tuning", "sd_seed")
+def who(
+    findings: Findings, cells: Mapping[str, LabelledCell], rows: Iterable[tuple[str, str, Sequence[str]]]
+) -> tuple[columns.Filled, ...]:
+    """Return the columns that say which comparison a row is about: of which cell, method and budgets."""
+    names, methods, budgets = zip(*rows, strict=True) if (rows := list(rows)) else ((), (), ())
+    return (
+        columns.words("Problem", "problem", [cells[name].label for name in names]),
+        columns.methods("Method", "method", methods),
+        columns.words(
+            "Budget", "budget", [short_budgets(findings, one) for one in budgets], list(map("+".join, budgets))
+        ),
+    )
+
+
+def interval_of(effect: Effect) -> tuple[float, float]:
+    """Return the interval of a gain; none where the method was always off, as a spread of nothing is no interval."""
+    return (math.nan, math.nan) if effect.always_off else effect.ci95
 
 
 def comparison_reading(findings: Findings) -> str:
@@ -91,57 +136,18 @@ def n_words(effect: Effect) -> str:
     return str(effect.n) if effect.n >= effect.planned else f"{effect.n} of {effect.planned}"
 
 
-def _in_order(findings: Findings, cells: Mapping[str, Cell]) -> list[Distinct]:
+def in_order(findings: Findings, cells: Mapping[str, LabelledCell], effects: Iterable[Effect]) -> list[Distinct]:
     """Return the distinct comparisons by problem and method, the primary budget first."""
     order, methods = list(cells), list(findings.methods)
-    known = [one for one in distinct(findings.effects, findings.primary_budget) if one.effect.cell in cells]
+    known = [one for one in distinct(effects, findings.primary_budget) if one.effect.cell in cells]
     return sorted(known, key=lambda one: (order.index(one.effect.cell), methods.index(one.effect.method)))
-
-
-def _groups(found: Sequence[Distinct]) -> tuple[int, ...]:
-    return tuple(i for i, one in enumerate(found) if i == 0 or found[i - 1].effect.cell != one.effect.cell)
-
-
-def _verdict_row(findings: Findings, found: Distinct, cell: Cell, wording: "Wording") -> tuple[Entry, ...]:
-    effect, score = found.effect, score_in(findings, found.effect.task)
-    ends = (math.nan, math.nan) if effect.always_off else effect.ci95  # a spread of nothing is no interval
-    low, high = effect.share_better_ci95
-    seen = findings.val_examples.get(effect.cell, 0)
-    within = f" [{100 * low:.0f}, {100 * high:.0f}]" if theme.known(low) else ""
-    with score.written():
-        return (
-            Entry(cell.label),
-            Entry(effect.method, method=effect.method),
-            Entry(short_budgets(findings, found.budgets), "+".join(found.budgets)),
-            Entry(wording.verdict(effect, found.budgets), effect.verdict, icon=theme.VERDICT_ICONS[effect.verdict]),
-            Entry(theme.gain_within(effect.mean, ends), effect.mean),
-            *map(number_entry, ends),
-            Entry("", score.csv_unit),
-            Entry(theme.interval(effect.ci95_new_data), _both(effect.ci95_new_data)),
-            Entry(theme.p_value(effect.p_holm), effect.p_holm),
-            Entry(theme.p_value(effect.p_max_t), effect.p_max_t),
-            Entry(in_epochs(effect.baseline, cell.epochs), effect.baseline),
-            Entry(n_words(effect), effect.n),
-            Entry(off_words(effect), effect.off),
-            Entry(_chosen(effect, seen) if effect.candidates else "–", effect.candidates),
-            Entry("", seen or ""),
-            Entry(f"{theme.percent(effect.share_better, 0)}{within}", effect.share_better),
-            *(
-                Entry(theme.points(value), value if theme.known(value) else None)
-                for value in (effect.sd, effect.sd_tuning, effect.sd_seed, effect.minimum_detectable)
-            ),
-            Entry(theme.ratio(effect.cost_ratio), effect.cost_ratio if theme.known(effect.cost_ratio) else None),
-        )
 
 
 def _chosen(effect: Effect, seen: int) -> str:
     """Say from how many sets of weights validation chose, and on how many examples, where that is known: "6 on 400"."""
+    if not effect.candidates:
+        return "–"
     return f"{effect.candidates} on {seen:,}" if seen else str(effect.candidates)
-
-
-def _both(ends: tuple[float, float]) -> str | None:
-    """Write an interval for the CSV; None where there is none."""
-    return f"{ends[0]:.10g} to {ends[1]:.10g}" if theme.known(ends[0]) else None
 
 
 def off_words(effect: Effect) -> str:
@@ -184,50 +190,48 @@ def wording_of(findings: Findings) -> Wording:
     return Wording(findings.alpha, families_of(findings))
 
 
-def baseline_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
+def baseline_table(findings: Findings, cells: Mapping[str, LabelledCell]) -> Table:
     """Return one row a comparison and baseline: what the method gains over it, tuned on its own."""
-    merged = [one for one in _in_order(findings, cells) if one.effect.n]
-    rows = []
-    for found in merged:
-        effect, cell, score = found.effect, cells[found.effect.cell], score_in(findings, found.effect.task)
-        with score.written():
-            for each in effect.against:
-                rows.append(
-                    (
-                        Entry(cell.label),
-                        Entry(effect.method, method=effect.method),
-                        Entry(short_budgets(findings, found.budgets), "+".join(found.budgets)),
-                        Entry(
-                            in_epochs(each.baseline, cell.epochs), each.baseline,
-                            method=method_of(each.baseline.partition(",")[0]),
-                        ),
-                        Entry(score.text(each.baseline_mean), score.measured(each.baseline_mean)),
-                        Entry(theme.gain_within(each.mean, each.ci95), each.mean),
-                        *map(number_entry, each.ci95),
-                        Entry("", score.csv_unit),
-                        Entry(str(effect.n), effect.n),
-                        Entry(theme.p_value(each.p), each.p if theme.known(each.p) else None),
-                        Entry("strongest" if each.baseline == effect.baseline else "–"),
-                    )
-                )  # fmt: skip
+    rows = [
+        (one, each)
+        for one in in_order(findings, cells, findings.effects)
+        if one.effect.n
+        for each in one.effect.against
+    ]
+    against = [each for _, each in rows]
+    scores = [score_in(findings, one.effect.task) for one, _ in rows]
+    gains = [(each.mean, each.ci95) for each in against]
     score = score_of(findings)
-    return Table(
+    return columns.table_of(
         "baselines",
         f"Gain over every baseline in {score.percentage_points}; means over {unit_words(findings)}.",
         (
-            Column("Problem", "problem"),
-            Column("Method", "method"),
-            Column("Budget", "budget"),
-            Column("Baseline", "baseline"),
-            numeric(f"Its {split_of(findings)}{score.full}", "baseline_score"),
-            numeric("Gain [95 % CI]", "gain"),
-            *hidden("ci95_low", "ci95_high", "unit"),
-            numeric("n", "n"),
-            numeric("p", "p"),
-            Column("Strongest", "strongest"),
+            *who(findings, cells, [(one.effect.cell, one.effect.method, one.budgets) for one, _ in rows]),
+            columns.methods(
+                "Baseline",
+                "baseline",
+                [method_of(each.baseline.partition(",")[0]) for each in against],
+                [in_epochs(each.baseline, cells[one.effect.cell].epochs) for one, each in rows],
+                [each.baseline for each in against],
+            ),
+            columns.numbers(
+                f"Its {split_of(findings)}{score.full}",
+                "baseline_score",
+                [own.measured(each.baseline_mean) for own, each in zip(scores, against, strict=True)],
+                texts=[own.text(each.baseline_mean) for own, each in zip(scores, against, strict=True)],
+            ),
+            *columns.estimates("Gain", "gain", gains, texts=columns.gains_in_units(scores, gains)),
+            columns.units(scores),
+            columns.counts("n", "n", [one.effect.n for one, _ in rows]),
+            columns.numbers("p", "p", [each.p for each in against], theme.p_value),
+            columns.words(
+                "Strongest",
+                "strongest",
+                ["strongest" if each.baseline == one.effect.baseline else "–" for one, each in rows],
+            ),
         ),
-        tuple(rows),
-        tuple(i for i, row in enumerate(rows) if i == 0 or rows[i - 1][0].text != row[0].text),
+        groups=[one.effect.cell for one, _ in rows],
+        left_out=_OF_A_STUDY if findings.origin else (),
     )
 
 
@@ -242,42 +246,29 @@ def baseline_heading(findings: Findings) -> str:
     return f"The strongest baseline at {at} is {prose.listed(told)} of {prose.things(len(primary), 'comparison')}"
 
 
-def direct_table(findings: Findings, cells: Mapping[str, Cell]) -> Table:
+def direct_table(findings: Findings, cells: Mapping[str, LabelledCell]) -> Table:
     """Return methods against each other under the primary budget: one row a pair and problem."""
     known = [effect for effect in findings.direct if effect.n and effect.cell in cells]
-    return Table(
+    scores = [score_in(findings, effect.task) for effect in known]
+    gains, pairs = [(effect.mean, effect.ci95) for effect in known], list(map(_pair, known))
+    return columns.table_of(
         "direct",
         f"Methods held against each other at {budget_name(findings, findings.primary_budget)}, in "
         f"{score_of(findings).percentage_points}.",
         (
-            Column("Pair", "pair"),
-            Column("Problem", "problem"),
-            numeric("Gain [95 % CI]", "gain"),
-            *hidden("ci95_low", "ci95_high", "unit"),
-            numeric("p (Holm)", "p_holm"),
-            numeric("n", "n"),
+            columns.words("Pair", "pair", pairs),
+            columns.words("Problem", "problem", [cells[effect.cell].label for effect in known]),
+            *columns.estimates("Gain", "gain", gains, texts=columns.gains_in_units(scores, gains)),
+            columns.units(scores),
+            columns.numbers("p (Holm)", "p_holm", [effect.p_holm for effect in known], theme.p_value),
+            columns.counts("n", "n", [effect.n for effect in known]),
         ),
-        tuple(_direct_row(findings, effect, cells) for effect in known),
-        tuple(
-            i
-            for i, effect in enumerate(known)
-            if i == 0 or (known[i - 1].method, known[i - 1].baseline) != (effect.method, effect.baseline)
-        ),
+        groups=pairs,
     )
 
 
-def _direct_row(findings: Findings, effect: Effect, cells: Mapping[str, Cell]) -> tuple[Entry, ...]:
-    score = score_in(findings, effect.task)
-    with score.written():
-        return (
-            Entry(f"{effect.method} − {effect.baseline}"),
-            Entry(cells[effect.cell].label),
-            Entry(theme.gain_within(effect.mean, effect.ci95), effect.mean),
-            *map(number_entry, effect.ci95),
-            Entry("", score.csv_unit),
-            Entry(theme.p_value(effect.p_holm), effect.p_holm),
-            Entry(str(effect.n), effect.n),
-        )
+def _pair(effect: Effect) -> str:
+    return f"{effect.method} − {effect.baseline}"
 
 
 def direct_heading(findings: Findings) -> str:
@@ -286,122 +277,6 @@ def direct_heading(findings: Findings) -> str:
     for effect in findings.direct:
         if effect.n:
             above, below = effect.ci95[0] > 0, effect.ci95[1] < 0
-            signs.setdefault(f"{effect.method} − {effect.baseline}", []).append(above - below)
+            signs.setdefault(_pair(effect), []).append(above - below)
     told = [f"{pair} above zero in {s.count(1)} and below in {s.count(-1)} of {len(s)}" for pair, s in signs.items()]
     return f"Methods against each other, by the 95 % interval: {prose.listed(told)}"
-
-
-@dataclass(frozen=True, slots=True)
-class MatrixEntry:
-    """One problem × method under one budget.
-
-    Attributes:
-        cell, method: Whose, by name; what the page's address holds.
-        verdict: From the closed list, and ``words`` with what belongs to it.
-        gain, interval: The mean and its plain 95 % interval, written; ``unit`` stands behind them.
-        fine: Holm's p, n where it is not that of all, and how often the method was switched off, in words.
-        baseline: The strongest, that the gain is over; "" where nothing was measured, and nothing opens.
-    """
-
-    cell: str
-    method: str
-    verdict: str
-    words: str
-    gain: str
-    interval: str
-    unit: str
-    fine: str
-    baseline: str
-
-
-@dataclass(frozen=True, slots=True)
-class MatrixRow:
-    """A problem of the matrix; ``baseline`` is the strongest one where that is the same for all methods, else ""."""
-
-    label: str
-    entries: tuple[MatrixEntry, ...]
-
-    @property
-    def baseline(self) -> str:
-        """The baseline that all gains of the row are over; "" where they differ."""
-        over = {entry.baseline for entry in self.entries if entry.baseline}
-        return over.pop() if len(over) == 1 else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """The verdicts under one budget: methods across, problems down."""
-
-    budget: str
-    name: str
-    methods: tuple[str, ...]
-    rows: tuple["MatrixRow", ...]
-
-
-def matrices_of(
-    findings: Findings, cells: Mapping[str, Cell], best_at: Mapping[tuple[str, str], float] | None = None
-) -> tuple[Matrix, ...]:
-    """Return the verdicts under every budget of the study, the primary one first.
-
-    Args:
-        findings: What the study found.
-        cells: Its problems, under the names that the report gives them.
-        best_at: By problem and baseline the epoch that validation prefers there, where that is known.
-    """
-    budgets = dict.fromkeys([findings.primary_budget, *(effect.budget for effect in findings.effects)])
-    wording = wording_of(findings)
-    return tuple(
-        found
-        for budget in budgets
-        if (found := _matrix(findings, cells, budget, wording, best_at or {})).methods
-    )  # fmt: skip
-
-
-def _matrix(
-    findings: Findings,
-    cells: Mapping[str, Cell],
-    budget: str,
-    wording: "Wording",
-    best_at: Mapping[tuple[str, str], float],
-) -> Matrix:
-    effects = {(e.cell, e.method): e for e in findings.effects if e.budget == budget and e.cell in cells}
-    methods = tuple(m for m in findings.methods if any(key[1] == m for key in effects))
-    usual = max((effect.n for effect in effects.values()), default=0)
-
-    def entry(name: str, method: str) -> MatrixEntry:
-        effect = effects.get((name, method))
-        if effect is None or not effect.n:
-            return MatrixEntry(name, method, "insufficient data", "not measured", "–", "", "", "", "")
-        best = best_at.get((name, effect.baseline))
-        return _matrix_entry(findings, effect, wording, usual, in_epochs(effect.baseline, cells[name].epochs, best))
-
-    names = [name for name in cells if any((name, method) in effects for method in methods)]
-    return Matrix(
-        budget,
-        budget_name(findings, budget),
-        methods,
-        tuple(MatrixRow(cells[name].label, tuple(entry(name, method) for method in methods)) for name in names),
-    )
-
-
-def _matrix_entry(findings: Findings, effect: Effect, wording: "Wording", usual: int, baseline: str) -> MatrixEntry:
-    ends = (math.nan, math.nan) if effect.always_off else effect.ci95
-    short = effect.n < max(usual, effect.planned)
-    fine = [
-        *([f"Holm p {theme.p_value(effect.p_holm)}"] if effect.p_holm is not None else []),
-        *([f"n = {n_words(effect)}"] if short or effect.apart else []),
-        *([off_words(effect)] if effect.off else []),
-    ]
-    score = score_in(findings, effect.task)
-    with score.written():
-        return MatrixEntry(
-            cell=effect.cell,
-            method=effect.method,
-            verdict=effect.verdict,
-            words=wording.verdict(effect, ()),
-            gain=theme.gain(effect.mean),
-            interval=theme.interval(ends) if theme.known(ends[0]) else "",
-            unit=score.points,
-            fine=", ".join(fine),
-            baseline=baseline,
-        )

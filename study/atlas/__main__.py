@@ -1,15 +1,15 @@
-"""``python -m study.atlas``: list the parts, say what they say, and add a finished study to them."""
+"""``python -m study.atlas``: say what the parts say, and add a finished study to them."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.atlas.card import CARD, write_card
+from study.atlas.adding import part_of
+from study.atlas.card import all_answers, front, write_card
 from study.atlas.domains import DOMAINS
-from study.atlas.frames import PARTS, facts_of_parts
-from study.atlas.part import part_of, write_part
-from study.atlas.summary import answers
+from study.atlas.frames import PARTS
+from study.atlas.part import write_part
 from study.specs.spec import SpecError
 from study.store.folder import ResultsError
 from study.store.record_files import RecordError
@@ -23,11 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _add(options)
         if options.command == "card":
             write_card()
-            return 0
-        if options.command == "answers":
-            print(answers(options.parts), end="")
-            return 0
-        return _list(options.parts)
+        else:
+            print(front(options.parts) if options.summary else all_answers(options.parts), end="")
+        return 0
     except (SpecError, ResultsError, RecordError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -41,9 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = made.add_subparsers(dest="command", required=True)
     for name, text in (
-        ("list", "list the parts"),
         ("answers", "say what the parts say, as Markdown"),
-        ("card", "write the data card of the shipped parts anew"),
+        ("card", "write the data card and the front page's sentences on the shipped parts anew"),
         ("add", "add a finished study as a part, after checks"),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -54,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
             metavar="DIR",
             help="folder of the parts; default: those of the program",
         )
+        if name == "answers":
+            command.add_argument("--summary", action="store_true", help="in three sentences, as on the front page")
     command.add_argument("folder", type=Path, metavar="FOLDER", help="results folder of the study")
     command.add_argument(
         "--domain", metavar="NAME",
@@ -66,16 +65,9 @@ def _add(options: argparse.Namespace) -> int:
     part = part_of(options.folder, options.domain)
     path = write_part(part, options.parts)
     if options.parts == PARTS:
-        write_card(CARD)
-    size = sum(file.stat().st_size for file in options.parts.glob(f"{part.facts.name}.*.parquet"))
-    print(f"{path}: {len(part.facts.cells)} cells, {part.facts.replicates} replicates, {size / 1000:.0f} kB")
-    return 0
-
-
-def _list(folder: Path) -> int:
-    for facts in facts_of_parts(folder):
-        count = len(facts.cells)
-        print(f"{facts.name:24} {count} cells of {', '.join(facts.domains)}, {facts.replicates} replicates")
+        write_card()
+    size = sum(file.stat().st_size for file in path.parent.glob(f"{part.facts.name}.*.parquet"))
+    print(f"{path}: {len(part.facts.cells)} cells, {part.facts.asked.replicates} replicates, {size / 1000:.0f} kB")
     return 0
 
 

@@ -7,16 +7,19 @@ width of the intervals included.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import ttest_1samp
 
-from study.atlas.cells import FEATURES_OF_CELLS, CellGain, tasks_of
+from study.atlas.features import FEATURES
 from study.stats.clustered import MIN_TASKS
 
 COVERAGE = 0.8
+_LEVEL = 0.05  # of skill
 _SHRUNK = (0.1, 1.0, 10.0, 100.0, math.inf)  # penalties, in units of a cell; the last leaves the mean
 _NEIGHBOURS, _REASONS = 3, 3
 
@@ -30,19 +33,17 @@ class Neighbour:
     task: str
     cell: str
     gain: float
-    distance: float
     alike: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the atlas lets one expect of a method on a problem that it has not seen.
+    """What the atlas lets one expect on a problem that it has not seen.
 
     ``low`` and ``high`` are the ends of an interval that held four in five gains of unseen tasks, more or less; see
     `Validation`. ``of_mean`` is what "always the mean of the atlas" says.
     """
 
-    method: str
     gain: float
     low: float
     high: float
@@ -52,27 +53,27 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """How good the predictions were for tasks that were left out.
+    """How good the predictions of a method's gains were for tasks that were left out.
 
     Attributes:
-        method: Whose gains.
         tasks, cells: How many.
         error: Root mean squared error over cells, every task counting alike.
         error_of_mean: That of "always the mean of the other tasks".
+        p: That predicting is no better than saying the mean: one-sided t test over tasks, of their mean squared errors.
         coverage: Share of the gains that lay in their intervals, every task counting alike.
     """
 
-    method: str
     tasks: int
     cells: int
     error: float
     error_of_mean: float
+    p: float
     coverage: float
 
     @property
     def skilled(self) -> bool:
-        """Tell whether predicting is better than always saying the mean."""
-        return self.error < self.error_of_mean
+        """Tell whether predicting is shown to be better than always saying the mean."""
+        return self.p < _LEVEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,30 +91,30 @@ class _Model:
         return found
 
     def standardized(self, features: Vector) -> Vector:
+        """Return features in standard deviations from their means; what is unknown stands at the mean."""
         found: Vector = np.nan_to_num((features - self.centre) / self.scale)
         return found
 
 
-def predict(method: str, cells: Sequence[CellGain], features: Mapping[str, float]) -> Prediction | None:
+def predict(cells: pd.DataFrame, features: Mapping[str, float]) -> Prediction | None:
     """Predict a method's gain on a problem from the features of its baseline; None with fewer than five tasks.
 
     Args:
-        method: Whose.
-        cells: Of the atlas, for that method; gains and features are of different replicates.
-        features: By the names of `FEATURES_OF_CELLS`; those that are unknown are left out.
+        cells: Of the atlas and the method, as `study.atlas.cell_means.cell_means` returns them.
+        features: By the names of `FEATURES`; those that are unknown are left out.
     """
     x, y, tasks = _arrays(cells)
     if len({*tasks}) < MIN_TASKS:
         return None
     penalty = _chosen(x, y, tasks)
     model = _fit(x, y, tasks, penalty)
-    asked = np.array([[features.get(name, math.nan) for name in FEATURES_OF_CELLS]])
-    gain, half = float(model.of(asked)[0]), _half_width(x, y, tasks, penalty)
-    near = _neighbours(cells, model.standardized(x), model, asked)
-    return Prediction(method, gain, gain - half, gain + half, model.mean, tuple(near))
+    asked = np.array([features.get(name, math.nan) for name in FEATURES])
+    gain, half = float(model.of(asked[None])[0]), _half_width(x, y, tasks, penalty)
+    gaps = np.abs(model.standardized(x) - model.standardized(asked))
+    return Prediction(gain, gain - half, gain + half, model.mean, _neighbours(cells, gaps, ~np.isnan(asked)))
 
 
-def validate(method: str, cells: Sequence[CellGain]) -> Validation | None:
+def validate(cells: pd.DataFrame) -> Validation | None:
     """Return how good predictions are for tasks that are left out; None with fewer than six tasks."""
     x, y, tasks = _arrays(cells)
     names = sorted({*tasks})
@@ -122,32 +123,31 @@ def validate(method: str, cells: Sequence[CellGain]) -> Validation | None:
     errors, of_mean, covered = [], [], []
     for name in names:
         own = tasks == name
-        penalty = _chosen(x[~own], y[~own], tasks[~own])
-        model = _fit(x[~own], y[~own], tasks[~own], penalty)
+        others = x[~own], y[~own], tasks[~own]
+        penalty = _chosen(*others)
+        model = _fit(*others, penalty)
         missed = np.abs(model.of(x[own]) - y[own])
         errors.append(float((missed**2).mean()))
         of_mean.append(float(((model.mean - y[own]) ** 2).mean()))
-        covered.append(float((missed <= _half_width(x[~own], y[~own], tasks[~own], penalty)).mean()))
+        covered.append(float((missed <= _half_width(*others, penalty)).mean()))
+    better = np.subtract(of_mean, errors)
+    p = float(ttest_1samp(better, 0, alternative="greater").pvalue) if np.ptp(better) > 0 else 1.0
     return Validation(
-        method, len(names), len(y), math.sqrt(np.mean(errors)), math.sqrt(np.mean(of_mean)), float(np.mean(covered))
+        len(names), len(y), math.sqrt(np.mean(errors)), math.sqrt(np.mean(of_mean)), p, float(np.mean(covered))
     )
 
 
-def _arrays(cells: Sequence[CellGain]) -> tuple[Vector, Vector, NDArray[np.str_]]:
-    """Return features ``(n, features)``, gains of other replicates ``(n,)`` and tasks of the cells that have both."""
-    known = [one for one in cells if math.isfinite(one.gain_elsewhere)]
-    rows = [[one.features.get(name, math.nan) for name in FEATURES_OF_CELLS] for one in known]
-    x = np.array(rows, dtype=np.float64).reshape(len(known), len(FEATURES_OF_CELLS))
-    return x, np.array([one.gain_elsewhere for one in known]), np.array([one.task for one in known], dtype=str)
+def _arrays(cells: pd.DataFrame) -> tuple[Vector, Vector, NDArray[np.str_]]:
+    """Return features ``(n, features)``, gains of other replicates ``(n,)`` and tasks of cells."""
+    return cells[[*FEATURES]].to_numpy(float), cells["crossed_even"].to_numpy(float), cells["task"].to_numpy(str)
 
 
 def _fit(x: Vector, y: Vector, tasks: NDArray[np.str_], penalty: float) -> _Model:
-    weights = _weights(tasks)
-    known = ~np.isnan(x)
-    total = np.maximum((known * weights[:, None]).sum(axis=0), 1e-12)
-    filled = np.nan_to_num(x)
-    centre = (filled * known * weights[:, None]).sum(axis=0) / total
-    spread = np.sqrt((((filled - centre) * known) ** 2 * weights[:, None]).sum(axis=0) / total)
+    weights, filled = _weights(tasks), np.nan_to_num(x)
+    known = ~np.isnan(x) * weights[:, None]
+    total = np.maximum(known.sum(axis=0), 1e-12)
+    centre = (known * filled).sum(axis=0) / total
+    spread = np.sqrt((known * (filled - centre) ** 2).sum(axis=0) / total)
     scale = np.where(spread > 1e-12, spread, np.inf)
     mean = float(weights @ y / weights.sum())
     if math.isinf(penalty):
@@ -159,9 +159,9 @@ def _fit(x: Vector, y: Vector, tasks: NDArray[np.str_], penalty: float) -> _Mode
 
 def _weights(tasks: NDArray[np.str_]) -> Vector:
     """Return the weight of each cell: every task counts alike, and all together as many as there are cells."""
-    names, counts = np.unique(tasks, return_counts=True)
-    of = dict(zip(names.tolist(), counts.tolist(), strict=True))
-    return np.array([len(tasks) / len(names) / of[str(task)] for task in tasks])
+    _, places, counts = np.unique(tasks, return_inverse=True, return_counts=True)
+    found: Vector = len(tasks) / len(counts) / counts[places]
+    return found
 
 
 def _left_out(x: Vector, y: Vector, tasks: NDArray[np.str_], penalty: float) -> Vector:
@@ -195,23 +195,24 @@ def _half_width(x: Vector, y: Vector, tasks: NDArray[np.str_], penalty: float) -
     return float(missed[order][min(place, len(missed) - 1)])
 
 
-def _neighbours(cells: Sequence[CellGain], known: Vector, model: _Model, asked: Vector) -> list[Neighbour]:
-    """Return the nearest cell of each of the nearest tasks, by the features that are known of the problem."""
-    there = ~np.isnan(asked[0])
-    if not there.any():
-        return []
-    having = [one for one in cells if math.isfinite(one.gain_elsewhere)]
-    gaps = np.abs(known - model.standardized(asked))[:, there]
-    distances = np.sqrt((gaps**2).mean(axis=1))
-    words = [text for (text, _), is_there in zip(FEATURES_OF_CELLS.values(), there, strict=True) if is_there]
-    nearest = {
-        task: min((i for i, one in enumerate(having) if one.task == task), key=lambda i: float(distances[i]))
-        for task in tasks_of(having)
-    }
-    return [
-        Neighbour(
-            having[i].task, having[i].cell, having[i].gain, float(distances[i]),
-            tuple(words[j] for j in np.argsort(gaps[i], kind="stable")[:_REASONS]),
-        )
-        for i in sorted(nearest.values(), key=lambda i: float(distances[i]))[:_NEIGHBOURS]
-    ]  # fmt: skip
+def _neighbours(cells: pd.DataFrame, gaps: Vector, known: NDArray[np.bool_]) -> tuple[Neighbour, ...]:
+    """Return the nearest cell of each of the nearest tasks, by the features that are known of the problem.
+
+    Args:
+        cells: Of the atlas.
+        gaps: How far apart each of them and the problem are, ``(n, features)``.
+        known: Which features are known of the problem.
+    """
+    if not known.any():
+        return ()
+    words = np.array([*FEATURES.values()])[known]
+    apart = pd.Series(np.sqrt((gaps[:, known] ** 2).mean(axis=1)))
+    nearest = sorted(
+        apart.groupby(cells["task"].to_numpy(), sort=False).idxmin(), key=lambda place: float(apart[place])
+    )
+    found = []
+    for place in nearest[:_NEIGHBOURS]:
+        cell = cells.iloc[place]
+        alike = words[np.argsort(gaps[place, known], kind="stable")[:_REASONS]]
+        found.append(Neighbour(str(cell["task"]), str(cell["cell"]), float(cell["crossed"]), tuple(alike)))
+    return tuple(found)

@@ -1,62 +1,93 @@
-"""The data card's tables, made of the parts."""
+"""What is written anew when a part was added: the data card's tables, and the three sentences of the front page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from study.atlas.columns import GAINS, TRIALS
 from study.atlas.frames import PARTS, facts_of_parts
-from study.atlas.part import GAINS, TRIALS, Facts
-from study.atlas.summary import answers, validation_table
-from study.atlas.words import table
+from study.atlas.markdown import Answer, Row, table
+from study.atlas.part import Facts
+from study.atlas.summary import answers, sentences, validation
 from study.files import write_atomically
-from study.specs.factors import FACTORS
+from study.specs.spec import StudySpec
 
 CARD = Path(__file__).parent / "README.md"
+FRONT = Path(__file__).parents[2] / "README.md"  # of the repository; an installed package has none
 
 
-def write_card(path: Path = CARD, folder: Path = PARTS) -> None:
-    """Write the tables and the answers of a data card anew, between the lines that name them."""
+def write_card() -> None:
+    """Write the tables and the answers of the data card anew, and what the front page says of the atlas."""
+    fill_in(CARD, tables(PARTS))
+    if FRONT.is_file():
+        fill_in(FRONT, {"atlas": front(PARTS)})
+
+
+def fill_in(path: Path, blocks: Mapping[str, str]) -> None:
+    """Write blocks of a text anew, between the lines that name them."""
     text = path.read_text(encoding="utf-8")
-    found = tables(facts_of_parts(folder)) | {"answers": answers(folder), "advice": validation_table(folder)}
-    for name, content in found.items():
+    for name, content in blocks.items():
         before, begin, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->\n")
         text = f"{before}{begin}{content}{end}{after}"
     write_atomically(path, text)
 
 
-def tables(facts: Sequence[Facts]) -> dict[str, str]:
-    """Return the tables of a data card, in Markdown, by name."""
+def front(folder: Path) -> str:
+    """Return what the atlas says in three sentences, in Markdown."""
+    return "".join(f"- {sentence}\n" for sentence in sentences(folder).values()) or "There is no part yet.\n"
+
+
+def all_answers(folder: Path) -> str:
+    """Return all that the atlas says, in Markdown."""
+    return "\n".join(f"### {one.title}\n{table(one.rows)}" for one in answers(folder)) or "There is no part yet.\n"
+
+
+def validation_table(folder: Path) -> str:
+    """Return how good the advice is for tasks that are left out, in Markdown; a sentence where tasks are too few."""
+    found = validation(folder)
+    return table(found.rows) if found.rows else f"{found.title}\n"
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """Return the blocks of a data card, in Markdown, by name."""
+    facts = facts_of_parts(folder)
+    origins = dict.fromkeys(pair for one in facts for pair in one.origins.items())
     return {
-        "parts": table(
-            ("part", "task", "domain", "base", "varied", "cells", "replicates", "runs", "gradient evaluations", "spec"),
-            map(_part, facts),
-        ),
-        "data": table(("task", "origin"), dict.fromkeys(pair for one in facts for pair in one.origins.items())),
-        "measured by": table(
-            ("part", "device", "versions"),
-            (
-                (one.name, ", ".join(one.devices), ", ".join(f"{name} {of}" for name, of in one.versions.items()))
-                for one in facts
-            ),
-        ),
-        "columns of gains": table(("column", "meaning"), GAINS.items()),
-        "columns of trials": table(("column", "meaning"), TRIALS.items()),
+        "answers": all_answers(folder),
+        "advice": validation_table(folder),
+        "parts": table(costs(facts).rows),
+        "data": table({"task": task, "origin": origin} for task, origin in origins),
+        "columns of gains": table({"column": name, "meaning": meaning} for name, meaning in GAINS.items()),
+        "columns of trials": table({"column": name, "meaning": meaning} for name, meaning in TRIALS.items()),
     }
 
 
-def varied(facts: Facts) -> tuple[str, ...]:
-    """Return the factors in which cells of one task differ, in the order of the table of factors."""
-    values: dict[str, set[tuple[str, str]]] = {}
-    for cell, factors in facts.cells.items():
-        for name, value in factors.items():
-            values.setdefault(name, set()).add((facts.tasks[cell], repr(value)))
-    known = [*FACTORS, *(name for name in values if name not in FACTORS)]
-    return tuple(name for name in known if len(values.get(name, ())) > len({task for task, _ in values.get(name, ())}))
+def costs(facts: Iterable[Facts]) -> Answer:
+    """Return what each part is made of and what it cost."""
+    return Answer("parts", "What is each part made of, and what did it cost?", tuple(map(_part, facts)))
 
 
-def _part(facts: Facts) -> tuple[object, ...]:
-    return (
-        facts.name, ", ".join(facts.domains), ", ".join(dict.fromkeys(facts.domains.values())), facts.base,
-        ", ".join(varied(facts)), len(facts.cells), facts.replicates, f"{facts.runs:,}",
-        f"{facts.gradient_evaluations:,}", facts.spec_hash[:12],
-    )  # fmt: skip
+def _part(facts: Facts) -> Row:
+    return {
+        "part": facts.name,
+        "domain": ", ".join(dict.fromkeys(facts.domains.values())),
+        "base": facts.base,
+        "varied": ", ".join(varied(facts.asked)),
+        "cells": len(facts.cells),
+        "replicates": facts.asked.replicates,
+        "runs": facts.runs,
+        "gradient evaluations": facts.gradient_evaluations,
+        "spec": facts.spec_hash[:12],
+        "measured by": ", ".join(
+            [*facts.devices, *(f"{name} {facts.versions.get(name, '?')}" for name in ("torch", "ray"))]
+        ),
+    }
+
+
+def varied(spec: StudySpec) -> tuple[str, ...]:
+    """Return the factors that cells of a study differ in."""
+    return tuple(
+        dict.fromkeys(
+            name for one in spec.problems for name, levels in one.factors.items() if isinstance(levels, list | tuple)
+        )
+    )

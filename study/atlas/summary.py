@@ -1,166 +1,192 @@
-"""The answers of the atlas in words and tables, as Markdown."""
+"""The answers of the atlas as tables, and in three sentences."""
 
-import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from study.atlas.advice import Validation, validate
+from study.atlas.advice import validate
 from study.atlas.answers import (
-    METHODS,
+    Distribution,
     Moderation,
     beside_decay,
-    distribution,
+    distributions,
     moderation_by_factors,
     moderation_by_features,
+    replacements,
     rule,
-    suspicions,
 )
-from study.atlas.cells import FEATURES_OF_CELLS, cell_gains
-from study.atlas.claims import claims_held
-from study.atlas.frames import PARTS, load_gains, load_trials
-from study.atlas.transfer import picked_starts, transfer
-from study.atlas.words import estimated, interval, number, table, with_interval
+from study.atlas.cell_means import METHODS, cell_means
+from study.atlas.features import FEATURES
+from study.atlas.frames import PARTS, facts_of_parts, load_gains, load_trials
+from study.atlas.literature import published_claims
+from study.atlas.markdown import Answer, Entry, Gain, P, Row, Share, Size, estimated, gain
+from study.atlas.replication import replicated
+from study.atlas.transfer import transfer
+from study.atlas.verdicts import ALPHA
 from study.stats.clustered import MIN_TASKS
 
-_MOST_PICKED = 4
 
-
-def answers(folder: Path = PARTS) -> str:
-    """Return all that the atlas says, as Markdown.
+def answers(folder: Path = PARTS) -> list[Answer]:
+    """Return all that the atlas says, a table for each question; nothing without parts.
 
     Raises:
         PartError: a file in the folder is no part.
     """
     gains, trials = load_gains(folder), load_trials(folder)
     if gains.empty:
-        return "There is no part yet.\n"
-    return "\n".join(
-        f"### {title}\n{table}"
-        for title, table in (
-            ("How large are the gains?", _distributions(gains)),
-            ("What do they move with?", _by_factors(gains)),
-            ("Do features of the baseline tell?", _by_features(gains)),
-            ("What replaces what?", _suspicions(gains)),
-            ("Does a gain survive a tuned weight decay?", _beside_decay(gains)),
-            ("What does it cost not to tune?", _transfers(gains, trials)),
-            ("Published claims", _claims(gains)),
-        )
+        return []
+    by_factor, by_feature = (
+        [_moderation(one) for method in METHODS for one in of(gains, method)]
+        for of in (moderation_by_factors, moderation_by_features)
     )
+    found = (*distributions(gains, "G"), *distributions(gains, "E"))
+    decays = [row for method in METHODS for row in beside_decay(gains, method)]
+    untuned = [row for method in ("base", *METHODS) for row in transfer(gains, trials, method)]
+    return [
+        Answer("gains", "How large are the gains?", tuple(map(_distribution, found))),
+        Answer("factors", "What do they move with?", tuple(by_factor)),
+        Answer("features", "Do features of the baseline tell?", tuple(by_feature)),
+        Answer("rules", "Is there a rule that holds in tasks it has not seen?", tuple(_rules(gains))),
+        Answer("replacements", "What replaces what?", tuple(_replacements(gains))),
+        Answer("decay", "Does a gain survive a tuned weight decay?", tuple(decays)),
+        Answer("transfer", "What does it cost not to tune?", tuple(untuned)),
+        Answer("literature", "Published claims", tuple(published_claims(gains))),
+        Answer("replicated", "Run again under another seed, does a part say the same?", tuple(replicated(folder))),
+    ]
 
 
-def _distributions(gains: pd.DataFrame) -> str:
-    rows = []
-    for method in METHODS:
-        for budget in ("G", "E"):
-            if found := distribution(gains, method, budget):
-                typical = found.typical
-                domains = ", ".join(f"{name} {number(mean)} ({n})" for name, (mean, n) in found.by_domain.items())
-                rows.append(
-                    (
-                        method, budget, found.cells, found.tasks, with_interval(typical.mean, typical.ci95),
-                        interval(typical.prediction95), f"{found.above:.0%}", f"{found.shown:.0%}", f"{found.hurt:.0%}",
-                        domains,
-                    )
-                )  # fmt: skip
-    head = (
-        "method", "budget", "cells", "tasks", "mean over tasks", "a new problem", "cells ≥ δ", "shown above 0",
-        "shown below 0", "by domain (tasks)",
-    )  # fmt: skip
-    return table(head, rows)
+def _distribution(one: Distribution) -> Row:
+    typical, known = one.typical, len(one.by_task) >= MIN_TASKS
+    return {
+        "method": one.method,
+        "budget": one.budget,
+        "cells": one.cells,
+        "tasks": len(one.by_task),
+        "mean over tasks": Gain(typical.mean, typical.ci95),
+        "a new problem": Gain(typical.mean, typical.prediction95) if known else "",
+        "baseline chosen elsewhere": Gain(one.crossed),
+        "cells ≥ δ": Share(one.above),
+        "cells it helps": Share(one.verdicts["helps"] / one.cells),
+        "cells it hurts": Share(one.verdicts["hurts"] / one.cells),
+        "by domain (tasks)": tuple(
+            (f"{kind} ({len(means)})", Gain(sum(means) / len(means))) for kind, means in one.by_domain.items()
+        ),
+    }
 
 
-def _by_factors(gains: pd.DataFrame) -> str:
-    return _moderations(one for method in METHODS for one in moderation_by_factors(gains, method))
+def _moderation(one: Moderation) -> Row:
+    return {
+        "method": one.method,
+        "by": FEATURES.get(one.name, one.name),
+        "tasks": len(one.by_task),
+        "effect": Gain(one.effect, one.ci95),
+        "Holm p": P(one.p_holm),
+        "expected": one.expected,
+        "seen": one.seen,
+    }
 
 
-def _by_features(gains: pd.DataFrame) -> str:
-    found = _moderations(one for method in METHODS for one in moderation_by_features(gains, method))
-    rules = []
+def _rules(gains: pd.DataFrame) -> Iterator[Row]:
     for method in METHODS:
         one = rule(gains, method)
-        if one.tasks < MIN_TASKS:
-            rules.append(f"{method}: {one.tasks} tasks are too few for a rule.")
-        elif not one.reliable:
-            rules.append(
-                f"{method}: no rule found that predicts tasks it has not seen (R² {one.r2:.2f}, p {one.p:.2g})."
-            )
-        else:
-            leaves = "; ".join(f"{' and '.join(leaf.conditions)}: {number(leaf.gain)}" for leaf in one.leaves)
-            rules.append(f"{method}: {leaves} (R² in unseen tasks {one.r2:.2f}, p {one.p:.2g}).")
-    return found + "".join(f"\n{line}\n" for line in rules)
+        leaves = tuple((" and ".join(leaf.conditions), Gain(leaf.gain)) for leaf in one.leaves)
+        said: Entry = leaves or ("no rule found" if one.tasks >= MIN_TASKS else "too few tasks")
+        r2 = f"{one.r2:.2f}" if one.tasks >= MIN_TASKS else "–"
+        yield {"method": method, "tasks": one.tasks, "rule": said, "R² in unseen tasks": r2, "p": P(one.p)}
 
 
-def _moderations(some: Iterable[Moderation]) -> str:
-    return table(
-        ("method", "by", "tasks", "effect", "Holm p", "expected", "seen"),
-        (
-            (
-                one.method, FEATURES_OF_CELLS[one.name][0] if one.measured else one.name, one.tasks,
-                with_interval(one.effect, one.ci95), "–" if math.isnan(one.p_holm) else f"{one.p_holm:.2g}",
-                one.expected, one.seen,
-            )
-            for one in some
-        ),
-    )  # fmt: skip
+def _replacements(gains: pd.DataFrame) -> Iterator[Row]:
+    for one in replacements(gains):
+        by_task = tuple((task, Gain(mean)) for task, mean in one.by_task.items())
+        yield {"question": one.words, "over tasks": estimated(one.found), "by task": by_task}
 
 
-def _suspicions(gains: pd.DataFrame) -> str:
-    return table(
-        ("question", "over tasks", "by task"),
-        (
-            (one.question, estimated(one.found), ", ".join(f"{task} {number(v)}" for task, v in one.by_task.items()))
-            for one in suspicions(gains)
-        ),
-    )
-
-
-def _beside_decay(gains: pd.DataFrame) -> str:
-    return table(
-        ("method", "task", "cells", "decay fixed", "decay tuned for all", "difference"),
-        (
-            (one.method, one.task, one.cells, *map(estimated, (one.fixed, one.searched, one.difference)))
-            for method in METHODS
-            for one in beside_decay(gains, method)
-        ),
-    )
-
-
-def _transfers(gains: pd.DataFrame, trials: pd.DataFrame) -> str:
-    rows = []
-    for method in ("base", *METHODS):
-        if found := transfer(trials, method):
-            picked = picked_starts(gains, method).most_common(_MOST_PICKED) if method != "base" else []
-            rows.append(
-                (
-                    method, found.tasks, found.best, estimated(found.fixed), estimated(found.own),
-                    estimated(found.chance), ", ".join(f"{name} {count}" for name, count in picked),
-                )
-            )  # fmt: skip
-    head = (
-        "method", "tasks", "cheapest setting", "cost of the others' cheapest", "its own", "at random", "picked"
-    )  # fmt: skip
-    return table(head, rows)
-
-
-def _claims(gains: pd.DataFrame) -> str:
-    return table(("claim", "outcome", "shown by"), ((one.claim, one.outcome, one.shown) for one in claims_held(gains)))
-
-
-def validation_table(folder: Path = PARTS) -> str:
-    """Return how good the advice is for tasks that are left out, as Markdown; one sentence where tasks are too few."""
+def validation(folder: Path = PARTS) -> Answer:
+    """Return how good the advice is for tasks that are left out; the title says so where tasks are too few."""
     gains = load_gains(folder)
-    found = [one for method in METHODS if (one := validate(method, cell_gains(gains, method)))]
-    if not found:
-        count = gains["task"].nunique() if "task" in gains else 0
-        return f"The atlas has {count} tasks; to validate advice takes at least {MIN_TASKS + 1}.\n"
-    head = ("method", "tasks", "cells", "error", 'error of "always the mean"', "coverage of 80 % intervals", "skill")
-    return table(head, map(_validated, found))
+    rows: list[Row] = [
+        {
+            "method": method,
+            "tasks": one.tasks,
+            "cells": one.cells,
+            "error": Size(one.error),
+            'error of "always the mean"': Size(one.error_of_mean),
+            "p": P(one.p),
+            "coverage of 80 % intervals": Share(one.coverage),
+            "skill": "shown" if one.skilled else "not shown",
+        }
+        for method in METHODS
+        if (one := validate(cell_means(gains, method)))
+    ]
+    tasks = cell_means(gains, "SAM")["task"].nunique()
+    few = f"The atlas has {tasks} tasks; to validate advice takes at least {MIN_TASKS + 1}."
+    return Answer("advice", "How good is the advice for tasks that are left out?" if rows else few, tuple(rows))
 
 
-def _validated(one: Validation) -> tuple[object, ...]:
+def sentences(folder: Path = PARTS, write: Callable[[Gain], str] = gain, unit: str = "in accuracy") -> dict[str, str]:
+    """Return what the atlas says in three sentences, each under what it answers; nothing without parts.
+
+    Args:
+        folder: Of the parts.
+        write, unit: How gains are written, and what they are counted in; by default as fractions of accuracy.
+    """
+    gains = load_gains(folder)
+    if gains.empty:
+        return {}
+    found = distributions(gains)
+    return {"What": _what(found, write, unit), "How surely": _how_surely(gains, found), "Over what": _over(folder)}
+
+
+def _what(found: list[Distribution], write: Callable[[Gain], str], unit: str) -> str:
+    tasks = len(found[0].by_task)
+    shown = {one.method: one.typical.mean > 0 for one in found if one.p_holm < ALPHA}
+    gainers, losers = ([method for method, up in shown.items() if up == gains] for gains in (True, False))
+    said = [
+        f"{_listed(names)} {verb}{'s' if len(names) == 1 else ''} on average"
+        for names, verb in ((gainers, "gain"), (losers, "lose"))
+        if names
+    ]
+    claim = f"{_listed(said) or 'no method is shown to gain or to lose on average'} (p after Holm)"
+    if tasks < MIN_TASKS:
+        claim = "mean gains are told but not judged, since so few tasks are no sample"
+    means = _listed([f"{one.method} {write(Gain(one.typical.mean, one.typical.ci95))}" for one in found])
     return (
-        one.method, one.tasks, one.cells, f"{one.error:.4f}", f"{one.error_of_mean:.4f}", f"{one.coverage:.0%}",
-        "some" if one.skilled else "none",
-    )  # fmt: skip
+        f"Over {tasks} small tasks, against the strongest tuned baseline that up to twice the gradient evaluations "
+        f"contain, {claim}: {means} {unit}."
+    )
+
+
+def _how_surely(gains: pd.DataFrame, found: list[Distribution]) -> str:
+    told = ", ".join(f"{one.method} helps {one.verdicts['helps']} and hurts {one.verdicts['hurts']}" for one in found)
+    signs = Counter(one.seen for method in METHODS for one in moderation_by_factors(gains, method) if one.expected)
+    rules = [method for method in METHODS if rule(gains, method).reliable]
+    which = f"a rule for {_listed(rules)} holds" if rules else "no rule is found that holds"
+    return (
+        f"Of {found[0].cells} cells {told}; of {signs.total()} signs that were named before the first run "
+        f"{signs['as expected']} are seen, {signs['the opposite']} reversed, {signs['not seen']} not seen, and "
+        f"{signs['too few tasks']} have too few tasks; {which} in tasks that it has not seen."
+    )
+
+
+def _over(folder: Path) -> str:
+    facts, again = facts_of_parts(folder), list(replicated(folder))
+    tasks = {task for one in facts for task in one.domains}
+    kinds = dict.fromkeys(kind for one in facts for kind in one.domains.values())
+    replicates = sorted({one.asked.replicates for one in facts})
+    asked, agree, flip = (sum(int(str(row[name])) for row in again) for name in ("verdicts", "agree", "flip"))
+    repeated = (
+        f"under another seed {agree} of {asked} verdicts are the same and {flip} turn from helps to hurts or back"
+        if again
+        else "no part has been run under another seed yet"
+    )
+    return (
+        f"{sum(len(one.cells) for one in facts)} cells of {len(tasks)} small tasks ({_listed([*kinds])}), "
+        f"{_listed([*map(str, replicates)])} replicates of the whole procedure each, "
+        f"{sum(one.runs for one in facts):,} runs; {repeated}."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

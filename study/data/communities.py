@@ -5,58 +5,36 @@ Differs from: the published graphs are larger (up to 190 nodes in six communitie
 matrix and needs no library; the probabilities of an edge are the paper's.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from study.data.pool import Floats, Labels, check_unsealed, origin_of
+from study.data.pool import Floats, Labels, Pool, origin_of
 from study.streams import stream
 
 NODES, COMMUNITIES = 40, 4
 _WITHIN, _BETWEEN = 0.55, 0.25  # chances of an edge
+_DEVELOPMENT, _VALIDATION, _TEST = 1000, 200, 500  # graphs; validation ones are of the development part
 
-Inputs = tuple[Floats, Floats]
 
+def make_graphs() -> Pool:
+    """Make the graphs of the development part; every replicate's test part is drawn anew.
 
-@dataclass(frozen=True, slots=True)
-class Graphs:
-    """Graphs of one size.
-
-    Attributes:
-        known: ``(n, nodes, communities)``: 1 where a node's community is given away, which it is for one of each.
-        edges: ``(n, nodes, nodes)``: symmetric, 0 or 1, no loops.
-        labels: ``(n, nodes)``: each node's community, from 0.
-        validation_size: How many graphs every split sets aside for validation.
-        test_size: How many graphs a test part has.
-        origin: See `study.data.pool.origin_of`.
+    Returns:
+        A pool whose inputs are two arrays: ``(n, nodes, communities)``, 1 where a node's community is given away, which
+        it is for one of each; and ``(n, nodes, nodes)``, the edges, symmetric, 0 or 1, no loops. Labels are
+        ``(n, nodes)``: each node's community.
     """
-
-    known: Floats
-    edges: Floats
-    labels: Labels
-    validation_size: int
-    test_size: int
-    origin: str
-
-    def open_test(self, stage: str, test_seed: int) -> tuple[Inputs, Labels]:
-        """Return the test inputs and labels of a replicate, which are drawn for it.
-
-        Raises:
-            SealedTestError: in any stage but ``confirm``.
-        """
-        check_unsealed(stage)
-        known, edges, labels = draw_graphs(self.test_size, stream(test_seed, "communities test part"))
-        return (known, edges), labels
+    known, edges, labels = draw_graphs(_DEVELOPMENT, stream(7, "communities"))
+    origin = origin_of("made here", known, edges, labels)
+    return Pool((known, edges), labels, _VALIDATION, COMMUNITIES, origin=origin, _draw=_unseen)
 
 
-def make_graphs(development: int = 1000, test: int = 500, validation: int = 200) -> Graphs:
-    """Make the graphs of the development part; every replicate's test part is drawn anew."""
-    drawn = draw_graphs(development, stream(7, "communities"))
-    return Graphs(*drawn, validation, test, origin_of("made here", *drawn))
+def _unseen(test_seed: int) -> tuple[tuple[Floats, Floats], Labels]:
+    known, edges, labels = draw_graphs(_TEST, stream(test_seed, "communities test part"))
+    return (known, edges), labels
 
 
 def draw_graphs(count: int, rng: np.random.Generator) -> tuple[Floats, Floats, Labels]:
-    """Draw graphs of the stochastic block model; return known nodes, edges and labels as in `Graphs`."""
+    """Draw graphs of the stochastic block model; return known nodes, edges and labels as `make_graphs` says."""
     labels = rng.integers(COMMUNITIES, size=(count, NODES))
     labels[:, :COMMUNITIES] = np.arange(COMMUNITIES)  # the nodes that are given away
     chance = np.where(labels[:, :, None] == labels[:, None, :], _WITHIN, _BETWEEN)

@@ -3,8 +3,7 @@
 The validation part is a tenth of the training part, drawn by the seed; a cell with fewer training examples than that
 uses as many of it, at least 1,000.
 
-The files are read here; torchvision downloads and unpacks them. It takes as long to import as torch, so it is imported
-where it is needed.
+The files are read here; torchvision, which takes as long to import as torch, downloads and unpacks them.
 """
 
 import gzip
@@ -103,11 +102,9 @@ _CIFAR10 = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a model and its augmentation need to know of images.
+    """What a model and its augmentation need to know of images: mean and deviation of the training part's pixels.
 
-    Attributes:
-        mean, deviation: Of the training part's pixels.
-        flips: Whether a mirror image keeps its class.
+    And whether a mirror image keeps its class.
     """
 
     mean: Colour
@@ -124,8 +121,7 @@ class ImageSet:
         folders: Where these may be in a data folder: torchvision's place, then others.
         read: From the place to the training and the test part.
         dataset: Its name in torchvision, which downloads it.
-        classes: How many.
-        look: Its published statistics.
+        classes, look: How many, and its published statistics.
         source: Where it is from, and its licence where one is stated.
         package: The Debian package that holds it, if any does.
     """
@@ -175,9 +171,7 @@ class Images:
 def find_images(name: str, folder: Path | None = None) -> Path:
     """Return the folder that holds a set's files; download them first if they are missing and the user has asked so.
 
-    Args:
-        name: In `IMAGE_SETS`.
-        folder: See `study.data.folders`.
+    ``name`` is one in `IMAGE_SETS`; of ``folder`` see `study.data.folders`.
 
     Raises:
         TaskError: they are nowhere.
@@ -194,10 +188,7 @@ def find_images(name: str, folder: Path | None = None) -> Path:
 
 
 def load_images(name: str, folder: Path | None = None) -> Images:
-    """Load a set of images as bytes.
-
-    Args:
-        name, folder: As for `find_images`.
+    """Load a set of images as bytes; arguments as of `find_images`.
 
     Raises:
         TaskError: it is not there, or can't be read.

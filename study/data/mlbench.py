@@ -12,47 +12,40 @@ from pathlib import Path
 import numpy as np
 
 from study.data.folders import data_folders, missing
-from study.data.pool import Pool, TaskError, origin_of
+from study.data.pool import Pool, TaskError, origin_of, table_pool
+from study.specs.tasks import TASKS
 
 _INSIDE = Path("mlbench", "data")  # of a data folder, and of those that R packages are installed into
 
 
 @dataclass(frozen=True, slots=True)
 class UciTable:
-    """One of the tables.
+    """How the collection keeps one of the tables; all else is said in `study.specs.tasks.TASKS`.
 
     Attributes:
         name: Its name in the collection, and its file's.
         label: The column of classes.
-        classes, columns: How many classes and how many other columns it has.
-        validation_size, test_size: Rows that are set aside.
+        columns: How many inputs it has.
         left_out: Columns that are none of the inputs.
     """
 
     name: str
     label: str
-    classes: int
     columns: int
-    validation_size: int
-    test_size: int
     left_out: tuple[str, ...] = ()
 
 
 TABLES: dict[str, UciTable] = {
-    "letters": UciTable("LetterRecognition", "lettr", 26, 16, 1000, 4000),
-    "satellite": UciTable("Satellite", "classes", 6, 36, 1000, 2000),
-    "dna": UciTable("DNA", "Class", 3, 180, 500, 1000),
-    "shuttle": UciTable("Shuttle", "Class", 7, 9, 1000, 5000),
-    "vowel": UciTable("Vowel", "Class", 11, 9, 150, 330, left_out=("V1",)),  # V1 says who speaks
+    "letters": UciTable("LetterRecognition", "lettr", 16),
+    "satellite": UciTable("Satellite", "classes", 36),
+    "dna": UciTable("DNA", "Class", 180),
+    "shuttle": UciTable("Shuttle", "Class", 9),
+    "vowel": UciTable("Vowel", "Class", 9, left_out=("V1",)),  # V1 says who speaks
 }
 
 
 def find_table(name: str, folder: Path | None = None) -> Path:
-    """Return the file of a table.
-
-    Args:
-        name: In `TABLES`.
-        folder: See `study.data.folders`.
+    """Return the file of a table, one in `TABLES`; of ``folder`` see `study.data.folders`.
 
     Raises:
         TaskError: it is nowhere.
@@ -66,10 +59,7 @@ def find_table(name: str, folder: Path | None = None) -> Path:
 
 
 def load_table(name: str, folder: Path | None = None) -> Pool:
-    """Load a table as rows of numbers and classes.
-
-    Args:
-        name, folder: As for `find_table`.
+    """Load a table as rows of numbers and classes; arguments as of `find_table`.
 
     Raises:
         TaskError: it is not there, or is not what it should be.
@@ -87,7 +77,6 @@ def load_table(name: str, folder: Path | None = None) -> Pool:
         inputs, classes = rows.astype("float64").to_numpy(), labels.cat.codes.to_numpy().astype(np.int64)
     except Exception as error:  # whatever a reader raises that meets another file than it expects
         raise TaskError(damaged.format(error)) from error
-    if inputs.shape[1] != table.columns or np.isnan(inputs).any() or set(classes) != {*range(table.classes)}:
+    if inputs.shape[1] != table.columns or np.isnan(inputs).any() or set(classes) != {*range(TASKS[name].classes)}:
         raise TaskError(damaged.format("other columns or classes than it should have"))
-    origin = origin_of("UCI by R's mlbench, CC BY 4.0 and GPL-2", content)
-    return Pool(inputs, classes, table.validation_size, table.classes, table.test_size, columns=True, origin=origin)
+    return table_pool(name, inputs, classes, origin_of("UCI by R's mlbench, CC BY 4.0 and GPL-2", content))

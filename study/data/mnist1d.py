@@ -15,6 +15,7 @@ import numpy.typing as npt
 from study.data.pool import Pool, origin_of
 from study.streams import stream
 
+_DEVELOPMENT, _VALIDATION, _TEST = 5000, 1000, 4000  # examples; validation ones are of the development part
 _POINTS = 40
 _PADDED_POINTS = 72  # template of 12 + at most 60 points of padding
 _PADDING = (36, 60)
@@ -36,30 +37,26 @@ _TEMPLATES = np.array(
 )
 
 
-def make_mnist1d_pool(development: int = 5000, test: int = 4000) -> Pool:
+def make_mnist1d_pool() -> Pool:
     """Make the pool as ``(n, 1, 40)`` float32 signals; every replicate's test part is drawn anew.
 
-    Args:
-        development: Examples for training and validation (1,000 of them validate).
-        test: Examples of the sealed test part; the paper has 1,000, more make the test accuracy less noisy.
+    The paper has 1,000 test examples; more make the test accuracy less noisy.
     """
-    signals, labels = make_signals(development, stream(42, "mnist1d"))
+    signals, labels = make_signals(_DEVELOPMENT, stream(42, "mnist1d"))
     mean, deviation = float(signals.mean()), float(signals.std())
     return Pool(
         inputs=((signals - mean) / deviation).astype(np.float32)[:, None, :],
         labels=labels,
-        validation_size=1000,
+        validation_size=_VALIDATION,
         classes=len(_TEMPLATES),
         origin=origin_of("made here", signals, labels),
-        _draw=partial(_unseen, test, mean, deviation),
+        _draw=partial(_unseen, mean, deviation),
     )
 
 
 @functools.lru_cache(maxsize=2)  # a replicate's runs follow each other, and a draw takes as long as a short training
-def _unseen(
-    count: int, mean: float, deviation: float, test_seed: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    signals, labels = make_signals(count, stream(test_seed, "mnist1d test part"))
+def _unseen(mean: float, deviation: float, test_seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    signals, labels = make_signals(_TEST, stream(test_seed, "mnist1d test part"))
     return ((signals - mean) / deviation).astype(np.float32)[:, None, :], labels
 
 

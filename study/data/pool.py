@@ -1,4 +1,4 @@
-"""Arrays of a classification and its sealed test part, which belongs to the replicate; what goes wrong with them."""
+"""Arrays of a task and its sealed test part, which belongs to the replicate; what goes wrong with them."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from study.specs.spec import SpecError
+from study.specs.tasks import TASKS
 from study.streams import stream
 
-Inputs = npt.NDArray[Any]  # floats of signals and tables, bytes of images, paths of files
+Inputs = Any  # an array: floats of signals and tables, bytes of images, paths of files; or a tuple of arrays
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
@@ -58,11 +59,12 @@ class Pool:
     that every replicate splits off anew.
 
     Attributes:
-        inputs: ``(n, channels, *shape)``, standardized; bytes of images; or ``(n,)`` paths.
-        labels: ``(n,)``, classes from 0.
+        inputs: ``(n, channels, *shape)``, standardized; bytes of images; ``(n,)`` paths; or several arrays.
+        labels: ``(n,)``, or more of each example, classes from 0; or ``(n, 1)``, numbers as they were measured, which
+            are standardized like columns.
         validation_size: How many development examples every split sets aside for validation; see `draw_split` for how
             many of them are used.
-        classes: Number of classes.
+        classes: Number of classes; 0 for a regression.
         test_size: How many of the examples a replicate splits off as its test part; 0 if that does not come from them.
         columns: The inputs are rows of a table, ``(n, columns)``, as they were measured: they are standardized with
             the mean and deviation of the development part, so that nothing of test enters them.
@@ -70,28 +72,24 @@ class Pool:
     """
 
     inputs: Inputs
-    labels: Labels
+    labels: npt.NDArray[Any]
     validation_size: int
     classes: int
     test_size: int = 0
     columns: bool = False
     origin: str = ""
-    _official: tuple[Inputs, Labels] | None = field(default=None, repr=False)
-    _draw: Callable[[int], tuple[Inputs, Labels]] | None = field(default=None, repr=False)
+    _official: tuple[Inputs, npt.NDArray[Any]] | None = field(default=None, repr=False)
+    _draw: Callable[[int], tuple[Inputs, npt.NDArray[Any]]] | None = field(default=None, repr=False)
 
     def development(self, test_seed: int) -> npt.NDArray[np.int64]:
         """Return the places of the examples that a replicate may train on or validate with."""
         return split_off(len(self.labels), self.test_size, test_seed)[1]
 
-    def open_test(self, stage: str, test_seed: int) -> tuple[Inputs, Labels]:
-        """Return the test inputs and labels of a replicate; in the confirm stage alone.
-
-        Args:
-            stage: ``confirm``.
-            test_seed: Root of the replicate's test stream.
+    def open_test(self, stage: str, test_seed: int) -> tuple[Inputs, npt.NDArray[Any]]:
+        """Return the test inputs and labels of a replicate, as they were measured.
 
         Raises:
-            SealedTestError: in any other stage.
+            SealedTestError: in any stage but ``confirm``.
         """
         check_unsealed(stage)
         if self._official is not None:
@@ -100,6 +98,14 @@ class Pool:
             return self._draw(test_seed)
         unseen, _ = split_off(len(self.labels), self.test_size, test_seed)
         return self.inputs[unseen], self.labels[unseen]
+
+
+def table_pool(task: str, inputs: Floats, targets: npt.NDArray[Any], origin: str) -> Pool:
+    """Return a table ``(n, columns)`` as a pool: the rows that are neither for the test nor for training validate."""
+    entry = TASKS[task]
+    labels = targets.astype(np.int64) if entry.classes else targets[:, None]
+    validation_size = len(labels) - entry.max_train_size - entry.test_size
+    return Pool(inputs, labels, validation_size, entry.classes, entry.test_size, columns=True, origin=origin)
 
 
 def split_off(count: int, test_size: int, test_seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

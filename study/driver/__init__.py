@@ -1,1 +1,1 @@
-"""What the commands call: options, opening a study, conducting it, its summary."""
+"""What the commands call: options, starting or resuming a study, conducting it, its summary."""

@@ -1,17 +1,87 @@
-"""What a design can and can't show, said before the first run."""
+"""What is said of a study before its first run: how large it is, what it costs, and what its design can't show."""
 
 import math
-from collections.abc import Iterable
+import os
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from study.plan.cells import cells
-from study.specs.spec import StudySpec
+from study.listeners.terminal import format_duration
+from study.plan.cells import cells, sizes
+from study.plan.replicates import replicate_of
+from study.specs.spec import SpecError, StudySpec
 from study.specs.tasks import entry_of
 
 TYPICAL_SD = 0.006  # of a replicate's gain in accuracy, as measured on digits and MNIST-1D
+RUN_KB = 20  # of a run on the disk: its record, TensorBoard and Optuna; measured on the default study
+START_AND_END_S = 13.0  # of "smoke" beyond its runs, on two idle cores: Ray, workers that import torch, the report
 _TYPICAL_SCORE = 0.9  # at which the sampling error of an accuracy is told
 _LARGE_DELTA = 0.05  # of an accuracy
 _ACCURACIES = ("accuracy", "token accuracy", "node accuracy")
+
+
+def one_line(name: str, spec: StudySpec) -> str:
+    """Return what a study is called, its size, and beneath that its question."""
+    runs = _range(map(sum, zip(*(size.runs for size in sizes(spec)), strict=True)))
+    count = len(cells(spec))
+    head = f"{name}: {count} {'cell' if count == 1 else 'cells'}, {runs} runs"
+    return "\n".join([head, *textwrap.wrap(spec.question, 80, initial_indent="  ", subsequent_indent="  ")])
+
+
+def plan_of(
+    spec: StudySpec, folder: Path, numbers: Sequence[int] | None, sd: float | None, notes: Iterable[str]
+) -> Iterator[str]:
+    """Yield the lines of a dry run.
+
+    Args:
+        spec, folder: The study, and its results folder.
+        numbers: Of the replicates to run; None: all that the spec plans.
+        sd: As for `detectable`.
+        notes: What its user should know besides.
+    """
+    from study.training.estimate import estimated_seconds  # noqa: PLC0415  # needs torch, which takes seconds to import
+
+    replicates = [replicate_of(spec, number) for number in numbers or range(1, spec.replicates + 1)]
+    planned = sizes(spec, replicates)
+    yield f"study {spec.name} (spec hash {spec.hash[:12]}) into {folder}"
+    yield (
+        f"{len(replicates)} of {spec.replicates} replicates, each with {spec.confirms} confirm seeds a pick; "
+        f"{len(cells(spec))} cells"
+    )
+    for stage in ("tune", "confirm"):
+        runs = [size.runs for size in planned if size.stage == stage]
+        yield f"{stage}: {_range(map(sum, zip(*runs, strict=True)))} runs"
+    evaluations = zip(*(size.gradient_evaluations for size in planned), strict=True)
+    yield f"gradient evaluations: {_range(map(sum, evaluations))}"
+    most = sum(size.runs[1] for size in planned)
+    yield f"disk: about {most * RUN_KB / 1e3:,.0f} MB (records, views and logs; checkpoints of probes come on top)"
+    slots = os.cpu_count() or 1
+    try:
+        low, high = estimated_seconds(spec, slots, replicates)
+    except SpecError as error:  # the data of a task are not here: they may be where the study will run
+        yield f"estimated time: unknown, because {error}"
+    else:
+        yield (
+            f"estimated time: {format_duration(low + START_AND_END_S)} to {format_duration(high + START_AND_END_S)} "
+            f"({slots} runs side by side on CPUs, from training steps timed just now, as if nobody else used them; "
+            f"{START_AND_END_S:.0f} s to start and to report in it; the more picks agree, the nearer to the first)"
+        )
+    yield detectable(spec, folder, sd)
+    yield from (f"note: {text}" for text in (*warnings_of(spec), *notes))
+    for cell in cells(spec):
+        yield f"cell {cell.name}, each replicate"
+        for size in planned:
+            search = size.search
+            if search.cell.name == cell.name and search.replicate == replicates[0]:
+                longer = f", {search.epochs_factor:g}x epochs" if search.epochs_factor > 1 else ""
+                yield (
+                    f"  {size.stage:8} {search.name}{longer} (serves {', '.join(search.roles)}): "
+                    f"{_range(size.runs)} runs, {_range(size.gradient_evaluations)} gradient evaluations"
+                )
+
+
+def _range(ends: Iterable[int]) -> str:
+    return " to ".join(f"{end:,}" for end in dict.fromkeys(ends))
 
 
 def detectable(spec: StudySpec, folder: Path, sd: float | None) -> str:
@@ -22,7 +92,7 @@ def detectable(spec: StudySpec, folder: Path, sd: float | None) -> str:
         folder: Its results folder, whose findings say how much gains vary, if it has any.
         sd: Standard deviation of a replicate's gain; None: as measured there, or else, of accuracies, a typical one.
     """
-    from study.stats.estimates import minimum_detectable_effect  # noqa: PLC0415  # SciPy takes a second to import
+    from study.stats import estimates  # noqa: PLC0415  # SciPy takes a second to import
 
     source = "as stated"
     if sd is None:
@@ -36,7 +106,7 @@ def detectable(spec: StudySpec, folder: Path, sd: float | None) -> str:
                 "a replicate's gain with --sd, in the unit of the score"
             )
         sd, source = TYPICAL_SD, "typical of small accuracies; state yours with --sd"
-    gain = minimum_detectable_effect(sd, units, spec.alpha / len(cells(spec)))
+    gain = estimates.detectable(sd / math.sqrt(units), units - 1, spec.alpha / len(cells(spec)))
     found = "no gain" if math.isnan(gain) else f"a gain of {gain:.4g}"
     where = f"in {len(cells(spec))} cells, at a deviation of {sd:.4g} ({source})"
     return f"{units} {called} detect {found} with power .8, {where}"

@@ -13,44 +13,25 @@ from typing import get_args
 import pandas as pd
 from rich.console import Console
 
-from study.driver.conduct import (
-    Wishes,
-    conclude,
-    draw_landscapes,
-    engine,
-    is_complete,
-    train,
-)
-from study.driver.opening import Say, find_data, has_runs_left, opened
+from study.driver.conduct import EngineOptions, conclude, draw_landscapes, engine, is_complete, train
+from study.driver.messages import Say
+from study.driver.resume import find_data, has_runs_left, opened
 from study.files import write_atomically
 from study.findings.content import Outcome
 from study.specs.spec import StudySpec, parse_spec, suite_specs
 from study.store.results import Study
 
 
-def specs_of(suite: str, scale: float = 1.0) -> dict[str, tuple[StudySpec, str]]:
-    """Return the specs of a suite with their texts, by name.
-
-    Args:
-        suite: One of `study.specs.spec.SUITES`.
-        scale: Multiplies trials and replicates (rounded, at least 1) for bigger machines; part of the spec's hash.
-    """
-    return {name: _scaled(parse_spec(text, name), text, scale) for name, text in suite_specs(suite).items()}
-
-
-def _scaled(spec: StudySpec, text: str, scale: float) -> tuple[StudySpec, str]:
-    """Return the spec with scaled numbers, in its text too, since the text is what a folder freezes."""
-    for key, value in (("trials", spec.search.trials), ("replicates", spec.replicates)):
-        text = text.replace(f"{key} = {value}", f"{key} = {max(1, round(value * scale))}")
-    return parse_spec(text, spec.name), text
+def specs_of(suite: str) -> dict[str, tuple[StudySpec, str]]:
+    """Return the specs of a suite (one of `study.specs.spec.SUITES`) with their texts, by name."""
+    return {name: (parse_spec(text, name), text) for name, text in suite_specs(suite).items()}
 
 
 def run_suite(
     suite: str,
     folder: Path,
-    wishes: Wishes,
+    asked: EngineOptions,
     *,
-    scale: float,
     fresh: bool,
     retry_failed: bool,
     console: Console,
@@ -62,31 +43,35 @@ def run_suite(
     Raises:
         SpecError: the data of a study that is not finished are missing; nothing is written then.
     """
-    specs = specs_of(suite, scale)
+    specs = specs_of(suite)
     for name, (spec, _) in specs.items():
         if has_runs_left(spec, folder / name, fresh=fresh):
             find_data(spec)
     with ExitStack() as stack:
-        homes = {
-            name: (
-                *stack.enter_context(
-                    opened(spec, text, folder / name, fresh=fresh, retry_failed=retry_failed, say=lambda _: None)
-                ),
-                folder / name,
+        held = {
+            name: stack.enter_context(
+                opened(spec, text, folder / name, fresh=fresh, retry_failed=retry_failed, say=lambda _: None)
             )
             for name, (spec, text) in specs.items()
         }
-        open_ones = {name: parts for name, parts in homes.items() if not is_complete(parts[2], parts[1])}
-        if open_ones:
-            tasks = dict.fromkeys(task for _, agenda, _ in open_ones.values() for task in agenda.tasks)
-            with engine(wishes, say, tasks) as session:
-                for name, (spec, agenda, home) in open_ones.items():
-                    say(f"{name}: {spec.question}")
-                    train(spec, home, agenda, session, console=console, quiet=quiet)
-                    draw_landscapes(home, agenda, session)
-        studies = [conclude(home) for _, _, home in homes.values()]
+        unfinished = {name: study for name, study in held.items() if not is_complete(study)}
+        if unfinished:
+            tasks = dict.fromkeys(task for study in unfinished.values() for task in study.agenda.tasks)
+            with engine(asked, say, tasks) as session:
+                for name, study in unfinished.items():
+                    say(f"{name}: {study.spec.question}")
+                    train(study, session, console=console, quiet=quiet)
+                    draw_landscapes(study, session)
+        studies = [conclude(study.folder) for study in held.values()]
         write_atomically(folder / f"{suite}.csv", outcome_table(studies).to_csv(index=False))
     return studies
+
+
+def format_table(table: pd.DataFrame) -> str:
+    """Format a table for a terminal: four decimals, a dash where there is no number."""
+    if table.empty:
+        return "(nothing measured yet)"
+    return table.to_string(index=False, na_rep="–", float_format=lambda value: f"{value:.4f}")
 
 
 def outcome_table(studies: Iterable[Study]) -> pd.DataFrame:
@@ -98,7 +83,7 @@ def outcome_table(studies: Iterable[Study]) -> pd.DataFrame:
                 "claim": result.claim,
                 "expected": result.expected,
                 "outcome": result.outcome,
-                "estimate": result.estimate,
+                "estimate": result.mean,
                 "95% interval": f"[{result.ci95[0]:+.4f}, {result.ci95[1]:+.4f}]",
                 "n": result.n,
                 "gradient evaluations": sum(record.gradient_evaluations for record in study.records),

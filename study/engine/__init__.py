@@ -5,9 +5,8 @@ executes and retries; we own the results and the resume: a callback in the drive
 a record, and a resumed study is a new Tuner on what is left. Tune's own restore is not used: with an Optuna store
 it aborts on trials that had finished, and it does not restore what our agenda knows.
 
-``slots`` what a run gets · ``cluster`` joins or leaves Ray and watches it · ``start`` starts it on this machine ·
-``bare_ray`` what Ray keeps to itself, and what is done without · ``worker`` the actor that trains · ``searcher`` hands
-out jobs and keeps actors for what comes · ``watch`` kills what hangs · ``recorder`` turns ends into records ·
-``losses`` what Ray says of lost workers · ``gauges`` live numbers for Prometheus · ``landscapes`` lines and planes ·
-``drive`` puts them together.
+``slots`` what a run gets · ``cluster`` joins Ray or starts it · ``ray_health`` tells its death · ``bare_ray`` what Ray
+keeps to itself, and what is done without · ``worker`` the actor that trains · ``searcher`` hands out jobs · ``watch``
+kills what hangs · ``recorder`` turns ends into records · ``lost_workers`` what Ray says of them · ``gauges`` live
+numbers for Prometheus · ``landscapes`` lines and planes · ``drive`` puts them together.
 """

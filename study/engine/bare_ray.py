@@ -1,23 +1,22 @@
 """Every use of what Ray and Tune keep to themselves, with what is done without it.
 
 Public ways are taken wherever they reach. What stands here was tried with the releases in `TRIED`; of any other nothing
-here is touched, and a study runs by public ways alone. It then starts some seconds later, shows Ray's own pages about
-lost workers, starts a new process for each stage, keeps some memory, and gives up where a worker is lost in a way
-that Tune does not know; `--resume` goes on. `tests/test_innards.py` tells what of a new release has changed.
+here is touched, and a study runs by public ways alone. It then shows Ray's own pages about lost workers, keeps some
+memory, and gives up where a worker is lost in a way that Tune does not know; `--resume` goes on.
+`tests/test_innards.py` tells what of a new release has changed.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import accelerators, node, ray_constants, state, utils, worker
+from ray._private import ray_constants, state, worker
 
 TRIED = ("2.60",)
-HAVE_TIME = ("start_monitor", "start_log_monitor", "start_api_server")  # of Ray's node; the last is the dashboard
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def known() -> bool:
@@ -41,78 +40,14 @@ def on_loopback() -> Iterator[None]:
     the switch; whether it worked is looked up by who starts Ray.
     """
     switch = {"ENABLE_RAY_CLUSTER": False} if hasattr(ray_constants, "ENABLE_RAY_CLUSTER") else {}
-    with environment(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0"), replaced(ray_constants, **switch):
-        yield
-
-
-def machine() -> tuple[float, int] | None:
-    """Return the CPUs and GPUs that a Ray on this machine will have, before it is started; None if not known."""
-    if not known():
-        return None
-    manager = accelerators.get_accelerator_manager_for_resource("GPU")
-    return utils.get_num_cpus(), manager.get_current_node_num_accelerators() if manager else 0
-
-
-@contextmanager
-def left_out() -> Iterator[Mapping[str, Callable[[], None]]]:
-    """Let the Ray that is started in this block leave out what has time, and yield what starts it, by name.
-
-    Empty where nothing was left out.
-    """
-    parts: dict[str, Callable[[], None]] = {}
-
-    def noting(name: str) -> Callable[..., None]:
-        method = getattr(node.Node, name)
-
-        def note(self: node.Node, **options: Any) -> None:
-            parts[name] = partial(method, self, **options)
-
-        return note
-
-    with replaced(node.Node, **{name: noting(name) for name in HAVE_TIME}) if known() else nullcontext():
-        yield parts
-
-
-@contextmanager
-def one_environment() -> Iterator[None]:
-    """Let Tune's actors have our environment, which on this machine they do.
-
-    It would give them one of their own, and with it processes that nobody can start ahead.
-    """
-    if not known():
-        yield
-        return
-    from ray.tune.execution import class_cache  # noqa: PLC0415  # takes two seconds, in which the workers start
-
-    with replaced(class_cache, DEFAULT_ENV_VARS={}, ENV_VARS_TO_PROPAGATE=frozenset()):
-        yield
-
-
-@contextmanager
-def dashboard_taken_for_granted() -> Iterator[None]:
-    """Import nothing of the dashboard to see whether it is installed: we depend on it."""
-    with replaced(utils, get_dashboard_dependency_error=lambda: None) if known() else nullcontext():
-        yield
-
-
-def workers() -> int:
-    """Return how many workers this Ray knows."""
-    return len(state.workers())
-
-
-def has_actor() -> bool:
-    """Tell whether a run has its actor, or had it: short ones end between two looks.
-
-    Where Ray has died the answer is no; that is another's to notice.
-    """
-    with suppress(Exception):
-        return any(actor["State"] in ("ALIVE", "DEAD") for actor in state.actors().values())
-    return False
-
-
-def dashboard_address() -> str | None:
-    """Return where the dashboard of the Ray that was started by this process listens; None before it is up."""
-    return worker._global_node.webui_url if worker._global_node else None
+    before = os.environ.get(_LOOPBACK)
+    os.environ[_LOOPBACK] = "0"
+    try:
+        with replaced(ray_constants, **switch):
+            yield
+    finally:
+        del os.environ[_LOOPBACK]
+        os.environ.update({} if before is None else {_LOOPBACK: before})
 
 
 def place_of(actor: Any) -> tuple[int, str]:
@@ -162,11 +97,6 @@ def _snapshot_if_there(tune_controller: Any, storage: str) -> Callable[..., None
     return checkpoint
 
 
-def idle_actors_of(controller: Any) -> Any:
-    """Return Tune's cache of actors that have nothing to do; None if there is no way in."""
-    return controller._actor_cache if known() else None
-
-
 def actor_of(trial: Any) -> Any:
     """Return the actor of a trial that runs; None if there is none, or no way to it."""
     return getattr(getattr(trial, "temporary_state", None), "ray_actor", None)
@@ -199,18 +129,3 @@ def replaced(owner: object, **values: object) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(owner, name, value)
-
-
-@contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Set environment variables for the length of the block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -4,25 +4,21 @@ import importlib.util
 import os
 import signal
 import socket
-import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import ray
 
 from study.engine import bare_ray
+from study.engine.ray_health import watched
 from study.engine.slots import EngineError
-from study.engine.start import QUIET, start_ray, url_of
 from study.specs.tasks import is_own_task
-
-if TYPE_CHECKING:
-    import psutil
 
 _SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C must reach the driver, which knows how to resume
@@ -36,8 +32,7 @@ _SETTINGS = {
     "RAY_health_check_failure_threshold": "1000",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what later releases do; the device comes from the resources
 }
-_VITAL = ("raylet", "gcs_server")
-_PATIENCE_S = 3.0  # between the looks at whether Ray lives, and before the last word
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +41,19 @@ class Cluster:
 
     Attributes:
         resources: What it has, as ``ray.cluster_resources()`` gives it.
-        dashboard_url: Done when there is a dashboard, with "" where there is none; cancelled where it came too late.
+        dashboard_url: Of its dashboard; "" where there is none.
         let_it_go: To be called when the process does not depend on Ray any more, so that its death is nobody's matter.
         warning: What a user must know of it; "" if there is nothing.
     """
 
     resources: Mapping[str, float]
-    dashboard_url: Future[str]
+    dashboard_url: str
     let_it_go: Callable[[], None]
     warning: str = ""
 
 
 @contextmanager
-def cluster(
-    address: str | None,
-    tasks: Iterable[str] = (),
-    max_concurrent: int | None = None,
-    cpus_per_trial: float | None = None,
-) -> Iterator[Cluster]:
+def cluster(address: str | None, tasks: Iterable[str] = ()) -> Iterator[Cluster]:
     """Join the Ray cluster at ``address``, or start one on this machine; leave it again at the end.
 
     Signals are answered as before throughout: Ray puts handlers in their place, and leaves SIGTERM to the system.
@@ -72,8 +62,6 @@ def cluster(
         address: ``auto``, ``host:port``, or None to start one.
         tasks: Names of the tasks that will run; the modules of a user's own go along to the nodes of a cluster. (On
             this machine Ray's workers search the folder that the driver was started in, so nothing needs to.)
-        max_concurrent: Upper bound of runs side by side, if there is one.
-        cpus_per_trial: CPUs of each run, if that is decided.
 
     Raises:
         EngineError: there is no cluster at the address, or a task's module is not found.
@@ -83,29 +71,21 @@ def cluster(
     modules = [str(path) for path in module_paths(tasks)] if address else []
     with ExitStack() as stack:
         take_back = stack.enter_context(_our_signals())
-        stop_watching = stack.enter_context(_watched())
+        stop_watching = stack.enter_context(watched())
         stack.enter_context(bare_ray.quiet())
-        warning = ""
-        dashboard: Future[str] = Future()
+        if not address:
+            stack.enter_context(bare_ray.on_loopback())
         try:
-            if address:
-                environment = {"py_modules": modules} if modules else None
-                joined = ray.init(address=address, runtime_env=environment, **QUIET)
-                stack.callback(ray.shutdown)
-                take_back()
-                dashboard.set_result(url_of(joined.dashboard_url))
-            else:
-                warning = start_ray(stack, take_back, dashboard, max_concurrent, cpus_per_trial)
-        except EngineError:
-            raise
-        except (ConnectionError, ValueError) as error:
+            # Without an address Ray joins whatever cluster is named in the machine's temporary folder.
+            environment = {"py_modules": modules} if modules else None
+            joined = ray.init(address=address or "local", runtime_env=environment, **_QUIET)
+        except Exception as error:  # Ray raises just that where a busy machine takes it too long
             raise _no_cluster(address, error) from error
-
-        def let_it_go() -> None:
-            stop_watching()
-            dashboard.cancel()
-
-        yield Cluster(ray.cluster_resources(), dashboard, let_it_go, warning)
+        stack.callback(ray.shutdown)
+        take_back()
+        url = f"http://{joined.dashboard_url}" if joined.dashboard_url else ""
+        warning = "" if address else warning_of(ray.nodes()[0]["NodeManagerAddress"])
+        yield Cluster(ray.cluster_resources(), url, stop_watching, warning)
 
 
 @contextmanager
@@ -125,81 +105,6 @@ def _our_signals() -> Iterator[Callable[[], None]]:
         take_back()
 
 
-def vital_parts() -> "dict[psutil.Process, str]":
-    """Return what the Ray that this process has started is dead without, by process; nothing of a Ray that was joined.
-
-    Returns:
-        The processes, each with its name.
-    """
-    import psutil  # noqa: PLC0415  # Ray brings it, and `import ray` puts it on the path
-
-    found: dict[str, psutil.Process] = {}
-    for one in sorted(psutil.Process().children(), key=psutil.Process.create_time):
-        with suppress(psutil.NoSuchProcess):  # it has just ended
-            found.setdefault(one.name(), one)  # the first: the others of its name are nodes that were added, and may go
-    return {one: name for name, one in found.items() if name in _VITAL}
-
-
-def check_that_ray_lives(parts: "Mapping[psutil.Process, str]") -> None:
-    """Fail with a sentence where a part of the Ray that this process has started has died; Ray would just end us.
-
-    Args:
-        parts: What `vital_parts` returned while it lived.
-
-    Raises:
-        EngineError: it has died, and Ray has not been shut down.
-    """
-    dead = [name for process, name in parts.items() if _has_ended(process)]
-    if dead and ray.is_initialized():
-        raise EngineError(
-            f"Ray's {dead[0]} has died (was it killed, or memory short?); every finished run is kept: "
-            "give the command again, or --resume the folder."
-        )
-
-
-def _has_ended(process: "psutil.Process") -> bool:
-    import psutil  # noqa: PLC0415  # as above
-
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE  # which nobody has asked how it was
-    except psutil.NoSuchProcess:
-        return True
-
-
-@contextmanager
-def _watched() -> Iterator[Callable[[], None]]:
-    """End this process with a sentence where Ray dies in this block and the main thread does not come to notice it.
-
-    Yields what ends the watch before the block does.
-
-    Ray's calls wait for a dead Ray; after a while it ends the process, with a code and words that tell nobody.
-    """
-    over = threading.Event()
-
-    def watch() -> None:
-        parts: dict[psutil.Process, str] = {}
-        while not over.wait(_PATIENCE_S):
-            parts |= vital_parts()
-            try:
-                check_that_ray_lives(parts)
-            except EngineError as error:
-                if over.wait(_PATIENCE_S):
-                    return
-                with suppress(EngineError):  # it was about to be shut down
-                    check_that_ray_lives(parts)
-                    continue
-                print(f"error: {error}", file=sys.stderr, flush=True)
-                os._exit(2)
-
-    thread = threading.Thread(target=watch, name="watch over Ray", daemon=True)
-    thread.start()
-    try:
-        yield over.set
-    finally:
-        over.set()
-        thread.join()
-
-
 def _check_that_somebody_listens(address: str | None) -> None:
     """Fail at once where Ray would knock for minutes: at a ``host:port`` where nothing is."""
     host, _, port = (address or "").rpartition(":")
@@ -211,6 +116,12 @@ def _check_that_somebody_listens(address: str | None) -> None:
 
 
 def _no_cluster(address: str | None, error: Exception) -> EngineError:
+    if address is None and "AF_UNIX" in str(error):
+        return EngineError(
+            f"Ray would make a socket at {str(error).rpartition(': ')[2]}, which is longer than the 107 bytes that "
+            "Linux allows; set RAY_TMPDIR to a short folder on a local disk, such as RAY_TMPDIR=/tmp, and give the "
+            "command again."
+        )
     if address is None:
         return EngineError(
             f"Ray can't be started on this machine: {str(error).splitlines()[0]}; mend that, and try again."
@@ -218,6 +129,16 @@ def _no_cluster(address: str | None, error: Exception) -> EngineError:
     return EngineError(
         f"--address {address} was given; no Ray cluster answers there ({str(error).splitlines()[0]}); "
         "start one with `ray start --head`, or leave --address out."
+    )
+
+
+def warning_of(address: str) -> str:
+    """Return what to say where a Ray listens that should be on loopback alone, "" where it is."""
+    if ip_address(address).is_loopback:
+        return ""
+    return (
+        f"warning: Ray {ray.__version__} listens at {address}: machines that reach this one reach its ports, too, "
+        f"where they are asked for a token; Ray {bare_ray.TRIED[-1]} would listen on loopback alone."
     )
 
 

@@ -22,9 +22,9 @@ from ray.exceptions import (
 from ray.tune import TuneError
 
 from study.engine.bare_ray import our_tune
-from study.engine.losses import error_line
+from study.engine.lost_workers import error_line
 from study.engine.recorder import RETRIES, Recorder, Take
-from study.engine.searcher import AgendaSearcher, KeepsActors
+from study.engine.searcher import AgendaSearcher
 from study.engine.slots import EngineError, Slots
 from study.engine.watch import HangWatch
 from study.engine.worker import StudyRun
@@ -51,7 +51,6 @@ def run_agenda(
     take: Take,
     listeners: Sequence[Listener],
     checkpoints: bool = True,
-    keep_actors: bool = True,
     slice_s: float = SLICE_S,
     hang_after_s: float = HANG_AFTER_S,
     trainable: type[StudyRun] = StudyRun,
@@ -69,7 +68,6 @@ def run_agenda(
             probes); it must write both and complete the agenda.
         listeners: Told of starts, retries, ends and the passing of time.
         checkpoints: Save long runs at the end of every slice, so that a retry goes on from there.
-        keep_actors: Keep those that have nothing to do for a moment, with the resources that they hold.
         slice_s: Seconds, > 0: a run reports after whole epochs of about this length.
         hang_after_s: Seconds, > 0: a worker that neither reports nor uses the CPU for so long is killed, and its run
             retried; one that uses the CPU has `watch.BUSY_FACTOR` times as long until its next report.
@@ -90,11 +88,10 @@ def run_agenda(
         actor,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=KeepsActors(slots.concurrent if keep_actors else 0),
             num_samples=-1,
             max_concurrent_trials=slots.concurrent,
             reuse_actors=True,
-            trial_name_creator=lambda trial: _trial_name(trial.config),
+            trial_name_creator=lambda trial: Job.model_validate(trial.config["job"]).title,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
@@ -119,10 +116,3 @@ def run_agenda(
                     "--resume the folder."
                 ) from error
             raise
-
-
-def _trial_name(config: Mapping[str, Any]) -> str:
-    job = Job.model_validate(config["job"])
-    return f"{job.family} {job.cell} {job.stage} seed {job.seed}" + (
-        f" trial {job.trial}" if job.trial is not None else ""
-    )

@@ -6,17 +6,14 @@ from collections.abc import Callable
 from ray.util.metrics import Gauge
 
 from study.listeners.listener import Listener, Tally
-from study.records import RunRecord
 
-_PAUSE_S = 1.0  # at least, between two times
 _EVERY_S = 5.0  # Ray forgets a gauge that has not been set for some 20 s, and a run may take longer
 # Ray puts "ray_" before each name on the Prometheus endpoint.
 GAUGES = {
-    "study_runs_planned": ("Runs of the whole study, at most.", ("study",)),
-    "study_runs_done": ("Runs that have their record, whatever their end.", ("study",)),
-    "study_runs_failed": ("Runs that raised or whose worker was lost for good.", ("study",)),
-    "study_runs_diverged": ("Runs whose loss became non-finite.", ("study",)),
-    "study_best_val_score": ("Best validation score of the tune stage so far.", ("study", "method", "cell")),
+    "study_runs_planned": "Runs of the whole study, at most.",
+    "study_runs_done": "Runs that have their record, whatever their end.",
+    "study_runs_failed": "Runs that raised or whose worker was lost for good.",
+    "study_runs_diverged": "Runs whose loss became non-finite.",
 }
 
 
@@ -31,16 +28,11 @@ class Gauges(Listener):
 
     def __init__(self, study: str, tally: Tally, clock: Callable[[], float] = time.monotonic) -> None:
         self._study, self._tally, self._clock = study, tally, clock
-        self._gauges = {name: Gauge(name, text, tags) for name, (text, tags) in GAUGES.items()}
+        self._gauges = {name: Gauge(name, text, ("study",)) for name, text in GAUGES.items()}
         self._publish()
 
-    def finished(self, record: RunRecord) -> None:
-        """Publish what is known now, unless that was done a moment ago: a large study has thousands of numbers."""
-        if self._clock() - self._published_at >= _PAUSE_S:
-            self._publish()
-
     def tick(self) -> None:
-        """Publish the same again, so that it stays."""
+        """Publish what is known now, now and then."""
         if self._clock() - self._published_at > _EVERY_S:
             self._publish()
 
@@ -54,5 +46,3 @@ class Gauges(Listener):
         }
         for name, value in counts.items():
             self._gauges[name].set(value, {"study": self._study})
-        for (method, cell), score in self._tally.best.items():
-            self._gauges["study_best_val_score"].set(score, {"study": self._study, "method": method, "cell": cell})

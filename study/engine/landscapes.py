@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from study.engine.losses import loss_of
+from study.engine.lost_workers import lost_worker
 from study.engine.slots import EngineError
 from study.files import write_atomically
 from study.training.heap import keep_freed_memory
@@ -20,10 +20,7 @@ _IN_FLIGHT_PER_CORE = 2  # weights wait in memory, so not all landscapes are han
 def measure_landscapes(folder: Path, data: Mapping[str, Any], landscapes: Iterable[Landscape]) -> None:
     """Measure every landscape and write its record as it is done; a core each.
 
-    Args:
-        folder: The results folder, which the driver alone reads and writes.
-        data: What `study.data.load_data` returned, by task.
-        landscapes: What `study.training.landscape.missing_landscapes` found.
+    ``folder`` is the results folder, which the driver alone reads and writes; ``data`` are those of each task.
 
     Raises:
         EngineError: the process that measures a landscape failed, or was lost again and again.
@@ -50,7 +47,7 @@ def _write_next(waiting: dict["ray.ObjectRef[str]", Path]) -> None:
         content = ray.get(done)
     except RayError as error:
         raise EngineError(
-            f"{path} can't be measured: {loss_of(str(error)).cause}; every finished run is kept: mend that and "
+            f"{path} can't be measured: {lost_worker(str(error)).cause}; every finished run is kept: mend that and "
             "give the command again."
         ) from error
     write_atomically(path, content, make_folder=True)

@@ -14,7 +14,7 @@ from typing import Any
 from ray import tune
 
 from study.engine.bare_ray import forget
-from study.engine.losses import Loss, explained, loss_of, out_of_memory
+from study.engine.lost_workers import LostWorker, explained, lost_worker, out_of_memory
 from study.engine.searcher import AgendaSearcher, StaysInTheDriver
 from study.engine.watch import HangWatch
 from study.listeners.listener import Listener
@@ -84,15 +84,15 @@ class Recorder(StaysInTheDriver, tune.Callback):
             error = f"the worker was lost {RETRIES + 1} times: {loss.cause}"
             self._end(trial, self._failed(job, error), b"")
 
-    def _loss(self, trial: Any) -> Loss:
+    def _loss(self, trial: Any) -> LostWorker:
         """Return how a trial's worker was lost, and count that unless memory was short: others may have used it."""
         why = self._watch.why(trial.trial_id)
-        loss = Loss(why) if why else loss_of(_last_error(trial))
+        loss = LostWorker(why) if why else lost_worker(_last_error(trial))
         if not loss.for_memory:
             self._lost[self._searcher.under_way[trial.trial_id].run_id] += 1
         return loss
 
-    def _end_short_of_memory(self, trial: Any, job: Job, loss: Loss) -> None:
+    def _end_short_of_memory(self, trial: Any, job: Job, loss: LostWorker) -> None:
         """Try a run alone; one that has been is given up if it needs too much, and waits while others use the memory.
 
         Tune has tried it again at once, as often as any other.

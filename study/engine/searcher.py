@@ -1,7 +1,4 @@
-"""Tune's view of the agenda: it asks for configurations and is told nothing, since records tell the agenda.
-
-And what it asks of its scheduler: whether an actor may go that has nothing to do for a moment.
-"""
+"""Tune's view of the agenda: it asks for configurations and is told nothing, since records tell the agenda."""
 
 import math
 import time
@@ -9,10 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from study.engine.bare_ray import idle_actors_of
 from study.engine.slots import Slots
 from study.plan.agenda import Agenda
 from study.records import Job
@@ -27,11 +22,6 @@ class StaysInTheDriver:
 
 class AgendaSearcher(StaysInTheDriver, Searcher):
     """Hands the agenda's jobs to Tune, in the agenda's order; a job that needs the cluster to itself goes first.
-
-    Args:
-        agenda: What to run.
-        slots: What each run gets.
-        clock: Seconds of a clock that never goes back.
 
     Attributes:
         under_way: The job of every trial that was handed out and has not ended.
@@ -105,43 +95,3 @@ class AgendaSearcher(StaysInTheDriver, Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
-
-
-class KeepsActors(FIFOScheduler):
-    """First come, first served; and an actor that has nothing to do is kept for the runs to come.
-
-    Tune stops the actor of a run that ends while no trial waits for it, as happens at the end of every last tune
-    stage. The runs that come of it would wait for a new process, which imports torch for seconds; and one that is
-    still importing holds up the study's end. While a run goes alone nothing is kept: it needs the whole cluster.
-
-    Args:
-        most: Actors that are kept at most; 0 leaves it to Tune.
-    """
-
-    def __init__(self, most: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Ray gives it no types
-        self._most = most
-        self._kept: Any = None  # the request for resources whose actors are kept
-        self._cache: Any = None  # Tune's own
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Keep the actors of a run's kind from now on."""
-        if self._kept is None and not trial.config["alone"]:
-            self._cache = idle_actors_of(tune_controller)
-            if self._cache:
-                self._kept = trial.placement_group_factory
-                self._cache.increase_max(self._kept, self._most)
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Let the kept actors go where a run comes that has the cluster to itself."""
-        if self._kept is not None and trial.config["alone"]:
-            self._cache.decrease_max(self._kept, self._most)
-            self._kept = None
-
-    def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """Choose none: Tune starts those that wait by itself.
-
-        The first that waits, which is what "first come, first served" would choose, may have an actor that is about to
-        start; given that of a run that has ended, its own would be stopped. Tune by itself does that only where no
-        other trial waits.
-        """

@@ -1,11 +1,7 @@
 """What each run gets of a cluster, and how many runs fit side by side. Needs no Ray."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-_AS_GOOD = 0.9  # of the best speed: fewer threads are taken if they reach it, as timings differ by so much
-
-StepTimes = Callable[[Sequence[int]], Mapping[int, float]]
 
 
 class EngineError(ValueError):
@@ -57,30 +53,3 @@ def plan_slots(
             )
     fits = min(int(have_cpus / cpus), int(have_gpus / gpus) if gpus else int(have_cpus / cpus))
     return Slots(cpus, gpus, min(fits, max_concurrent) if max_concurrent else fits)
-
-
-def plan_threads(cpus: int, runs: int, max_concurrent: int | None, step_times: StepTimes) -> tuple[int, str]:
-    """Choose the CPUs of each run, where the user leaves that open and there is no GPU, for the most steps a second.
-
-    As many runs side by side as there are CPUs, on one thread each, can't be beaten, as no step gains more from threads
-    than there are. So steps are timed only where CPUs would idle: fewer runs than CPUs, or an upper bound on them.
-
-    Args:
-        cpus: Of the machine.
-        runs: How many the study has at least.
-        max_concurrent: Upper bound of runs side by side, if there is one.
-        step_times: Called, at most once, with numbers of threads; returns how long a step takes with each, in steps on
-            one thread. It is measured alone: what runs side by side take from each other is not in it.
-
-    Returns:
-        The CPUs of each run, and a sentence on why; an empty one where nothing was measured.
-    """
-    at_once = min(runs, max_concurrent or runs, cpus)
-    if at_once == cpus:
-        return 1, ""
-    counts = [2**power for power in range(cpus.bit_length())]  # 1, 2, 4 … up to the machine's
-    times = step_times(counts)
-    speeds = {count: min(at_once, cpus // count) / times[count] for count in counts}
-    chosen = min(count for count in counts if speeds[count] >= _AS_GOOD * max(speeds.values()))
-    measured = ", ".join(f"{times[count]:.2f} on {count}" for count in counts)
-    return chosen, f"{chosen} CPUs each, as a step takes {measured} (in steps on 1 CPU; --cpus-per-trial overrules)."

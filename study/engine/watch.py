@@ -15,7 +15,7 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.engine import bare_ray
-from study.engine.cluster import check_that_ray_lives, vital_parts
+from study.engine.ray_health import check_that_ray_lives, vital_parts
 from study.engine.searcher import StaysInTheDriver
 
 BUSY_FACTOR = 10  # a trial that uses the CPU has so many times the limit until its next sign of life

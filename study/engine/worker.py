@@ -12,7 +12,7 @@ from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from study.engine.bare_ray import discard_half_saved
-from study.engine.losses import error_line
+from study.engine.lost_workers import error_line
 from study.records import Job
 from study.training.heap import keep_freed_memory
 

@@ -3,16 +3,16 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from study.existing.cells import label_of
-from study.existing.columns import Columns, bare
-from study.existing.reading import Table
-from study.existing.runs import Runs, Side
+from study.existing.columns import bare, listed
+from study.existing.question import Question
+from study.existing.runs import Runs
 from study.existing.trackers import SETTINGS
+from study.existing.values import label_of
 from study.findings.caveats import depending_on_delta, score_caveats
-from study.findings.content import Caveat, DeltaStrip, ScoreUnit
+from study.findings.content import Caveat, DeltaStrip
 from study.findings.units import pooled_tasks
 from study.stats import Effect
 from study.stats.effects import FEW_REPLICATES, MIN_UNITS
@@ -23,37 +23,28 @@ _SETTING: Final = re.compile(
 _NO_SETTING: Final = re.compile(  # names of a run, and where it ran
     r"seed|name|dir|path|file|host|node|device|gpu|rank|port|url|uuid|date|time|version|^id$|_id$"
 )
-_MOST_NAMED: Final = 6
 _EQUAL_COST: Final = 1.02  # costs nearer than this are called equal
 
 
-def caveats_of(
-    runs: Runs,
-    table: Table,
-    columns: Columns,
-    effects: Sequence[Effect],
-    strips: Iterable[DeltaStrip],
-    baselines: Sequence[str],
-    scores: Mapping[str, ScoreUnit],
-    paired: bool,
-) -> list[Caveat]:
+def caveats_of(asked: Question, effects: Sequence[Effect], strips: Iterable[DeltaStrip]) -> list[Caveat]:
     """Return every caveat: of how the results were made, then of the runs, then of the verdicts."""
+    scores = {problem: kind.score for problem, kind in asked.kinds.items()}
     return [
-        *_tuning(runs, table, columns),
-        *_selected(columns),
-        *_unpaired(effects, columns, paired),
+        *_tuning(asked),
+        *_selected(asked.columns.score),
+        *_unpaired(effects, asked),
         *_few(effects),
-        *_left_out(runs),
-        *_without_score(runs),
-        *(caveat for effect in effects for caveat in _missing_pairs(runs, effect)),
-        *_not_everywhere(runs, baselines),
+        *_left_out(asked.runs),
+        *_without_score(asked.runs),
+        *(caveat for effect in effects for caveat in _missing_pairs(asked.runs, effect)),
+        *_not_everywhere(asked.runs, asked.baselines),
         *score_caveats(scores, pooled_tasks(scores)),
-        *_cost(effects, columns),
+        *_cost(effects, asked.columns.cost),
         *(found for strip in strips for found in depending_on_delta(strip)),
     ]
 
 
-def _tuning(runs: Runs, table: Table, columns: Columns) -> Iterable[Caveat]:
+def _tuning(asked: Question) -> Iterable[Caveat]:
     detail = (
         "Nothing was tuned here, and how these methods were tuned is not known: a gain may be that of the method that "
         "was tuned with more care. The runs are the units, so verdicts speak of the configurations that were run, as "
@@ -61,51 +52,52 @@ def _tuning(runs: Runs, table: Table, columns: Columns) -> Iterable[Caveat]:
     )
     yield Caveat("not tuned here", "", "", detail)
     varied: dict[str, set[str]] = {}
-    for own in runs.sides.values():
+    settings = _settings(asked)
+    for own in asked.runs.sides.values():
         for method, side in own.items():
-            for name in _settings(table, columns):
+            for name in settings:
                 if len({label_of(row.get(name)) for row in side.rows}) > 1:
                     varied.setdefault(method, set()).add(bare(name))
     for method, names in varied.items():
         detail = (
-            f"The runs of {method} differ in {_some(sorted(names))}: its score is the mean over the configurations "
+            f"The runs of {method} differ in {listed(sorted(names))}: its score is the mean over the configurations "
             "that were tried, not that of one that was chosen."
         )
         yield Caveat("several configurations", "", method, detail)
 
 
-def _settings(table: Table, columns: Columns) -> list[str]:
+def _settings(asked: Question) -> list[str]:
     """Return the columns that say how a run was made; not those that name the run, or where it ran."""
     return [
         name
-        for name in table.columns
-        if name not in columns.used
+        for name in asked.table.columns
+        if name not in asked.columns.used
         and not _NO_SETTING.search(bare(name).lower())
         and ((name.partition(".")[0] in SETTINGS and "." in name) or _SETTING.match(bare(name).lower()))
     ]
 
 
-def _selected(columns: Columns) -> Iterable[Caveat]:
-    words = set(re.findall(r"[a-z]+", columns.score.lower()))
-    if words & {"val", "valid", "validation", "dev"} or columns.score == "value":
+def _selected(score: str) -> Iterable[Caveat]:
+    words = set(re.findall(r"[a-z]+", score.lower()))
+    if words & {"val", "valid", "validation", "dev"} or score == "value":
         detail = (
-            f"{columns.score} is measured on what settings were chosen with, where they were: the more a method "
+            f"{score} is measured on what settings were chosen with, where they were: the more a method "
             "was searched, the better it looks."
         )
         yield Caveat("selected score", "", "", detail)
     elif words & {"best", "max", "min"}:
         detail = (
-            f"{columns.score} is the best of several measurements of a run by its name; where the test part itself "
+            f"{score} is the best of several measurements of a run by its name; where the test part itself "
             "picked it, all methods look better than they are, and those that vary more the most."
         )
         yield Caveat("selected score", "", "", detail)
 
 
-def _unpaired(effects: Sequence[Effect], columns: Columns, paired: bool) -> Iterable[Caveat]:
+def _unpaired(effects: Sequence[Effect], asked: Question) -> Iterable[Caveat]:
     apart = sum(effect.apart is not None for effect in effects)
     if apart:
-        seedless = "their runs share no seed" if columns.seed else "no column says which runs share a seed"
-        reason = seedless if paired else "as was asked"
+        seedless = "their runs share no seed" if asked.columns.seed else "no column says which runs share a seed"
+        reason = seedless if asked.said.paired else "as was asked"
         some = "" if apart == len(effects) else f"In {apart} of {len(effects)} comparisons runs"
         detail = (
             f"{some or 'Runs'} are not paired ({reason}): means are held against each other by Welch's t test, which "
@@ -159,7 +151,11 @@ def _missing_pairs(runs: Runs, effect: Effect) -> Iterable[Caveat]:
     names = (effect.method, *(one.baseline for one in effect.against))
     every = set[int]().union(*(own[name].units for name in names))
     without = {name: every - own[name].scores.keys() for name in names}
-    lacking = [f"{name} {_seeds(runs, units)}" for name, units in without.items() if units]
+    lacking = [
+        f"{name} lacks seed{'s' if len(units) > 1 else ''} {listed([runs.seeds[unit] for unit in sorted(units)])}"
+        for name, units in without.items()
+        if units
+    ]
     no_verdict = "; with more than 20 % missing there is no verdict, and --unpaired uses all runs"
     remedy = no_verdict if effect.insufficient else ""
     of_all = f"{effect.planned - effect.n} of {effect.planned} seeds of {effect.method} in {effect.cell}"
@@ -167,16 +163,12 @@ def _missing_pairs(runs: Runs, effect: Effect) -> Iterable[Caveat]:
     yield Caveat("missing pairs", effect.cell, effect.method, detail)
 
 
-def _seeds(runs: Runs, units: set[int]) -> str:
-    return f"lacks seed{'s' if len(units) > 1 else ''} {_some([runs.seeds[unit] for unit in sorted(units)])}"
-
-
 def _not_everywhere(runs: Runs, baselines: Sequence[str]) -> Iterable[Caveat]:
     problems = len(runs.sides)
     for problem, own in runs.sides.items():
         absent = [name for name in baselines if name not in own]
         if absent:
-            left = sum(_count(side) for method, side in own.items() if method not in baselines)
+            left = sum(len(side.units) for method, side in own.items() if method not in baselines)
             consequence = (
                 f"nothing is judged there, and {_rows(left)} in no comparison"
                 if len(absent) == len(baselines)
@@ -188,18 +180,14 @@ def _not_everywhere(runs: Runs, baselines: Sequence[str]) -> Iterable[Caveat]:
         run_on = [problem for problem, own in runs.sides.items() if method in own]
         if method not in baselines and len(run_on) < problems:
             detail = (
-                f"{method} was run on {len(run_on)} of {problems} problems ({_some(run_on)}): nothing is known of it "
+                f"{method} was run on {len(run_on)} of {problems} problems ({listed(run_on)}): nothing is known of it "
                 "on the others, and its correction is for those alone."
             )
             yield Caveat("not run everywhere", "", method, detail)
 
 
-def _count(side: Side) -> int:
-    return len(side.scores) + len(side.lost)
-
-
-def _cost(effects: Sequence[Effect], columns: Columns) -> Iterable[Caveat]:
-    if not columns.cost:
+def _cost(effects: Sequence[Effect], cost: str) -> Iterable[Caveat]:
+    if not cost:
         detail = "What a run cost is not known: verdicts hold at whatever each method spent, which need not be equal."
         yield Caveat("cost", "", "", detail)
     ratios: dict[str, list[float]] = {}
@@ -209,16 +197,9 @@ def _cost(effects: Sequence[Effect], columns: Columns) -> Iterable[Caveat]:
     for method, found in ratios.items():
         low, high = min(found), max(found)
         times = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
-        detail = (
-            f"{method} costs {times} times what its baseline does ({bare(columns.cost)}); verdicts don't count that."
-        )
+        detail = f"{method} costs {times} times what its baseline does ({bare(cost)}); verdicts don't count that."
         yield Caveat("cost", "", method, detail)
 
 
 def _rows(count: int) -> str:
     return f"{count} row{' is' if count == 1 else 's are'}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

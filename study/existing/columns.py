@@ -1,15 +1,18 @@
-"""Columns: what each is taken for. What was not said is guessed where one column alone fits, and refused elsewhere."""
+"""Columns: what was said of a table, and what each of its columns is taken for.
+
+What was not said is guessed where one column alone fits, and refused elsewhere.
+"""
 
 import difflib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from study.existing.cells import label_of, number_of
 from study.existing.reading import Table
 from study.existing.trackers import GROUPS, TableError
+from study.existing.values import label_of, number_of
 
 _NAMES: Final = {
     "method": ("method", "optimizer", "optimiser", "optim", "algorithm", "algo", "approach", "variant", "treatment"),
@@ -20,7 +23,24 @@ _OVERALL: Final = ("score", "accuracy", "acc", "value", "result", "metric")
 _BOOKKEEPING: Final = re.compile(
     r"seed|step|epoch|runtime|time|duration|number|trial|fold|created|rate$|^lr$|decay|momentum|batch|rho|size|cost|flops"
 )
-MOST_LISTED = 12
+MOST_LISTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was said about a table, as of `study.judge.judge`; what is "" or empty is guessed."""
+
+    method: str = ""
+    problem: str = ""
+    seed: str = ""
+    score: str = ""
+    cost: str = ""
+    baselines: tuple[str, ...] = ()
+    delta: float | Mapping[str, float] | None = None
+    higher_is_better: bool | None = None
+    unit: str = ""
+    paired: bool = True
+    alpha: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +64,25 @@ class Columns:
         return frozenset((*self.method, *self.problem, self.seed, self.score, self.cost)) - {""}
 
 
-def columns_of(table: Table, *, method: str, problem: str, seed: str, score: str, cost: str) -> Columns:
+def columns_of(table: Table, said: Options) -> Columns:
     """Return what the columns of a table are taken for; "" asks for a guess, of the cost for none.
 
-    Args:
-        table: The runs.
-        method, problem: Names of columns; several with commas between them.
-        seed, score, cost: Names of columns. The group that a tracker puts before a name may be left out.
+    The group that a tracker puts before a name may be left out.
 
     Raises:
         TableError: no such column, none that fits, or several that do.
     """
-    methods = _resolved(table, method, "method") if method else _guessed_method(table)
-    problems = _resolved(table, problem, "problem") if problem else _guessed_problem(table, methods)
-    seeds = _one(table, seed, "seed") if seed else _guessed_seed(table)
-    taken = {*methods, *problems, seeds}
-    found = _one(table, score, "score") if score else _guessed_score(table, taken)
-    costs = _one(table, cost, "cost") if cost else ""
-    for role, name in (("score", found), ("cost", costs)):
+    methods = _resolved(table, said.method, "method") if said.method else _guessed_method(table)
+    problems = _resolved(table, said.problem, "problem") if said.problem else _guessed(table, "problem", methods)
+    seed = _one(table, said.seed, "seed") if said.seed else next(iter(_guessed(table, "seed")), "")
+    taken = {*methods, *problems, seed}
+    score = _one(table, said.score, "score") if said.score else _guessed_score(table, taken)
+    cost = _one(table, said.cost, "cost") if said.cost else ""
+    for role, name in (("score", score), ("cost", cost)):
         if name and name in taken:
             raise TableError(f"--{role} {name} was given, and it is the method, the problem or the seed already.")
-    given = {"method": method, "problem": problem, "seed": seed, "score": score}
-    return Columns(methods, problems, seeds, found, costs, frozenset(role for role, name in given.items() if not name))
+    guessed = frozenset(role for role in ("method", "problem", "seed", "score") if not getattr(said, role))
+    return Columns(methods, problems, seed, score, cost, guessed)
 
 
 def _resolved(table: Table, text: str, role: str) -> tuple[str, ...]:
@@ -83,10 +100,10 @@ def _one(table: Table, name: str, role: str) -> str:
         if len(found) == 1:
             return found[0]
         if found:
-            raise TableError(f"--{role} {name} was given, which may be {_listed(found)}; give the whole name.")
+            raise TableError(f"--{role} {name} was given, which may be {listed(found)}; give the whole name.")
     near = difflib.get_close_matches(name, [*table.columns, *map(bare, table.columns)], 1)
     hint = f"did you mean {near[0]}? There are " if near else "there are "
-    raise TableError(f"--{role} {name} was given, and {table.name} has no such column; {hint}{_listed(table.columns)}.")
+    raise TableError(f"--{role} {name} was given, and {table.name} has no such column; {hint}{listed(table.columns)}.")
 
 
 def bare(column: str) -> str:
@@ -105,41 +122,26 @@ def _plain(column: str) -> str:
     return re.sub(r"[^a-z0-9]", "", bare(column).lower())
 
 
-def _named(table: Table, role: str) -> list[str]:
-    return [column for column in table.columns if _plain(column) in _NAMES[role]]
-
-
-def _guessed_method(table: Table) -> tuple[str, ...]:
-    named = [column for column in _named(table, "method") if len(labels(table, column)) > 1]
-    if len(named) == 1:
-        return tuple(named)
-    if named:
-        raise TableError(f"the method may be {_listed(named)}; give --method, with commas between several.")
-    texts = [c for c in table.columns if 1 < len(labels(table, c)) <= len(table.rows) / 2 and not _numeric(table, c)]
-    raise TableError(
-        f"no column of {table.name} is named like a method ({', '.join(_NAMES['method'][:4])}, …); give --method"
-        f"{f': perhaps {_listed(texts)}' if texts else ''}; a row is one run, so a table with a column for each method "
-        "has to be melted first."
-    )
-
-
-def _guessed_problem(table: Table, methods: Sequence[str]) -> tuple[str, ...]:
-    named = [column for column in _named(table, "problem") if column not in methods]
+def _guessed(table: Table, role: str, taken: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the column that is named like a role, if there is one; one with several labels goes before others."""
+    named = [column for column in table.columns if _plain(column) in _NAMES[role] and column not in taken]
     varied = [column for column in named if len(labels(table, column)) > 1]
     if len(varied) > 1:
-        raise TableError(
-            f"the problem may be {_listed(varied)}; give --problem, with commas between several: "
-            f"--problem {','.join(map(bare, varied))}."
-        )
+        several = "" if role == "seed" else f", with commas between several: --{role} {','.join(map(bare, varied))}"
+        raise TableError(f"the {role} may be {listed(varied)}; give --{role}{several}.")
     return tuple(varied or named[:1])
 
 
-def _guessed_seed(table: Table) -> str:
-    named = _named(table, "seed")
-    varied = [column for column in named if len(labels(table, column)) > 1]
-    if len(varied) > 1:
-        raise TableError(f"the seed may be {_listed(varied)}; give --seed.")
-    return (varied or named or [""])[0]
+def _guessed_method(table: Table) -> tuple[str, ...]:
+    named = _guessed(table, "method")
+    if named and len(labels(table, named[0])) > 1:
+        return named
+    texts = [c for c in table.columns if 1 < len(labels(table, c)) <= len(table.rows) / 2 and not _numeric(table, c)]
+    raise TableError(
+        f"no column of {table.name} is named like a method ({', '.join(_NAMES['method'][:4])}, …); give --method"
+        f"{f': perhaps {listed(texts)}' if texts else ''}; a row is one run, so a table with a column for each method "
+        "has to be melted first."
+    )
 
 
 def _guessed_score(table: Table, taken: set[str]) -> str:
@@ -159,7 +161,7 @@ def _guessed_score(table: Table, taken: set[str]) -> str:
         if len(found) == 1:
             return found[0]
         if found:
-            raise TableError(f"the score may be {_listed(found)}; give --score.")
+            raise TableError(f"the score may be {listed(found)}; give --score.")
     raise TableError(f"no column of {table.name} holds numbers that may be a score; give --score.")
 
 
@@ -170,6 +172,7 @@ def _numeric(table: Table, column: str) -> bool:
     return None not in found and 2 * known >= len(found)
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:MOST_LISTED])
-    return f"{shown} and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else shown
+def listed(names: Sequence[str]) -> str:
+    """Return names with commas between them; of many, the first and how many more."""
+    more = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def read_table(source: str) -> Table:
     """Read a table of runs.
 
     Args:
-        source: A CSV, JSON, JSON lines or Parquet file, a folder ``mlruns``, or the URL or file of an Optuna database.
+        source: A CSV, JSON or Parquet file, or the URL or file of an Optuna database.
 
     Raises:
         TableError: it can't be read, or holds no run; one sentence.
@@ -51,15 +51,15 @@ def read_table(source: str) -> Table:
         raise TableError(f"{source} was given; nothing is fetched here: export the runs, and give the file.")
     if "://" in source:
         return _table(source.rpartition("/")[2], "Optuna database", "", trackers.optuna_rows(source))
-    if path.is_dir():
-        return _table(path.name, "MLflow folder", "", trackers.mlflow_rows(path))
+    if (path / "spec.toml").exists():
+        raise TableError(f"{source} is the results folder of a study, whose verdicts are in its findings.json.")
     if path.suffix.lower() in (".db", ".sqlite", ".sqlite3"):
         return _table(path.name, "Optuna database", "", trackers.optuna_rows(f"sqlite:///{path}"))
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise TableError(
-            f"{source} was given; a table is a file {', '.join(_READERS)}, a folder mlruns, or an Optuna database "
-            "(sqlite:///optuna.db)."
+            f"{source} was given; a table is a file {', '.join(_READERS)}, or an Optuna database "
+            "(sqlite:///optuna.db); what stands in MLflow's store: `mlflow experiments csv -x ID -o runs.csv`."
         )
     try:
         data = path.read_bytes()
@@ -86,7 +86,8 @@ def _table(name: str, format_: str, sha256: str, rows: Sequence[Row]) -> Table:
     if not rows:
         raise TableError(f"{name} holds no run; one row a run is needed.")
     columns = tuple(dict.fromkeys(column for row in rows for column in row))
-    return Table(name, trackers.known_export(columns) or format_, sha256, columns, tuple(rows))
+    trackers.check_export(columns)
+    return Table(name, format_, sha256, columns, tuple(rows))
 
 
 def _csv_rows(path: Path, data: bytes) -> Iterable[Row]:
@@ -119,23 +120,10 @@ def _json_rows(path: Path, data: bytes) -> Iterable[Row]:
     except ValueError as error:
         raise TableError(f"{path} is no JSON: {error}.") from error
     inner = [value for value in found.values() if isinstance(value, list)] if isinstance(found, dict) else []
-    return _dicts(path, inner[0] if len(inner) == 1 else found)  # {"runs": […]}
-
-
-def _json_lines(path: Path, data: bytes) -> Iterable[Row]:
-    rows = []
-    for number, line in enumerate(data.splitlines(), 1):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except ValueError as error:
-            raise TableError(f"{path}: line {number} is no JSON: {error}.") from error
-    return _dicts(path, rows)
-
-
-def _dicts(path: Path, found: object) -> list[Row]:
-    if not isinstance(found, list) or not all(isinstance(row, Mapping) for row in found):
+    found = inner[0] if len(inner) == 1 else found  # {"runs": […]}
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise TableError(f"{path} holds no list of runs; each is an object of names and values.")
-    return [dict(row) for row in found]
+    return found
 
 
 def _parquet_rows(path: Path, data: bytes) -> Iterable[Row]:
@@ -149,7 +137,5 @@ _READERS: dict[str, tuple[str, Callable[[Path, bytes], Iterable[Row]]]] = {
     ".csv": ("CSV", _csv_rows),
     ".tsv": ("CSV", _csv_rows),
     ".json": ("JSON", _json_rows),
-    ".jsonl": ("JSON lines", _json_lines),
-    ".ndjson": ("JSON lines", _json_lines),
     ".parquet": ("Parquet", _parquet_rows),
 }

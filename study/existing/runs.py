@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from study.existing.cells import label_of, number_of
 from study.existing.columns import Columns, bare
 from study.existing.reading import Row, Table
 from study.existing.trackers import TableError
+from study.existing.values import label_of, number_of
 
 _ENDED: Final = {"finished", "completed", "complete", "success", "succeeded", "done", "terminated"}
 _NOT_ENDED: Final = {
@@ -18,6 +18,9 @@ _NOT_ENDED: Final = {
     "waiting", "queued", "pruned", "error", "canceled", "cancelled", "interrupted", "oom", "diverged",
 }  # fmt: skip
 _IDENTITY: Final = {"name", "id", "run_id", "number", "created", "created_at", "start_time", "end_time", "runtime"}
+
+
+_Grouped = dict[tuple[str, str, str], list[tuple[int, Row]]]  # by problem, method and seed
 
 
 @dataclass(slots=True)
@@ -70,26 +73,23 @@ def runs_of(table: Table, columns: Columns, whole: str) -> Runs:
     state = _state_column(table)
     left_out: Counter[str] = Counter()
     grouped = _grouped(table, columns, whole, left_out)
-    _check_spelling("methods", {method for _, method in grouped})
-    _check_spelling("problems", {problem for problem, _ in grouped})
-    numbers = _unit_numbers([seed for by_seed in grouped.values() for seed in by_seed])
+    _check_spelling("methods", {method for _, method, _ in grouped})
+    _check_spelling("problems", {problem for problem, _, _ in grouped})
+    numbers = _unit_numbers([seed for _, _, seed in grouped])
     sides: dict[str, dict[str, Side]] = {}
-    clashes = []
-    for (problem, method), by_seed in grouped.items():
+    clashes = {}
+    for (problem, method, seed), found in grouped.items():
         side = sides.setdefault(problem, {}).setdefault(method, Side())
-        for seed, found in by_seed.items():
-            clash = _put(side, numbers[seed], found, columns, state, left_out)
-            clashes += [(problem, method, seed, found)] if clash else []
+        if not _put(side, numbers[seed], found, columns, state, left_out):
+            clashes[problem, method, seed] = found
     if clashes:
         raise TableError(_clash(clashes, columns))
     return Runs(sides, left_out, {number: seed for seed, number in numbers.items()})
 
 
-def _grouped(
-    table: Table, columns: Columns, whole: str, left_out: Counter[str]
-) -> dict[tuple[str, str], dict[str, list[tuple[int, Row]]]]:
-    """Return the rows, with their numbers, by problem and method, and by seed; count those that lack one of these."""
-    found: dict[tuple[str, str], dict[str, list[tuple[int, Row]]]] = {}
+def _grouped(table: Table, columns: Columns, whole: str, left_out: Counter[str]) -> _Grouped:
+    """Return the rows, with their numbers, by problem, method and seed; count those that lack one of these."""
+    found: _Grouped = {}
     combinations: dict[tuple[str, str], tuple[str | None, ...]] = {}
     for number, row in enumerate(table.rows, 1):
         method, problem = _joined(row, columns.method), _joined(row, columns.problem) if columns.problem else whole
@@ -103,7 +103,7 @@ def _grouped(
                 raise TableError(
                     f"{label} may be several combinations of {' and '.join(names)}; write them without blanks."
                 )
-        found.setdefault((problem, method), {}).setdefault(seed, []).append((number, row))
+        found.setdefault((problem, method, seed), []).append((number, row))
     if not found:
         raise TableError(f"no row of {table.name} has a method, a problem and a seed.")
     return found
@@ -157,48 +157,45 @@ def _unit_numbers(seeds: Sequence[str]) -> dict[str, int]:
 def _put(
     side: Side, unit: int, found: Sequence[tuple[int, Row]], columns: Columns, state: str, left_out: Counter[str]
 ) -> bool:
-    """Put the run of a seed into its side; tell whether its rows have several scores."""
-    scored: dict[float, Row] = {}
+    """Put the run of a seed into its side, unless its rows have several scores: tell whether it could be put there."""
+    scored: dict[float, tuple[int, Row]] = {}
     reasons: list[str] = []
     for number, row in found:
-        ended = label_of(row.get(state)) if state else None
-        value = _number(row.get(columns.score), number, columns.score)
-        if ended is not None and ended.lower() in _NOT_ENDED:
-            reasons.append(ended.lower())
+        ended = (label_of(row.get(state)) or "").lower() if state else ""
+        value = _number(row, number, columns.score)
+        if ended in _NOT_ENDED:
+            reasons.append(ended)
         elif not math.isfinite(value):
             reasons.append("no score" if math.isnan(value) else "an infinite score")
         elif value in scored:
             left_out["a copy of another row, in method, problem, seed and score"] += 1
         else:
-            scored[value] = row
-    if len(scored) > 1:
-        return True
-    if scored:
-        ((value, row),) = scored.items()
+            scored[value] = number, row
+    for value, (number, row) in scored.items() if len(scored) == 1 else ():
         side.scores[unit] = value
         side.rows.append(row)
         if columns.cost:
-            side.costs.append(_number(row.get(columns.cost), found[0][0], columns.cost))
-        left_out["without a score, and run again with the same seed"] += len(reasons)
-    else:
-        side.lost[unit] = reasons[-1]
-        left_out["without a score, and run again with the same seed"] += len(reasons) - 1
-    return False
+            side.costs.append(_number(row, number, columns.cost))
+    if not scored:
+        side.lost[unit] = reasons.pop()
+    left_out["without a score, and run again with the same seed"] += len(reasons)
+    return len(scored) <= 1
 
 
-def _number(cell: object, number: int, column: str) -> float:
-    value = number_of(cell)
+def _number(row: Row, number: int, column: str) -> float:
+    value = number_of(row.get(column))
     if value is None:
-        raise TableError(f"row {number} has {str(cell)[:40]!r} in the column {column}; numbers alone can be judged.")
+        told = str(row[column])[:40]
+        raise TableError(f"row {number} has {told!r} in the column {column}; numbers alone can be judged.")
     return value
 
 
-def _clash(clashes: Sequence[tuple[str, str, str, Sequence[tuple[int, Row]]]], columns: Columns) -> str:
+def _clash(clashes: _Grouped, columns: Columns) -> str:
     """Say that seeds have several scores, and which columns might tell them apart."""
-    problem, method, seed, found = clashes[0]
+    (problem, method, seed), found = next(iter(clashes.items()))
     apart = {
         name
-        for _, _, _, rows in clashes
+        for rows in clashes.values()
         for name in rows[0][1]
         if name not in columns.used
         and bare(name).lower() not in _IDENTITY

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from study.existing.cells import label_of
 from study.existing.columns import bare
 from study.existing.reading import Row
 from study.existing.trackers import TableError
+from study.existing.values import label_of
 from study.findings.content import ScoreUnit
 from study.findings.units import FRACTION
 

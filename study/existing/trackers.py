@@ -1,11 +1,10 @@
-"""What trackers and tuners leave behind: W&B's tables of runs, MLflow's exports and folders, Optuna's databases."""
+"""What trackers and tuners leave behind: W&B's tables of runs, MLflow's exports, Optuna's databases."""
 
 import ast
 import json
 import math
-import re
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ GROUPS = ("config", "summary", "params", "metrics", "tags", "user_attrs", "study
 SETTINGS = ("config", "params")  # of them, those that say how a run was made
 _NESTED = {"summaryMetrics": "summary", "summary_metrics": "summary", "rawconfig": "config"}
 _WRITTEN = (*GROUPS, *_NESTED)
-_STATUS = {"1": "RUNNING", "2": "SCHEDULED", "3": "FINISHED", "4": "FAILED", "5": "KILLED"}  # in MLflow's meta.yaml
-_PLAIN = re.compile(r"(?m)^(\w+):[ \t]*(.*?)[ \t]*$")
 
 
 class TableError(ValueError):
@@ -65,75 +62,17 @@ class _Numbers(ast.NodeTransformer):
         return node if number is None else ast.copy_location(ast.Constant(number), node)
 
 
-def known_export(columns: Collection[str]) -> str:
-    """Return whose export has such columns; "" for nobody's.
+def check_export(columns: Collection[str]) -> None:
+    """Refuse the export of a W&B chart.
 
     Raises:
-        TableError: the export of a chart, which holds one column a run and no settings.
+        TableError: columns that are runs, without any settings.
     """
     if any(column.endswith(("__MIN", "__MAX")) for column in columns):
         raise TableError(
             "this is the export of a W&B chart, with a column a run and none of their settings; export the table of "
             "runs instead (in the table view: Export → CSV)."
         )
-    if {"Name", "State"} <= {*columns} and {"Created", "Runtime", "User", "Sweep", "ID"} & {*columns}:
-        return "W&B export"
-    if any(c.startswith("config.") for c in columns) and any(c.startswith("summary.") for c in columns):
-        return "W&B export"
-    if "run_id" in columns and any(column.startswith("metrics.") for column in columns):
-        return "MLflow export"
-    return ""
-
-
-def mlflow_rows(folder: Path) -> list[dict[str, Any]]:
-    """Read the runs of MLflow's file store; of a metric that was logged several times the last one counts.
-
-    Raises:
-        TableError: a folder without such a store.
-    """
-    root = folder / "mlruns" if (folder / "mlruns").is_dir() else folder
-    rows = [row for experiment in sorted(root.iterdir()) for row in _experiment(experiment)]
-    if rows:
-        return rows
-    if (folder / "spec.toml").exists():
-        raise TableError(f"{folder} is the results folder of a study, whose verdicts are in its findings.json.")
-    raise TableError(f"{folder} holds no run of MLflow; give the folder mlruns, or a file.")
-
-
-def _experiment(folder: Path) -> Iterator[dict[str, Any]]:
-    if not (folder / "meta.yaml").is_file():
-        return
-    name = _meta(folder).get("name", folder.name)
-    for run in sorted(folder.iterdir()):
-        if not (run / "meta.yaml").is_file() or (not (run / "metrics").is_dir() and not (run / "params").is_dir()):
-            continue
-        meta = _meta(run)
-        if meta.get("lifecycle_stage", "active") == "active":
-            status = meta.get("status", "")
-            row = {"run_id": run.name, "experiment": name, "status": _STATUS.get(status, status)}
-            row |= {f"params.{key}": text for key, text in _texts(run / "params")}
-            row |= {f"metrics.{key}": _last(text) for key, text in _texts(run / "metrics")}
-            yield row | {f"tags.{key}": text for key, text in _texts(run / "tags")}
-
-
-def _meta(folder: Path) -> dict[str, str]:
-    """Read the plain ``key: value`` lines of a ``meta.yaml``."""
-    text = (folder / "meta.yaml").read_text(encoding="utf-8")
-    return {key: value.strip("'\"") for key, value in _PLAIN.findall(text)}
-
-
-def _texts(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield name and text of every file below a folder; names may have slashes."""
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-        if path.is_file():
-            yield path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8")
-
-
-def _last(text: str) -> str:
-    """Return the value of the last step; lines are ``time value step``."""
-    lines = [line.split() for line in text.splitlines() if line.strip()]
-    ordered = sorted(lines, key=lambda parts: (int(parts[2]) if len(parts) > 2 else 0, int(parts[0])))
-    return ordered[-1][1] if ordered else ""
 
 
 def optuna_rows(url: str) -> list[dict[str, Any]]:

@@ -1,13 +1,12 @@
 """Verdicts on results that exist already: the comparisons, judged by the functions that judge a study's."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from study.existing.caveats import caveats_of
-from study.existing.columns import Columns
-from study.existing.reading import Table
-from study.existing.runs import Runs, Side
+from study.existing.question import Question
+from study.existing.runs import Side
 from study.existing.scores import Kind
+from study.existing.trackers import TableError
 from study.findings.across import synthesis_of
 from study.findings.conclusions import strip_of
 from study.findings.content import FINDINGS_VERSION, Findings, GivenRuns, MethodSummary, ResultsTable, RunCounts
@@ -20,116 +19,87 @@ SCOPE = "the configurations that were run, over the seeds that they were run wit
 PROTOCOL = 0  # none: nobody planned these runs for this question
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is asked of a table.
+def findings_of(asked: Question) -> Findings:
+    """Return what a table says: the findings of a study, as far as they can be had without its records.
 
-    Attributes:
-        runs: Its runs.
-        kinds: What the scores of each problem are.
-        metric: What they are measured on: ``test_score``, ``val_score``, or ``score`` where nothing says so.
-        baselines: Whom methods are held against.
-        alpha: Level of a method's family.
-        paired: Runs of one seed belong together, wherever a method and its baselines share any.
-        guessed: What nobody said.
+    Raises:
+        TableError: there is nothing to compare.
     """
-
-    runs: Runs
-    kinds: Mapping[str, Kind]
-    metric: str
-    baselines: tuple[str, ...]
-    alpha: float
-    paired: bool
-    guessed: frozenset[str]
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        """The methods that are held against the baselines."""
-        return tuple(method for method in self.runs.methods if method not in self.baselines)
-
-
-def findings_of(asked: Asked, table: Table, columns: Columns) -> Findings:
-    """Return what a table says: the findings of a study, as far as they can be had without its records."""
     families = {method: _family(asked, method) for method in asked.others}
-    effects = [effect for problem in asked.runs.sides for own in families.values() for effect in own
-               if effect.cell == problem]  # fmt: skip
-    strips = tuple(strip_of(effect, asked.kinds[effect.task].delta, asked.alpha) for effect in effects)
+    effects = tuple(
+        effect for problem in asked.runs.sides for own in families.values() for effect in own if effect.cell == problem
+    )
+    if not effects:
+        raise TableError(f"no problem has runs of {' or '.join(asked.baselines)} and of another method.")
+    strips = tuple(strip_of(effect, asked.kinds[effect.task].delta, asked.said.alpha) for effect in effects)
     sides = [side for own in asked.runs.sides.values() for side in own.values()]
-    lost = sum(len(side.lost) for side in sides)
-    scored = sum(len(side.scores) for side in sides)
-    told = {unit for effect in effects for unit in effect.units}
+    lost, scored = sum(len(side.lost) for side in sides), sum(len(side.scores) for side in sides)
     scores = {problem: kind.score for problem, kind in asked.kinds.items()}
     deltas = {problem: kind.delta for problem, kind in asked.kinds.items()}
     pooled = pooled_tasks(scores)
     of_pool = {deltas[problem] for problem in pooled}
-    delta = of_pool.pop() if len(of_pool) == 1 else next(iter(deltas.values()))
+    several = [[effect for effect in own if effect.n >= 2 and effect.task in pooled] for own in families.values()]
     return Findings(
         version=FINDINGS_VERSION,
-        study=table.name,
+        study=asked.table.name,
         question=_question(asked),
         spec={},
         spec_hash="",
         protocol=PROTOCOL,
         verdict_rules={str(name): rule for name, rule in RULES.items()},
         scopes=dict.fromkeys(asked.kinds, SCOPE),
-        delta=delta,
+        delta=of_pool.pop() if len(of_pool) == 1 else next(iter(deltas.values())),
         deltas=deltas,
-        alpha=asked.alpha,
+        alpha=asked.said.alpha,
         primary_budget=OWN_COST,
         metric=asked.metric,
-        methods=(*(name for name in asked.baselines), *asked.others),
+        methods=(*asked.baselines, *asked.others),
         baseline=asked.baselines[0],
         counts=RunCounts(scored + lost, scored, 0, lost),
-        summaries=tuple(_summary(method, own, pooled) for method, own in families.items()),
-        effects=tuple(effects),
-        direct=(),
-        averaging=(),
-        factor_interactions=(),
-        interactions=(),
-        rho_responses=(),
-        selections=(),
+        summaries=tuple(_summary(method, own) for method, own in families.items()),
+        effects=effects,
         delta_strips=strips,
-        caveats=tuple(caveats_of(asked.runs, table, columns, effects, strips, asked.baselines, scores, asked.paired)),
-        versions={},
-        devices=(),
-        syntheses=tuple(
-            synthesis_of(several, delta)
-            for own in families.values()
-            if (several := [effect for effect in own if effect.n >= 2 and effect.task in pooled])
-        ),
+        caveats=tuple(caveats_of(asked, effects, strips)),
+        syntheses=tuple(synthesis_of(group) for group in several if group),
         score_names={problem: score.name for problem, score in scores.items()},
         scores=scores,
         pooled=pooled,
-        origin=ResultsTable(
-            name=table.name,
-            format=table.format,
-            sha256=table.sha256,
-            rows=len(table.rows),
-            judged=scored,
-            columns=(
-                ("method", ", ".join(columns.method)), ("problem", ", ".join(columns.problem)),
-                ("seed", columns.seed), ("score", columns.score), ("cost", columns.cost),
-            ),
-            guessed=tuple(sorted(asked.guessed)),
-            baselines=asked.baselines,
-            percent=tuple(problem for problem, kind in asked.kinds.items() if kind.divisor != 1),
-            runs=tuple(
-                _given(asked, problem, method, own[method])
-                for problem, own in asked.runs.sides.items()
-                for method in (*asked.baselines, *asked.others)
-                if method in own
-            ),
-            labels=tuple((unit, seed) for unit, seed in asked.runs.seeds.items() if unit in told and seed != f"{unit}"),
+        origin=_origin(asked, scored, effects),
+    )
+
+
+def _origin(asked: Question, scored: int, effects: Sequence[Effect]) -> ResultsTable:
+    table, columns, runs = asked.table, asked.columns, asked.runs
+    told = {unit for effect in effects for unit in effect.units}
+    return ResultsTable(
+        name=table.name,
+        format=table.format,
+        sha256=table.sha256,
+        rows=len(table.rows),
+        judged=scored,
+        columns=(
+            ("method", ", ".join(columns.method)), ("problem", ", ".join(columns.problem)),
+            ("seed", columns.seed), ("score", columns.score), ("cost", columns.cost),
         ),
+        guessed=asked.guessed,
+        baselines=asked.baselines,
+        percent=tuple(problem for problem, kind in asked.kinds.items() if kind.divisor != 1),
+        runs=tuple(
+            _given(asked, problem, method, own[method])
+            for problem, own in runs.sides.items()
+            for method in (*asked.baselines, *asked.others)
+            if method in own
+        ),
+        labels=tuple((unit, seed) for unit, seed in runs.seeds.items() if unit in told and seed != f"{unit}"),
     )  # fmt: skip
 
 
-def _question(asked: Asked) -> str:
-    several = "any of " if len(asked.others) > 1 else ""
-    return f"Does {several}{_listed(asked.others)} help over {_listed(asked.baselines)}, and how surely?"
+def _question(asked: Question) -> str:
+    others, baselines = (" and ".join(names) for names in (asked.others, asked.baselines))
+    return f"Does {'any of ' if len(asked.others) > 1 else ''}{others} help over {baselines}, and how surely?"
 
 
-def _given(asked: Asked, problem: str, method: str, side: Side) -> GivenRuns:
+def _given(asked: Question, problem: str, method: str, side: Side) -> GivenRuns:
     labels, kind = asked.runs.seeds, asked.kinds[problem]
     return GivenRuns(
         problem,
@@ -141,39 +111,29 @@ def _given(asked: Asked, problem: str, method: str, side: Side) -> GivenRuns:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def _family(asked: Asked, method: str) -> tuple[Effect, ...]:
+def _family(asked: Question, method: str) -> tuple[Effect, ...]:
     """Return the judged effects of a method: one for each problem that it and a baseline were run on."""
     family = []
     for problem, own in asked.runs.sides.items():
         held_against = [name for name in asked.baselines if name in own]
         if method in own and held_against:
             family.append(_effect(asked, problem, method, held_against))
-    return judge(family, {problem: kind.delta for problem, kind in asked.kinds.items()}, asked.alpha)
+    return judge(family, {problem: kind.delta for problem, kind in asked.kinds.items()}, asked.said.alpha)
 
 
-def _effect(asked: Asked, problem: str, method: str, baselines: Sequence[str]) -> Effect:
+def _effect(asked: Question, problem: str, method: str, baselines: Sequence[str]) -> Effect:
     own, kind = asked.runs.sides[problem], asked.kinds[problem]
     sides = [own[name] for name in (method, *baselines)]
-    scored = all(side.scores for side in sides)
-    paired = asked.paired and (not scored or shared_units(sides))
+    shared = set[int].intersection(*(side.units for side in sides))  # whether their runs have a score or not
     return compare(
         Contrast(problem, problem, (), "given", method, OWN_COST, asked.metric),
         _arm(method, own[method], kind),
         [_arm(name, own[name], kind) for name in baselines],
         planned=len(set[int]().union(*(side.units for side in sides))),
         unit="run",
-        alpha=asked.alpha,
-        paired=bool(paired) or not scored,
+        alpha=asked.said.alpha,
+        paired=bool(asked.said.paired and shared) or not all(side.scores for side in sides),
     )
-
-
-def shared_units(sides: Iterable[Side]) -> set[int]:
-    """Return the seeds that several sides have in common, whether their runs have a score or not."""
-    return set[int].intersection(*(side.units for side in sides))
 
 
 def _arm(name: str, side: Side, kind: Kind) -> Arm:
@@ -181,19 +141,11 @@ def _arm(name: str, side: Side, kind: Kind) -> Arm:
     return Arm(name, scores, len(scores), 0, mean_known(side.costs), len(side.units))
 
 
-def _summary(method: str, family: Sequence[Effect], pooled: Sequence[str]) -> MethodSummary:
+def _summary(method: str, family: Sequence[Effect]) -> MethodSummary:
     """Sort the problems of one method by their verdicts."""
-
-    def having(*verdicts: str) -> tuple[str, ...]:
-        return tuple(effect.cell for effect in family if effect.verdict in verdicts)
-
-    return MethodSummary(
-        method=method,
-        helps=having("helps"),
-        helps_if_free=(),
-        hurts=having("hurts"),
-        null=having("no material effect"),
-        undecided=having("inconclusive", "insufficient data"),
-        mean_gain=mean_known(effect.mean for effect in family if effect.task in pooled),
-        cost_ratio=mean_known(effect.cost_ratio for effect in family),
-    )
+    lists = {
+        "helps": "helps", "hurts": "hurts", "no material effect": "null", "inconclusive": "undecided",
+        "insufficient data": "undecided",
+    }  # fmt: skip
+    places = {effect.cell: lists[effect.verdict] for effect in family}
+    return MethodSummary.of(method, places, mean_known(effect.cost_ratio for effect in family))

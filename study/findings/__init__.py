@@ -1,7 +1,7 @@
 """Findings: what the measurements mean, as plain dataclasses and as ``findings.json``.
 
 `evidence` picks out of the records what each tuned method measured, `conclusions` compares it and judges,
-`hypotheses` decides the claims of the spec (`quantities` gives numbers by seed, `combinations` puts cells together)
+`outcomes` decides the claims of the spec (`quantities` gives numbers by seed, `combinations` puts cells together)
 and, for a study without any, the published ones; `across` looks across cells, `tuning` looks at the search, `caveats`
 names what could change the answer, `content` holds the result and its file, `schema` describes that file.
 """

@@ -1,5 +1,6 @@
 """Caveats: what could change the conclusion, each as a plain sentence bound to a rule."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -143,25 +144,21 @@ def _unpaired_streams(evidence: Evidence) -> Iterable[Caveat]:
 
 def _ended_badly(status: str, evidence: Evidence) -> Iterable[Caveat]:
     """Yield one caveat per method that had runs of this status; methods that share runs share their count."""
-    for method in evidence.spec.methods:
-        tuning, confirming = Counter[str](), Counter[str]()
-        searched: set[tuple[int, str, str, float]] = set()
-        ended: dict[str, str] = {}
-        for (cell, one), tried in evidence.tried.items():
-            if one.method == method:
-                searched |= {
-                    (number, cell, search_name(evidence.spec, one), length)
-                    for number in evidence.replicates
-                    for length in one.lengths
-                }
-                ended |= {found.run.run_id: found.run.status for _, found in tried.by_unit}
+    spec = evidence.spec
+    for method in spec.methods:
+        own = {(cell, one): tried for (cell, one), tried in evidence.tried.items() if one.method == method}
+        ended = {found.run.run_id: found.run.status for tried in own.values() for _, found in tried.by_unit}
+        searched = {
+            (number, cell, search_name(spec, one), length)
+            for (cell, one), number in itertools.product(own, evidence.replicates)
+            for length in one.lengths
+        }
+        tuning = Counter[str]()
         for key in searched & evidence.tuned.keys():
             tuning.update(evidence.tuned[key].statuses)
-        confirming.update(ended.values())
-        stages = (("confirm", confirming), ("tuning", tuning))
         shares = [
             f"{runs[status]} of {runs.total()} {stage} runs ({runs[status] / runs.total():.1%})"
-            for stage, runs in stages
+            for stage, runs in (("confirm", Counter[str](ended.values())), ("tuning", tuning))
             if runs[status]
         ]
         if shares:

@@ -5,35 +5,24 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Literal
 
 from study.findings.across import moderators_of, rules_of, syntheses_of
 from study.findings.caveats import caveats_of
 from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, MethodSummary, RunCounts
-from study.findings.evidence import Cell, Evidence, TunedRun, gather, mean_known, planned_runs
-from study.findings.hypotheses import evaluate, literature_of
-from study.findings.tuning import importances_of, optimism_of, rho_transfers_of, tuning_curves_of
-from study.garbage import without_collector
-from study.records import LineRecord, RunRecord
+from study.findings.evidence import Evidence, gather, mean_known, planned_runs
+from study.findings.outcomes import evaluate, literature_of
+from study.findings.tuning import importances_of, rho_responses_of, tuning_curves_of
+from study.plan.cells import Cell
+from study.records import FactorValue, LineRecord, RunRecord
 from study.specs.budgets import Budget
 from study.specs.contenders import Contender, at_equal_epochs, baselines, contender, others_of
 from study.specs.spec import StudySpec
 from study.specs.tasks import TEST_PARTS, entry_of
-from study.stats import (
-    RULES,
-    Arm,
-    Contrast,
-    Effect,
-    FactorInteraction,
-    Interaction,
-    RhoResponse,
-    compare,
-    estimate,
-    interaction,
-    judge,
-    verdict,
-)
-from study.stats.effects import Unit
-from study.stats.estimates import rounded
+from study.stats import RULES, Arm, Contrast, Effect, compare, judge
+from study.stats.effects import verdict
+from study.stats.estimates import combined
+from study.stats.interactions import FactorInteraction, Interaction, interaction
 
 PRIMARY_METRIC = "test_score"
 CORNERS = ("SGD", "SWA", "SAM", "WASAM")  # of the 2×2 whose interaction is reported
@@ -42,7 +31,6 @@ LOSS, CALIBRATION_ERROR = "test_loss", "test_calibration_error"
 DELTA_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-@without_collector()
 def find(
     spec: StudySpec,
     records: Iterable[RunRecord],
@@ -65,7 +53,8 @@ def find(
     """
     records, lines = list(records), tuple(lines)
     evidence = gather(spec, records)
-    counts = _counts(records, planned_runs(evidence) if planned is None else planned)
+    by_status = Counter[str](record.status for record in records)
+    counts = RunCounts(planned_runs(evidence) if planned is None else planned, **by_status)
     effects = _all_tuned_effects(evidence)
     averaging = _averaging_effects(evidence)
     strips = tuple(strip_of(effect, spec.delta_of(effect.task), spec.alpha) for effect in effects)
@@ -93,7 +82,7 @@ def find(
         averaging=averaging,
         factor_interactions=_factor_interactions(evidence, effects),
         interactions=_interactions(evidence),
-        rho_responses=_rho_responses(evidence),
+        rho_responses=rho_responses_of(evidence),
         selections=tuple(chosen for tried in evidence.tried.values() for chosen in tried.selections.values()),
         delta_strips=strips,
         caveats=tuple(caveats_of(evidence, counts, effects, strips, extended_from)),
@@ -105,20 +94,13 @@ def find(
         moderators=moderators_of(evidence, effects),
         rules=rules_of(evidence, effects),
         tuning_curves=tuning_curves_of(evidence),
-        rho_transfers=rho_transfers_of(evidence),
         importances=importances_of(evidence),
-        optimism=optimism_of(evidence),
         literature=literature_of(evidence, effects, averaging, lines) if counts.finished else (),
         score_names={task: score.name for task, score in evidence.scores.items()},
         scores=evidence.scores,
         pooled=tuple(dict.fromkeys(cell.task for cell in evidence.pooled)),
         val_examples=evidence.val_examples,
     )
-
-
-def _counts(records: Iterable[RunRecord], planned: int) -> RunCounts:
-    by_status = Counter(record.status for record in records)
-    return RunCounts(planned, by_status["completed"], by_status["diverged"], by_status["failed"], by_status["pruned"])
 
 
 def _versions(records: Iterable[RunRecord]) -> dict[str, str]:
@@ -134,34 +116,21 @@ def _all_tuned_effects(evidence: Evidence) -> tuple[Effect, ...]:
     have two verdicts.
     """
     spec = evidence.spec
-    judged = {
-        (method, budget): dict(zip(_names(evidence), _tuned_effects(evidence, method, budget), strict=True))
-        for budget in spec.budgets
-        for method in others_of(spec)
-    }
+    judged: dict[tuple[str, str, Budget], Effect] = {}
+    for method, budget in itertools.product(others_of(spec), spec.budgets):
+        family = [_tuned_effect(evidence, cell, method, budget, PRIMARY_METRIC) for cell in evidence.cells]
+        for effect in judge(family, _deltas(evidence), spec.alpha):
+            judged[effect.cell, method, budget] = effect
     found = []
-    for budget in spec.budgets:
-        for cell in _names(evidence):
-            for method in others_of(spec):
-                alike = _sides(spec, method, budget) == _sides(spec, method, spec.primary_budget)
-                family = judged[method, spec.primary_budget if alike else budget]
-                found.append(replace(family[cell], budget=budget))
+    for budget, cell, method in itertools.product(spec.budgets, evidence.cells, others_of(spec)):
+        alike = _sides(spec, method, budget) == _sides(spec, method, spec.primary_budget)
+        effect = judged[cell.name, method, spec.primary_budget if alike else budget]
+        found.append(replace(effect, budget=budget))
     return tuple(found)
-
-
-def _names(evidence: Evidence) -> list[str]:
-    return [cell.name for cell in evidence.cells]
 
 
 def _sides(spec: StudySpec, method: str, budget: Budget) -> tuple[Contender, tuple[Contender, ...]]:
     return contender(spec, method, budget), baselines(spec, method, budget)
-
-
-def _tuned_effects(evidence: Evidence, method: str, budget: Budget) -> tuple[Effect, ...]:
-    """Return one judged effect per cell of one method under one budget: a Holm family."""
-    spec = evidence.spec
-    family = [_tuned_effect(evidence, cell, method, budget, PRIMARY_METRIC) for cell in evidence.cells]
-    return judge(family, _deltas(evidence), spec.alpha)
 
 
 def _tuned_effect(evidence: Evidence, cell: Cell, method: str, budget: Budget, metric: str) -> Effect:
@@ -170,18 +139,43 @@ def _tuned_effect(evidence: Evidence, cell: Cell, method: str, budget: Budget, m
     families = evidence.spec.table.families
     trained = families[tried.contender.family]
     alike = [one for one in held_against if trained.trains_with(families[one.contender.family])]
-    off = set[int]().union(*(tried.switched_off(one, metric) for one in alike))
-    return compare(
-        Contrast(cell.name, cell.task, cell.factors, "tuned", method, budget, metric),
+    return compared(
+        evidence,
+        cell,
+        ("tuned", method, budget, metric),
         tried.arm(metric),
         [one.arm(metric) for one in held_against],
-        planned=evidence.planned_units,
-        confirms=evidence.seeds_a_unit,
-        unit=_unit(evidence),
-        alpha=evidence.spec.alpha,
-        off=len(off),
+        off=len(set[int]().union(*(tried.switched_off(one, metric) for one in alike))),
         candidates=max((chosen.candidates for chosen in tried.selections.values()), default=0),
         test_share=_test_share(evidence, cell),
+    )
+
+
+def compared(
+    evidence: Evidence,
+    cell: Cell,
+    what: tuple[Literal["tuned", "direct", "within-run"], str, Budget, str],
+    ours: Arm,
+    theirs: Sequence[Arm],
+    **known: Any,
+) -> Effect:
+    """Hold two sides of a study against each other, over its units and at its level.
+
+    Args:
+        evidence, cell: The study's evidence, and where.
+        what: Kind, method, budget and metric, as of `study.stats.Contrast`.
+        ours, theirs: The method, and its baselines.
+        known: What else `study.stats.compare` is told.
+    """
+    return compare(
+        Contrast(cell.name, cell.task, tuple(evidence.factors_of(cell).items()), *what),
+        ours,
+        theirs,
+        planned=evidence.planned_units,
+        confirms=evidence.seeds_a_unit,
+        unit="seed" if evidence.spec.one_tuning else "replicate",
+        alpha=evidence.spec.alpha,
+        **known,
     )
 
 
@@ -190,22 +184,16 @@ def _test_share(evidence: Evidence, cell: Cell) -> float:
     entry = entry_of(cell.task)
     if entry.test != "split" or evidence.spec.protocol == 1:
         return 0.0
-    return entry.test_size / cell.train_size
-
-
-def _unit(evidence: Evidence) -> Unit:
-    return "seed" if evidence.spec.one_tuning else "replicate"
+    return entry.test_size / int(cell.factors["train_size"])
 
 
 def _descriptive_effects(evidence: Evidence) -> Iterable[Effect]:
     """Yield the twins of the tuned effects on the loss, and on the calibration error where it is measured at all."""
-    for metric in (LOSS, CALIBRATION_ERROR):
-        for budget in evidence.spec.budgets:
-            for cell in evidence.cells:
-                for method in others_of(evidence.spec):
-                    effect = _tuned_effect(evidence, cell, method, budget, metric)
-                    if effect.n or metric == LOSS:
-                        yield effect
+    spec, metrics = evidence.spec, (LOSS, CALIBRATION_ERROR)
+    for metric, budget, cell, method in itertools.product(metrics, spec.budgets, evidence.cells, others_of(spec)):
+        effect = _tuned_effect(evidence, cell, method, budget, metric)
+        if effect.n or metric == LOSS:
+            yield effect
 
 
 def _direct_effects(evidence: Evidence) -> tuple[Effect, ...]:
@@ -218,19 +206,11 @@ def _direct_effects(evidence: Evidence) -> tuple[Effect, ...]:
 
 def _direct_effect(evidence: Evidence, cell: Cell, method: str, other: str) -> Effect:
     spec = evidence.spec.as_of(cell.task)
+    budget = spec.primary_budget
     ours, theirs = (
-        evidence.of(cell.name, contender(spec, name, spec.primary_budget)).arm(PRIMARY_METRIC)
-        for name in (method, other)
+        evidence.of(cell.name, contender(spec, name, budget)).arm(PRIMARY_METRIC) for name in (method, other)
     )
-    return compare(
-        Contrast(cell.name, cell.task, cell.factors, "direct", method, spec.primary_budget, PRIMARY_METRIC),
-        ours,
-        [theirs],
-        planned=evidence.planned_units,
-        confirms=evidence.seeds_a_unit,
-        unit=_unit(evidence),
-        alpha=spec.alpha,
-    )
+    return compared(evidence, cell, ("direct", method, budget, PRIMARY_METRIC), ours, [theirs])
 
 
 def _deltas(evidence: Evidence) -> dict[str, float]:
@@ -254,18 +234,10 @@ def _averaging_effect(evidence: Evidence, cell: Cell, method: str) -> Effect:
     one = contender(evidence.spec, method, "E")
     tried = evidence.of(cell.name, one)
     averaged, last = (
-        Arm(name, tried.scores_of(PRIMARY_METRIC, kind), 0, tried.statuses()["diverged"], tried.gradient_evaluations())
-        for name, kind in ((method, one.what.weights), (evidence.spec.table.last_of(one.family), "last"))
+        Arm(name, tried.scores(PRIMARY_METRIC, kind), 0, tried.statuses()["diverged"], tried.gradient_evaluations())
+        for name, kind in ((method, one.entry.weights), (evidence.spec.table.last_of(one.family), "last"))
     )
-    return compare(
-        Contrast(cell.name, cell.task, cell.factors, "within-run", method, "E", PRIMARY_METRIC),
-        averaged,
-        [last],
-        planned=evidence.planned_units,
-        confirms=evidence.seeds_a_unit,
-        unit=_unit(evidence),
-        alpha=evidence.spec.alpha,
-    )
+    return compared(evidence, cell, ("within-run", method, "E", PRIMARY_METRIC), averaged, [last])
 
 
 def strip_of(effect: Effect, delta: float, alpha: float) -> DeltaStrip:
@@ -277,31 +249,20 @@ def strip_of(effect: Effect, delta: float, alpha: float) -> DeltaStrip:
 
 def _summary(evidence: Evidence, method: str, effects: Sequence[Effect]) -> MethodSummary:
     """Sort the cells of one method, each into the first list that applies."""
-    spec = evidence.spec
     verdicts: dict[str, dict[str, str]] = {}
     for effect in effects:
         if effect.method == method:
             verdicts.setdefault(effect.cell, {})[effect.budget] = effect.verdict
-    places = ("helps", "helps_if_free", "hurts", "null", "undecided")
-    cells: dict[str, list[str]] = {place: [] for place in places}
-    for cell, by_budget in verdicts.items():
-        cells[_place(spec, method, by_budget)].append(cell)
-    pooled = {cell.name for cell in evidence.pooled}
-    primary = [e for e in effects if e.method == method and e.budget == spec.primary_budget and e.cell in pooled]
-    return MethodSummary(
-        method=method,
-        mean_gain=mean_known(effect.mean for effect in primary),
-        cost_ratio=mean_known(_cost_ratio(evidence, cell, method) for cell in _names(evidence)),
-        **{place: tuple(names) for place, names in cells.items()},
-    )
+    places = {cell: _place(evidence.spec, method, by_budget) for cell, by_budget in verdicts.items()}
+    ratios = (_cost_ratio(evidence, cell, method) for cell in evidence.cells)
+    return MethodSummary.of(method, places, mean_known(ratios))
 
 
-def _cost_ratio(evidence: Evidence, cell: str, method: str) -> float:
+def _cost_ratio(evidence: Evidence, cell: Cell, method: str) -> float:
     """Return the gradient evaluations of a run ÷ those of the baseline at the cell's epochs; NaN without runs."""
-    spec = evidence.spec_in(cell)
-    ours = evidence.of(cell, contender(spec, method, spec.primary_budget)).gradient_evaluations()
-    base = next((evidence.of(cell, one) for one in baselines(spec, method, "E")), None)
-    theirs = base.gradient_evaluations() if base else math.nan
+    spec = evidence.spec.as_of(cell.task)
+    sides = contender(spec, method, spec.primary_budget), baselines(spec, method, "E")[0]
+    ours, theirs = (evidence.of(cell.name, one).gradient_evaluations() for one in sides)
     return ours / theirs if theirs > 0 else math.nan
 
 
@@ -319,87 +280,37 @@ def _place(spec: StudySpec, method: str, verdicts: Mapping[str, str]) -> str:
 
 
 def _interactions(evidence: Evidence) -> tuple[Interaction, ...]:
+    """Return the interaction of mean scores at equal epochs, of the weights that validation preferred, cell by cell."""
     if not set(CORNERS) <= set(evidence.spec.methods):
         return ()
-    return tuple(
-        interaction(cell.name, {method: _unit_means(evidence, cell.name, method) for method in CORNERS})
-        for cell in evidence.cells
-    )
-
-
-def _unit_means(evidence: Evidence, cell: str, method: str) -> dict[int, float]:
-    """Return the mean score by unit at equal epochs, of the weights that validation preferred in each run."""
-    return evidence.means(evidence.of(cell, at_equal_epochs(evidence.spec_in(cell), method)).scores(PRIMARY_METRIC))
-
-
-def _factor_interactions(evidence: Evidence, effects: Sequence[Effect]) -> tuple[FactorInteraction, ...]:
-    """Return the interaction of every two factors of two levels each that a task's cells cross, method by method."""
     found = []
-    primary = [effect for effect in effects if effect.budget == evidence.spec.primary_budget]
-    for task in dict.fromkeys(effect.task for effect in primary):
-        for method in others_of(evidence.spec):
-            group = [effect for effect in primary if (effect.task, effect.method) == (task, method)]
-            levels: dict[str, list[bool | int | float | str]] = {}
-            for effect in group:
-                for name, value in effect.factors:
-                    if value not in levels.setdefault(name, []):
-                        levels[name].append(value)
-            pairs = itertools.combinations([name for name, values in levels.items() if len(values) == 2], 2)
-            found += [_factor_interaction(task, method, pair, levels, group) for pair in pairs if len(levels) == 2]
+    for cell in evidence.cells:
+        corners = {method: at_equal_epochs(evidence.spec.as_of(cell.task), method) for method in CORNERS}
+        scores = {method: evidence.of(cell.name, one).scores(PRIMARY_METRIC) for method, one in corners.items()}
+        found.append(interaction(cell.name, {method: evidence.means(own) for method, own in scores.items()}))
     return tuple(found)
 
 
-def _factor_interaction(
-    task: str,
-    method: str,
-    pair: tuple[str, str],
-    levels: Mapping[str, Sequence[bool | int | float | str]],
-    group: Iterable[Effect],
-) -> FactorInteraction:
-    gains = {
-        tuple(dict(effect.factors)[name] for name in pair): dict(zip(effect.units, effect.differences, strict=True))
-        for effect in group
-    }
-    signs = {
-        (levels[pair[0]][i], levels[pair[1]][j]): 1 if i == j else -1 for i, j in itertools.product((0, 1), repeat=2)
-    }
-    by_cell = [(sign, gains.get(key, {})) for key, sign in signs.items()]
-    units = sorted(set.intersection(*(set(own) for _, own in by_cell)))
-    size = max((abs(own[unit]) for _, own in by_cell for unit in units), default=0.0)
-    result = estimate([rounded(math.fsum(sign * own[unit] for sign, own in by_cell), size) for unit in units])
-    return FactorInteraction(
-        task, method, pair, (tuple(levels[pair[0]]), tuple(levels[pair[1]])), result.n, result.mean, result.ci95,
-        result.p,
-    )  # fmt: skip
-
-
-def _rho_responses(evidence: Evidence) -> tuple[RhoResponse, ...]:
-    perturbing = [name for name in evidence.spec.methods if evidence.spec.table[name].family == "sam"]
-    return tuple(_rho_response(evidence, cell.name, perturbing) for cell in evidence.cells if perturbing)
-
-
-def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> RhoResponse:
-    spec = evidence.spec_in(cell)
-    asked = [contender(spec, method, spec.primary_budget) for method in perturbing]
-    searches = [evidence.search(number, cell, one, 1.0) for number in evidence.replicates for one in asked]
-    tuned = {one.number: one for search in searches for one in search.runs}
-    points = sorted(point for one in tuned.values() for point in _rho_point(one))
-    base = evidence.of(cell, at_equal_epochs(spec, spec.table["SAM"].baseline)).selections
-    sam = evidence.of(cell, contender(spec, "SAM", spec.primary_budget)).selections
-    return RhoResponse(
-        cell=cell,
-        rho=tuple(rho for rho, _, _, _ in points),
-        learning_rate=tuple(rate for _, rate, _, _ in points),
-        last=tuple(last for _, _, last, _ in points),
-        averaged=tuple(averaged for _, _, _, averaged in points),
-        base_best=mean_known(chosen.val_score for chosen in base.values()),
-        selected_rho=tuple(chosen.rho for chosen in sam.values()),
-    )
-
-
-def _rho_point(tuned: TunedRun) -> Iterable[tuple[float, float, float, float]]:
-    """Yield (rho, learning rate, last, averaged) of a run that was trained to its end."""
-    last, average = (tuned.preferred.by_kind.get(kind) for kind in ("last", "swa"))
-    if tuned.run.status != "pruned" and last is not None and last.val_score is not None:
-        averaged = math.nan if average is None or average.val_score is None else average.val_score
-        yield tuned.tried.rho, tuned.tried.learning_rate, last.val_score, averaged
+def _factor_interactions(evidence: Evidence, effects: Sequence[Effect]) -> tuple[FactorInteraction, ...]:
+    """Return the interaction of the two factors of two levels each that a task's cells cross, method by method."""
+    found = []
+    primary = [effect for effect in effects if effect.budget == evidence.spec.primary_budget]
+    for task, method in itertools.product(dict.fromkeys(e.task for e in primary), others_of(evidence.spec)):
+        gains = {effect.factors: effect.gains for effect in primary if (effect.task, effect.method) == (task, method)}
+        levels: dict[str, dict[FactorValue, None]] = {}
+        for name, value in itertools.chain.from_iterable(gains):
+            levels.setdefault(name, {})[value] = None
+        if [len(values) for values in levels.values()] == [2, 2]:
+            (first, ones), (second, others) = levels.items()
+            corners = (((first, one), (second, other)) for one, other in itertools.product(ones, others))
+            parts = [(sign, gains.get(corner, {})) for sign, corner in zip((1, -1, -1, 1), corners, strict=True)]
+            found.append(
+                FactorInteraction(
+                    **vars(combined(parts)),
+                    task=task,
+                    method=method,
+                    factors=(first, second),
+                    levels=(tuple(ones), tuple(others)),
+                )
+            )
+    return tuple(found)

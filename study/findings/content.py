@@ -1,9 +1,9 @@
 """The content of ``findings.json``, the machine-readable twin of the report, and its reading and writing."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -11,24 +11,12 @@ from study.files import write_atomically
 from study.plan.selection import Selection
 from study.specs.methods import Methods
 from study.specs.own_methods import table_in
-from study.stats import (
-    Effect,
-    FactorInteraction,
-    Importance,
-    Interaction,
-    Moderator,
-    ModeratorRule,
-    Optimism,
-    RhoResponse,
-    RhoTransfer,
-    Synthesis,
-    TuningCurve,
-)
-from study.stats.estimates import Number
+from study.stats import Effect, Importance, Moderator, ModeratorRule, RhoResponse, Synthesis, TuningCurve
+from study.stats.estimates import Estimate, Number
+from study.stats.interactions import FactorInteraction, Interaction
 
-FINDINGS_VERSION = (
-    4  # 2: scores for accuracies; 3: replicates, several baselines, weights by kind; 4: no decay by averaging
-)
+# 5: only numbers that are read; 4: no decay by averaging; 3: replicates, several baselines; 2: scores for accuracies
+FINDINGS_VERSION: Literal[5] = 5
 Outcome = Literal["reproduced", "contradicted", "inconclusive"]
 
 
@@ -41,9 +29,9 @@ class RunCounts:
     """Runs of a study: how many the plan holds and how they ended."""
 
     planned: int
-    completed: int
-    diverged: int
-    failed: int
+    completed: int = 0
+    diverged: int = 0
+    failed: int = 0
     pruned: int = 0
 
     @property
@@ -71,7 +59,6 @@ class MethodSummary:
         helps_if_free: Cells where it helps at equal epochs, and not under a primary budget that counts its cost.
         null: Cells with no material effect under the primary budget.
         undecided: The other cells (inconclusive or insufficient data).
-        mean_gain: Mean over the cells of pooled tasks of the mean gain under the primary budget; NaN without cells.
         cost_ratio: Gradient evaluations per run ÷ those of the baseline at equal epochs; NaN without runs.
     """
 
@@ -81,18 +68,14 @@ class MethodSummary:
     hurts: tuple[str, ...]
     null: tuple[str, ...]
     undecided: tuple[str, ...]
-    mean_gain: Number
     cost_ratio: Number
 
-
-CAVEATS = (
-    "protocol 1", "one tuning", "few replicates", "extended after looking", "unfinished study",
-    "scores of several kinds", "lower is better", "changed task", "unpaired streams", "own loop", "no best epoch",
-    "best is not the best", "over the ceiling", "failed runs", "diverged runs", "pruned runs",
-    "verdict depends on budget", "verdict depends on delta", "edge of the search space",
-    "not tuned here", "several configurations", "selected score", "unpaired", "missing pairs", "rows without a score",
-    "rows left out", "not run everywhere", "cost",
-)  # fmt: skip
+    @classmethod
+    def of(cls, method: str, places: Mapping[str, str], cost_ratio: float) -> Self:
+        """Sort cells into the lists that ``places`` names, cell by cell."""
+        lists = ("helps", "helps_if_free", "hurts", "null", "undecided")
+        cells = {name: tuple(cell for cell, place in places.items() if place == name) for name in lists}
+        return cls(method=method, cost_ratio=cost_ratio, **cells)
 
 
 # What a reader has to know of how a study was made before its answer.
@@ -100,6 +83,11 @@ OF_DESIGN = (
     "protocol 1", "one tuning", "few replicates", "extended after looking", "changed task", "unpaired streams",
     "own loop", "no best epoch", "best is not the best", "over the ceiling",
     "not tuned here", "several configurations", "selected score", "unpaired",
+)  # fmt: skip
+CAVEATS = (
+    *OF_DESIGN, "unfinished study", "scores of several kinds", "lower is better", "failed runs", "diverged runs",
+    "pruned runs", "verdict depends on budget", "verdict depends on delta", "edge of the search space",
+    "missing pairs", "rows without a score", "rows left out", "not run everywhere", "cost",
 )  # fmt: skip
 
 
@@ -199,21 +187,20 @@ class DeltaStrip:
     verdicts: tuple[tuple[float, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HypothesisResult:
-    """What a named claim came to.
+@dataclass(frozen=True, kw_only=True)
+class HypothesisResult(Estimate):
+    """What a named claim came to: the estimate of the mean over ``n`` of the quantity that its kind names.
+
+    That is a gain or difference of gains as a fraction, a gain per unit of the factor (``slope``), a log ratio
+    (``sharpness``) or nats (``barrier``).
 
     Attributes:
         id, claim, kind, method, other, factor, budget, expected, source: As in the spec.
-        estimate: Mean over ``n`` of the quantity that the kind names: a gain or difference of gains as a fraction,
-            a gain per unit of the factor (``slope``), a log ratio (``sharpness``) or nats (``barrier``).
-        ci95, ci90: Student-t intervals of it. NaN below n = 2.
-        margin: What counts as no material difference, in the unit of ``estimate``.
-        n: How many of ``unit`` the interval is over.
+        margin: What counts as no material difference, in the unit of ``mean``.
+        unit: What the interval is over.
         cells: Cells that the quantity is combined over.
-        outcome: By the rules of `study.findings.hypotheses`.
-        gradient_evaluations: What all runs cost that it rests on, tuning included, in examples.
-        note: Plain sentences on what limits it or checks it; may be empty.
+        outcome: By the rules of `study.findings.outcomes`.
+        note: Plain sentences on what limits it; may be empty.
     """
 
     id: str
@@ -225,15 +212,10 @@ class HypothesisResult:
     budget: str
     expected: str
     source: str
-    estimate: Number
-    ci95: tuple[Number, Number]
-    ci90: tuple[Number, Number]
     margin: Number
-    n: int
     unit: Literal["replicates", "seeds", "cells"]
     cells: int
     outcome: Outcome
-    gradient_evaluations: int
     note: str
 
 
@@ -263,11 +245,10 @@ class Findings:
     ``hypotheses`` are the spec's, in its order; ``literature`` holds the published claims that a finished study without
     any of its own can speak of. ``syntheses`` (one per method × budget) and ``moderators`` look across
     cells, ``rules`` do so under the primary budget. ``tuning_curves`` (one per cell × method × multiple of the
-    epochs), ``rho_transfers`` and ``importances`` describe the search on validation; ``optimism`` says how much that
-    flatters.
+    epochs) and ``importances`` describe the search on validation.
     """
 
-    version: int
+    version: Literal[5]
     study: str
     question: str
     spec: dict[str, object]
@@ -285,25 +266,23 @@ class Findings:
     counts: RunCounts
     summaries: tuple[MethodSummary, ...]
     effects: tuple[Effect, ...]
-    direct: tuple[Effect, ...]
-    averaging: tuple[Effect, ...]
-    factor_interactions: tuple[FactorInteraction, ...]
-    interactions: tuple[Interaction, ...]
-    rho_responses: tuple[RhoResponse, ...]
-    selections: tuple[Selection, ...]
     delta_strips: tuple[DeltaStrip, ...]
     caveats: tuple[Caveat, ...]
-    versions: dict[str, str]
-    devices: tuple[str, ...]
+    direct: tuple[Effect, ...] = ()
+    averaging: tuple[Effect, ...] = ()
+    factor_interactions: tuple[FactorInteraction, ...] = ()
+    interactions: tuple[Interaction, ...] = ()
+    rho_responses: tuple[RhoResponse, ...] = ()
+    selections: tuple[Selection, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
     descriptive: tuple[Effect, ...] = ()
     hypotheses: tuple[HypothesisResult, ...] = ()
     syntheses: tuple[Synthesis, ...] = ()
     moderators: tuple[Moderator, ...] = ()
     rules: tuple[ModeratorRule, ...] = ()
     tuning_curves: tuple[TuningCurve, ...] = ()
-    rho_transfers: tuple[RhoTransfer, ...] = ()
     importances: tuple[Importance, ...] = ()
-    optimism: tuple[Optimism, ...] = ()
     score_names: dict[str, str] = field(default_factory=dict)
     literature: tuple[HypothesisResult, ...] = ()
     scores: dict[str, ScoreUnit] = field(default_factory=dict)
@@ -333,20 +312,13 @@ def read_findings(path: Path) -> Findings:
     """
     remedy = "delete it and have it rebuilt from the records beside it"
     try:
-        text = path.read_bytes()
-        data = json.loads(text)
+        return _FINDINGS.validate_json(path.read_bytes())
     except OSError as error:
         raise FindingsError(f"{path} can't be read: {error.strerror}; {remedy}.") from error
-    except ValueError as error:
-        raise FindingsError(f"{path} is not JSON: {error}; {remedy}.") from error
-    version = data.get("version") if isinstance(data, dict) else None
-    if version != FINDINGS_VERSION:
-        raise FindingsError(
-            f"{path} holds findings of version {version}; this program reads version {FINDINGS_VERSION}; {remedy}."
-        )
-    try:
-        return _FINDINGS.validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise FindingsError(f"{path} is damaged: {where}: {first['msg']}; {remedy}.") from error
+        where = "".join(f"{part}: " for part in first["loc"])
+        given = f" ({first['input']} was given)" if first["loc"] == ("version",) else ""
+        raise FindingsError(
+            f"{path} holds no findings of this version: {where}{first['msg']}{given}; {remedy}."
+        ) from error

@@ -7,7 +7,7 @@ are: the tidy frame holds every epoch of every run, of which conclusions need th
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
@@ -16,12 +16,13 @@ from typing import NamedTuple
 from study.findings.content import FindingsError, ScoreUnit
 from study.findings.streams import Streams, streams_of
 from study.findings.units import pooled_tasks, score_units
-from study.plan.cells import Proposal, confirm_runs, proposal_of, search_name, searches
+from study.plan.cells import Cell, Proposal, confirm_runs, proposal_of, search_name, searches
+from study.plan.cells import cells as planned_cells
 from study.plan.replicates import Replicate
 from study.plan.selection import Preferred, Selection, choose, preferred_of
 from study.records import Configuration, FactorValue, Measurement, RunRecord, configuration_of
 from study.specs.contenders import Contender, contenders, trials_at
-from study.specs.spec import StudySpec, cell_factors
+from study.specs.spec import StudySpec
 from study.stats import Arm
 from study.stats.effects import Scores
 from study.stats.estimates import mean_of
@@ -29,25 +30,11 @@ from study.stats.estimates import mean_of
 TuneKey = tuple[int, str, str, float]  # (replicate, cell, search, epochs_factor)
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A cell as its records show it; ``factors`` are those that vary within a task of the study."""
-
-    name: str
-    task: str
-    factors: tuple[tuple[str, FactorValue], ...]
-    train_size: int
-
-
 class Confirmed(NamedTuple):
     """One confirm run, with what validation prefers of its weights."""
 
     run: RunRecord
     preferred: Preferred
-
-    @property
-    def seed(self) -> int:
-        return self.run.job.seed
 
 
 @dataclass(frozen=True)
@@ -68,35 +55,30 @@ class Tried:
     one_tuning: bool
     carried: str = ""
 
-    def scores(self, metric: str) -> Scores:
-        """Return a final metric of the weights that every run stands by, by unit and seed."""
-        return self._scores(metric, self.standing)
+    def scores(self, metric: str, kind: str = "") -> Scores:
+        """Return a final metric by unit and seed: of the weights that every run stands by, or of the best of a kind."""
+        found: dict[int, dict[int, float]] = {}
+        for unit, one in self.by_unit:
+            measured = one.preferred.by_kind.get(kind) if kind else self._standing(one)
+            value = getattr(measured, metric) if measured else None
+            if value is not None:
+                found.setdefault(unit, {})[one.run.job.seed] = value
+        return found
 
-    def standing(self, one: Confirmed) -> Measurement | None:
+    def _standing(self, one: Confirmed) -> Measurement | None:
         """Return the weights that a run stands by: what its own validation prefers of all that it may use."""
         if self.carried:
             named = (m for m in one.run.measurements if (m.weights, m.epoch) == (self.carried, one.run.last_epoch))
             return next(named, None)
         return one.preferred.of(self.contender.reads)
 
-    def scores_of(self, metric: str, kind: str) -> Scores:
-        """Return a final metric of the best weights of one kind, by unit and seed."""
-        return self._scores(metric, lambda one: one.preferred.by_kind.get(kind))
-
-    def _scores(self, metric: str, weights: Callable[[Confirmed], Measurement | None]) -> Scores:
-        found: dict[int, dict[int, float]] = {}
-        for unit, one in self.by_unit:
-            measured = weights(one)
-            value = getattr(measured, metric) if measured else None
-            if value is not None:
-                found.setdefault(unit, {})[one.seed] = value
-        return found
-
     @cached_property
     def by_unit(self) -> list[tuple[int, Confirmed]]:
         """Every confirm run with its unit: its replicate, or its seed where there is one tuning."""
         return [
-            (one.seed if self.one_tuning else replicate, one) for replicate, some in self.runs.items() for one in some
+            (one.run.job.seed if self.one_tuning else replicate, one)
+            for replicate, some in self.runs.items()
+            for one in some
         ]
 
     def probed(self, name: str) -> dict[int, float]:
@@ -130,18 +112,14 @@ class Tried:
         A radius of 0 at another learning rate is a pick of its own. Both have to train with the same optimizer.
         """
         ours, theirs = self.scores(metric), baseline.scores(metric)
+        trained = attrgetter("epochs_factor", "learning_rate", "weight_decay", "options")
         same = {
             replicate
             for replicate, chosen in self.selections.items()
-            if (other := baseline.selections.get(replicate)) and _trains_like(chosen, other)
+            if chosen.rho == 0 and (other := baseline.selections.get(replicate)) and trained(chosen) == trained(other)
         }
         units = {unit for unit, one in self.by_unit if one.run.job.replicate in same}
         return {unit for unit in units if unit in ours and ours[unit] == theirs.get(unit)}
-
-
-def _trains_like(chosen: Selection, baseline: Selection) -> bool:
-    same = attrgetter("epochs_factor", "learning_rate", "weight_decay", "options")
-    return chosen.rho == 0 and bool(same(chosen) == same(baseline))
 
 
 class TunedRun(NamedTuple):
@@ -176,12 +154,12 @@ class Trial(NamedTuple):
     value: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
     """All that conclusions are drawn from.
 
     Attributes:
-        cells: In the order of the spec.
+        cells: Those that have records, in the order of the spec.
         replicates: Numbers of those that have a record.
         tuned: What was tuned, by replicate, cell, search and length.
         tried: By cell and contender: every contender of every cell, whether something is selected yet or not.
@@ -207,16 +185,20 @@ class Evidence:
         tasks = pooled_tasks(self.scores) if self.scores else tuple(cell.task for cell in self.cells)
         return tuple(cell for cell in self.cells if cell.task in tasks)
 
-    @property
-    def delta(self) -> float:
-        """δ of what is put together: that of its tasks where they have one, else the study's."""
-        deltas = {self.spec.delta_of(cell.task) for cell in self.pooled}
-        return deltas.pop() if len(deltas) == 1 else self.spec.delta
+    @cached_property
+    def _varied(self) -> list[str]:
+        values: dict[tuple[str, str], set[FactorValue]] = {}
+        for cell in planned_cells(self.spec):
+            for name, value in cell.factors.items():
+                values.setdefault((name, cell.task), set()).add(value)
+        return list(dict.fromkeys(name for (name, _), found in values.items() if len(found) > 1))
+
+    def factors_of(self, cell: Cell) -> dict[str, FactorValue]:
+        """Return the factors of a cell that vary within a task of the study: what a task alone decides is none."""
+        return {name: cell.factors[name] for name in self._varied if name in cell.factors}
 
     def spec_in(self, cell: str) -> StudySpec:
         """Return the study as the task of a cell has it."""
-        if not self.spec.loops:
-            return self.spec
         return self.spec.as_of(next((one.task for one in self.cells if one.name == cell), ""))
 
     def of(self, cell: str, one: Contender) -> Tried:
@@ -273,7 +255,9 @@ def gather(spec: StudySpec, records: Sequence[RunRecord]) -> Evidence:
         for one in contenders(spec.as_of(cell.task)):
             selections = {number: chosen for number in numbers if (chosen := _frozen(evidence, number, cell.name, one))}
             runs = {
-                number: sorted(confirmed.get(_confirming(spec, cell.task, chosen), ()), key=lambda found: found.seed)
+                number: sorted(
+                    confirmed.get(_confirming(spec, cell.task, chosen), ()), key=lambda found: found.run.job.seed
+                )
                 for number, chosen in selections.items()
             }
             carried = next((chosen.weights for chosen in selections.values() if spec.protocol == 1), "")
@@ -287,7 +271,8 @@ def planned_runs(evidence: Evidence) -> int:
     Read off the records alone, without asking a sampler anything, so that reading a study needs no Optuna.
     """
     spec, total = evidence.spec, 0
-    planned = [_nameless(spec, number) for number in range(1, spec.replicates + 1)]
+    # Of a replicate nothing but its number and its size is asked.
+    planned = [Replicate(number, 0, 0, 0, (0,) * spec.confirms) for number in range(1, spec.replicates + 1)]
     for search in searches(spec, planned):
         number, cell = search.replicate.number, search.cell.name
         total += search.trials
@@ -317,11 +302,6 @@ def _confirming(spec: StudySpec, task: str, chosen: Selection) -> _Confirming:
     return configuration_of(chosen), chosen.reads if task in spec.loops else ()
 
 
-def _nameless(spec: StudySpec, number: int) -> Replicate:
-    """Return a replicate of which nothing but its number and its size is asked."""
-    return Replicate(number, 0, 0, 0, (0,) * spec.confirms)
-
-
 def _frozen(evidence: Evidence, number: int, cell: str, one: Contender) -> Selection | None:
     """Return what validation froze for a contender, once all of its searches have all of their trials."""
     spec = evidence.spec
@@ -344,50 +324,30 @@ def _cells(spec: StudySpec, records: Iterable[RunRecord]) -> tuple[Cell, ...]:
     Raises:
         FindingsError: a cell that the spec does not hold.
     """
-    settings = [(problem.task, factors) for problem in spec.problems for factors in cell_factors(problem)]
-    varied = _varied_factors(settings)
-    jobs = {record.job.cell: record.job for record in records}
-    for name, job in jobs.items():
+    settings = [(cell.task, cell.factors) for cell in planned_cells(spec)]
+    found: dict[int, Cell] = {}
+    for name, job in {record.job.cell: record.job for record in records}.items():
         if (job.task, job.factors) not in settings:
             raise FindingsError(
                 f"records of the cell {name!r} were given, which the spec {spec.name!r} does not hold; "
                 "give the records of one study and its own spec."
             )
-    return tuple(
-        Cell(
-            name,
-            job.task,
-            tuple((factor, job.factors[factor]) for factor in varied if factor in job.factors),
-            int(job.factors["train_size"]),
-        )
-        for name, job in sorted(jobs.items(), key=lambda item: settings.index((item[1].task, item[1].factors)))
-    )
-
-
-def _varied_factors(settings: Iterable[tuple[str, dict[str, FactorValue]]]) -> list[str]:
-    """Return the factors that vary between cells of one task; what the task alone decides is not a factor."""
-    values: dict[tuple[str, str], set[FactorValue]] = {}
-    for task, factors in settings:
-        for name, value in factors.items():
-            values.setdefault((name, task), set()).add(value)
-    return list(dict.fromkeys(name for (name, _), found in values.items() if len(found) > 1))
+        found[settings.index((job.task, job.factors))] = Cell(name, job.task, job.factors)
+    return tuple(cell for _, cell in sorted(found.items()))
 
 
 def _tuned(records: Iterable[RunRecord]) -> dict[TuneKey, Tuned]:
     groups: dict[TuneKey, list[TunedRun]] = {}
-    statuses: dict[TuneKey, list[str]] = {}
     for number, run in enumerate(records):
         job = run.job
         if job.stage == "tune":
-            key = job.replicate, job.cell, job.search, job.epochs_factor
-            if key not in groups:
-                groups[key], statuses[key] = [], []
-            tried = proposal_of(job)
             preferred = preferred_of(run) if run.measurements else Preferred({})
-            groups[key].append(TunedRun(job.trial or 0, number, run, tried, preferred, run.gradient_evaluations))
-            statuses[key].append(run.status)
+            groups.setdefault((job.replicate, job.cell, job.search, job.epochs_factor), []).append(
+                TunedRun(job.trial or 0, number, run, proposal_of(job), preferred, run.gradient_evaluations)
+            )
     return {
-        key: Tuned(sorted(runs), Counter(statuses[key]), sum(one.cost for one in runs)) for key, runs in groups.items()
+        key: Tuned(sorted(runs), Counter(one.run.status for one in runs), sum(one.cost for one in runs))
+        for key, runs in groups.items()
     }
 
 

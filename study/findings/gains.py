@@ -7,13 +7,12 @@ replicates that are relabelled between the two must be held against one and the 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from study.findings.conclusions import PRIMARY_METRIC
+from study.findings.conclusions import PRIMARY_METRIC, compared
 from study.findings.evidence import gather
 from study.records import RunRecord
 from study.specs.budgets import Spending
 from study.specs.contenders import baselines, contender, others_of
 from study.specs.spec import StudySpec
-from study.stats import Contrast, compare
 
 
 class Comparison(NamedTuple):
@@ -36,14 +35,11 @@ def gains_of(spec: StudySpec, records: Iterable[RunRecord]) -> dict[Comparison, 
         as_here = spec.as_of(cell.task)
         for method in others_of(spec):
             for budget in spec.budgets:
-                contrast = Contrast(cell.name, cell.task, cell.factors, "tuned", method, budget, PRIMARY_METRIC)
                 ours = evidence.of(cell.name, contender(as_here, method, budget)).arm(PRIMARY_METRIC)
                 by_baseline: dict[str, Mapping[int, float]] = {}
                 for one in baselines(as_here, method, budget):
                     theirs = evidence.of(cell.name, one).arm(PRIMARY_METRIC)
-                    effect = compare(
-                        contrast, ours, [theirs], planned=evidence.planned_units, confirms=evidence.seeds_a_unit
-                    )
-                    by_baseline[theirs.name] = dict(zip(effect.units, effect.differences, strict=True))
+                    effect = compared(evidence, cell, ("tuned", method, budget, PRIMARY_METRIC), ours, [theirs])
+                    by_baseline[theirs.name] = effect.gains
                 found[Comparison(cell.name, method, budget)] = by_baseline
     return found

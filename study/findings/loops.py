@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from study.findings.content import Caveat
-from study.findings.evidence import Cell, Evidence
+from study.findings.evidence import Evidence
+from study.plan.cells import Cell
 from study.records import RunRecord
 from study.specs.contenders import baselines, contender, others_of
 

@@ -18,7 +18,6 @@ from study.findings.content import FINDINGS_VERSION, Findings
 def findings_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of ``findings.json``."""
     schema = TypeAdapter(Findings).json_schema(mode="serialization")
-    schema["properties"]["version"]["const"] = FINDINGS_VERSION
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"findings.json, version {FINDINGS_VERSION}",

@@ -1,6 +1,6 @@
 """Streams: whether methods of a seed were trained on the same examples, where the study doesn't decide their order."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,15 +18,15 @@ class Streams:
 
 def streams_of(records: Iterable[RunRecord]) -> dict[str, Streams]:
     """Return what is known of each task whose training part is a stream."""
-    seen: dict[str, dict[tuple[str, int, int], set[str]]] = defaultdict(lambda: defaultdict(set))
-    inexact: dict[str, int] = defaultdict(int)
+    seen: dict[tuple[str, str, int, int], set[str]] = defaultdict(set)
+    inexact = Counter[str]()
     for record in records:
         job = record.job
         if record.stream:
-            seen[job.task][job.cell, job.replicate, job.seed].add(record.stream)
+            seen[job.task, job.cell, job.replicate, job.seed].add(record.stream)
             inexact[job.task] += record.inexact_resume
     found = {}
-    for task, seeds in seen.items():
-        unpaired = sum(len(hashes) > 1 for hashes in seeds.values())
-        found[task] = Streams(len(seeds) - unpaired, unpaired, inexact[task])
+    for task in inexact:
+        several = [len(hashes) > 1 for (own, *_), hashes in seen.items() if own == task]
+        found[task] = Streams(several.count(False), several.count(True), inexact[task])
     return found

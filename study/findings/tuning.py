@@ -1,39 +1,31 @@
-"""Tuning, from the evidence of the tune stage: curves, what carries over, what matters, and what flatters."""
+"""Tuning, from the evidence of the tune stage: what more trials bring, what decides, and what radii come to."""
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from study.findings.evidence import Evidence, Trial
+from study.findings.evidence import Evidence, Trial, TunedRun, mean_known
 from study.plan.cells import Proposal
-from study.plan.selection import Selection
-from study.specs.contenders import Contender, at_equal_epochs, trials_at
+from study.specs.contenders import Contender, at_equal_epochs, contender, trials_at
 from study.specs.spec import StudySpec
-from study.stats import Importance, Optimism, RhoTransfer, TuningCurve
+from study.stats import Importance, RhoResponse, TuningCurve
 from study.stats.tuning import (
     best_band,
-    chance_regret,
     curve_points,
     expected_best,
     importance,
-    optimism,
-    transfer_regrets,
 )
 
 
 def tuning_curves_of(evidence: Evidence) -> tuple[TuningCurve, ...]:
     """Return one curve per role, cell and length, as far as its searches are over."""
-    asked = dict.fromkeys((cell, _tuned_alone(one), length) for cell, one in evidence.tried for length in one.lengths)
+    # A contender's searches at each of its lengths are looked at one by one.
+    asked = dict.fromkeys(
+        (cell, replace(one, lengths=()), length) for cell, one in evidence.tried for length in one.lengths
+    )
     curves = (_curve(evidence, cell, one, length) for cell, one, length in asked)
     return tuple(curve for curve in curves if curve is not None)
-
-
-def _tuned_alone(one: Contender) -> Contender:
-    """Return a contender apart from its length: its searches at each length are looked at one by one."""
-    return replace(one, lengths=())
 
 
 def _finished(evidence: Evidence, cell: str, one: Contender, length: float) -> list[list[Trial]]:
@@ -57,75 +49,11 @@ def _curve(evidence: Evidence, cell: str, one: Contender, length: float) -> Tuni
         method=one.role,
         epochs_factor=length,
         sampler=evidence.spec.search.sampler,
-        approximate=True,  # neither sampler draws independently
         trials=tuple(points),
         expected=tuple(expected_best(values, points).tolist()),
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
         gradient_evaluations=tuple(k * cost for k in points),
-    )
-
-
-def rho_transfers_of(evidence: Evidence) -> tuple[RhoTransfer, ...]:
-    """Return, for every perturbed method with at least two tuned cells, what its selected radii cost elsewhere.
-
-    Within each replicate, and then on average over those in which all of these cells are tuned.
-    """
-    found = []
-    for method in evidence.spec.methods:
-        one = at_equal_epochs(evidence.spec, method)
-        if evidence.spec.table.families[one.family].rule is None:
-            continue
-        here = {cell.name: at_equal_epochs(evidence.spec.as_of(cell.task), method) for cell in evidence.cells}
-        chosen = {cell: evidence.of(cell, own).selections for cell, own in here.items()}
-        tuned = {cell: selections for cell, selections in chosen.items() if selections}
-        whole = sorted(set.intersection(*map(set, tuned.values()))) if tuned else []
-        if len(tuned) > 1 and whole:
-            found.append(_transfer(evidence, one, tuned, whole))
-    return tuple(found)
-
-
-def _transfer(
-    evidence: Evidence, one: Contender, tuned: Mapping[str, Mapping[int, Selection]], whole: Sequence[int]
-) -> RhoTransfer:
-    zero = evidence.spec.range_of("rho", one.family).low / 2
-    regrets, chances = [], []
-    for number in whole:
-        trials = {cell: evidence.trials(number, cell, one, 1.0) for cell in tuned}
-        radii = {cell: [trial.tuned.tried.rho for trial in found] for cell, found in trials.items()}
-        values = {cell: [trial.value for trial in found] for cell, found in trials.items()}
-        sources = [selections[number].rho for selections in tuned.values()]
-        regrets.append([transfer_regrets(sources, radii[target], values[target], zero) for target in tuned])
-        chances.append([chance_regret(values[target]) for target in tuned])
-    mean = np.mean(regrets, axis=0)
-    return RhoTransfer(
-        method=one.method,
-        cells=tuple(tuned),
-        rho=tuple(statistics.median(chosen.rho for chosen in selections.values()) for selections in tuned.values()),
-        regret=tuple(tuple(map(float, row)) for row in mean.T),
-        chance=tuple(map(float, np.mean(chances, axis=0))),
-    )
-
-
-def optimism_of(evidence: Evidence) -> tuple[Optimism, ...]:
-    """Return, per contender, how much the tuned validation score flatters, on average over replicates."""
-    groups: dict[Contender, list[tuple[str, float]]] = {}
-    for (cell, one), tried in evidence.tried.items():
-        confirmed: dict[int, list[float]] = {}
-        for _, run in tried.by_unit:
-            best = tried.standing(run)
-            if best and best.val_score is not None:
-                confirmed.setdefault(run.run.job.replicate, []).append(best.val_score)
-        gaps = [
-            chosen.val_score - statistics.fmean(confirmed[number])
-            for number, chosen in tried.selections.items()
-            if number in confirmed
-        ]
-        if tried.selections:
-            groups.setdefault(one, []).append((cell, statistics.fmean(gaps) if gaps else math.nan))
-    return tuple(
-        optimism(one.role, one.lengths[-1], sum(trials_at(evidence.spec, length) for length in one.lengths), by_cell)
-        for one, by_cell in groups.items()
     )
 
 
@@ -155,7 +83,8 @@ def _importance(
 ) -> Importance:
     """Gather the settings of a method's trials, those on a ratio scale as log10; rho = 0 has no logarithm: left out."""
     perturbed = evidence.spec.table.families[one.family].rule is not None
-    scales = [_scale(evidence.spec, one.family, name) for name in names]
+    rates = ("learning_rate", "rho")
+    logged = [name in rates or evidence.spec.range_of(name, one.family).log for name in names]
     scaled: dict[Proposal, tuple[float, ...]] = {}  # cells try the same settings
     settings, values, where = [], [], []
     for cell, by_replicate in tuned.items():
@@ -164,13 +93,43 @@ def _importance(
             if tried.rho > 0 or not perturbed:
                 if tried not in scaled:
                     found = (tried.value_of(name) or 0.0 for name in names)  # all of them are searched
-                    scaled[tried] = tuple(scale(value) for scale, value in zip(scales, found, strict=True))
+                    scaled[tried] = tuple(
+                        math.log10(value) if log else float(value) for log, value in zip(logged, found, strict=True)
+                    )
                 settings.append(scaled[tried])
                 values.append(trial.value)
                 where.append(cell)
     return importance(one.method, names, settings, values, where)
 
 
-def _scale(spec: StudySpec, family: str, name: str) -> Callable[[float], float]:
-    """Return what makes of a setting what the surface takes: log10 for rates and radii, and where its range is."""
-    return math.log10 if name in ("learning_rate", "rho") or spec.range_of(name, family).log else float
+def rho_responses_of(evidence: Evidence) -> tuple[RhoResponse, ...]:
+    """Return, cell by cell, what radii came to on validation; none without a perturbed method."""
+    perturbing = [name for name in evidence.spec.methods if evidence.spec.table[name].family == "sam"]
+    return tuple(_rho_response(evidence, cell.name, perturbing) for cell in evidence.cells if perturbing)
+
+
+def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> RhoResponse:
+    spec = evidence.spec_in(cell)
+    asked = [contender(spec, method, spec.primary_budget) for method in perturbing]
+    searches = [evidence.search(number, cell, one, 1.0) for number in evidence.replicates for one in asked]
+    tuned = {one.number: one for search in searches for one in search.runs}
+    points = sorted(point for one in tuned.values() for point in _rho_point(one))
+    base = evidence.of(cell, at_equal_epochs(spec, spec.table["SAM"].baseline)).selections
+    sam = evidence.of(cell, contender(spec, "SAM", spec.primary_budget)).selections
+    return RhoResponse(
+        cell=cell,
+        rho=tuple(rho for rho, _, _, _ in points),
+        learning_rate=tuple(rate for _, rate, _, _ in points),
+        last=tuple(last for _, _, last, _ in points),
+        averaged=tuple(averaged for _, _, _, averaged in points),
+        base_best=mean_known(chosen.val_score for chosen in base.values()),
+        selected_rho=tuple(chosen.rho for chosen in sam.values()),
+    )
+
+
+def _rho_point(tuned: TunedRun) -> Iterable[tuple[float, float, float, float]]:
+    """Yield (rho, learning rate, last, averaged) of a run that was trained to its end."""
+    last, average = (tuned.preferred.by_kind.get(kind) for kind in ("last", "swa"))
+    if tuned.run.status != "pruned" and last is not None and last.val_score is not None:
+        averaged = math.nan if average is None or average.val_score is None else average.val_score
+        yield tuned.tried.rho, tuned.tried.learning_rate, last.val_score, averaged

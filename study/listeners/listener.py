@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable
 
 from study.plan.agenda import Agenda
-from study.plan.selection import preferred_of
 from study.records import METRICS, Job, RunRecord
 
 
@@ -95,20 +94,15 @@ def reason(error: BaseException) -> str:
 class Tally:
     """Counts records as they come; the display draws it, the gauges publish it.
 
-    Args:
-        agenda: What is planned; its records are counted from the start.
-
     Attributes:
         ended: Runs by status.
         by_stage: Runs by stage, and by training length where that is not the cell's own: ``tune at 2×``.
-        best: Best validation score of the tune stage by method and cell: optimistic, and not a result.
     """
 
     def __init__(self, agenda: Agenda) -> None:
         self._agenda = agenda
         self.ended: Counter[str] = Counter()
         self.by_stage: Counter[str] = Counter()
-        self.best: dict[tuple[str, str], float] = {}
         for record in agenda.records:
             self.count(record)
 
@@ -126,14 +120,6 @@ class Tally:
         """Take in one record."""
         self.ended[record.status] += 1
         self.by_stage[stage_words(record.job)] += 1
-        if record.job.stage != "tune":
-            return
-        preferred = preferred_of(record) if record.measurements else None
-        for one in self._agenda.search_of(record).contenders if preferred else ():
-            found = preferred.of(one.reads) if preferred else None
-            if found and found.val_score is not None:
-                key = one.role, record.job.cell
-                self.best[key] = max(self.best.get(key, found.val_score), found.val_score)
 
 
 def stage_words(job: Job) -> str:
@@ -146,7 +132,7 @@ def run_name(record: RunRecord) -> str:
     return f"{record.job.family.replace(' ', '-')}-{record.job.stage}-{record.run_id}"
 
 
-def scalars(record: RunRecord) -> list[tuple[str, int, float]]:
+def metric_values(record: RunRecord) -> list[tuple[str, int, float]]:
     """Return what a run measured as ``(<metric>/<weights>, epoch, value)``, such as ``val_score/swa-0.75``.
 
     The names are valid for TensorBoard, Weights & Biases and MLflow alike.

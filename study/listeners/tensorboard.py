@@ -13,11 +13,11 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar, text
 
 from study.files import temporary_beside
-from study.listeners.listener import run_name, scalars
+from study.listeners.listener import Listener, metric_values, run_name
 from study.records import RunRecord
 
 
-class TensorBoardLog:
+class TensorBoardLog(Listener):
     """Writes the event file of each run; one that can't be written raises, and leaves nothing behind.
 
     Args:
@@ -29,9 +29,9 @@ class TensorBoardLog:
         self._folder = folder
         for record in records:
             if not self._home(record).exists():
-                self.write(record)
+                self.finished(record)
 
-    def write(self, record: RunRecord) -> None:
+    def finished(self, record: RunRecord) -> None:
         """Write the run's curves, its final metrics and its job; a folder that is there is whole."""
         home = self._home(record)
         building = temporary_beside(home)
@@ -54,7 +54,7 @@ def _write_events(path: str, record: RunRecord) -> None:
         writer.write(Event(file_version="brain.Event:2").SerializeToString())
         job = text("job", f"```\n{record.job.model_dump_json(indent=1)}\n```")
         writer.write(Event(summary=job).SerializeToString())
-        for name, epoch, value in scalars(record):
+        for name, epoch, value in metric_values(record):
             writer.write(Event(step=epoch, summary=scalar(name, value)).SerializeToString())
         writer.flush()
     finally:

@@ -5,10 +5,8 @@ import time
 from collections import Counter
 
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-from rich.table import Table
 
 from study.listeners.listener import Listener, Tally
 from study.plan.agenda import Agenda
@@ -20,17 +18,9 @@ _LINE_EVERY_S = 10.0  # a pipe gets a line this often, a log of a long study sta
 
 
 class Display(Listener):
-    """Follows a study run by run.
+    """Follows a study run by run: a picture on a terminal, plain lines elsewhere, nothing when ``quiet``.
 
-    Shows runs done of total, per stage, failures, time left, and the best validation score so far per method
-    (of the tune stage: optimistic, and not a result).
-
-    Args:
-        console: Where to draw. Without a terminal: plain lines.
-        agenda: What is planned.
-        tally: What is done; somebody else counts.
-        concurrent: Runs side by side, for the time left.
-        quiet: Draw nothing.
+    Shows runs done of total, per stage, failures and time left; no scores: a study has no results before its end.
     """
 
     def __init__(self, console: Console, agenda: Agenda, tally: Tally, concurrent: int, quiet: bool) -> None:
@@ -44,14 +34,14 @@ class Display(Listener):
         self._drawn_at = -math.inf
         self._bar = Progress(
             SpinnerColumn(), TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"), console=console,
+            TextColumn("{task.fields[detail]}"), console=console, refresh_per_second=4, transient=True,
         )  # fmt: skip
         self._task = self._bar.add_task("runs", total=tally.planned[1], detail="")
-        self._live = Live(self._bar, console=console, refresh_per_second=4, transient=True)
 
     def close(self) -> None:
         """Leave the terminal as it was, and count equal errors."""
-        self._live.stop()
+        if self._drawing:
+            self._bar.stop()
         for reason, runs in self._errors.items():
             if runs > 1:
                 self._console.print(f"{runs} runs failed with: {escape(reason)}", style="red")
@@ -93,11 +83,10 @@ class Display(Listener):
         """Redraw, or write a line when one is due."""
         if self._drawing and time.monotonic() - self._drawn_at > _DRAW_EVERY_S:
             self._drawn_at = time.monotonic()
-            self._live.start()  # where it has not been
+            self._bar.start()  # where it has not been
             self._bar.update(
                 self._task, completed=self._tally.done, total=self._tally.planned[1], detail=self._detail()
             )
-            self._live.update(self._picture())
         elif not (self._drawing or self._quiet) and time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
             self._console.print(f"{self._tally.done} of {self._total()} runs, {self._detail()}")
@@ -113,16 +102,10 @@ class Display(Listener):
     def _detail(self) -> str:
         whole, replicates = self._agenda.replicates
         parts = [f"{whole} of {replicates} replicates"] if replicates > 1 else []
-        lengths = sorted(self._tally.by_stage.keys() - {"tune", "confirm"})
-        stages = [
-            name for stage in ("tune", "confirm") for name in (stage, *(n for n in lengths if n.startswith(stage)))
-        ]
+        stages = sorted({"tune", "confirm", *self._tally.by_stage}, key=lambda name: (name < "tune", name))
         parts += [f"{self._tally.by_stage[stage]} {stage}" for stage in stages]
-        parts += [
-            f"{self._tally.ended[status]} {status}"
-            for status in ("diverged", "failed", "pruned")
-            if self._tally.ended[status]
-        ]
+        ended = self._tally.ended
+        parts += [f"{ended[status]} {status}" for status in ("diverged", "failed", "pruned") if ended[status]]
         return ", ".join([*parts, self._time_left()])
 
     def _time_left(self) -> str:
@@ -131,17 +114,6 @@ class Display(Listener):
             return "time left unknown"
         left = self._agenda.gradient_evaluations_left
         return f"about {format_duration(self._busy_s / self._work_done * left / self._concurrent)} left"
-
-    def _picture(self) -> Table:
-        grid = Table.grid(padding=(0, 1))
-        grid.add_row(self._bar)
-        best: dict[str, tuple[float, str]] = {}
-        for (method, cell), score in self._tally.best.items():
-            best[method] = max(best.get(method, (score, cell)), (score, cell))
-        if best:
-            listed = "  ".join(f"{method} {score:.4f} ({escape(cell)})" for method, (score, cell) in best.items())
-            grid.add_row(f"best validation score so far: {listed}")
-        return grid
 
 
 def format_duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.listeners.listener import Careful, Listener, reason, scalars
+from study.listeners.listener import Careful, Listener, metric_values, reason
 from study.records import Job, RunRecord
 from study.specs.tasks import factor_column
 
@@ -21,13 +21,7 @@ class TrackerError(ValueError):
 
 
 def open_trackers(study: str, folder: Path, asked: Mapping[str, str], warn: Callable[[str], None]) -> list[Listener]:
-    """Return the listeners that the user asked for.
-
-    Args:
-        study: The study's name: the group there, or the experiment.
-        folder: The results folder, for a tracker's own files.
-        asked: By name in `TRACKERS`: what was given for it.
-        warn: Told once when a tracker fails while the study runs; it is left alone from then on.
+    """Return the listeners that the user asked for, by name in `TRACKERS`; ``warn`` is told once when one fails.
 
     Raises:
         TrackerError: the package is not installed, or it refuses what was given.
@@ -60,11 +54,11 @@ class WandbTracker(Listener):
             silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True
         )
         run = self._wandb.init(
-            **self._settings, id=record.run_id, name=_name(record), config=_parameters(record.job),
+            **self._settings, id=record.run_id, name=record.job.title, config=_parameters(record.job),
             tags=[record.job.stage, record.status], reinit="create_new", resume="allow", settings=settings,
         )  # fmt: skip
         steps: dict[int, dict[str, float]] = {}
-        for name, epoch, value in scalars(record):
+        for name, epoch, value in metric_values(record):
             steps.setdefault(epoch, {})[name] = value
         for epoch, values in sorted(steps.items()):
             run.log(values, step=epoch)
@@ -98,10 +92,10 @@ class MlflowTracker(Listener):
     def finished(self, record: RunRecord) -> None:
         """Log the run in one batch."""
         tags = {"run_id": record.run_id, "stage": record.job.stage, "status": record.status}
-        run_id = self._client.create_run(self._experiment, tags=tags, run_name=_name(record)).info.run_id
+        run_id = self._client.create_run(self._experiment, tags=tags, run_name=record.job.title).info.run_id
         self._client.log_batch(
             run_id,
-            metrics=[self._entities.Metric(name, value, 0, epoch) for name, epoch, value in scalars(record)],
+            metrics=[self._entities.Metric(name, value, 0, epoch) for name, epoch, value in metric_values(record)],
             params=[self._entities.Param(name, str(value)) for name, value in _parameters(record.job).items()],
         )
         self._client.set_terminated(run_id, "FAILED" if record.status == "failed" else "FINISHED")
@@ -133,10 +127,6 @@ TRACKERS: dict[str, Tracker] = {
 def _missing(flag: str, extra: str, error: Exception) -> TrackerError:
     why = "is not installed" if isinstance(error, ImportError) else f"can't be imported ({reason(error)})"
     return TrackerError(f'{flag} was given; the package {extra} {why}: pip install "wasam-study[{extra}]"')
-
-
-def _name(record: RunRecord) -> str:
-    return f"{record.job.family} {record.job.cell} {record.job.stage} seed {record.job.seed}"
 
 
 def _parameters(job: Job) -> dict[str, Any]:

@@ -80,8 +80,7 @@ class Agenda:
     asked for, so a study of 100,000 runs is opened as fast as one of ten.
 
     Args:
-        spec: The study.
-        records: What is measured already.
+        spec, records: The study, and what is measured of it already.
         replicates: Numbers of the replicates to run; None: all that the spec plans.
     """
 
@@ -182,10 +181,6 @@ class Agenda:
     def search_of(self, record: RunRecord) -> Search:
         """Return the search that a record of this plan belongs to."""
         return self._owner[record.run_id].search
-
-    def records_with_searches(self) -> list[tuple[RunRecord, Search]]:
-        """Return every record with the search that it belongs to."""
-        return [(record, self.search_of(record)) for record in self.records]
 
     def _match_known(self) -> None:
         """Give the records that are there to their searches; only searches that have any are looked through."""

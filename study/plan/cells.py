@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from study.plan.replicates import Replicate, replicates_of
 from study.plan.selection import Selection
@@ -22,8 +23,7 @@ _START_DECIMALS = 4  # finer than an epoch of any run; keeps names such as swa@0
 class Cell:
     """One problem setting: a task with all its factors fixed.
 
-    ``name`` is the task and the factors that vary between the study's cells of that task, such as
-    ``digits label_noise=0.3 schedule=cosine``; ``factors`` holds every factor.
+    ``name`` is the task with what varies between the study's cells of it, such as ``digits label_noise=0.3``.
     """
 
     name: str
@@ -41,22 +41,30 @@ class Search:
 
     Attributes:
         name: The family's with QMC, the contender's role with TPE.
-        family, what: The trajectory that is searched: its name, and what it is.
+        trajectory: What is searched; ``family`` is its name.
         contenders: Those whose configuration may come out of it.
     """
 
     cell: Cell
     replicate: Replicate
     name: str
-    family: str
-    what: Family
+    trajectory: Family
     epochs_factor: float
     trials: int
     contenders: tuple[Contender, ...]
 
+    @property
+    def family(self) -> str:
+        """Name of the trajectory that is searched."""
+        return self.contenders[0].family
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+    @property
+    def roles(self) -> dict[str, Contender]:
+        """Those that it serves by role, each once: a method reads the same of it under every budget."""
+        return {one.role: one for one in self.contenders}
+
+
+class Proposal(NamedTuple):
     """Hyper-parameters that a search wants tried; units as in `Job`."""
 
     learning_rate: float
@@ -73,7 +81,7 @@ class Proposal:
 
 def proposal_of(tried: Job | Selection) -> Proposal:
     """Return the hyper-parameters that a job was given, or that validation picked."""
-    return Proposal(tried.learning_rate, tried.rho, tried.average_start, tried.weight_decay, tried.options)
+    return Proposal(*(getattr(tried, name) for name in Proposal._fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,27 +129,14 @@ def _varied(siblings: Sequence[Mapping[str, FactorValue]]) -> list[str]:
 
 
 def searches(spec: StudySpec, replicates: Iterable[Replicate] | None = None) -> list[Search]:
-    """Return every search of the study, replicate by replicate and in each cell by cell.
+    """Return every search of some replicates (None: all of the spec's), in each replicate cell by cell.
 
     Replicate by replicate, so that a study that is interrupted holds whole replicates.
-
-    Args:
-        spec: The study.
-        replicates: Those to plan; None: all of the spec's.
     """
     chosen = cells(spec)
     served = {task: _served(spec.as_of(task)) for task in {cell.task for cell in chosen}}
     return [
-        Search(
-            cell,
-            replicate,
-            name,
-            serving[0].family,
-            spec.table.families[serving[0].family],
-            length,
-            trials_at(spec, length),
-            serving,
-        )
+        Search(cell, replicate, name, spec.table.families[serving[0].family], length, trials_at(spec, length), serving)
         for replicate in (replicates_of(spec) if replicates is None else replicates)
         for cell in chosen
         for (length, name), serving in served[cell.task]
@@ -164,15 +159,8 @@ def search_name(spec: StudySpec, one: Contender) -> str:
 
 def tune_job(spec: StudySpec, search: Search, trial: int, proposal: Proposal) -> Job:
     """Return the job that tries a proposal. All of a replicate train on one seed, so they are compared in pairs."""
-    return _job(spec, search, proposal).model_copy(
-        update={
-            "stage": "tune",
-            "seed": search.replicate.tune,
-            "trial": trial,
-            "search": search.name,
-            "reads": kinds_read(search.contenders),
-        }
-    )
+    update = {"stage": "tune", "trial": trial, "search": search.name, "reads": kinds_read(search.contenders)}
+    return _job(spec, search, proposal).model_copy(update=update)
 
 
 def confirm_jobs(spec: StudySpec, some: Iterable[Search], selections: Iterable[Selection]) -> list[Job]:
@@ -185,9 +173,8 @@ def confirm_jobs(spec: StudySpec, some: Iterable[Search], selections: Iterable[S
     features, those runs are described that re-train what the baseline at equal epochs has picked.
 
     Args:
-        spec: The study.
+        spec, selections: The study, and what validation picked in it.
         some: The searches, of one replicate of one cell and one name, that the selections come from.
-        selections: What validation picked.
     """
     by_length = {search.epochs_factor: search for search in some}
     loop = any(search.cell.task in spec.loops for search in by_length.values())
@@ -244,14 +231,10 @@ def _job(spec: StudySpec, search: Search, proposal: Proposal) -> Job:
         replicate=search.replicate.number,
         test_seed=search.replicate.test,
         family=search.family,
-        own_family=None if search.family in FAMILIES else search.what,
+        own_family=None if search.family in FAMILIES else search.trajectory,
         own_methods={} if search.family in FAMILIES else spec.table.reading(search.family),
         epochs_factor=search.epochs_factor,
-        learning_rate=proposal.learning_rate,
-        rho=proposal.rho,
-        average_start=proposal.average_start,
-        weight_decay=proposal.weight_decay,
-        options=proposal.options,
+        **proposal._asdict(),
         average_starts=spec.average_starts,
         ema_decays=spec.ema_decays if "ema" in kinds else (),
         lawa_windows=spec.lawa_windows if "lawa" in kinds else (),
@@ -260,13 +243,9 @@ def _job(spec: StudySpec, search: Search, proposal: Proposal) -> Job:
 
 
 def gradient_evaluations(job: Job, epochs: int | None = None) -> int:
-    """Return the gradient evaluations of a job's training, in examples: what it costs, known before it runs.
+    """Return the gradient evaluations of a job's training, or of its first epochs, in examples: known before it runs.
 
     Of an optimizer whose passes differ from step to step it is what its first steps make expect.
-
-    Args:
-        job: The job.
-        epochs: Count this many first epochs alone; None counts them all.
     """
     steps, what = steps_per_epoch(job) * (job.epochs if epochs is None else epochs), family_of(job)
     perturbed = max(0, steps - first_perturbed_step(job)) if what.rule and job.rho > 0 else 0
@@ -329,5 +308,5 @@ def expected_cost(spec: StudySpec, search: Search) -> int:
 
 
 def _typical_job(spec: StudySpec, search: Search) -> Job:
-    rho = spec.search.rho.low if spec.search.has_radius(search.family, search.what) else 0.0
+    rho = spec.search.rho.low if spec.search.has_radius(search.family, search.trajectory) else 0.0
     return _job(spec, search, Proposal(spec.search.learning_rate.low, rho, 0.5))

@@ -7,7 +7,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from study.plan.cells import Outcome, Proposal, Search, start_of
-from study.specs.spec import SearchRange, SearchSpace
+from study.specs.spec import SearchSpace
 from study.streams import torch_seed
 
 
@@ -23,63 +23,43 @@ def tpe_proposal(space: SearchSpace, search: Search, trial: int, history: Sequen
     study = quiet_study(sampler=sampler, direction="maximize")
     study.add_trials([trial_of(space, search, outcome) for outcome in history])
     asked = study.ask()
-    rate = _suggest(asked, "learning_rate", space.range_of("learning_rate", search.family, search.what))
-    rho = 0.0
-    if not search.what.rule and space.has_radius(search.family, search.what):
-        rho = _suggest(asked, "rho", space.range_of("rho", search.family, search.what))
-    if search.what.rule and asked.suggest_categorical("perturb", [True, False]):
-        rho = _suggest(asked, "rho", space.range_of("rho", search.family, search.what))
-    start = _suggest(asked, "average_start", space.average_start)
-    decay = None
-    if "weight_decay" in space.searched_by(search.family):
-        decay = _suggest(asked, "weight_decay", space.range_of("weight_decay", search.family, search.what))
-    options = tuple(
-        (name, _suggest(asked, name, space.range_of(name, search.family, search.what)))
-        for name in space.options_of(search.family)
-    )
-    return Proposal(rate, rho, start_of(space, start), decay, options)
 
+    def suggest(name: str) -> float:
+        searched = space.range_of(name, search.family, search.trajectory)
+        return searched.within(asked.suggest_float(name, searched.low, searched.high, log=searched.log))
 
-def _suggest(trial: optuna.Trial, name: str, searched: SearchRange) -> float:
-    return searched.within(trial.suggest_float(name, searched.low, searched.high, log=searched.log))
+    rate, rho = suggest("learning_rate"), 0.0
+    perturbed = not search.trajectory.rule or asked.suggest_categorical("perturb", [True, False])
+    if perturbed and space.has_radius(search.family, search.trajectory):
+        rho = suggest("rho")
+    start = start_of(space, suggest("average_start"))
+    decay = suggest("weight_decay") if "weight_decay" in space.searched_by(search.family) else None
+    return Proposal(rate, rho, start, decay, tuple((name, suggest(name)) for name in space.options_of(search.family)))
 
 
 def trial_of(
     space: SearchSpace, search: Search, outcome: Outcome, attributes: dict[str, object] | None = None
 ) -> optuna.trial.FrozenTrial:
     """Return an outcome as a finished Optuna trial; a run that failed or was pruned is a trial that did so."""
-    params, distributions = _parameters(space, search, outcome.proposal)
     state, reached = optuna.trial.TrialState.COMPLETE, {}
     if outcome.value is None:
         state = optuna.trial.TrialState.FAIL
     elif outcome.pruned_at is not None:
         state, reached = optuna.trial.TrialState.PRUNED, {outcome.pruned_at: outcome.value}
-    return optuna.trial.create_trial(
-        params=params,
-        distributions=distributions,
-        value=outcome.value,
-        state=state,
-        intermediate_values=reached,
-        user_attrs=attributes or {},
-    )
-
-
-def _parameters(
-    space: SearchSpace, search: Search, proposal: Proposal
-) -> tuple[dict[str, object], dict[str, BaseDistribution]]:
-    names = space.searched_by(search.family)
-    params: dict[str, object] = {name: proposal.value_of(name) for name in names}
-    distributions: dict[str, BaseDistribution] = {
-        name: FloatDistribution(searched.low, searched.high, log=searched.log)
-        for name in names
-        for searched in [space.range_of(name, search.family, search.what)]
-    }
-    if search.what.rule:
-        params["perturb"] = proposal.rho > 0
+    params: dict[str, object] = {}
+    distributions: dict[str, BaseDistribution] = {}
+    for name in space.searched_by(search.family):
+        if name != "rho" or outcome.proposal.rho > 0:
+            searched = space.range_of(name, search.family, search.trajectory)
+            params[name] = outcome.proposal.value_of(name)
+            distributions[name] = FloatDistribution(searched.low, searched.high, log=searched.log)
+    if search.trajectory.rule:
+        params["perturb"] = outcome.proposal.rho > 0
         distributions["perturb"] = CategoricalDistribution([True, False])
-    if proposal.rho == 0:
-        del params["rho"], distributions["rho"]
-    return params, distributions
+    return optuna.trial.create_trial(
+        params=params, distributions=distributions, value=outcome.value, state=state, intermediate_values=reached,
+        user_attrs=attributes or {},
+    )  # fmt: skip
 
 
 def quiet_study(**settings: object) -> optuna.Study:

@@ -46,11 +46,11 @@ def _qmc_proposal(space: SearchSpace, search: Search, trial: int) -> Proposal:
     at = dict(zip(names, points, strict=True))
 
     def found(name: str) -> float:
-        return space.range_of(name, search.family, search.what).at(at[name])
+        return space.range_of(name, search.family, search.trajectory).at(at[name])
 
     return Proposal(
         learning_rate=found("learning_rate"),
-        rho=_rho_at(space, search, at["rho"]) if space.has_radius(search.family, search.what) else 0.0,
+        rho=_rho_at(space, search, at["rho"]) if space.has_radius(search.family, search.trajectory) else 0.0,
         average_start=start_of(space, found("average_start")),
         weight_decay=found("weight_decay") if "weight_decay" in names else None,
         options=tuple((name, found(name)) for name in space.options_of(search.family)),
@@ -77,8 +77,12 @@ def _rho_at(space: SearchSpace, search: Search, unit: float) -> float:
 
     Not in that of an optimizer with a radius of its own, which is not known to be another's without it.
     """
-    share = space.unperturbed_share if search.what.rule else 0.0
-    return 0.0 if unit < share else space.range_of("rho", search.family, search.what).at((unit - share) / (1 - share))
+    share = space.unperturbed_share if search.trajectory.rule else 0.0
+    return (
+        0.0
+        if unit < share
+        else space.range_of("rho", search.family, search.trajectory).at((unit - share) / (1 - share))
+    )
 
 
 def outcome_of(one: Contender, record: RunRecord) -> Outcome:

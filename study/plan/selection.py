@@ -108,13 +108,9 @@ def select(one: Contender, records: Iterable[RunRecord], space: SearchSpace) -> 
 def choose(
     one: Contender, bests: Sequence[tuple[RunRecord, Measurement]], trials: int, space: SearchSpace
 ) -> Selection | None:
-    """Return what `select` does, for runs whose preferred weights are known.
+    """Return what `select` does, of runs that were trained to their end, with what validation prefers of each.
 
-    Args:
-        one: Who picks.
-        bests: The runs that were trained to their end, with what validation prefers of each.
-        trials: Proposals that were compared, those counted in that were pruned.
-        space: The searched ranges, for the edge flags.
+    ``trials`` are the proposals that were compared, pruned ones among them.
     """
     if not bests:
         return None

@@ -31,7 +31,7 @@ def calibrate(studies: int, seed: int) -> list[Rate]:
         verdicts.protocols,
         repetition.relabelled,
         across.null_factors,
-        across.hypotheses,
+        across.outcomes,
         apart.unpaired,
     ]
     streams = np.random.default_rng(seed).spawn(len(sections))

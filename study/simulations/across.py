@@ -8,12 +8,13 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from study.findings.hypotheses import decide
+from study.findings.outcomes import decide
 from study.simulations.procedure import ALPHA
 from study.simulations.rates import Rate
 from study.simulations.verdicts import DELTA
-from study.stats import columns, estimate, moderator_rule, moderators, random_effects, robust_slopes
-from study.stats.designs import Level, adjusted_slope
+from study.stats import estimate, moderator_rule, random_effects, robust_slopes
+from study.stats.designs import Level
+from study.stats.moderators import moderators
 
 SD = 0.006  # of a replicate's gain, what small real studies show
 UNITS = 10
@@ -27,7 +28,6 @@ CELLS: list[dict[str, Level]] = [
 ]
 OF_A_TASK = len(CELLS) // len(TASKS)
 OF = [task for task in TASKS for _ in range(OF_A_TASK)]
-NOISE, *OTHERS = columns([{**cell, "classes": task} for cell, task in zip(CELLS, OF, strict=True)])
 
 
 def predictions(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
@@ -50,7 +50,7 @@ def null_factors(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
     """Tasks differ, and what a factor does in them, but on average it does nothing: how often is it said to matter?"""
     noise = np.asarray([float(cell["label_noise"]) for cell in CELLS])
     group, trees = "null factor", max(1, studies // 10)
-    ours = leaning = between = over_cells = pooled = by_unit = rules = 0
+    ours = leaning = between = pooled = by_unit = rules = 0
     for study in range(studies):
         of_tasks = np.repeat(rng.normal(0.01, TAU, len(TASKS)), OF_A_TASK)
         alone = rng.normal(0, TAU / 2, len(CELLS))
@@ -60,7 +60,6 @@ def null_factors(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
         ours += _p_of("label_noise", means) < ALPHA
         leaning += _p_of("label_noise", own) < ALPHA
         between += _p_of("classes", own) < ALPHA
-        over_cells += adjusted_slope(own.tolist(), NOISE, OTHERS).p < ALPHA
         pooled += robust_slopes(gains.ravel().tolist(), [np.repeat(noise, UNITS).tolist()])[0].p < ALPHA
         by_unit += estimate(np.polyfit(noise, gains, 1)[0].tolist()).p < ALPHA
         if study < trees:
@@ -70,7 +69,6 @@ def null_factors(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
     yield Rate(group, f"slope within {tasks} tasks, on each of which it acts otherwise", leaning, studies, "≤", ALPHA)
     yield Rate(group, f"slope over the means of {tasks} tasks", between, studies, "≤", ALPHA)
     yield Rate(group, f"tree that predicts unseen tasks, {tasks} tasks", rules, trees, "≤", ALPHA)
-    yield Rate(group, f"HC3 on {cells} cells, on each task of which it acts otherwise", over_cells, studies, "")
     yield Rate(group, f"HC3 on all {cells} × {UNITS} gains", pooled, studies, "")
     yield Rate(group, "slope by replicate, cells taken as given", by_unit, studies, "")
 
@@ -79,7 +77,7 @@ def _p_of(factor: str, means: NDArray[np.float64]) -> float:
     return next(found.p for found in moderators("SAM", "G", CELLS, means.tolist(), OF) if found.factor == factor)
 
 
-def hypotheses(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
+def outcomes(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
     """Claims that are false, or true only just: how often do they pass?"""
     cases = [
         ("+", 0.0, "reproduced", "claimed +, truly 0", 0.025),

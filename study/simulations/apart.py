@@ -6,7 +6,7 @@ import numpy as np
 
 from study.simulations.procedure import ALPHA
 from study.simulations.rates import Rate
-from study.simulations.verdicts import CELLS, DELTA, TINY_DELTA, covered, decided
+from study.simulations.verdicts import CELLS, DELTA, TINY_DELTA, covered, decided, families_of, helped
 from study.stats import Arm, Contrast, Effect, compare, judge
 
 CONTRAST = Contrast("cell", "digits", (), "given", "SAM", "own cost", "test_score")
@@ -27,9 +27,9 @@ def unpaired(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
     held: list[Rate] = []
     for name, (ours, theirs, ratio, limit) in SAMPLES.items():
         effects = _effects(studies * CELLS, ours, theirs, ratio, rng)
-        families = [judge(effects[CELLS * k : CELLS * (k + 1)], TINY_DELTA, ALPHA) for k in range(studies)]
+        false = sum(decided(judge(family, TINY_DELTA, ALPHA)) for family in families_of(effects))
         what = f"{CELLS} nulls, {name}, unpaired, δ → 0: any helps or hurts"
-        yield Rate("false verdicts", what, sum(map(decided, families)), studies, "≤", limit)
+        yield Rate("false verdicts", what, false, studies, "≤", limit)
         what = f"95 % interval, {name}, unpaired"
         held.append(Rate("coverage", what, covered(effects, 0.0), len(effects), "=", 0.95, 0.01))
     yield from held
@@ -56,9 +56,7 @@ def _pairing_finds_more(studies: int, rng: np.random.Generator) -> Iterable[Rate
     alone = SD * (1 - SHARED) ** 0.5
     ours, theirs = seeds + 2 * DELTA + rng.normal(0, alone, shape), seeds + rng.normal(0, alone, shape)
     for paired, words in ((True, "paired"), (False, "unpaired")):
-        hits = sum(
-            judge([_held(one, other, paired=paired)], DELTA, ALPHA)[0].verdict == "helps"
-            for one, other in zip(ours.tolist(), theirs.tolist(), strict=True)
-        )
+        pairs = zip(ours.tolist(), theirs.tolist(), strict=True)
+        hits = helped(_held(one, other, paired=paired) for one, other in pairs)
         what = f"gain of 2 δ, 10 seeds that bring {SHARED:.0%} of the variance, {words}: helps"
         yield Rate("power", what, hits, studies, "")

@@ -47,9 +47,9 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Who reads which trajectories, and whether it may keep the best checkpoint or has to keep the last."""
+    """Which trajectory is read, and whether its best checkpoint may be kept or the last has to be."""
 
-    reads: tuple[str, ...]
+    reads: str
     keeps: Literal["last", "best"]
 
 
@@ -79,16 +79,12 @@ class Known:
     truth: Mapping[str, float]
     strongest: str
 
-    def gain(self, method: str) -> float:
-        """Return the true gain of a method as its curve makes it, over the strongest baseline."""
-        return self.truth[method] - self.truth[self.strongest]
-
-    def draw(self, replicates: int, gain: float | None, rng: np.random.Generator, confirms: int = CONFIRMS) -> "Drawn":
+    def draw(self, replicates: int, gain: float, rng: np.random.Generator, confirms: int = CONFIRMS) -> "Drawn":
         """Return new replicates in which every method gains ``gain`` over the strongest baseline.
 
         Args:
             replicates: How many.
-            gain: The planted gain of those replicates that are not switched off; None: what the curves make of it.
+            gain: The planted gain of those replicates that are not switched off.
             rng: Where the numbers come from.
             confirms: Confirm seeds of each.
         """
@@ -99,8 +95,7 @@ class Known:
                 scores[name] += top - self.truth[name]
         off = rng.random(replicates) < self.setting.off
         for name in self.setting.methods:
-            if gain is not None:
-                scores[name] += gain - self.gain(name)
+            scores[name] += gain - (self.truth[name] - top)
             scores[name][off] = scores[self.strongest][off]
         return Drawn(self.setting, scores, off)
 
@@ -141,8 +136,7 @@ def known(setting: Setting, rng: np.random.Generator) -> Known:
 def draw(setting: Setting, replicates: int, rng: np.random.Generator, confirms: int = CONFIRMS) -> dict[str, Scores]:
     """Run the whole procedure: return the test scores of every side, replicate × confirm seed."""
     spread = setting.spread
-    of_methods = {name for side in setting.methods.values() for name in side.reads}
-    of_methods -= {name for side in setting.baselines.values() for name in side.reads}
+    of_methods = {side.reads for side in setting.methods.values()} - {s.reads for s in setting.baselines.values()}
     proposals = rng.normal(0, 1, (replicates, TRIALS))
     shared = {stage: rng.normal(0, 1, (replicates, size)) for stage, size in (("tune", TRIALS), ("confirm", confirms))}
     tried: dict[str, _Tried] = {}
@@ -158,7 +152,7 @@ def draw(setting: Setting, replicates: int, rng: np.random.Generator, confirms: 
             stages.append((truth, truth + rng.normal(0, spread.validation, truth.shape)))
         tried[name] = _Tried(quality, *stages)
     return {
-        name: _scores(side, [tried[read] for read in side.reads])
+        name: _scores(side.keeps, tried[side.reads])
         for name, side in (*setting.methods.items(), *setting.baselines.items())
     }
 
@@ -177,19 +171,12 @@ class _Tried:
     confirm: tuple[Scores, Scores]
 
 
-def _scores(side: Side, tried: Sequence[_Tried]) -> Scores:
+def _scores(keeps: str, tried: _Tried) -> Scores:
     """Let validation pick a proposal, and in every confirm run the weights; return the true scores of these."""
-    best = side.keeps == "best"
-    values = [one.quality + (one.tune[1].max(axis=2) if best else one.tune[1][:, :, -1]) for one in tried]
-    picked = np.concatenate(values, axis=1).argmax(axis=1)
-    quality = np.concatenate([one.quality for one in tried], axis=1)[np.arange(len(picked)), picked]
-    found: Scores = np.empty(tried[0].confirm[0].shape[:2])
-    first = 0
-    for one, value in zip(tried, values, strict=True):
-        chosen = (picked >= first) & (picked < first + value.shape[1])
-        truth, seen = (part[chosen] for part in one.confirm)
-        weights = seen.argmax(axis=2) if best else np.full(seen.shape[:2], seen.shape[2] - 1)
-        found[chosen] = np.take_along_axis(truth, weights[:, :, None], axis=2)[:, :, 0]
-        first += value.shape[1]
-    found += quality[:, None]
+    seen = tried.tune[1]
+    picked = (tried.quality + (seen.max(axis=2) if keeps == "best" else seen[:, :, -1])).argmax(axis=1)
+    truth, seen = tried.confirm
+    weights = seen.argmax(axis=2) if keeps == "best" else np.full(seen.shape[:2], seen.shape[2] - 1)
+    found: Scores = np.take_along_axis(truth, weights[:, :, None], axis=2)[:, :, 0]
+    found += tried.quality[np.arange(len(picked)), picked][:, None]
     return found

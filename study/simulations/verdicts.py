@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from study.simulations.power import power
 from study.simulations.procedure import ALPHA, CONTRAST, TRIALS, Known, Setting, Side, Spread, Trajectory, arm_of, known
 from study.simulations.rates import Rate
 from study.stats import Effect, compare, judge
@@ -24,13 +23,12 @@ RISING = Trajectory((-0.05, -0.02, -0.006, -0.001, 0.0))
 OVERFITTED = Trajectory((-0.05, -0.012, 0.0, -0.02, -0.05))
 LONGER = Trajectory((-0.03, -0.01, -0.004, 0.0, 0.001), TRIALS // 2)
 LONGER_OVERFITTED = Trajectory((-0.04, -0.03, -0.04, -0.07, -0.1), TRIALS // 2)
-SOONER_OVERFITTED = Trajectory((-0.012, 0.0, -0.02, -0.05, -0.09), TRIALS // 2)
 LAST_2X = "SGD last, 2× epochs"
 BASELINES = {
-    "SGD last": Side(("1x",), "last"),
-    "SGD best": Side(("1x",), "best"),
-    LAST_2X: Side(("2x",), "last"),
-    "SGD best, 2× epochs": Side(("2x",), "best"),
+    "SGD last": Side("1x", "last"),
+    "SGD best": Side("1x", "best"),
+    LAST_2X: Side("2x", "last"),
+    "SGD best, 2× epochs": Side("2x", "best"),
 }
 
 
@@ -42,22 +40,11 @@ def overfitted(spread: Spread, off: float = 0.0) -> Setting:
 def level(spread: Spread, methods: Sequence[str] = ("SAM",), kinship: float = 0.0) -> Setting:
     """Return a cell where all four baselines are equally good."""
     trajectories = {"1x": RISING, "2x": LONGER} | dict.fromkeys(methods, RISING)
-    sides = {name: Side((name,), "best") for name in methods}
+    sides = {name: Side(name, "best") for name in methods}
     return Setting(spread, trajectories, sides, BASELINES, level=True, kinship=kinship)
 
 
-def nearly_level(spread: Spread) -> Setting:
-    """Return a cell where longer training brings a thousandth."""
-    return Setting(spread, {"1x": RISING, "2x": LONGER, "sam": RISING}, _ONE, BASELINES)
-
-
-def choosing_length(spread: Spread) -> Setting:
-    """Return a cell where SWA is SGD under another name whose length validation picks; all lengths peak alike."""
-    trajectories = {"1x": OVERFITTED, "2x": SOONER_OVERFITTED}
-    return Setting(spread, trajectories, {"SWA": Side(("1x", "2x"), "best")}, BASELINES)
-
-
-_ONE = {"SAM": Side(("sam",), "best")}
+_ONE = {"SAM": Side("sam", "best")}
 
 
 def false_verdicts(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
@@ -67,19 +54,27 @@ def false_verdicts(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
     for name, setting in where.items():
         cell = known(setting, rng)
         for size in SIZES[:3]:
-            effects = cell.draw(studies * CELLS * size, 0.0, rng).effects("SAM", size)
-            families = [effects[CELLS * k : CELLS * (k + 1)] for k in range(studies)]
-            for delta, limit in ((TINY_DELTA, "δ → 0"), (DELTA, "δ = .005")):
-                judged = [judge(family, delta, ALPHA) for family in families]
-                what = f"{CELLS} nulls, n = {size}, {name}, {limit}"
-                yield Rate(group, f"{what}: any helps or hurts", sum(map(decided, judged)), studies, "≤", ALPHA)
-                if delta == TINY_DELTA:
-                    for verdict in ("helps", "hurts"):
-                        hits = sum(any(effect.verdict == verdict for effect in family) for family in judged)
-                        yield Rate(group, f"{what}: any {verdict}", hits, studies, "≤", ALPHA / 2)
+            families = families_of(cell.draw(studies * CELLS * size, 0.0, rng).effects("SAM", size))
+            what = f"{CELLS} nulls, n = {size}, {name}"
+            lenient = sum(decided(judge(family, DELTA, ALPHA)) for family in families)
+            yield Rate(group, f"{what}, δ = .005: any helps or hurts", lenient, studies, "≤", ALPHA)
+            judged = [judge(family, TINY_DELTA, ALPHA) for family in families]
+            yield Rate(group, f"{what}, δ → 0: any helps or hurts", sum(map(decided, judged)), studies, "≤", ALPHA)
+            for verdict in ("helps", "hurts"):
+                hits = sum(any(effect.verdict == verdict for effect in family) for family in judged)
+                yield Rate(group, f"{what}, δ → 0: any {verdict}", hits, studies, "≤", ALPHA / 2)
     yield from _switched_off(studies, rng)
     yield from _three_methods(max(1, studies // 2), rng)
-    yield from _chosen_length(studies, rng)
+
+
+def families_of(effects: Sequence[Effect]) -> list[Sequence[Effect]]:
+    """Return the families of five that effects are judged in."""
+    return [effects[first : first + CELLS] for first in range(0, len(effects), CELLS)]
+
+
+def helped(effects: Iterable[Effect], delta: float = DELTA) -> int:
+    """Count the comparisons, each a family of its own, that are said to help."""
+    return sum(judge([effect], delta, ALPHA)[0].verdict == "helps" for effect in effects)
 
 
 def decided(effects: Iterable[Effect]) -> bool:
@@ -89,8 +84,8 @@ def decided(effects: Iterable[Effect]) -> bool:
 
 def _switched_off(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
     cell, size = known(overfitted(SETTLED, off=0.5), rng), 10
-    effects = cell.draw(studies * CELLS * size, 0.0, rng).effects("SAM", size)
-    false = sum(decided(judge(effects[CELLS * k : CELLS * (k + 1)], TINY_DELTA, ALPHA)) for k in range(studies))
+    families = families_of(cell.draw(studies * CELLS * size, 0.0, rng).effects("SAM", size))
+    false = sum(decided(judge(family, TINY_DELTA, ALPHA)) for family in families)
     what = f"{CELLS} nulls, n = {size}, off in half of the replicates, δ → 0: any helps or hurts"
     yield Rate("false verdicts", what, false, studies, "≤", ALPHA)
 
@@ -100,11 +95,8 @@ def _three_methods(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
     size = 10
     for kinship, what in ((0.8, "methods that share most of their noise"), (0.0, "methods that share baselines alone")):
         drawn = known(level(SETTLED, METHODS, kinship), rng).draw(studies * CELLS * size, 0.0, rng)
-        effects = {name: drawn.effects(name, size) for name in METHODS}
-        false = sum(
-            any(decided(judge(effects[name][CELLS * k : CELLS * (k + 1)], TINY_DELTA, ALPHA)) for name in METHODS)
-            for k in range(studies)
-        )
+        studied = zip(*(families_of(drawn.effects(name, size)) for name in METHODS), strict=True)
+        false = sum(any(decided(judge(family, TINY_DELTA, ALPHA)) for family in of_study) for of_study in studied)
         yield Rate("false verdicts", f"any of three {what}", false, studies, "")
     yield from _three_strangers(studies, rng)
 
@@ -115,17 +107,6 @@ def _three_strangers(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
     effects = [drawn.effect("SAM", slice(10 * k, 10 * (k + 1)), ("SGD best",)) for k in range(3 * studies)]
     false = sum(any(decided(judge([e], TINY_DELTA, ALPHA)) for e in effects[3 * k : 3 * k + 3]) for k in range(studies))
     yield Rate("false verdicts", "any of three families that share nothing", false, studies, "≤", 1 - (1 - ALPHA) ** 3)
-
-
-def _chosen_length(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
-    """SGD under the name of a method on its gradient: it alone may choose its length on validation."""
-    cell = known(choosing_length(UNSETTLED), rng)
-    for size in (10, 20):
-        effects = cell.draw(studies * size, None, rng).effects("SWA", size)
-        for delta, limit in ((TINY_DELTA, "δ → 0"), (DELTA, "δ = .005")):
-            hits = sum(judge([effect], delta, ALPHA)[0].verdict == "helps" for effect in effects)
-            what = f"SGD that chooses its length (true gain {cell.gain('SWA'):+.4f}), n = {size}, {limit}: helps"
-            yield Rate("false verdicts", what, hits, studies, "")
 
 
 def found_and_covered(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
@@ -140,8 +121,8 @@ def found_and_covered(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
             for size in SIZES:
                 gain = multiple * DELTA
                 effects = cell.draw(studies * size, gain, rng).effects("SAM", size)
-                hits = sum(judge([effect], DELTA, ALPHA)[0].verdict == "helps" for effect in effects)
-                rates.append(Rate("power", f"gain of {multiple} δ, n = {size}, {name}: helps", hits, studies, ""))
+                what = f"gain of {multiple} δ, n = {size}, {name}: helps"
+                rates.append(Rate("power", what, helped(effects), studies, ""))
                 for percent in (95, 90):
                     held[percent, size] = held.get((percent, size), 0) + covered(effects, gain, percent)
     for (percent, size), hits in held.items():
@@ -149,8 +130,6 @@ def found_and_covered(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
         yield Rate("coverage", what, hits, tries, "=", percent / 100, 0.01)
     yield from _covered_elsewhere(studies, rng)
     yield from rates
-    yield from _found_among_level_baselines(studies, rng)
-    yield from _known_power(studies, rng)
 
 
 def covered(effects: Iterable[Effect], truth: float, percent: int = 95) -> int:
@@ -161,11 +140,10 @@ def covered(effects: Iterable[Effect], truth: float, percent: int = 95) -> int:
 
 def _covered_elsewhere(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
     """Where several baselines are level the smallest of their means is too small; zeros are not a normal gain."""
-    for name, setting in (("4 level baselines", level(SETTLED)), ("4 nearly level ones", nearly_level(SETTLED))):
-        cell = known(setting, rng)
-        for size in SIZES[:3]:
-            held = covered(cell.draw(studies * size, DELTA, rng).effects("SAM", size), DELTA)
-            yield Rate("coverage", f"95 % interval, n = {size}, {name}", held, studies, "")
+    cell = known(level(SETTLED), rng)
+    for size in SIZES[:3]:
+        held = covered(cell.draw(studies * size, DELTA, rng).effects("SAM", size), DELTA)
+        yield Rate("coverage", f"95 % interval, n = {size}, 4 level baselines", held, studies, "")
     for off in (0.3, 0.6, 0.9):
         cell, gain = known(overfitted(SETTLED, off), rng), 0.01
         truth = (1 - off) * gain
@@ -173,33 +151,6 @@ def _covered_elsewhere(studies: int, rng: np.random.Generator) -> Iterable[Rate]
             held = covered(cell.draw(studies * size, gain, rng).effects("SAM", size), truth)
             what = f"95 % interval, n = {size}, gain exactly 0 with chance {off:g}"
             yield Rate("coverage", what, held, studies, "")
-
-
-def _found_among_level_baselines(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
-    """To beat four baselines that are equally good takes more than to beat one."""
-    for name, spread in SPREADS.items():
-        cell = known(level(spread), rng)
-        for size in (10, 15):
-            effects = cell.draw(studies * size, 2 * DELTA, rng).effects("SAM", size)
-            hits = sum(judge([effect], DELTA, ALPHA)[0].verdict == "helps" for effect in effects)
-            yield Rate("power", f"gain of 2 δ, n = {size}, {name}, 4 level baselines: helps", hits, studies, "")
-
-
-def _known_power(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
-    """Gains over one baseline that are exactly normal: the power is known."""
-    sd = 0.0065
-    for gain, delta, name in ((DELTA, TINY_DELTA, "δ → 0"), (2 * DELTA, DELTA, "δ = .005")):
-        for size in (6, 10):
-            gains = rng.normal(gain, sd, (studies, size, 1))
-            effects = [
-                compare(
-                    CONTRAST, arm_of("SAM", one), [arm_of("SGD last", np.zeros_like(one))], planned=size, alpha=ALPHA
-                )
-                for one in gains
-            ]
-            hits = sum(judge([effect], delta, ALPHA)[0].verdict == "helps" for effect in effects)
-            what = f"normal gain of {gain:g}, sd .0065, n = {size}, {name}: helps"
-            yield Rate("power", what, hits, studies, "=", power(gain, sd, size, delta, ALPHA))
 
 
 def protocols(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
@@ -219,9 +170,8 @@ def protocols(studies: int, rng: np.random.Generator) -> Iterable[Rate]:
     cell = known(overfitted(SETTLED), rng)
     for protocol, make in ((1, _of_protocol_1), (2, _of_protocol_2)):
         effects = make(cell, 0.0, studies, 10, rng)
-        hits = sum(judge([effect], DELTA, ALPHA)[0].verdict == "helps" for effect in effects)
         what = "longer training overfits, gain over the strongest baseline 0, n = 10: helps"
-        yield Rate(f"protocol {protocol}", what, hits, studies, "")
+        yield Rate(f"protocol {protocol}", what, helped(effects), studies, "")
 
 
 def _pairs(group: str, where: str, effects: Sequence[Effect]) -> Iterable[Rate]:

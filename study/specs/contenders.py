@@ -19,30 +19,30 @@ class Contender:
 
     Attributes:
         method: Name of the method.
-        what: Its entry in the study's table.
+        entry: Its entry in the study's table.
         reads: The kinds of weights that it may read: of ``last``, ``best``, ``swa``, ``ema``, ``lawa``.
         lengths: The training lengths that it may use, in multiples of the cell's epochs, ascending.
     """
 
     method: str
-    what: Method
+    entry: Method
     reads: tuple[str, ...]
     lengths: tuple[float, ...]
 
     @property
     def family(self) -> str:
         """The trajectory that it reads."""
-        return self.what.family
+        return self.entry.family
 
     @property
     def is_baseline(self) -> bool:
         """Whether others are held against it."""
-        return self.what.baseline == self.method
+        return self.entry.baseline == self.method
 
     @property
     def average(self) -> str | None:
         """The kind of average that it may read; None if it does not average."""
-        return None if self.what.weights == "last" else self.what.weights
+        return None if self.entry.weights == "last" else self.entry.weights
 
     @property
     def role(self) -> str:

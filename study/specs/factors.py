@@ -6,6 +6,7 @@ studies stay; `factor_of` fills its default in.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -26,91 +27,87 @@ class Factor:
     allowed: str
     allows: Callable[[FactorValue], bool]
 
-    def check(self, name: str, value: FactorValue, key: str = "") -> None:
-        """Raise a ValueError that says what was given and what is allowed, unless ``value`` is fine for some task.
-
-        Args:
-            name: The factor's. value: What it is given.
-            key: Where that stands in the spec; "": among a problem's factors.
-        """
+    def check(self, name: str, value: FactorValue) -> None:
+        """Raise a ValueError that says what was given and what is allowed, unless ``value`` is fine for some task."""
         right_type = type(value) is self.kind or (self.kind is float and type(value) is int)
         if not (right_type and self.allows(value)):
-            raise ValueError(f"{key or f'factors.{name}'} = {value!r} was given; allowed is {self.allowed}")
+            raise ValueError(f"factors.{name} = {value!r} was given; allowed is {self.allowed}")
+
+
+def _number(description: str, low: float, high: float = math.inf, *, below: bool = False) -> Factor:
+    """Return a number from ``low`` to ``high``, or to below it, as it is where nothing is above it."""
+    upper = "" if high == math.inf else f" to {'below ' if below else ''}{high:g}"
+
+    def allows(value: FactorValue) -> bool:
+        return low <= float(value) < high or (float(value) == high < math.inf and not below)
+
+    return Factor(description, float, f"a number from {low:g}{upper}", allows)
+
+
+def _whole(description: str, low: int, more: str = "") -> Factor:
+    return Factor(description, int, f"a whole number from {low}{more}", lambda value: int(value) >= low)
+
+
+def _one_of(description: str, *values: str) -> Factor:
+    *head, last = map(json.dumps, values)
+    return Factor(description, str, f"{', '.join(head)} or {last}", lambda value: value in values)
 
 
 FACTORS: dict[str, Factor] = {
     "model": Factor("network", str, "one of the task's models", bool),
-    "label_noise": Factor(
-        "share of training labels replaced by a wrong class", float, "a number from 0 to below 1",
-        lambda value: 0 <= float(value) < 1,
-    ),
+    "label_noise": _number("share of training labels replaced by a wrong class", 0, 1, below=True),
     "schedule": Factor(
-        "learning-rate schedule", str,
-        f"one of {', '.join(map(json.dumps, SCHEDULES))}, or a function of your own as \"my_module:function\", from "
+        "learning-rate schedule",
+        str,
+        f'one of {", ".join(map(json.dumps, SCHEDULES))}, or a function of your own as "my_module:function", from '
         "the share of steps done to the factor on the rate",
         lambda value: value in SCHEDULES or is_own_name(str(value)),
     ),
-    "augmentation": Factor(
+    "augmentation": _number(
         "strength of random changes of training inputs: shifts and noise; of images of the vision tasks, RandAugment's",
-        float, "a number from 0 to 1", lambda value: 0 <= float(value) <= 1,
+        0,
+        1,
     ),
-    "norm": Factor(
-        "normalization of the conv net", str, '"batch", "group" or "none"',
-        lambda value: value in ("batch", "group", "none"),
+    "norm": _one_of("normalization of the conv net", "batch", "group", "none"),
+    "width": _number("multiple of the network's channels or hidden units", 0.25, 16),
+    "ascent_batch": _whole("examples of an ascent micro-batch (m) for m-SAM", 2),
+    "train_size": _whole("training examples", 10),
+    "steps_per_epoch": _whole(
+        "steps of an epoch, in the place of train_size, of a task of your own whose training part is a stream", 1
     ),
-    "width": Factor(
-        "multiple of the network's channels or hidden units", float, "a number from 0.25 to 16",
-        lambda value: 0.25 <= float(value) <= 16,
-    ),
-    "ascent_batch": Factor(
-        "examples of an ascent micro-batch (m) for m-SAM", int, "a whole number from 2", lambda value: int(value) >= 2
-    ),
-    "train_size": Factor("training examples", int, "a whole number from 10", lambda value: int(value) >= 10),
-    "steps_per_epoch": Factor(
-        "steps of an epoch, in the place of train_size, of a task of your own whose training part is a stream", int,
-        "a whole number from 1", lambda value: int(value) >= 1,
-    ),
-    "epochs": Factor("passes over the training set", int, "a whole number from 1", lambda value: int(value) >= 1),
-    "batch_size": Factor("examples a step", int, "a whole number from 2", lambda value: int(value) >= 2),
-    "momentum": Factor(
-        "momentum of SGD", float, "a number from 0 to below 1", lambda value: 0 <= float(value) < 1
-    ),
-    "weight_decay": Factor("L2 coefficient of SGD", float, "a number from 0", lambda value: float(value) >= 0),
-    "label_smoothing": Factor(
-        "share of a training target that goes to all classes", float, "a number from 0 to below 1",
-        lambda value: 0 <= float(value) < 1,
-    ),
+    "epochs": _whole("passes over the training set", 1),
+    "batch_size": _whole("examples a step", 2),
+    "momentum": _number("momentum of SGD", 0, 1, below=True),
+    "weight_decay": _number("L2 coefficient of SGD", 0),
+    "label_smoothing": _number("share of a training target that goes to all classes", 0, 1, below=True),
     "precision": Factor(
-        "arithmetic of forward and backward", str, '"float32" or "bfloat16" (autocast)',
+        "arithmetic of forward and backward",
+        str,
+        '"float32" or "bfloat16" (autocast)',
         lambda value: value in ("float32", "bfloat16"),
     ),
-    "warmup": Factor(
-        "share of the steps in which the rate rises to the schedule's", float, "a number from 0 to below 1",
-        lambda value: 0 <= float(value) < 1,
+    "warmup": _number("share of the steps in which the rate rises to the schedule's", 0, 1, below=True),
+    "clip_norm": _number(
+        "largest norm of the gradient that a step is taken with, longer ones are scaled down; 0: none is", 0
     ),
-    "clip_norm": Factor(
-        "largest norm of the gradient that a step is taken with, longer ones are scaled down; 0: none is", float,
-        "a number from 0", lambda value: 0 <= float(value) < float("inf"),
-    ),
-    "gradient_accumulation_steps": Factor(
+    "gradient_accumulation_steps": _whole(
         "parts of a batch whose gradients are added up one after the other: a step's examples, in less memory, and "
-        "batch statistics of the parts", int, "a whole number from 1 that divides batch_size",
-        lambda value: int(value) >= 1,
+        "batch statistics of the parts",
+        1,
+        " that divides batch_size",
     ),
-    "validation_label_noise": Factor(
-        "whether the labels of the validation part are as noisy as those of the training part", str,
-        '"same" or "none"', lambda value: value in ("same", "none"),
+    "validation_label_noise": _one_of(
+        "whether the labels of the validation part are as noisy as those of the training part", "same", "none"
     ),
-    "transforms": Factor(
+    "transforms": _one_of(
         "what every training image goes through: a shifted crop, and a mirror image where that keeps the class, half "
-        "of the time; with cutout, a blank square besides", str, '"none", "crop-flip" or "cutout"',
-        lambda value: value in ("none", "crop-flip", "cutout"),
+        "of the time; with cutout, a blank square besides",
+        "none",
+        "crop-flip",
+        "cutout",
     ),
-    "image_size": Factor(
-        "pixels of each side that images of a folder are cut to", int, "a whole number from 8",
-        lambda value: int(value) >= 8,
-    ),
-}  # fmt: skip
+    "image_size": _whole("pixels of each side that images of a folder are cut to", 8),
+}
 
 
 OPTIONAL: dict[str, FactorValue] = {

@@ -1,5 +1,6 @@
 """Hypotheses: claims that a study names, with their expected sign, before its first run."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -55,3 +56,20 @@ class Hypothesis(Strict):
         if self.kind in ("difference", "sharpness", "barrier", "minimizers") and not self.other:
             raise ValueError(f"other is missing; kind {self.kind!r} compares two methods")
         return self
+
+    def check_study(self, methods: Sequence[str], budgets: Sequence[str], weights: Sequence[str]) -> None:
+        """Make sure that a study has what the claim is about.
+
+        Raises:
+            ValueError: says what it lacks.
+        """
+        for name in (self.method, self.other):
+            if name not in (*methods, "", "baseline"):
+                raise ValueError(f"hypotheses {self.id!r} names {name!r}; the study has {', '.join(methods)}")
+        if self.budget not in budgets:
+            raise ValueError(f"hypotheses {self.id!r} has budget = {self.budget!r}; the study has {', '.join(budgets)}")
+        if self.kind == "checkpoint" and {*weights} != {"last", "best"}:
+            raise ValueError(
+                f"hypotheses {self.id!r} has kind = 'checkpoint', which holds last weights against the best epoch; the "
+                f"study has weights = {list(weights)}"
+            )

@@ -100,14 +100,9 @@ class Methods:
         """Tell whether a method is what others are held against."""
         return self.methods[method].baseline == method
 
-    def named(self, family: str, weights: str) -> str | None:
-        """Return the first method that reads these weights of a family's trajectory; None if there is none."""
-        read = (name for name, one in self.methods.items() if (one.family, one.weights) == (family, weights))
-        return next(read, None)
-
     def last_of(self, family: str) -> str:
         """Return the method that reads the last weights of a family's trajectory; without one, the family's first."""
-        return self.named(family, "last") or next(name for name, one in self.methods.items() if one.family == family)
+        return self.reading(family)["last"]
 
     def averages_of(self, family: str) -> list[str]:
         """Return the methods that average a family's weights."""
@@ -115,11 +110,11 @@ class Methods:
 
     def reading(self, family: str) -> dict[str, str]:
         """Return the methods that read a family's trajectory, by kind of weights; `last_of` stands at ``last``."""
-        names: dict[str, str] = {"last": self.last_of(family)}
+        found: dict[str, str] = {}
         for name, one in self.methods.items():
             if one.family == family:
-                names.setdefault(one.weights, name)
-        return names
+                found.setdefault(one.weights, name)
+        return {"last": next(iter(found.values())), **found}
 
     def relative_passes(self, method: str) -> float:
         """Return the passes per step of a method, in those of its baseline."""

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import ValidationError
 
+from study.specs.space import NotAllowed
+
 
 def sentences(error: ValidationError, data: Mapping[str, object], keys: Iterable[str]) -> str:
     """Say every problem in a sentence: key as it is written in the TOML, given, allowed, remedy.
@@ -32,7 +34,8 @@ def _sentence(one: Mapping[str, object], data: Mapping[str, object], known: Sequ
     if one["type"] == "value_error":
         context = one["ctx"]
         assert isinstance(context, dict)
-        return f"{key}: {context['error']}."
+        given = f" = {one['input']!r} was given;" if isinstance(context["error"], NotAllowed) else ":"
+        return f"{key}{given} {context['error']}."
     if one["type"] == "missing":
         return f"{key} is missing; add it."
     if one["type"] == "extra_forbidden":

@@ -3,16 +3,31 @@
 import itertools
 import json
 import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from study.records import FactorValue
 from study.specs.factors import factor_of
-from study.specs.space import Strict, added_later, is_frozen
-from study.specs.tasks import TASKS, check_factor, check_own_name, check_values, default_factors, is_own_task
+from study.specs.space import Strict, added_later, allowed, is_frozen
+from study.specs.tasks import (
+    TASKS,
+    check_factor,
+    check_own_name,
+    check_values,
+    default_factors,
+    is_own_task,
+    kind_of_value,
+)
 
+_TASKS = (
+    f"available are {', '.join(TASKS)}, and a function of your own as 'my_module:build' (see `python -m study.new`)"
+)
 MAX_CELLS = 10_000  # of one problem; more can be written in a line, and neither planned nor run
+
+
+def _is_task(task: str) -> bool:
+    return task in TASKS or is_own_task(task)
 
 
 class Problem(Strict):
@@ -29,21 +44,11 @@ class Problem(Strict):
     Source of ``half``: Box, Hunter & Hunter, "Statistics for Experimenters", chapter on fractional factorial designs.
     """
 
-    task: str
+    task: Annotated[str, allowed(_is_task, _TASKS)]
     delta: float | None = added_later(None, gt=0)
     factors: dict[str, list[FactorValue] | FactorValue] = Field(default_factory=dict)
     design: Literal["full", "half"] = "full"
     centre: bool = False
-
-    @field_validator("task")
-    @classmethod
-    def _known_task(cls, task: str) -> str:
-        if task not in TASKS and not is_own_task(task):
-            raise ValueError(
-                f"{task!r} was given; available are {', '.join(TASKS)}, and a function of your own as "
-                "'my_module:build' (see `python -m study.new`)"
-            )
-        return task
 
     @field_validator("factors", mode="before")
     @classmethod
@@ -77,7 +82,7 @@ class Problem(Strict):
                 "factors.train_size and factors.steps_per_epoch were given; one says what the other is, because an "
                 "epoch of a stream is steps_per_epoch × batch_size examples: leave one out"
             )
-        varied = {name: values for name, values in self.factors.items() if isinstance(values, list) and len(values) > 1}
+        varied = self.varied
         if self.design == "half" and (len(varied) < 3 or any(len(values) != 2 for values in varied.values())):
             raise ValueError(
                 f'design = "half" was given with {len(varied)} varied factors; it needs at least three factors of '
@@ -88,7 +93,7 @@ class Problem(Strict):
                 f"{' × '.join(str(len(values)) for values in varied.values())} values were given to cross; a problem "
                 f"may have {MAX_CELLS:,} cells at most: vary less, or split it into studies"
             )
-        if self.centre and not any(_is_number(values[0]) for values in varied.values()):
+        if self.centre and not any(kind_of_value(values[0]) == "numbers" for values in varied.values()):
             raise ValueError("centre = true was given; it needs a varied factor that is a number")
         for cell in cell_factors(self):
             if int(cell["batch_size"]) > int(cell["train_size"]):
@@ -103,15 +108,17 @@ class Problem(Strict):
                 )
         return self
 
+    @property
+    def varied(self) -> dict[str, list[FactorValue]]:
+        """The factors of which it gives several values."""
+        return {name: given for name, given in self.factors.items() if isinstance(given, list) and len(given) > 1}
+
 
 def cell_factors(problem: Problem) -> list[dict[str, FactorValue]]:
     """Return a problem's cells: one complete dict each, unnamed factors at the task's defaults."""
-    fixed = default_factors(problem.task)
-    varied: dict[str, list[FactorValue]] = {}
+    fixed, varied = default_factors(problem.task), problem.varied
     for name, given in problem.factors.items():
-        if isinstance(given, list) and len(given) > 1:
-            varied[name] = given
-        else:
+        if name not in varied:
             fixed[name] = given[0] if isinstance(given, list) else given
     combinations = list(itertools.product(*varied.values()))
     if problem.design == "half":
@@ -137,12 +144,8 @@ def _sign(levels: tuple[FactorValue, ...], varied: dict[str, list[FactorValue]])
 
 def _half_way(values: list[FactorValue]) -> FactorValue:
     """Return the middle between the extreme values of a number, in its own type; the first value of other factors."""
-    numbers = [value for value in values if _is_number(value)]
+    numbers = [value for value in values if kind_of_value(value) == "numbers"]
     if not numbers:
         return values[0]
     middle = (min(map(float, numbers)) + max(map(float, numbers))) / 2
     return round(middle) if all(isinstance(value, int) for value in numbers) else middle
-
-
-def _is_number(value: FactorValue) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

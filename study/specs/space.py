@@ -1,17 +1,10 @@
 """The search space: which hyper-parameters are searched, over which ranges, by which sampler."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal, Self
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo, model_validator
 from pydantic_core import CoreSchema
 
 from study.records import Family
@@ -43,6 +36,24 @@ def added_later(default: object, **limits: Any) -> Any:
     with that out of the hash, and the specs that were frozen before there was such a key keep theirs.
     """
     return Field(default=default, **limits, exclude_if=lambda value: bool(value == default))
+
+
+class NotAllowed(ValueError):
+    """A key's value that is not allowed; the message says what is, and whoever tells it what was given."""
+
+
+def allowed(allows: Callable[[Any], object], words: str) -> AfterValidator:
+    """Return the check of a key's value; ``words`` say what is allowed."""
+
+    def check(value: Any) -> Any:
+        if not allows(value):
+            raise NotAllowed(words)
+        return value
+
+    return AfterValidator(check)
+
+
+once = allowed(lambda values: len({*values}) == len(values), "each may stand once")
 
 
 class SearchRange(Strict):
@@ -112,12 +123,19 @@ class SearchRange(Strict):
         return not EDGE_SHARE <= self.position(value) <= 1 - EDGE_SHARE
 
 
+Above0 = Annotated[SearchRange, allowed(lambda searched: searched.low > 0, "it must be above 0")]
+From0 = Annotated[SearchRange, allowed(lambda searched: searched.low >= 0, "it must not be below 0")]
+Share = Annotated[
+    SearchRange, allowed(lambda searched: searched.low > 0 and searched.high < 1, "it must lie between 0 and 1")
+]
+
+
 class FamilyRanges(Strict):
     """Ranges of one family's own, in place of the common ones times the family's scale."""
 
-    learning_rate: SearchRange | None = None
-    rho: SearchRange | None = None
-    weight_decay: SearchRange | None = added_later(None)
+    learning_rate: Above0 | None = None
+    rho: Above0 | None = None
+    weight_decay: From0 | None = added_later(None)
     options: dict[str, SearchRange] = added_later({})  # of an optimizer that is not built in: any of its arguments
 
     @property
@@ -141,10 +159,8 @@ class FamilyRanges(Strict):
         kept = {name: value for name, value in given.items() if name in cls.model_fields}
         return kept | {"options": given.get("options", {}) | other} if other else given
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_lows(self)
-        return self
+
+_NO_RANGES = FamilyRanges()
 
 
 class SearchSpace(Strict):
@@ -157,12 +173,12 @@ class SearchSpace(Strict):
 
     sampler: Literal["qmc", "tpe"] = "qmc"
     trials: int = Field(ge=1, le=10_000)
-    learning_rate: SearchRange = SearchRange(low=0.01, high=0.5, log=True)
-    rho: SearchRange = SearchRange(low=0.02, high=0.8, log=True)
-    average_start: SearchRange = SearchRange(low=0.4, high=0.95)
+    learning_rate: Above0 = SearchRange(low=0.01, high=0.5, log=True)
+    rho: Above0 = SearchRange(low=0.02, high=0.8, log=True)
+    average_start: Share = SearchRange(low=0.4, high=0.95)
     unperturbed_share: float = Field(default=0.125, ge=0, lt=1)
     of: dict[str, FamilyRanges] = Field(default_factory=dict)
-    weight_decay: SearchRange | None = added_later(None)
+    weight_decay: From0 | None = added_later(None)
     pruner: Literal["none", "asha"] = added_later("none")
 
     @property
@@ -172,29 +188,26 @@ class SearchSpace(Strict):
 
     def searched_by(self, family: str) -> tuple[str, ...]:
         """Return the hyper-parameters of a family that have a range, in the order of the design's columns."""
-        own = self.of.get(family)
-        decay = ("weight_decay",) if self.weight_decay or (own and own.weight_decay) else ()
+        decay = ("weight_decay",) if self.weight_decay or self.of.get(family, _NO_RANGES).weight_decay else ()
         return ("learning_rate", "rho", "average_start", *decay, *self.options_of(family))
 
     def options_of(self, family: str) -> tuple[str, ...]:
         """Return the searched arguments of a family's optimizer, where that is not built in."""
-        return tuple(self.of[family].options) if family in self.of else ()
+        return tuple(self.of.get(family, _NO_RANGES).options)
 
     def has_radius(self, family: str, what: Family) -> bool:
         """Tell whether a family has a radius to be searched: it perturbs, or has an argument ``rho`` with a range."""
-        own = self.of.get(family)
-        return what.rule is not None or (":" in what.base and own is not None and own.rho is not None)
+        return what.rule is not None or (what.brings_optimizer and self.of.get(family, _NO_RANGES).rho is not None)
 
     def range_of(self, name: str, family: str, what: Family) -> SearchRange:
         """Return the range of one of the searched hyper-parameters for a family, and what that is.
 
         A range that ``of`` gives for the family wins; otherwise it is the common one times the family's scale.
         """
-        if family in self.of:
-            given = self.of[family]
-            own: SearchRange | None = given.options.get(name) or getattr(given, name, None)
-            if own is not None:
-                return own
+        given = self.of.get(family, _NO_RANGES)
+        own: SearchRange | None = given.options.get(name) or getattr(given, name, None)
+        if own is not None:
+            return own
         common: SearchRange = getattr(self, name)
         return common.scaled(float(getattr(what, f"{name}_scale", 1.0)))
 
@@ -215,8 +228,7 @@ class SearchSpace(Strict):
         return tuple(found)
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_lows(self)
+    def _check(self, info: ValidationInfo) -> Self:
         if self.weight_decay and self.weight_decay.fixed:
             raise ValueError(
                 f"search.weight_decay = {self.weight_decay.low:g} was given; one that is not searched is a factor: "
@@ -228,19 +240,9 @@ class SearchSpace(Strict):
                     f"of.{family}.weight_decay was given without weight_decay, which says that it is searched at all; "
                     "add that, or leave this out"
                 )
-        start = self.average_start
-        if not (start.low > 0 and start.high < 1):
+        if self.sampler == "tpe" and self.trials < LEAST_TPE_TRIALS and not is_frozen(info):
             raise ValueError(
-                f"average_start from {start.low:g} to {start.high:g} was given; it must lie between 0 and 1"
+                f'trials = {self.trials} with sampler = "tpe" was given; its first proposals are random, and it learns '
+                f'from {LEAST_TPE_TRIALS} trials on: give as many, or sampler = "qmc"'
             )
         return self
-
-
-def _check_lows(ranges: FamilyRanges | SearchSpace) -> None:
-    """Refuse a rate or a radius that is not positive, and a weight decay below 0."""
-    for name in ("learning_rate", "rho"):
-        searched: SearchRange | None = getattr(ranges, name)
-        if searched is not None and searched.low <= 0:
-            raise ValueError(f"{name}.low = {searched.low:g} was given; it must be above 0")
-    if ranges.weight_decay is not None and ranges.weight_decay.low < 0:
-        raise ValueError(f"weight_decay.low = {ranges.weight_decay.low:g} was given; it must not be below 0")

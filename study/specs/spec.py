@@ -12,14 +12,15 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, ValidationInfo, WithJsonSchema, model_validator
 
 from study.records import Needs
+from study.specs import checks
 from study.specs.budgets import Budget
 from study.specs.hypotheses import Hypothesis
-from study.specs.methods import Checkpoint, Methods, unread_factors
+from study.specs.methods import Checkpoint, Methods
 from study.specs.mistakes import sentences
 from study.specs.own_methods import OwnMethod, own_ranges, own_table, split_methods
 from study.specs.problems import Problem, cell_factors
-from study.specs.space import LEAST_TPE_TRIALS, SearchRange, SearchSpace, Strict, added_later, is_frozen
-from study.specs.tasks import RESERVED, TestPart, entry_of, is_own_task, kind_of_value
+from study.specs.space import SearchRange, SearchSpace, Strict, added_later, is_frozen, once
+from study.specs.tasks import TestPart, entry_of
 
 __all__ = ["Budget", "Hypothesis", "Problem", "SearchRange", "SearchSpace", "SpecError", "StudySpec", "cell_factors"]
 
@@ -31,8 +32,9 @@ _AS_WRITTEN = {
         {"type": "object", "additionalProperties": {"type": "object"}},
     ]
 }
-MethodNames = Annotated[tuple[str, ...], WithJsonSchema(_AS_WRITTEN)]
+MethodNames = Annotated[tuple[str, ...], once, WithJsonSchema(_AS_WRITTEN)]
 CLAIMS = "claims"  # the folder of the built-in specs that hold a published claim each
+FOUND = ("reference_times", "test_parts", "loops", "optimizers")  # keys that are filled in before the first run
 SUITES = ("atlas", CLAIMS)  # folders of specs that are run together
 
 
@@ -77,7 +79,7 @@ class StudySpec(Strict):
     replicates: int = Field(default=10, ge=1, le=1000)
     confirms: int = Field(default=3, ge=1, le=1000)
     seed: int = Field(default=0, ge=0, lt=2**32)
-    weights: tuple[Checkpoint, ...] = Field(default=("last", "best"), min_length=1)
+    weights: Annotated[tuple[Checkpoint, ...], once] = Field(default=("last", "best"), min_length=1)
     gradient_ceiling: float = Field(default=2.0, ge=1, le=100)
     confirm_seeds: int | None = added_later(None, ge=1, le=1000)  # of protocol 1, in place of replicates and confirms
     average_starts: tuple[Fraction, ...] = (0.5, 0.6, 0.75, 0.9)
@@ -129,8 +131,6 @@ class StudySpec(Strict):
                 raise ValueError(f"methods = {list(methods)} was given; {name} is held against {base!r}: add that too")
         if all(map(table.is_baseline, methods)):
             raise ValueError(f"methods = {list(methods)} was given; at least one method beside the baseline is needed")
-        if len(set(methods)) < len(methods):
-            raise ValueError(f"methods = {list(methods)} was given; each method may stand once")
         return self
 
     @model_validator(mode="after")
@@ -143,93 +143,24 @@ class StudySpec(Strict):
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
-        if not is_frozen(info):
-            self._check_kinds()
         if self.primary_budget not in self.budgets:
             raise ValueError(
                 f"primary_budget = {self.primary_budget!r} was given; it must be one of budgets = {list(self.budgets)}"
             )
-        self._check_protocol_2()
-        if self.search.weight_decay and any("weight_decay" in problem.factors for problem in self.problems):
-            raise ValueError(
-                "search.weight_decay and factors.weight_decay were both given; a value is either searched or fixed "
-                "by the problem: leave one of them out"
-            )
-        if self.search.pruner != "none" and not self._can_prune():
-            latest = max(*self.average_starts, self.search.average_start.high, 0.0)
-            raise ValueError(
-                f"search.pruner = {self.search.pruner!r} was given; no run may be stopped before its last average has "
-                f"started, at {latest:g} of the epochs, and no epoch is left between that and the end: lower "
-                "average_starts and search.average_start.high, or leave the pruner out"
-            )
-        self._check_ranges()
+        if not is_frozen(info):  # what an older version has begun can still be read
+            checks.check_kinds(self.problems)
+            families = [self.table.family_of(name) for name in self.methods]
+            checks.check_that_cells_differ(self.problems, families)
+        if self.protocol > 1:
+            checks.check_deltas(self.problems)
+            self.check_costs()
+        checks.check_search(self.search, self.average_starts, self.problems)
+        checks.check_ranges(self.search, self.table)
         for hypothesis in self.hypotheses:
-            for name in (hypothesis.method, hypothesis.other):
-                if name not in (*self.methods, "", "baseline"):
-                    raise ValueError(
-                        f"hypotheses {hypothesis.id!r} names {name!r}; the study has {', '.join(self.methods)}"
-                    )
-            if hypothesis.budget not in self.budgets:
-                raise ValueError(
-                    f"hypotheses {hypothesis.id!r} has budget = {hypothesis.budget!r}; "
-                    f"the study has {', '.join(self.budgets)}"
-                )
-            if hypothesis.kind == "checkpoint" and {*self.weights} != {"last", "best"}:
-                raise ValueError(
-                    f"hypotheses {hypothesis.id!r} has kind = 'checkpoint', which holds last weights against the best "
-                    f"epoch; the study has weights = {list(self.weights)}"
-                )
+            hypothesis.check_study(self.methods, self.budgets, self.weights)
         if len({hypothesis.id for hypothesis in self.hypotheses}) < len(self.hypotheses):
             raise ValueError("two hypotheses have the same id; each needs its own")
         return self
-
-    @model_validator(mode="after")
-    def _cells_differ(self, info: ValidationInfo) -> Self:
-        """Refuse cells that are the same under different names; a study that has some already can still be read."""
-        if not is_frozen(info):
-            families = [self.table.family_of(name) for name in self.methods]
-            for problem in self.problems:
-                own = is_own_task(problem.task)
-                unread = [unread_factors(factors, families, own=own) for factors in cell_factors(problem)]
-                for name, given in problem.factors.items():
-                    if isinstance(given, list) and len(given) > 1 and all(name in cell for cell in unread):
-                        raise ValueError(
-                            f"factors.{name} = {given} was given for {problem.task}; {unread[0][name]}, so that cells "
-                            "would differ in their names alone: leave it out, or give one value"
-                        )
-        return self
-
-    def _check_kinds(self) -> None:
-        """Refuse a factor that is of another kind in another problem: it has one column in the results."""
-        kinds: dict[str, tuple[str, str]] = {}
-        for problem in self.problems:
-            for name, value in cell_factors(problem)[0].items():
-                kind = kind_of_value(value)
-                before, task = kinds.setdefault(name, (kind, problem.task))
-                if before != kind:
-                    raise ValueError(
-                        f"factors.{name} was given {before} in {task!r} and {kind} in {problem.task!r}; the values of "
-                        "a factor are of one kind in all problems: give one of the two another name"
-                    )
-
-    def _check_protocol_2(self) -> None:
-        if self.protocol == 1:
-            return
-        for problem in self.problems:
-            deltas = {other.delta for other in self.problems if other.task == problem.task}
-            if len(deltas) > 1:
-                raise ValueError(
-                    f"delta = {' and '.join(_words_of(deltas))} was given for problems of the task {problem.task!r}; a "
-                    "task has one δ, in the unit of its metric: give all of its problems the same, or none"
-                )
-        if len(set(self.weights)) < len(self.weights):
-            raise ValueError(f"weights = {list(self.weights)} was given; each kind may stand once")
-        if self.search.sampler == "tpe" and self.search.trials < LEAST_TPE_TRIALS:
-            raise ValueError(
-                f'search.trials = {self.search.trials} with sampler = "tpe" was given; its first proposals are random, '
-                f'and it learns from {LEAST_TPE_TRIALS} trials on: give as many, or sampler = "qmc"'
-            )
-        self.check_costs()
 
     def check_costs(self) -> None:
         """Refuse a ceiling that a method does not fit under; of own optimizers that is known once they were tried.
@@ -253,32 +184,6 @@ class StudySpec(Strict):
     def range_of(self, name: str, family: str) -> SearchRange:
         """Return the range of a searched hyper-parameter for a family."""
         return self.search.range_of(name, family, self.table.families[family])
-
-    def _check_ranges(self) -> None:
-        """Refuse ranges of a family that there is not, or of what it does not have."""
-        table = self.table
-        for name, own in self.search.of.items():
-            if name not in table.families:
-                where = f": {name} trains as {table[name].family}" if name in table else ""
-                raise ValueError(f"search.of.{name} was given; available are {', '.join(table.families)}{where}")
-            built_in = not table.families[name].brings_optimizer
-            taken = [option for option in own.options if built_in or option in (*RESERVED, "lr", "params")]
-            if taken:
-                raise ValueError(
-                    f"search.of.{name}.{taken[0]} was given; "
-                    + (
-                        "a built-in family has ranges of learning_rate, rho and weight_decay"
-                        if built_in
-                        else "that is what the study itself calls something: the rate is learning_rate, and an "
-                        "argument of that name can be fixed in the method's options alone"
-                    )
-                )
-            fixed = [option for option, _ in table.families[name].options if option in own.given]
-            if fixed:
-                raise ValueError(
-                    f"search.of.{name}.{fixed[0]} was given, and methods.{name}.options fixes it; a value is either "
-                    "searched or fixed: leave one of them out"
-                )
 
     @property
     def protocol(self) -> int:
@@ -305,10 +210,6 @@ class StudySpec(Strict):
         """Return δ in a task's unit: its problem's own, or the study's."""
         return next((p.delta for p in self.problems if p.task == task and p.delta is not None), self.delta)
 
-    def _can_prune(self) -> bool:
-        settings = (factors for problem in self.problems for factors in cell_factors(problem))
-        return any(self.search.rungs(self.average_starts, int(factors["epochs"])) for factors in settings)
-
     @property
     def hash(self) -> str:
         """SHA-256 of the specification's content (not of its layout or comments): 64 hexadecimal digits.
@@ -317,15 +218,9 @@ class StudySpec(Strict):
         `study.specs.space.added_later`.
         """
         since_2 = {"replicates", "confirms", "seed", "weights", "gradient_ceiling"} if self.protocol == 1 else set()
-        found = {"reference_times", "test_parts", "loops", "optimizers"}
-        content = self.model_dump(mode="json", exclude=found | since_2)
+        content = self.model_dump(mode="json", exclude={*FOUND} | since_2)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _words_of(deltas: set[float | None]) -> list[str]:
-    given = sorted(delta for delta in deltas if delta is not None)
-    return [*(f"{delta:g}" for delta in given), *(["none"] if None in deltas else [])]
 
 
 def extends(new: StudySpec, old: StudySpec) -> bool:
@@ -356,8 +251,7 @@ def parse_spec(text: str, source: str, *, frozen: bool = False) -> StudySpec:
     """Read a specification from TOML text; ``source`` names it in messages.
 
     Args:
-        text: TOML.
-        source: What it is called in messages.
+        text, source: TOML, and what it is called.
         frozen: It comes from a results folder: one of an older protocol is read, too.
 
     Raises:
@@ -390,21 +284,18 @@ def with_seed(text: str, seed: int) -> str:
 
 def builtin_specs() -> dict[str, str]:
     """Return the TOML texts of the built-in specs, by name; those of a suite as ``suite/name``."""
-    folder = resources.files("study") / "specs"
-    found = _specs_in(folder, "")
-    for suite in SUITES:
-        found |= _specs_in(folder / suite, f"{suite}/")
-    return found
+    of_suites = {f"{suite}/{name}": text for suite in SUITES for name, text in suite_specs(suite).items()}
+    return _specs_in(resources.files("study") / "specs") | of_suites
 
 
 def suite_specs(suite: str) -> dict[str, str]:
     """Return the TOML texts of a suite's specs, by name without the suite's."""
-    return _specs_in(resources.files("study") / "specs" / suite, "")
+    return _specs_in(resources.files("study") / "specs" / suite)
 
 
-def _specs_in(folder: Traversable, prefix: str) -> dict[str, str]:
+def _specs_in(folder: Traversable) -> dict[str, str]:
     return {
-        prefix + entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+        entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
         if entry.name.endswith(".toml")
     }

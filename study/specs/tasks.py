@@ -68,13 +68,34 @@ class TaskEntry:
     find: str = ""
 
 
-_OF_CIFAR: dict[str, FactorValue] = {"batch_size": 128, "ascent_batch": 32}
-_OF_TABLES = ("augmentation", "norm")
+def _images(description: str, train: int, classes: int, test: int, **defaults: FactorValue) -> TaskEntry:
+    """Return the entry of images that are downloaded, with an official test part."""
+    of_all: dict[str, FactorValue] = {"model": "conv", "train_size": train, "epochs": 10, "transforms": "none"}
+    return TaskEntry(
+        description, IMAGE_MODELS, train, classes, "study.data.image_sets:load_images",
+        "study.tasks.vision:image_task", of_all | defaults, test="official", test_size=test,
+        find="study.data.image_sets:find_images",
+    )  # fmt: skip
+
+
+def _table(
+    description: str, train: int, classes: int, test: int,
+    load: str = "study.data.mlbench:load_table", find: str = "study.data.mlbench:find_table", **defaults: FactorValue,
+) -> TaskEntry:  # fmt: skip
+    """Return the entry of a table of measures, of which every replicate splits a test part off: UCI's, of mlbench."""
+    return TaskEntry(
+        description, ("mlp",), train, classes, load, "study.tasks.pool:pool_task", {"model": "mlp", **defaults},
+        without=_OF_IMAGES, test_size=test, find=find,
+    )  # fmt: skip
+
+
+_OF_IMAGES = ("augmentation", "norm")
+_RESNET: dict[str, FactorValue] = {"model": "resnet18", "batch_size": 128, "ascent_batch": 32}
 
 TASKS: dict[str, TaskEntry] = {
     "digits": TaskEntry(
         "scikit-learn's 1,797 real 8×8 images of handwritten digits", ("conv", "mlp"), 1000, 10,
-        "study.data.digits:load_digits_pool", "study.tasks.pool:pool_task",
+        "study.data.scikit_learn:load_digits_pool", "study.tasks.pool:pool_task",
         {"model": "conv", "train_size": 1000, "epochs": 20}, test_size=397,
     ),
     "mnist1d": TaskEntry(
@@ -82,35 +103,19 @@ TASKS: dict[str, TaskEntry] = {
         "study.data.mnist1d:make_mnist1d_pool", "study.tasks.pool:pool_task",
         {"model": "conv", "train_size": 4000, "epochs": 30}, test="drawn", test_size=4000,
     ),
-    "mnist": TaskEntry(
-        "MNIST: 70,000 grey 28×28 images of handwritten digits", IMAGE_MODELS, 54_000, 10,
-        "study.data.image_sets:load_images", "study.tasks.vision:image_task",
-        {"model": "conv", "train_size": 54_000, "epochs": 10, "transforms": "none"},
-        test="official", test_size=10_000, find="study.data.image_sets:find_images",
+    "mnist": _images("MNIST: 70,000 grey 28×28 images of handwritten digits", 54_000, 10, 10_000),
+    "fashion": _images("Fashion-MNIST: 70,000 grey 28×28 images of clothing", 54_000, 10, 10_000),
+    "svhn": _images(
+        "SVHN: 99,289 colour 32×32 images of house numbers (without the extra part)", 65_931, 10, 26_032,
+        **_RESNET, epochs=100,
     ),
-    "fashion": TaskEntry(
-        "Fashion-MNIST: 70,000 grey 28×28 images of clothing", IMAGE_MODELS, 54_000, 10,
-        "study.data.image_sets:load_images", "study.tasks.vision:image_task",
-        {"model": "conv", "train_size": 54_000, "epochs": 10, "transforms": "none"},
-        test="official", test_size=10_000, find="study.data.image_sets:find_images",
+    "cifar10": _images(
+        "CIFAR-10: 60,000 colour 32×32 images of ten classes", 45_000, 10, 10_000,
+        **_RESNET, epochs=200, transforms="crop-flip",
     ),
-    "svhn": TaskEntry(
-        "SVHN: 99,289 colour 32×32 images of house numbers (without the extra part)", IMAGE_MODELS, 65_931, 10,
-        "study.data.image_sets:load_images", "study.tasks.vision:image_task",
-        {"model": "resnet18", "train_size": 65_931, "epochs": 100, "transforms": "none", **_OF_CIFAR},
-        test="official", test_size=26_032, find="study.data.image_sets:find_images",
-    ),
-    "cifar10": TaskEntry(
-        "CIFAR-10: 60,000 colour 32×32 images of ten classes", IMAGE_MODELS, 45_000, 10,
-        "study.data.image_sets:load_images", "study.tasks.vision:image_task",
-        {"model": "resnet18", "train_size": 45_000, "epochs": 200, "transforms": "crop-flip", **_OF_CIFAR},
-        test="official", test_size=10_000, find="study.data.image_sets:find_images",
-    ),
-    "cifar100": TaskEntry(
-        "CIFAR-100: 60,000 colour 32×32 images of a hundred classes", IMAGE_MODELS, 45_000, 100,
-        "study.data.image_sets:load_images", "study.tasks.vision:image_task",
-        {"model": "resnet18", "train_size": 45_000, "epochs": 200, "transforms": "crop-flip", **_OF_CIFAR},
-        test="official", test_size=10_000, find="study.data.image_sets:find_images",
+    "cifar100": _images(
+        "CIFAR-100: 60,000 colour 32×32 images of a hundred classes", 45_000, 100, 10_000,
+        **_RESNET, epochs=200, transforms="crop-flip",
     ),
     "image-folder": TaskEntry(
         "your own images, as in ImageNet: train/CLASS/*.jpg, test/CLASS/*.jpg, and val/ if you like",
@@ -120,65 +125,51 @@ TASKS: dict[str, TaskEntry] = {
          "transforms": "crop-flip", "image_size": 224},
         test="official", find="study.data.image_folder:find_folder",
     ),
-    "breast_cancer": TaskEntry(
-        "scikit-learn's 569 tumours, 30 measures each, malignant or benign", ("mlp",), 300, 2,
-        "study.data.tables:load_breast_cancer_pool", "study.tasks.pool:pool_task",
-        {"model": "mlp", "train_size": 300, "epochs": 40, "batch_size": 25, "ascent_batch": 5},
-        without=_OF_TABLES, test_size=169,
+    "breast_cancer": _table(
+        "scikit-learn's 569 tumours, 30 measures each, malignant or benign", 300, 2, 169,
+        "study.data.scikit_learn:load_breast_cancer_pool", "", train_size=300, epochs=40, batch_size=25, ascent_batch=5,
     ),
-    "wine": TaskEntry(
-        "scikit-learn's 178 wines, 13 measures each, of three growers", ("mlp",), 80, 3,
-        "study.data.tables:load_wine_pool", "study.tasks.pool:pool_task",
-        {"model": "mlp", "train_size": 80, "epochs": 60, "batch_size": 20, "ascent_batch": 5},
-        without=_OF_TABLES, test_size=58,
+    "wine": _table(
+        "scikit-learn's 178 wines, 13 measures each, of three growers", 80, 3, 58,
+        "study.data.scikit_learn:load_wine_pool", "", train_size=80, epochs=60, batch_size=20, ascent_batch=5,
     ),
     "diabetes": TaskEntry(
         "scikit-learn's 442 patients, ten measures each, and the progress of their disease", ("mlp",), 220, 0,
-        "study.data.tables:load_diabetes_table", "study.tasks.pool:table_task",
+        "study.data.scikit_learn:load_diabetes_pool", "study.tasks.pool:pool_task",
         {"model": "mlp", "train_size": 220, "epochs": 40, "batch_size": 20, "ascent_batch": 5},
-        without=("label_noise", "augmentation", "norm", "label_smoothing"), metric="R²", test_size=142,
+        without=("label_noise", *_OF_IMAGES, "label_smoothing"), metric="R²", test_size=142,
     ),
-    "letters": TaskEntry(
-        "UCI's 20,000 printed letters, 16 measures each (Debian's r-cran-mlbench)", ("mlp",), 15_000, 26,
-        "study.data.mlbench:load_table", "study.tasks.pool:pool_task",
-        {"model": "mlp", "train_size": 2000, "epochs": 20, "batch_size": 50}, without=_OF_TABLES, test_size=4000,
-        find="study.data.mlbench:find_table",
+    "letters": _table(
+        "UCI's 20,000 printed letters, 16 measures each (Debian's r-cran-mlbench)", 15_000, 26, 4000,
+        train_size=2000, epochs=20, batch_size=50,
     ),
-    "satellite": TaskEntry(
-        "UCI's 6,435 spots of soil, 36 brightnesses each from a satellite (Debian's r-cran-mlbench)", ("mlp",), 3435, 6,
-        "study.data.mlbench:load_table", "study.tasks.pool:pool_task",
-        {"model": "mlp", "train_size": 1000, "epochs": 20, "batch_size": 50}, without=_OF_TABLES, test_size=2000,
-        find="study.data.mlbench:find_table",
+    "satellite": _table(
+        "UCI's 6,435 spots of soil, 36 brightnesses each from a satellite (Debian's r-cran-mlbench)", 3435, 6, 2000,
+        train_size=1000, epochs=20, batch_size=50,
     ),
-    "dna": TaskEntry(
-        "UCI's 3,186 stretches of DNA, 180 marks each (Debian's r-cran-mlbench)", ("mlp",), 1686, 3,
-        "study.data.mlbench:load_table", "study.tasks.pool:pool_task",
-        {"model": "mlp", "train_size": 1200, "epochs": 20, "batch_size": 50}, without=_OF_TABLES, test_size=1000,
-        find="study.data.mlbench:find_table",
+    "dna": _table(
+        "UCI's 3,186 stretches of DNA, 180 marks each (Debian's r-cran-mlbench)", 1686, 3, 1000,
+        train_size=1200, epochs=20, batch_size=50,
     ),
-    "shuttle": TaskEntry(
-        "UCI's 58,000 readings of nine sensors of a space shuttle (Debian's r-cran-mlbench)", ("mlp",), 52_000, 7,
-        "study.data.mlbench:load_table", "study.tasks.pool:pool_task",
-        {"model": "mlp", "train_size": 1500, "epochs": 20, "batch_size": 50}, without=_OF_TABLES, test_size=5000,
-        find="study.data.mlbench:find_table",
+    "shuttle": _table(
+        "UCI's 58,000 readings of nine sensors of a space shuttle (Debian's r-cran-mlbench)", 52_000, 7, 5000,
+        train_size=1500, epochs=20, batch_size=50,
     ),
-    "vowel": TaskEntry(
-        "UCI's 990 spoken vowels, nine measures each (Debian's r-cran-mlbench)", ("mlp",), 510, 11,
-        "study.data.mlbench:load_table", "study.tasks.pool:pool_task",
-        {"model": "mlp", "train_size": 500, "epochs": 40, "batch_size": 20}, without=_OF_TABLES, test_size=330,
-        find="study.data.mlbench:find_table",
+    "vowel": _table(
+        "UCI's 990 spoken vowels, nine measures each (Debian's r-cran-mlbench)", 510, 11, 330,
+        train_size=500, epochs=40, batch_size=20,
     ),
     "characters": TaskEntry(
         "the next character of Python's own help topics, in windows of 32", ("transformer",), 10_000, 97,
         "study.data.corpus:load_corpus", "study.tasks.text:text_task",
         {"model": "transformer", "train_size": 2000, "epochs": 8, "batch_size": 20, "ascent_batch": 5},
-        without=("label_noise", "augmentation", "norm", "label_smoothing"), metric="token accuracy", test_size=600,
+        without=("label_noise", *_OF_IMAGES, "label_smoothing"), metric="token accuracy", test_size=600,
     ),
     "communities": TaskEntry(
         "the communities of the nodes of random graphs (stochastic block model)", ("gin",), 800, 4,
         "study.data.communities:make_graphs", "study.tasks.graphs:graph_task",
         {"model": "gin", "train_size": 400, "epochs": 20, "batch_size": 20, "ascent_batch": 5},
-        without=("augmentation", "norm", "label_smoothing"), metric="node accuracy", test="drawn", test_size=500,
+        without=(*_OF_IMAGES, "label_smoothing"), metric="node accuracy", test="drawn", test_size=500,
     ),
 }  # fmt: skip
 
@@ -218,15 +209,7 @@ def default_factors(task: str) -> dict[str, FactorValue]:
 
 
 def check_values(name: str, given: object) -> None:
-    """Check that a factor is given values of one kind, each of which every file can hold.
-
-    Args:
-        name: The factor's.
-        given: What stands in the spec: a value, or a list of them.
-
-    Raises:
-        ValueError: with what was given and what is allowed.
-    """
+    """Refuse a value, or a list of values, of a factor that are of several kinds, or that not every file can hold."""
     values = given if isinstance(given, list) else [given]
     kinds = {kind_of_value(value) for value in values}
     if "" in kinds:
@@ -254,11 +237,7 @@ def kind_of_value(value: object) -> str:
 
 
 def check_factor(name: str, value: FactorValue, task: str) -> None:
-    """Check one value of one factor of a task.
-
-    Raises:
-        ValueError: with what was given and what is allowed.
-    """
+    """Refuse what is no value of a factor of a task."""
     if name in FACTORS and not (is_own_task(task) and name in entry_of(task).without):
         FACTORS[name].check(name, value)
         _check_for(task, name, value)
@@ -271,11 +250,7 @@ def check_factor(name: str, value: FactorValue, task: str) -> None:
 
 
 def check_own_name(name: str) -> None:
-    """Refuse a factor whose name means something else in the results.
-
-    Raises:
-        ValueError: with another name.
-    """
+    """Refuse a factor whose name means something else in the results."""
     if name in RESERVED:
         raise ValueError(
             f"factors.{name} was given; {name!r} is what the study itself calls something that stands beside the "

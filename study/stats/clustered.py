@@ -70,11 +70,6 @@ def slope_between(y: Sequence[float], predictor: Sequence[float], tasks: Sequenc
     return robust_slopes(means[0], [means[1]])[0]
 
 
-def varies_within(predictor: Sequence[float], tasks: Sequence[str]) -> bool:
-    """Tell whether a predictor has more than one value in some task."""
-    return len(set(zip(tasks, predictor, strict=True))) > len(set(tasks))
-
-
 def _centred(values: Sequence[float], member: NDArray[np.bool_]) -> Vector:
     """Take the mean of its task out of every value."""
     left = np.asarray(values, dtype=np.float64).copy()

@@ -12,7 +12,6 @@ from study.stats.estimates import Number, binary_scale, scaled
 
 Level = bool | int | float | str
 Vector = NDArray[np.float64]
-MIN_FREEDOM = 2  # of a slope over cells
 NEGLIGIBLE = 1e-9  # a column whose share of variation left over is below this is explained by the others
 
 
@@ -125,18 +124,6 @@ def _robust_slopes(y: Sequence[float], predictors: Sequence[Sequence[float]]) ->
         Slope(float(b), (float(b - h), float(b + h)), float(q))
         for b, h, q in zip(coefficients[1:], half[1:], p[1:], strict=True)
     ]
-
-
-def slope_alone(y: Sequence[float], predictor: Sequence[float]) -> Slope:
-    """Return the slope on one predictor; unknown with fewer than four cells."""
-    return robust_slopes(y, [predictor])[0] if len(y) - 2 >= MIN_FREEDOM else UNKNOWN_SLOPE
-
-
-def adjusted_slope(y: Sequence[float], column: Column, others: Sequence[Column]) -> Slope:
-    """Return the slope on a column, adjusted for the others where the cells are enough to separate them."""
-    together = robust_slopes(y, [column.values, *(other.values for other in others)])[0]
-    enough = len(y) - 2 - len(others) >= MIN_FREEDOM and not math.isnan(together.slope)
-    return together if enough else slope_alone(y, column.values)
 
 
 def _scaled_slope(found: Slope, exponent: int) -> Slope:

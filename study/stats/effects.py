@@ -17,7 +17,6 @@ from study.stats.estimates import (
     Estimate,
     Number,
     binary_scale,
-    correlation,
     detectable,
     estimate,
     estimate_apart,
@@ -29,7 +28,6 @@ from study.stats.estimates import (
     scaled,
     share_better,
     share_better_apart,
-    sign_flip_p,
     variance,
 )
 
@@ -53,16 +51,27 @@ RULES: Final[Mapping[Verdict, str]] = {
         "for which of the baselines that is; clear if the 95 % interval lies beyond −δ"
     ),
     "no material effect": "the 90 % interval lies inside ±δ, or the method was switched off in every replicate",
-    "inconclusive": "whatever else",
+    "inconclusive": "none of these: neither an effect of δ nor its absence is shown",
 }
 MIN_UNITS = 5
 FEW_REPLICATES = 8  # below, a verdict carries the caveat that replicates are few
 MAX_INCOMPLETE = 5  # one in five, 20 %
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Contrast:
-    """What is held against what: the fields of `Effect` that are known before anything is measured."""
+    """What is held against what, as it is known before anything is measured.
+
+    Attributes:
+        cell, task: The cell's name, and its task.
+        factors: The factors that vary between the study's cells, as (name, value) pairs.
+        kind: ``tuned`` (tuned method against tuned baselines: the verdict), ``direct`` (two methods against each
+            other), ``within-run`` (averaged against last weights of the same trajectories: the mechanism), or ``given``
+            (runs that were made elsewhere, as they are).
+        method: Name of the method (or, within-run, of the averaging method: SWA or WASAM).
+        budget: The budget; within-run comparisons are ``E``, those of results made elsewhere ``own cost``.
+        metric: Column of the frame, e.g. ``test_score``.
+    """
 
     cell: str
     task: str
@@ -104,61 +113,47 @@ class Against:
     baseline_mean: Number
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+@dataclass(frozen=True, kw_only=True)
+class Effect(Estimate, Contrast):
     """One comparison in one cell, against the strongest of its baselines: that with the smallest mean gain.
 
+    It is what is held against what (`Contrast`), and the estimate of the mean gain (`Estimate`) with
+
+    - ``n``: complete units; of sides that are not paired, those of the smallest;
+    - ``sd`` of sides that are not paired: that of the difference of one unit of each;
+    - ``ci95``, ``ci90``: unadjusted;
+    - ``p``: two-sided t test, paired or Welch's: of a gain the largest over all baselines, since all have to be beaten;
+      of a loss that against the strongest, times the number of baselines.
+
     Attributes:
-        cell: The cell's name.
-        task: The cell's task.
-        factors: The factors that vary between the study's cells, as (name, value) pairs.
-        kind: ``tuned`` (tuned method against tuned baselines: the verdict), ``direct`` (two methods against each
-            other), ``within-run`` (averaged against last weights of the same trajectories: the mechanism), or ``given``
-            (runs that were made elsewhere, as they are).
-        method: Name of the method (or, within-run, of the averaging method: SWA or WASAM).
         baseline: What it is held against: the strongest baseline.
-        budget: The budget; within-run comparisons are ``E``, those of results made elsewhere ``own cost``.
-        metric: Column of the frame, e.g. ``test_score``.
         unit: What the interval is over: replicates, the seeds of one tuning, or runs that were made elsewhere.
         units: The complete ones, ascending; none where sides are not paired.
         method_values, baseline_values: Means of the metric by unit, as measured (not sign-corrected).
         differences: Gains by unit, sign-corrected; none where sides are not paired.
         planned: Units that the plan wanted.
-        apart: Of sides that are not paired: the complete and the planned units of the method, then of each baseline;
-            None where they are paired.
         diverged_method, diverged_baseline: Diverged runs among them (they enter at chance level).
-        mean, sd: Of the gains. ``sd`` has n − 1 in the denominator; NaN below n = 2. Of sides that are not paired:
-            the difference of the means, and the sd of the difference of one unit of each.
-        error, freedom: Standard error of the mean, and the degrees of freedom of its t.
         sd_seed, sd_tuning: What of ``sd`` the confirm seeds explain, and what is left to tuning and split; NaN where
             there is one seed a unit.
-        ci95, ci90: Student-t intervals of the mean gain, unadjusted. NaN below n = 2.
-        p: Two-sided t test, paired or Welch's: of a gain the largest over all baselines, since all have to be beaten;
-            of a loss that against the strongest, times the number of baselines. p_holm: the same after Holm over its
-            family, None outside a family and where ``p`` is NaN.
-        p_sign_flip: Exact two-sided sign-flip test of the mean against the strongest baseline. p_max_t: the same for
-            its family, jointly, by the largest t: a check of ``p_holm``; None outside a family. Both need pairs.
-        ci95_new_data: Of small data sets, which are split anew: the interval for new data of that kind. NaN elsewhere.
         share_better: Share of units with gain > 0 (ties count half); share_better_ci95: its Wilson interval. Of sides
             that are not paired: the share among all pairs of one unit of each, without an interval.
         minimum_detectable: Smallest true mean gain found with 80 % power at the family's level with this sd and n.
-        correlation: Pearson correlation of the paired values: what pairing achieved. NaN if undefined.
         cost_ratio: Gradient evaluations of the method ÷ those of the strongest baseline, per completed run.
         against: All baselines, in their order.
         off: Units in which the method was switched off: its gain over some baseline is exactly 0 at every seed.
         candidates: Sets of weights that validation chose from for the method; 0 where that is not asked.
+        informative: Scores differ, and some run of some side did not diverge.
+        ci95_new_data: Of small data sets, which are split anew: the interval for new data of that kind. NaN elsewhere.
+        apart: Of sides that are not paired: the complete and the planned units of the method, then of each baseline;
+            None where they are paired.
+        p_holm: ``p`` after Holm over its family, None outside a family and where ``p`` is NaN.
+        p_max_t: Of pairs, a check of ``p_holm``: the exact two-sided sign-flip test for its family, jointly, by the
+            largest t; None outside a family.
         clear: A helps/hurts whose 95 % interval lies wholly beyond δ.
         verdict: From the closed list. A descriptive effect (``p_holm`` is None) is at most ``inconclusive``.
     """
 
-    cell: str
-    task: str
-    factors: tuple[tuple[str, bool | int | float | str], ...]
-    kind: Literal["tuned", "within-run", "direct", "given"]
-    method: str
     baseline: str
-    budget: Spending
-    metric: str
     unit: Unit
     units: tuple[int, ...]
     method_values: tuple[float, ...]
@@ -167,36 +162,27 @@ class Effect:
     planned: int
     diverged_method: int
     diverged_baseline: int
-    mean: Number
-    sd: Number
     sd_seed: Number
     sd_tuning: Number
-    ci95: tuple[Number, Number]
-    ci90: tuple[Number, Number]
-    p: Number
-    p_holm: float | None
-    p_sign_flip: Number
     share_better: Number
     share_better_ci95: tuple[Number, Number]
     minimum_detectable: Number
-    correlation: Number
     cost_ratio: Number
     against: tuple[Against, ...]
     off: int
     candidates: int
     informative: bool
-    clear: bool
-    verdict: Verdict
-    p_max_t: float | None = None
     ci95_new_data: tuple[Number, Number] = (math.nan, math.nan)
-    error: Number = math.nan
-    freedom: Number = math.nan
     apart: tuple[tuple[int, int], ...] | None = None
+    p_holm: float | None = None
+    p_max_t: float | None = None
+    clear: bool = False
+    verdict: Verdict = "inconclusive"
 
     @property
-    def n(self) -> int:
-        """Complete units; of sides that are not paired, those of the smaller one."""
-        return len(self.differences) if self.apart is None else min(self.apart)[0]
+    def gains(self) -> dict[int, float]:
+        """Gains by unit; none where sides are not paired."""
+        return dict(zip(self.units, self.differences, strict=True))
 
     @property
     def insufficient(self) -> bool:
@@ -207,58 +193,6 @@ class Effect:
     def always_off(self) -> bool:
         """Tell whether the method was its strongest baseline in every replicate: no gain, no interval."""
         return self.n > 0 and not any(self.differences) and self.off == self.n
-
-
-@dataclass(frozen=True, slots=True)
-class Interaction:
-    """Do perturbing and averaging add up in a cell? Per unit (WASAM − SAM) − (SWA − SGD), at equal epochs.
-
-    Positive: averaging gains more on top of SAM than on the base; negative: the two overlap.
-    Intervals as in `Effect`. ``means`` holds the four mean accuracies by method name.
-    """
-
-    cell: str
-    means: tuple[tuple[str, Number], ...]
-    n: int
-    mean: Number
-    ci95: tuple[Number, Number]
-    p: Number
-
-
-@dataclass(frozen=True, slots=True)
-class FactorInteraction:
-    """Do two factors change a method's gain together by more than each alone? Per unit, of the four cells they cross.
-
-    gain(second, second) − gain(first, second) − gain(second, first) + gain(first, first), levels in their order, at
-    the primary budget; intervals as in `Effect`. Units draw the same streams in all cells, so the four are paired.
-    """
-
-    task: str
-    method: str
-    factors: tuple[str, str]
-    levels: tuple[tuple[bool | int | float | str, ...], tuple[bool | int | float | str, ...]]
-    n: int
-    mean: Number
-    ci95: tuple[Number, Number]
-    p: Number
-
-
-@dataclass(frozen=True, slots=True)
-class RhoResponse:
-    """Validation accuracy of the sam family against rho in one cell, from the tune stage; one point a run.
-
-    ``last`` and ``averaged`` (best average of the run on validation, NaN without averages) are fractions, in
-    the order of ``rho``. ``base_best`` is the validation accuracy of the tuned baseline, on average over replicates,
-    NaN before its tune stage is over. ``selected_rho`` is what validation froze for SAM, by replicate.
-    """
-
-    cell: str
-    rho: tuple[float, ...]
-    learning_rate: tuple[float, ...]
-    last: tuple[float, ...]
-    averaged: tuple[Number, ...]
-    base_best: Number
-    selected_rho: tuple[float, ...]
 
 
 def compare(
@@ -291,69 +225,40 @@ def compare(
             means are held against each other by Welch's t.
     """
     sides = (method, *baselines)
-    lower_is_better = contrast.metric.endswith(("_loss", "_error"))
-    units = _shared_units(sides, confirms) if paired else ()
-    own = {side.name: units if paired else sorted(side.scores) for side in sides}
-    scores = [score for side in sides for unit in own[side.name] for score in side.scores[unit].values()]
-    size = max(map(abs, scores), default=0.0)
-    held = {side.name: _held(method, side, units if paired else None, lower_is_better, size) for side in baselines}
-    strongest = min(baselines, key=lambda side: held[side.name].found.mean if scores else 0.0)
-    chosen, gains = held[strongest.name].found, held[strongest.name].gains
-    better, better_ci95 = held[strongest.name].better
-    ours, theirs = (_means(side.scores, own[side.name]) for side in (method, strongest))
-    sd_seed, sd_tuning = _parts_of_sd(held[strongest.name].by_seed, chosen.sd)
+    units = _shared_units(sides, confirms) if paired else None
+    scores = [score for side in sides for unit in _own(side, units) for score in side.scores[unit].values()]
+    sign = -1.0 if contrast.metric.endswith(("_loss", "_error")) else 1.0
+    held = [_held(method, side, units, sign, max(map(abs, scores), default=0.0)) for side in baselines]
+    strongest = min(held, key=lambda one: one.found.mean)
+    baseline, found = strongest.baseline, strongest.found
+    sd_seed, sd_tuning = _parts_of_sd(strongest.by_seed, found.sd)
     apart = None if paired else tuple((len(side.scores), side.planned or len(side.scores)) for side in sides)
+    n, planned = min(apart) if apart else (found.n, planned)
     effect = Effect(
-        cell=contrast.cell,
-        task=contrast.task,
-        factors=contrast.factors,
-        kind=contrast.kind,
-        method=contrast.method,
-        baseline=strongest.name,
-        budget=contrast.budget,
-        metric=contrast.metric,
+        **vars(contrast),
+        **vars(found) | {"n": n, "p": _p_against_all(found, [one.found.p for one in held])},
+        baseline=baseline.name,
         unit=unit,
-        units=units,
-        method_values=ours,
-        baseline_values=theirs,
-        differences=gains,
-        planned=min(apart)[1] if apart else planned,
+        units=units or (),
+        method_values=_means(method, units),
+        baseline_values=_means(baseline, units),
+        differences=strongest.gains,
+        planned=planned,
         diverged_method=method.diverged,
-        diverged_baseline=strongest.diverged,
-        mean=chosen.mean,
-        sd=chosen.sd,
+        diverged_baseline=baseline.diverged,
         sd_seed=sd_seed,
         sd_tuning=sd_tuning,
-        ci95=chosen.ci95,
-        ci90=chosen.ci90,
-        p=_p_against_all(chosen.mean, chosen.p, [one.found.p for one in held.values()]),
-        p_holm=None,
-        p_sign_flip=sign_flip_p(gains),
-        p_max_t=None,
-        ci95_new_data=(
-            interval_for_new_data(chosen.mean, chosen.sd, chosen.n, test_share) if test_share else _UNKNOWN
-        ),
-        share_better=better,
-        share_better_ci95=better_ci95,
-        minimum_detectable=detectable(chosen.error, chosen.freedom, alpha),
-        correlation=correlation(ours, theirs) if paired else math.nan,
-        cost_ratio=method.cost / strongest.cost if strongest.cost > 0 else math.nan,
-        against=tuple(
-            Against(
-                side.name, held[side.name].found.mean, held[side.name].found.ci95, held[side.name].found.p,
-                _mean(_means(side.scores, own[side.name])),
-            )
-            for side in baselines
-        ),
+        share_better=strongest.better[0],
+        share_better_ci95=strongest.better[1],
+        minimum_detectable=detectable(found.error, found.freedom, alpha),
+        cost_ratio=method.cost / baseline.cost if baseline.cost > 0 else math.nan,
+        against=tuple(one.against(units) for one in held),
         off=off,
         candidates=candidates,
         informative=len({*scores}) > 1 and not all(side.runs and side.diverged == side.runs for side in sides),
-        clear=False,
-        verdict="inconclusive",
-        error=chosen.error,
-        freedom=chosen.freedom,
+        ci95_new_data=interval_for_new_data(found.mean, found.sd, found.n, test_share) if test_share else _UNKNOWN,
         apart=apart,
-    )  # fmt: skip
+    )
     return replace(effect, verdict="insufficient data") if effect.insufficient else effect
 
 
@@ -364,30 +269,37 @@ _UNKNOWN = (math.nan, math.nan)
 class _Held:
     """A method against one baseline: its gains by unit, and within it by seed; none where sides are not paired."""
 
+    baseline: Arm
     by_seed: Sequence[Sequence[float]]
     gains: tuple[float, ...]
     found: Estimate
     better: tuple[float, tuple[float, float]]
 
+    def against(self, units: Sequence[int] | None) -> Against:
+        """Return what is told of it; ``units`` as of `_held`."""
+        values, found = _means(self.baseline, units), self.found
+        return Against(self.baseline.name, found.mean, found.ci95, found.p, mean_of(values) if values else math.nan)
 
-def _held(method: Arm, baseline: Arm, units: Sequence[int] | None, lower_is_better: bool, size: float) -> _Held:
-    """Hold a method against one baseline over the units that they share, or over all of either side.
+
+def _held(method: Arm, baseline: Arm, units: Sequence[int] | None, sign: float, size: float) -> _Held:
+    """Hold a method against one baseline.
 
     Args:
         method, baseline: The sides.
-        units: The units that are paired; None where none are.
-        lower_is_better: Of the metric.
+        units: The units that are paired; None holds all of either side against each other.
+        sign: −1 where lower is better, else 1.
         size: The largest score, in absolute value.
     """
     if units is None:
-        sign = -1.0 if lower_is_better else 1.0
-        ours, theirs = (
-            [sign * value for value in _means(side.scores, sorted(side.scores))] for side in (method, baseline)
-        )
-        return _Held((), (), estimate_apart(ours, theirs), (share_better_apart(ours, theirs), _UNKNOWN))
-    by_seed = _gains(method.scores, baseline.scores, units, lower_is_better)
+        ours, theirs = ([sign * value for value in _means(side, None)] for side in (method, baseline))
+        found = estimate_apart(ours, theirs)
+        return _Held(baseline, (), (), found, (share_better_apart(ours, theirs), _UNKNOWN))
+    by_seed = [
+        [sign * (ours[seed] - theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
+        for ours, theirs in ((method.scores[unit], baseline.scores[unit]) for unit in units)
+    ]
     gains = tuple(rounded(mean_of(seeds), size) for seeds in by_seed)
-    return _Held(by_seed, gains, estimate(gains), share_better(gains))
+    return _Held(baseline, by_seed, gains, estimate(gains), share_better(gains))
 
 
 def _shared_units(sides: Sequence[Arm], confirms: int) -> tuple[int, ...]:
@@ -398,21 +310,13 @@ def _shared_units(sides: Sequence[Arm], confirms: int) -> tuple[int, ...]:
     )
 
 
-def _gains(method: Scores, baseline: Scores, units: Sequence[int], lower_is_better: bool) -> list[list[float]]:
-    """Return the sign-corrected gains of every unit, seed by seed."""
-    sign = -1.0 if lower_is_better else 1.0
-    return [
-        [sign * (method[u][seed] - baseline[u][seed]) for seed in sorted(method[u].keys() & baseline[u].keys())]
-        for u in units
-    ]
+def _own(side: Arm, units: Sequence[int] | None) -> Sequence[int]:
+    """Return the units of a side that count: those that are paired, or all of its own."""
+    return sorted(side.scores) if units is None else units
 
 
-def _means(scores: Scores, units: Sequence[int]) -> tuple[float, ...]:
-    return tuple(mean_of(tuple(scores[u].values())) for u in units)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return mean_of(values) if values else math.nan
+def _means(side: Arm, units: Sequence[int] | None) -> tuple[float, ...]:
+    return tuple(mean_of(tuple(side.scores[unit].values())) for unit in _own(side, units))
 
 
 def _parts_of_sd(gains: Sequence[Sequence[float]], sd: float) -> tuple[float, float]:
@@ -427,8 +331,8 @@ def _parts_of_sd(gains: Sequence[Sequence[float]], sd: float) -> tuple[float, fl
     return scaled(math.sqrt(seeds), exponent), scaled(left, exponent)
 
 
-def _p_against_all(mean: float, p: float, every: Sequence[float]) -> float:
-    """Return the p value of a row that is held against several baselines; ``mean`` and ``p`` are the strongest's.
+def _p_against_all(strongest: Estimate, every: Sequence[float]) -> float:
+    """Return the p value of a row that is held against several baselines.
 
     That all of them are beaten is shown when each is: an intersection-union test, whose level needs no correction. That
     the method is behind one of them may be one of several chances, so the smallest is corrected for their number.
@@ -437,7 +341,7 @@ def _p_against_all(mean: float, p: float, every: Sequence[float]) -> float:
     """
     if any(map(math.isnan, every)):
         return math.nan
-    return max(every) if mean >= 0 else min(1.0, p * len(every))
+    return max(every) if strongest.mean >= 0 else min(1.0, strongest.p * len(every))
 
 
 def judge(family: Sequence[Effect], delta: float | Mapping[str, float], alpha: float) -> tuple[Effect, ...]:
@@ -448,22 +352,20 @@ def judge(family: Sequence[Effect], delta: float | Mapping[str, float], alpha: f
         delta: δ, the region of practical equivalence, in the metric's unit; or δ by task.
         alpha: Level of the family.
     """
-    adjusted = holm([effect.p for effect in family])
-    jointly = _jointly(family)
-    level = alpha / max(1, len(family))
-    return tuple(
-        _judged(
-            replace(
-                effect,
-                p_holm=None if math.isnan(p) else p,
-                p_max_t=joint,
-                minimum_detectable=detectable(effect.error, effect.freedom, level),
-            ),
-            delta if isinstance(delta, int | float) else delta[effect.task],
-            alpha,
+    level, judged = alpha / max(1, len(family)), []
+    for effect, p, joint in zip(family, holm([effect.p for effect in family]), _jointly(family), strict=True):
+        threshold = delta if isinstance(delta, int | float) else delta[effect.task]
+        known = replace(
+            effect,
+            p_holm=None if math.isnan(p) else p,
+            p_max_t=joint,
+            minimum_detectable=detectable(effect.error, effect.freedom, level),
         )
-        for effect, p, joint in zip(family, adjusted, jointly, strict=True)
-    )
+        decided = verdict(known, threshold, alpha)
+        low, high = effect.ci95
+        clear = (decided == "helps" and low > threshold) or (decided == "hurts" and high < -threshold)
+        judged.append(replace(known, verdict=decided, clear=clear))
+    return tuple(judged)
 
 
 def _jointly(family: Sequence[Effect]) -> list[float | None]:
@@ -477,16 +379,9 @@ def _jointly(family: Sequence[Effect]) -> list[float | None]:
     units = sorted(set.intersection(*(set(effect.units) for effect in some))) if some else []
     if len(units) < 2:
         return [None] * len(family)
-    rows = [[dict(zip(effect.units, effect.differences, strict=True))[unit] for unit in units] for effect in some]
+    rows = [[gains[unit] for unit in units] for gains in (effect.gains for effect in some)]
     found = iter(max_t_p(rows))
     return [next(found) if effect.n >= 2 else None for effect in family]
-
-
-def _judged(effect: Effect, delta: float, alpha: float) -> Effect:
-    decided = verdict(effect, delta, alpha)
-    low, high = effect.ci95
-    clear = (decided == "helps" and low > delta) or (decided == "hurts" and high < -delta)
-    return replace(effect, verdict=decided, clear=clear)
 
 
 def verdict(effect: Effect, delta: float, alpha: float) -> Verdict:
@@ -506,18 +401,3 @@ def verdict(effect: Effect, delta: float, alpha: float) -> Verdict:
 def insufficient(n: int, planned: int) -> bool:
     """Tell whether complete units are too few for any verdict: fewer than 5, or more than 20 % incomplete."""
     return n < MIN_UNITS or MAX_INCOMPLETE * (planned - n) > planned
-
-
-def interaction(cell: str, values: Mapping[str, Mapping[int, float]]) -> Interaction:
-    """Return the 2×2 interaction of perturbing and averaging over the units that all four methods have.
-
-    Args:
-        cell: The cell's name.
-        values: Mean score by unit, by the method names SGD, SWA, SAM and WASAM.
-    """
-    sgd, swa, sam, wasam = (values[name] for name in ("SGD", "SWA", "SAM", "WASAM"))
-    units = sorted(sgd.keys() & swa.keys() & sam.keys() & wasam.keys())
-    size = max((abs(by_unit[u]) for by_unit in (sgd, swa, sam, wasam) for u in units), default=0.0)
-    found = estimate([rounded((wasam[u] - sam[u]) - (swa[u] - sgd[u]), size) for u in units])
-    means = tuple((name, estimate([values[name][u] for u in units]).mean) for name in values)
-    return Interaction(cell, means, found.n, found.mean, found.ci95, found.p)

@@ -7,12 +7,11 @@ two first and the results are multiplied by it, which changes no other bit: see 
 import functools
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BeforeValidator, WithJsonSchema
 from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit
@@ -20,11 +19,8 @@ from scipy.stats import nct
 
 POWER = 0.8
 NORMAL_975 = statistics.NormalDist().inv_cdf(0.975)
-EXACT_SIGN_FLIPS_TO = 32  # two lists of 2^16 signed sums; beyond it the test is sampled
-SIGN_FLIP_SAMPLES = 9_999
 EXACT_MAX_T_TO = 12  # 4,096 patterns
 DECIMALS = 12  # of differences of numbers from .1 to 1,000
-_SIGNS_AT_ONCE = 10**7
 
 
 def _null_is_nan(value: object) -> object:
@@ -86,9 +82,9 @@ def rounded(value: float, size: float) -> float:
     return round(value, DECIMALS - (magnitude if magnitude < 0 else max(0, magnitude - 3)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Estimate:
-    """A mean difference with its Student-t intervals and two-sided p value.
+    """A mean difference with its Student-t intervals and two-sided p value; estimates of something derive from it.
 
     ``sd`` has n − 1 in the denominator, ``error`` is the standard error of ``mean``, ``freedom`` its degrees of
     freedom: n − 1 of n paired differences, what Welch and Satterthwaite give for two samples. Below n = 2 all but
@@ -109,8 +105,8 @@ def estimate(differences: Sequence[float]) -> Estimate:
     """Estimate the mean of paired differences.
 
     When all differences are equal (zero included) no spread was seen: the intervals have zero width, and
-    since t is then infinite or undefined, ``p`` is that of the sign-flip test, 2^(1 − n), or 1 when they are
-    zero. A spread of zero is often rounding (accuracies are multiples of 1 / test size), never a proof.
+    since t is then infinite or undefined, ``p`` is that of the sign-flip test (Fisher 1935, §21), 2^(1 − n), or 1 when
+    they are zero. A spread of zero is often rounding (accuracies are multiples of 1 / test size), never a proof.
 
     Args:
         differences: Gains, one a pair, finite.
@@ -123,11 +119,22 @@ def estimate(differences: Sequence[float]) -> Estimate:
         return Estimate(n, mean, math.nan, (math.nan, math.nan), (math.nan, math.nan), math.nan)
     if min(differences) == max(differences):
         mean = differences[0]
-        return Estimate(n, mean, 0.0, (mean, mean), (mean, mean), sign_flip_p(differences), 0.0, float(n - 1))
+        return Estimate(n, mean, 0.0, (mean, mean), (mean, mean), 2.0 ** (1 - n) if mean else 1.0, 0.0, n - 1.0)
     differences, exponent = _ordinary(differences)
     mean = statistics.fmean(differences)
     sd = math.sqrt(variance(differences))
     return _student(n, mean, sd, sd / math.sqrt(n), float(n - 1), exponent)
+
+
+def combined(parts: Sequence[tuple[float, Mapping[int, float]]]) -> Estimate:
+    """Estimate the weighted sum of numbers by unit, over the units that all of them have.
+
+    Args:
+        parts: Pairs of a weight and the numbers by unit.
+    """
+    units = sorted(set.intersection(*(set(numbers) for _, numbers in parts))) if parts else []
+    size = max((abs(numbers[unit]) for _, numbers in parts for unit in units), default=0.0)
+    return estimate([rounded(math.fsum(weight * numbers[unit] for weight, numbers in parts), size) for unit in units])
 
 
 def estimate_apart(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
@@ -165,8 +172,9 @@ def estimate_apart(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
 def _student(n: int, mean: float, sd: float, error: float, freedom: float, exponent: int) -> Estimate:
     """Return the estimate of a mean from its standard error; all of it times a power of two."""
     p = 2 * float(stdtr(freedom, -abs(mean) / error))  # what t.sf comes to, without its ceremony
-    (low95, high95), (low90, high90) = (_interval(mean, error, freedom, level) for level in (0.95, 0.90))
-    mean, sd, error, *ends = (scaled(x, exponent) for x in (mean, sd, error, low95, high95, low90, high90))
+    wide, narrow = (_t_quantile(freedom, level) * error for level in (0.95, 0.90))
+    numbers = mean, sd, error, mean - wide, mean + wide, mean - narrow, mean + narrow
+    mean, sd, error, *ends = (scaled(number, exponent) for number in numbers)
     return Estimate(n, mean, sd, (ends[0], ends[1]), (ends[2], ends[3]), p, error, freedom)
 
 
@@ -199,41 +207,9 @@ def interval_for_new_data(mean: float, sd: float, n: int, test_share: float) -> 
     return mean - half, mean + half
 
 
-def _interval(mean: float, error: float, freedom: float, level: float) -> tuple[float, float]:
-    half = _t_quantile(freedom, level) * error
-    return mean - half, mean + half
-
-
 @functools.lru_cache(maxsize=1024)
 def _t_quantile(freedom: float, level: float) -> float:
     return -float(stdtrit(freedom, (1 - level) / 2))  # as `stdtr` above
-
-
-def sign_flip_p(differences: Sequence[float]) -> float:
-    """Return the two-sided p value of the sign-flip test of the mean; NaN without differences.
-
-    Under the null every difference is as likely with the other sign; p is the share of the 2^n sign patterns
-    whose mean is at least as far from zero. Exact up to n = 32: the sums of two halves are enumerated and
-    matched, so 2^(n/2) numbers suffice; p cannot go below 2^(1 − n), .0625 at n = 5. Beyond, 9,999 patterns are
-    drawn with a fixed seed and the observed one is counted among them, so p cannot go below .0001.
-
-    Source: Fisher 1935, §21; two lists: Horowitz & Sahni 1974; the sampled p: Phipson & Smyth 2010.
-    """
-    values = np.asarray(_ordinary(differences)[0], dtype=np.float64)
-    n = len(values)
-    if n == 0:
-        return math.nan
-    observed = abs(float(values.sum())) - 1e-9 * float(np.abs(values).sum())  # equal sums differ by rounding
-    if n > EXACT_SIGN_FLIPS_TO:
-        rng, reached = np.random.default_rng(0), 0
-        for patterns in _parts(SIGN_FLIP_SAMPLES, n):
-            flips = rng.integers(0, 2, (patterns, n), dtype=np.int8)
-            reached += int((np.abs(values.sum() - 2 * (flips @ values)) >= observed).sum())
-        return float(1 + reached) / (1 + SIGN_FLIP_SAMPLES)
-    left, right = _signed_sums(values[: n // 2]), np.sort(_signed_sums(values[n // 2 :]))
-    above = len(right) - np.searchsorted(right, observed - left, side="left")
-    below = np.searchsorted(right, -observed - left, side="right")
-    return float(min(1.0, (above + below).sum() / 2**n))
 
 
 def max_t_p(rows: Sequence[Sequence[float]]) -> list[float]:
@@ -268,21 +244,6 @@ def max_t_p(rows: Sequence[Sequence[float]]) -> list[float]:
         t_values = np.where(squares > 0, means / np.sqrt(spread), 0.0)
     largest = t_values.max(axis=1)
     return [float((largest >= own * (1 - 1e-9)).mean()) for own in t_values[0]]
-
-
-def _parts(patterns: int, n: int) -> Iterator[int]:
-    """Cut a number of patterns of n signs into parts that need little memory; up to n = 1,000 it is one part."""
-    part = max(1, _SIGNS_AT_ONCE // n)
-    for begin in range(0, patterns, part):
-        yield min(part, patterns - begin)
-
-
-def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sums of ``values`` under each pattern of signs."""
-    sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate([sums + value, sums - value])
-    return sums
 
 
 def share_better(differences: Sequence[float]) -> tuple[float, tuple[float, float]]:
@@ -328,29 +289,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [math.nan if math.isnan(p) else float(q) for p, q in zip(p_values, adjusted, strict=True)]
 
 
-def minimum_detectable_effect(sd: float, n: int, alpha: float) -> float:
-    """Return the smallest true mean that a two-sided paired t test finds with 80 % power.
+def detectable(error: float, freedom: float, alpha: float) -> float:
+    """Return the smallest true mean that a two-sided t test with such a standard error finds with 80 % power.
 
-    Before any correction for several comparisons. NaN below n = 2 and where no spread was seen.
+    Before any correction for several comparisons. NaN where no spread was seen, and below one degree of freedom.
 
     Args:
-        sd: Standard deviation of the differences.
-        n: Pairs.
+        error: Standard error of the mean.
+        freedom: Degrees of freedom; they count to a tenth.
         alpha: Level of the test, in (0, 1).
 
     Source: power of the t test by the noncentral t distribution, Cohen 1988.
     Differs from: ``statsmodels.stats.power.TTestPower.solve_power``, which at small n and alpha returns a
         wrong number without a word.
     """
-    return detectable(sd / math.sqrt(n), n - 1, alpha) if n >= 2 else math.nan
-
-
-def detectable(error: float, freedom: float, alpha: float) -> float:
-    """Return the smallest true mean that a two-sided t test with such a standard error finds with 80 % power.
-
-    NaN where no spread was seen. Degrees of freedom count to a tenth.
-    """
-    return error * _detectable_in_errors(round(freedom, 1), alpha) if error > 0 else math.nan
+    return error * _detectable_in_errors(round(freedom, 1), alpha) if error > 0 and freedom >= 1 else math.nan
 
 
 @functools.lru_cache(maxsize=1024)
@@ -365,11 +318,3 @@ def _detectable_in_errors(freedom: float, alpha: float) -> float:
     if excess_power(0.0) >= 0:  # alpha alone reaches the power
         return 0.0
     return float(brentq(excess_power, 0.0, 20 * critical + 20))
-
-
-def correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return Pearson's correlation of paired values; NaN below n = 3 and where either side is constant."""
-    if len(first) < 3 or min(first) == max(first) or min(second) == max(second):
-        return math.nan
-    one, other = (_ordinary(side)[0] for side in (first, second))
-    return min(1.0, max(-1.0, statistics.correlation(one, other)))

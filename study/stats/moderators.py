@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from study.stats.clustered import slope_between, slopes_within, varies_within
-from study.stats.designs import UNKNOWN_SLOPE, Column, Level, Slope, columns
+from study.stats.clustered import slope_between, slopes_within
+from study.stats.designs import Column, Level, Slope, columns
 from study.stats.estimates import Number
 
 
@@ -83,7 +83,7 @@ def adjusted_slopes(
     Factors that vary within tasks go into one fit where that separates them; otherwise each is fitted alone, which is
     fair where the design crosses them. A factor that is the same in all cells of a task is read over means of tasks.
     """
-    inner = [column for column in design if varies_within(column.values, tasks)]
+    inner = [column for column in design if len({*zip(tasks, column.values, strict=True)}) > len({*tasks})]
     together = slopes_within(gains, [column.values for column in inner], tasks) if inner else []
     joint = len(inner) > 1 and all(found.slope == found.slope for found in together)
     slopes = iter(together if joint else [slopes_within(gains, [c.values], tasks)[0] for c in inner])
@@ -96,22 +96,3 @@ def adjusted_slopes(
         else:
             found.append((slope_between(gains, column.values, tasks), (), False))
     return found
-
-
-def measured_moderator(
-    method: str, budget: str, factor: str, predictor: Sequence[float], gains: Sequence[float], tasks: Sequence[str]
-) -> Moderator:
-    """Return how the gain moves with something that was measured on the baseline, over the means of tasks.
-
-    Args:
-        method, budget: Whose gain.
-        factor: What was measured, in words.
-        predictor: Its mean in each cell, over one half of the units.
-        gains: Mean gain of each cell over the other half. A baseline that happened to be low on a seed shows a
-            high gain on that seed: the same runs on both axes fake a slope (r = −.55 where there is none).
-        tasks: The task of each cell.
-    """
-    found = slope_between(gains, predictor, tasks) if gains else UNKNOWN_SLOPE
-    return Moderator(
-        method, budget, "measured", factor, "", False, len(gains), len(set(tasks)), found.slope, found.ci95, found.p, ()
-    )

@@ -13,75 +13,58 @@ from study.stats.clustered import MIN_TASKS
 from study.stats.estimates import OF_FRACTIONS, Number, binary_scale, scaled
 
 Vector = NDArray[np.float64]
-MIN_CELLS_FOR_SIGNED_RANK = 8
-SIGNED_RANK_DRAWS = 10_000
 VARIANCE_FLOOR = 0.01  # of the mean variance: equal differences in a cell are rounding, not certainty
 
 
-@dataclass(frozen=True, slots=True)
-class Synthesis:
-    """One method's gains over all tasks under one budget, by a random-effects meta-analysis.
+@dataclass(frozen=True)
+class RandomEffects:
+    """What the gains in several problems say of problems like these.
 
     Attributes:
-        method, budget: What is synthesised.
-        tasks: Tasks with a cell of at least two units; the others carry no spread.
-        mean: Mean gain over problems like these, each task weighted by how surely it is known.
-        ci95: Its interval: where that mean lies. NaN below two tasks.
-        prediction95: Where the true gain in one *new* problem lies, if it is like these. NaN below five tasks.
+        mean: Mean gain, each problem weighted by how surely it is known; error: its standard error.
+        ci95: Where that mean lies. NaN below two problems.
+        prediction95: Where the true gain in one *new* problem lies, if it is like these. NaN below five.
         tau: Standard deviation of the true gains between problems.
-        i2: Share of the observed variance between tasks that is not noise of the units, in [0, 1].
-        p_positive, p_null, p_negative: Posterior probability that the typical gain lies above δ, within ±δ, below
-            −δ (Bayesian signed-rank test). NaN below eight cells.
+        i2: Share of the observed variance between problems that is not noise of the units, in [0, 1].
     """
+
+    mean: Number
+    error: Number = math.nan
+    ci95: tuple[Number, Number] = (math.nan, math.nan)
+    prediction95: tuple[Number, Number] = (math.nan, math.nan)
+    tau: Number = math.nan
+    i2: Number = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesis(RandomEffects):
+    """One method's gains under one budget, over its tasks with a cell of at least two units: these carry a spread."""
 
     method: str
     budget: str
     tasks: int
-    mean: Number
-    ci95: tuple[Number, Number]
-    prediction95: tuple[Number, Number]
-    tau: Number
-    i2: Number
-    p_positive: Number
-    p_null: Number
-    p_negative: Number
 
 
-@dataclass(frozen=True, slots=True)
-class RandomEffects:
-    """The random-effects part of a `Synthesis`; ``error`` is the standard error of the mean."""
-
-    mean: float
-    error: float
-    tau2: float
-    i2: float
-    ci95: tuple[float, float]
-    prediction95: tuple[float, float]
-
-
-def synthesize(method: str, budget: str, gains: Sequence[float], errors: Sequence[float], delta: float) -> Synthesis:
-    """Put the mean gains of several cells together.
+def synthesize(method: str, budget: str, gains: Sequence[float], errors: Sequence[float]) -> Synthesis:
+    """Put the mean gains of several tasks together.
 
     Args:
-        method, budget: What is synthesised.
-        gains: Mean gain of each cell.
+        method, budget: Whose.
+        gains: Mean gain of each task.
         errors: Standard error of each, from at least two pairs.
-        delta: δ of the signed-rank test.
     """
     exponent = binary_scale((*gains, *errors), OF_FRACTIONS)  # the floors of the fit are for fractions
     gains, errors = ([scaled(value, -exponent) for value in values] for values in (gains, errors))
-    pooled = random_effects(gains, [error**2 for error in errors])
-    above, within, below = signed_rank(gains, scaled(delta, -exponent))
-    low, high = (scaled(end, exponent) for end in pooled.ci95)
-    from_, to = (scaled(end, exponent) for end in pooled.prediction95)
+    found = random_effects(gains, [error**2 for error in errors])
+    low, high, from_, to = (scaled(end, exponent) for end in (*found.ci95, *found.prediction95))
+    mean, error, tau = (scaled(value, exponent) for value in (found.mean, found.error, found.tau))
     return Synthesis(
-        method, budget, len(gains), scaled(pooled.mean, exponent), (low, high), (from_, to),
-        scaled(math.sqrt(pooled.tau2), exponent), pooled.i2, above, within, below,
-    )  # fmt: skip
+        mean, error, (low, high), (from_, to), tau, found.i2, method=method, budget=budget, tasks=len(gains)
+    )
 
 
 def random_effects(gains: Sequence[float], variances: Sequence[float]) -> RandomEffects:
-    """Estimate the mean and the spread of true gains over problems.
+    """Estimate the mean and the spread of true gains over problems, by a random-effects meta-analysis.
 
     tau² is the estimate of Paule and Mandel, the one at which the weighted sum of squares is what it should be,
     k − 1. It needs no likelihood, has one solution, and makes the correction of Hartung and Knapp equal to 1; where
@@ -94,9 +77,9 @@ def random_effects(gains: Sequence[float], variances: Sequence[float]) -> Random
 
     Source: Paule & Mandel 1982; Knapp & Hartung 2003; Higgins et al. 2009, eq. 12; I²: Higgins & Thompson 2002.
     """
-    k, unknown = len(gains), (math.nan, math.nan)
+    k = len(gains)
     if k < 2:
-        return RandomEffects(gains[0] if k else math.nan, math.nan, math.nan, math.nan, unknown, unknown)
+        return RandomEffects(gains[0] if k else math.nan)
     y, v = np.asarray(gains, dtype=np.float64), np.asarray(variances, dtype=np.float64)
     v = np.maximum(v, max(VARIANCE_FLOOR * float(v.mean()), 1e-16))
     q = _excess(0.0, y, v) + k - 1
@@ -104,12 +87,9 @@ def random_effects(gains: Sequence[float], variances: Sequence[float]) -> Random
     weights = 1 / (v + tau2)
     mean, error = float(weights @ y / weights.sum()), float(weights.sum() ** -0.5)
     half = float(t.isf(0.025, k - 1)) * error
-    prediction = unknown
-    if k >= MIN_TASKS:
-        reach = float(t.isf(0.025, k - 2)) * math.sqrt(tau2 + error**2)
-        prediction = (mean - reach, mean + reach)
+    reach = float(t.isf(0.025, k - 2)) * math.sqrt(tau2 + error**2) if k >= MIN_TASKS else math.nan
     i2 = max(0.0, (q - (k - 1)) / q) if q > 0 else 0.0
-    return RandomEffects(mean, error, tau2, i2, (mean - half, mean + half), prediction)
+    return RandomEffects(mean, error, (mean - half, mean + half), (mean - reach, mean + reach), math.sqrt(tau2), i2)
 
 
 def _excess(tau2: float, y: Vector, v: Vector) -> float:
@@ -126,30 +106,3 @@ def _paule_mandel(y: Vector, v: Vector) -> float:
     while _excess(high, y, v) > 0:
         high *= 2
     return float(brentq(_excess, 0.0, high, args=(y, v), xtol=1e-16, rtol=1e-10))
-
-
-def signed_rank(gains: Sequence[float], delta: float) -> tuple[float, float, float]:
-    """Return the posterior probabilities that the typical gain lies above δ, within ±δ and below −δ.
-
-    The mean of two draws from the distribution of gains is above δ, within or below with some probability each; the
-    posterior asks which of the three is the most probable. The gains have Dirichlet weights, with a prior of weight
-    ½ on a gain of 0. 10,000 draws with a fixed seed. NaN below eight cells, where the prior would speak.
-
-    Source: Benavoli et al. 2014, "A Bayesian Wilcoxon signed-rank test based on the Dirichlet process"; with the
-        region of practical equivalence: Benavoli et al. 2017, section 4.2, as in ``baycomp``.
-    """
-    if len(gains) < MIN_CELLS_FOR_SIGNED_RANK:
-        return math.nan, math.nan, math.nan
-    values = np.concatenate([[0.0], gains])
-    sums = values[:, None] + values[None, :]
-    above, below = _heaviside(sums - 2 * delta), _heaviside(-sums - 2 * delta)
-    prior = np.concatenate([[0.5], np.ones(len(gains))])
-    weights = np.random.default_rng(0).dirichlet(prior, SIGNED_RANK_DRAWS)
-    positive, negative = (((weights @ side) * weights).sum(axis=1) for side in (above, below))
-    winner = np.argmax(np.column_stack([positive, 1 - positive - negative, negative]), axis=1)
-    shares = np.bincount(winner, minlength=3) / SIGNED_RANK_DRAWS
-    return float(shares[0]), float(shares[1]), float(shares[2])
-
-
-def _heaviside(excess: Vector) -> Vector:
-    return np.heaviside(np.where(np.abs(excess) < 1e-12, 0.0, excess), 0.5)

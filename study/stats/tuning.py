@@ -1,4 +1,4 @@
-"""Tuning: what more trials bring, how far a configuration carries, and how much a tuned score flatters."""
+"""Tuning: what more trials bring, and which hyper-parameter decides."""
 
 import functools
 import math
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import gammaln
-from scipy.stats import kstwo, rankdata
+from scipy.stats import kstwo
 
 from study.stats.designs import NEGLIGIBLE
-from study.stats.estimates import Number, estimate
+from study.stats.estimates import Number
 
 Vector = NDArray[np.float64]
 MAX_POINTS = 100  # of a curve
-NEIGHBOURS = 4  # a quarter of the trials stands for "this rho"
 MIN_SETTINGS_FOR_IMPORTANCE = 16
 MIN_SETTINGS_PER_COEFFICIENT = 1.6  # a quadratic in three has ten coefficients, in four fifteen
 EVALUATOR = "total Sobol index of a quadratic surface through ranks, in log10"
@@ -29,8 +29,8 @@ class TuningCurve:
 
     Attributes:
         cell, method, epochs_factor: What was tuned.
-        sampler: How trials were proposed. approximate: They were not drawn independently, as the formula and the band
-            assume: a QMC design is spread more evenly, so that few trials do better than it says.
+        sampler: How trials were proposed: by none independently, as the formula and the band assume. A QMC design is
+            spread more evenly, so that few trials do better than it says.
         trials: k; at most 100 values up to the number of trials.
         expected: Expected best validation accuracy of k trials.
         low, high: Its simultaneous 95 % band for all k.
@@ -41,7 +41,6 @@ class TuningCurve:
     method: str
     epochs_factor: float
     sampler: str
-    approximate: bool
     trials: tuple[int, ...]
     expected: tuple[float, ...]
     low: tuple[float, ...]
@@ -50,39 +49,21 @@ class TuningCurve:
 
 
 @dataclass(frozen=True, slots=True)
-class RhoTransfer:
-    """What it costs to carry the rho that one cell selected to another, re-tuning the rest there.
+class RhoResponse:
+    """Validation accuracy of the sam family against rho in one cell, from the tune stage; one point a run.
 
-    Row by row the source, column by column the target cell. ``regret`` is the best validation accuracy in the target
-    cell minus the best among the quarter of its trials whose rho is nearest to the source's, in log rho (rho = 0
-    counts as half the lowest searched one); earlier trials win ties. ``chance`` is the regret that a quarter picked
-    blindly has on average, one number a target: a regret near it says that the source's rho knew nothing.
+    ``last`` and ``averaged`` (best average of the run on validation, NaN without averages) are fractions, in
+    the order of ``rho``. ``base_best`` is the validation accuracy of the tuned baseline, on average over replicates,
+    NaN before its tune stage is over. ``selected_rho`` is what validation froze for SAM, by replicate.
     """
 
-    method: str
-    cells: tuple[str, ...]
+    cell: str
     rho: tuple[float, ...]
-    regret: tuple[tuple[float, ...], ...]
-    chance: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Optimism:
-    """How much the tuned validation accuracy of the winner exceeds that of the same configuration on fresh seeds.
-
-    Attributes:
-        method, epochs_factor: What was tuned.
-        trials: Trials that the winner was picked from: the more, the more it flatters.
-        by_cell: The optimism of each cell, by name.
-        mean, ci95: Over cells, Student-t. The interval is NaN with one cell.
-    """
-
-    method: str
-    epochs_factor: float
-    trials: int
-    by_cell: tuple[tuple[str, Number], ...]
-    mean: Number
-    ci95: tuple[Number, Number]
+    learning_rate: tuple[float, ...]
+    last: tuple[float, ...]
+    averaged: tuple[Number, ...]
+    base_best: Number
+    selected_rho: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +127,8 @@ def best_band(values: Sequence[float], trials: Sequence[int]) -> tuple[Vector, V
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     low_chances, below_all, high_chances, above_all = _band_chances(len(values), tuple(trials))
-    worst, best = min(0.0, float(ordered[0])), max(1.0, float(ordered[-1]))
+    worst, best = float(ordered[0]), float(ordered[-1])
+    worst, best = 0.0 if 0 <= worst <= 1 else worst, 1.0 if 0 <= best <= 1 else best
     return low_chances @ ordered + worst * below_all, high_chances @ ordered + best * above_all
 
 
@@ -166,41 +148,6 @@ def curve_points(n: int) -> list[int]:
     if n <= MAX_POINTS:
         return list(range(1, n + 1))
     return sorted({round(float(k)) for k in np.geomspace(1, n, MAX_POINTS)})
-
-
-def transfer_regrets(
-    carried: Sequence[float], rhos: Sequence[float], values: Sequence[float], zero: float
-) -> tuple[float, ...]:
-    """Return the regret of using each of the radii that were carried over, among a target's trials.
-
-    Args:
-        carried: The radii.
-        rhos, values: Radii and validation accuracies of the target's trials.
-        zero: The positive radius that rho = 0 counts as.
-    """
-    own, theirs = (np.where(np.asarray(radii) == 0, zero, radii) for radii in (rhos, carried))
-    distances, count = np.abs(np.log(own[None, :] / theirs[:, None])), neighbours(len(rhos))
-    last = np.partition(distances, count - 1, axis=1)[:, count - 1 : count]  # the distance of the last that stands in
-    nearer, level = distances < last, distances == last
-    stands_in = nearer | (level & (level.cumsum(axis=1) <= count - nearer.sum(axis=1, keepdims=True)))
-    scores = np.asarray(values, dtype=np.float64)
-    return tuple((scores.max() - np.where(stands_in, scores, -np.inf).max(axis=1)).tolist())
-
-
-def neighbours(trials: int) -> int:
-    """Return how many trials stand for one rho: a quarter, at least one."""
-    return max(1, trials // NEIGHBOURS)
-
-
-def chance_regret(values: Sequence[float]) -> float:
-    """Return the expected regret of a quarter of the trials that is picked blindly."""
-    return max(values) - float(expected_best(values, [neighbours(len(values))])[0])
-
-
-def optimism(method: str, epochs_factor: float, trials: int, by_cell: Sequence[tuple[str, float]]) -> Optimism:
-    """Average the optimism of several cells; cells where it is NaN are shown and not counted."""
-    found = estimate([value for _, value in by_cell if not math.isnan(value)])
-    return Optimism(method, epochs_factor, trials, tuple(by_cell), found.mean, found.ci95)
 
 
 def importance(
@@ -260,13 +207,9 @@ def settings_needed(hyperparameters: int) -> int:
 
 def _ranks(values: Sequence[float], cells: Sequence[str]) -> Vector:
     """Return the ranks within each cell, centred on 0, as shares of the number of trials there; ties share."""
-    ranks, scores = np.zeros(len(values)), np.asarray(values)
-    members: dict[str, list[int]] = {}
-    for position, cell in enumerate(cells):
-        members.setdefault(cell, []).append(position)
-    for here in members.values():
-        ranks[here] = (rankdata(scores[here]) - (len(here) + 1) / 2) / len(here)
-    return ranks
+    of_cell = pd.Series(values).groupby(list(cells))
+    count = of_cell.transform("size")
+    return ((of_cell.rank() - (count + 1) / 2) / count).to_numpy()
 
 
 def _quadratic(x: Vector) -> Vector:

@@ -1,8 +1,7 @@
 """The results folder on disk: its layout, its frozen spec, the records that belong to it. Light to import.
 
-``spec.toml`` (frozen, its hash in the first line) · ``records/<run_id>.json`` · ``records.parquet`` (a cache) ·
-``runs.parquet`` · ``findings.json`` · ``optuna.db`` · ``report.html`` · ``ray/``. Spec and records are the truth; all
-else is a view.
+``spec.toml`` (frozen, its hash in the first line) · ``records/<run_id>.json`` · ``runs.parquet`` · ``findings.json`` ·
+``optuna.db`` · ``report.html`` · ``ray/``. Spec and records are the truth; all else is a view.
 Records that no longer count stand aside, never deleted: ``records/failed/`` (their runs were done again) and
 ``records/superseded/`` (what they belonged to was not chosen again).
 """
@@ -42,35 +41,27 @@ def records_of(folder: Path, spec: StudySpec) -> tuple[RunRecord, ...]:
     """
     ours = {spec.hash, *_header(folder, _EXTENDS_LINE)}
     names = {(cell.task, repr(cell.factors)): cell.name for cell in cells(spec)}
-    records = read_records(folder)
-    texts: dict[int, str] = {}  # of factors, which the runs of a cell share where they come out of the cache
     found = []
-    for record in records.values():
+    for record in read_records(folder).values():
         if record.spec_hash not in ours:
             continue
-        factors = record.job.factors
-        if id(factors) not in texts:
-            texts[id(factors)] = repr(factors)
-        cell = names.get((record.job.task, texts[id(factors)]))
+        cell = names.get((record.job.task, repr(record.job.factors)))
         if cell is None:
             raise RecordError(
                 f"{record_path(folder, record.run_id)} belongs to the cell {record.job.cell!r}, which is none of the "
                 "spec's; move the file away and resume."
             )
-        found.append(record if record.job.cell == cell else _renamed(record, cell))
+        if record.job.cell != cell:  # names list what varies, and that changes when a study grows
+            record = record.model_copy(update={"job": record.job.model_copy(update={"cell": cell})})
+        found.append(record)
     return tuple(found)
-
-
-def _renamed(record: RunRecord, cell: str) -> RunRecord:
-    """Return the record under a cell's present name: names list what varies, and that changes when a study grows."""
-    return record.model_copy(update={"job": record.job.model_copy(update={"cell": cell})})
 
 
 def check_sources(folder: Path, spec: StudySpec, sources: Mapping[str, str]) -> None:
     """Make sure that what has been measured so far came from the source that the user's own code has now.
 
     Args:
-        folder: The results folder. spec: Its spec.
+        folder, spec: The results folder, and its spec.
         sources: By own task, optimizer or schedule; see `study.tasks.source.source_of`.
 
     Raises:
@@ -128,15 +119,10 @@ def set_aside_failed(folder: Path, spec: StudySpec) -> int:
 
 
 def set_aside_superseded(folder: Path, spec: StudySpec, agenda: "Agenda") -> None:
-    """Move records that a finished study doesn't count out of it, if failed runs were done again in it.
+    """Move records that a finished agenda doesn't count out of a study, if failed runs were done again in it.
 
     What a run that failed at first has measured since may have changed the choices after it; then the runs of the
     earlier choices are not part of the study any more.
-
-    Args:
-        folder: The results folder.
-        spec: Its spec.
-        agenda: What counts; nothing is moved before it is finished.
     """
     if agenda.finished and (folder / "records" / _FAILED).is_dir():
         planned = {record.run_id for record in agenda.records}
@@ -164,7 +150,9 @@ def freeze_spec(folder: Path, spec: StudySpec, text: str) -> None:
     lineage = "".join(f"{_EXTENDS_LINE}{found}\n" for found in earlier)
     before = extended_from(folder)
     if not before and any((folder / "records").glob("*.json")) and (held := frozen_spec(folder)):
-        before = held.replicates if _gains_change(held, spec) else 0
+        # New cells change nothing that is said of those that it had.
+        sizes = [(one.replicates, one.confirms, one.search.trials) for one in (held, spec)]
+        before = held.replicates if sizes[0] != sizes[1] else 0
     if before:
         lineage += f"{_EXTENDED_LINE}{before}\n"
     # A spec that was copied from another results folder brings that folder's lines along.
@@ -174,25 +162,16 @@ def freeze_spec(folder: Path, spec: StudySpec, text: str) -> None:
     write_atomically(folder / "spec.toml", f"{_HASH_LINE}{spec.hash}\n{lineage}{body}")
 
 
-def _gains_change(held: StudySpec, grown: StudySpec) -> bool:
-    """Tell whether a study that grows says another thing of the cells that it had; new cells change none of these."""
-    old, new = ((spec.replicates, spec.confirms, spec.search.trials) for spec in (held, grown))
-    return old != new
-
-
-def _header(folder: Path, key: str) -> list[str]:
-    """Return the hashes that stand in ``spec.toml`` after a key."""
+def _header(folder: Path, key: str, value: str = "[0-9a-f]{64}") -> list[str]:
+    """Return what stands in ``spec.toml`` after a key: hashes, or values of another form."""
     path = folder / "spec.toml"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return re.findall(f"^{re.escape(key)}([0-9a-f]{{64}})$", text, re.MULTILINE)
+    return re.findall(f"^{re.escape(key)}({value})$", text, re.MULTILINE)
 
 
 def extended_from(folder: Path) -> int:
     """Return the replicates that a study had before it was extended; 0 if it was not."""
-    path = folder / "spec.toml"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    found = re.search(f"^{re.escape(_EXTENDED_LINE)}([0-9]+)$", text, re.MULTILINE)
-    return int(found[1]) if found else 0
+    return int(next(iter(_header(folder, _EXTENDED_LINE, "[0-9]+")), 0))
 
 
 def frozen_spec(folder: Path) -> StudySpec | None:

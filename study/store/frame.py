@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from study.garbage import without_collector
 from study.records import METRICS, FactorValue, RunRecord, configuration_of, kind_of
 from study.specs.methods import methods_reading
 from study.specs.tasks import factor_column, kind_of_value
@@ -37,7 +36,6 @@ _JOB_COLUMNS = (
 _NOTHING = SimpleNamespace(weights="last", epoch=0, weights_epoch=None, **dict.fromkeys(METRICS))  # of a failed run
 
 
-@without_collector()
 def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
     """Return the tidy frame: one row per run × weights × epoch kept.
 
@@ -72,18 +70,10 @@ def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
 
 
 def _methods(weights: pd.Series, runs: Sequence[RunRecord], owner: np.ndarray) -> pd.Series:
-    """Return whose row each is; every pair of a family and a set of weights is looked up once."""
-    jobs = {run.job.family: run.job for run in runs}
-    reading = {family: methods_reading(job) for family, job in jobs.items()}
-    number_of_weights, distinct = weights.factorize()
-    number_of_family, trained = pd.factorize(np.array([run.job.family for run in runs], dtype="object")[owner])
-    whose = [
-        reading[family].get(kind_of(of), reading[family]["last"])  # no method's: its family's
-        for family in trained
-        for of in distinct
-    ]
-    codes = number_of_family * len(distinct) + number_of_weights
-    return pd.Series(np.array(whose, dtype="object")[codes] if len(codes) else [], dtype="str")
+    """Return whose row each is: the method that reads such weights; if none does, that of its family's last ones."""
+    reading = [methods_reading(run.job) for run in runs]
+    whose = [reading[of].get(kind_of(name), reading[of]["last"]) for of, name in zip(owner, weights, strict=True)]
+    return pd.Series(whose, dtype="str")
 
 
 def _repeated(runs: pd.DataFrame, owner: np.ndarray) -> dict[str, pd.Series]:
@@ -105,20 +95,11 @@ def _head(runs: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def _factors(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row of factors a run; each set of factors is looked at once, as the runs of a cell share theirs."""
-    known: dict[tuple[object, ...], int] = {}
-    distinct: list[dict[str, FactorValue]] = []
-    rows = np.empty(len(runs), dtype="int64")
-    for number, run in enumerate(runs):
-        job = run.job
-        key = id(job.factors), job.weight_decay, job.options
-        if key not in known:
-            known[key] = len(distinct)
-            distinct.append(job.factors | job.searched_factors)
-        rows[number] = known[key]
-    names = sorted({name for own in distinct for name in own})
-    table = pd.DataFrame({factor_column(name): _alike([own.get(name) for own in distinct]) for name in names})
-    return table.take(rows).reset_index(drop=True)
+    """Return one row of factors a run."""
+    given = [run.job.factors | run.job.searched_factors for run in runs]
+    names = sorted({name for own in given for name in own})
+    columns = {factor_column(name): _alike([own.get(name) for own in given]) for name in names}
+    return pd.DataFrame(columns, index=range(len(runs)))
 
 
 def _alike(values: Sequence[FactorValue | None]) -> Sequence[object]:

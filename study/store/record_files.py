@@ -5,9 +5,7 @@ rebuilt from them. The driver alone writes them, each through a temporary file a
 half of one. Records of older versions are brought to the present one as they are read, a step a version.
 """
 
-import gc
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,13 +13,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from study.files import write_atomically
-from study.garbage import without_collector
 from study.records import RECORD_VERSION, LineRecord, PlaneRecord, RunRecord, kind_of
 from study.specs.methods import BUILT_IN
-from study.store.record_cache import Stamp, read_cache, stamp_of, write_cache
-
-_NOT_WORTH_CACHING = 1000  # files that are read in less than half a second
-_MANY = 10_000
 
 Content = dict[str, Any]
 
@@ -45,36 +38,10 @@ def write_record(folder: Path, record: RunRecord) -> Path:
 def read_records(folder: Path) -> dict[str, RunRecord]:
     """Read all records of a results folder, by run id, in the order of their names.
 
-    Files that have not changed since they were read once are taken from `study.store.record_cache`, which is brought
-    up to date when many have.
-
     Raises:
         RecordError: a file is not a record of this version, or its name and content disagree.
     """
-    with without_collector():
-        cached, found, new = read_cache(folder), {}, 0
-        for run_id, stamp in _files_of(folder / "records"):
-            held = cached.get(run_id)
-            if held is None or held[0] != stamp:
-                held, new = (stamp, _read(record_path(folder, run_id))), new + 1
-            found[run_id] = held
-        if new > max(_NOT_WORTH_CACHING, len(found) // 10):
-            write_cache(folder, found)
-        if len(found) > _MANY:
-            gc.freeze()  # records hold no cycles: looking through millions of objects again and again finds nothing
-        return {run_id: record for run_id, (_, record) in found.items()}
-
-
-def _files_of(folder: Path) -> list[tuple[str, Stamp]]:
-    """Return the run ids and stamps of the record files in a folder, which need not be there, in order.
-
-    Names and not paths: 100,000 paths take a second to make.
-    """
-    if not folder.is_dir():
-        return []
-    names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
-    within = os.path.join(folder, "")
-    return [(name.removesuffix(".json"), stamp_of(os.stat(within + name))) for name in names]
+    return {path.stem: _read(path) for path in sorted((folder / "records").glob("*.json"))}
 
 
 def _read(path: Path) -> RunRecord:
@@ -117,7 +84,7 @@ def read_lines(folder: Path) -> tuple[LineRecord, ...]:
     Raises:
         RecordError: a file is no line.
     """
-    return _read_surveys(folder / "lines", LineRecord)
+    return _read_landscapes(folder / "lines", LineRecord)
 
 
 def read_planes(folder: Path) -> tuple[PlaneRecord, ...]:
@@ -126,13 +93,13 @@ def read_planes(folder: Path) -> tuple[PlaneRecord, ...]:
     Raises:
         RecordError: a file is no plane.
     """
-    return _read_surveys(folder / "planes", PlaneRecord)
+    return _read_landscapes(folder / "planes", PlaneRecord)
 
 
-_Survey = TypeVar("_Survey", LineRecord, PlaneRecord)
+_Landscape = TypeVar("_Landscape", LineRecord, PlaneRecord)
 
 
-def _read_surveys(folder: Path, kind: type[_Survey]) -> tuple[_Survey, ...]:
+def _read_landscapes(folder: Path, kind: type[_Landscape]) -> tuple[_Landscape, ...]:
     found = []
     for path in sorted(folder.glob("*.json")):
         try:

@@ -18,8 +18,6 @@ from study.store.record_files import read_lines
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from dashboards.notebook import Notebook
-
 
 @dataclass(frozen=True, repr=False)
 class Study:
@@ -38,7 +36,7 @@ class Study:
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the report's figures that this study has data for."""
-        return tuple(self._notebook.figures)
+        return tuple(self._drawn)
 
     def figure(self, name: str) -> "Figure":
         """Return one of the report's figures.
@@ -50,21 +48,23 @@ class Study:
             raise ResultsError(
                 f"{name!r} was given as a figure; this study has {', '.join(self.figures) or 'none yet'}."
             )
-        return self._notebook.figures[name]
+        return self._drawn[name]
 
     def __repr__(self) -> str:
         counts = self.findings.counts
         return f"<Study {self.spec.name!r}: {counts.ended:,} of {counts.planned:,} runs, {counts.failed:,} failed>"
 
+    # Beside `study.run` the one place where `study` asks `dashboards` for something.
     def _repr_html_(self) -> str:
-        return self._notebook.verdicts_html
+        from dashboards.notebook import summary_of  # noqa: PLC0415  # as below
+
+        return summary_of(self)
 
     @cached_property
-    def _notebook(self) -> "Notebook":
-        # Beside `study.run` the one place where `study` asks `dashboards` for something.
-        from dashboards.notebook import Notebook  # noqa: PLC0415  # reading is instant, plotly takes a second to import
+    def _drawn(self) -> "dict[str, Figure]":
+        from dashboards.notebook import figures_of  # noqa: PLC0415  # reading is instant, plotly takes a second to import
 
-        return Notebook(self.folder, self.findings, self.frame, self.records)
+        return figures_of(self)
 
 
 def load(folder: Path | str) -> Study:
@@ -91,7 +91,7 @@ def load(folder: Path | str) -> Study:
     )
 
 
-def write_views(study: Study) -> None:
+def write_frame_and_findings(study: Study) -> None:
     """Write ``runs.parquet`` and ``findings.json`` anew, each atomically."""
     write_atomically(study.folder / "runs.parquet", study.frame.to_parquet(index=False))
     write_findings(study.folder / "findings.json", study.findings)

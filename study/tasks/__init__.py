@@ -30,21 +30,16 @@ def build_task(name: str, data: Any, factors: Mapping[str, FactorValue], seed: i
     """Build a task from what `study.data.load_data` returned.
 
     Args:
-        name: The task's.
-        data: See above.
-        factors: The cell's.
+        name, data, factors: The task's, and the cell's.
         seed: Root seed of the run: of its split, its noise, its initial weights.
         test_seed: Root of the replicate's test stream: what is set aside before that split is drawn.
     """
     if is_own_task(name):
         return build_own_task(name, factors, seed, test_seed)
     task: Task = resolve_name(TASKS[name].build)(data, factors, seed, test_seed)
-    return replace(task, evaluation_batch=_evaluation_batch(task))
-
-
-def _evaluation_batch(task: Task) -> int:
     inputs, _ = next(examples_of(task.val, "val").first(1).batches(1))
-    return max(_FEWEST, min(EVALUATION_BATCH, _NUMBERS // sum(tensor.numel() for tensor in leaves(inputs))))
+    fitting = _NUMBERS // sum(tensor.numel() for tensor in leaves(inputs))
+    return replace(task, evaluation_batch=max(_FEWEST, min(EVALUATION_BATCH, fitting)))
 
 
 __all__ = [

@@ -64,31 +64,25 @@ def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 @contextmanager
-def numbered(
-    model: nn.Module, *parts: Sequence[Pair], targets_too: bool = False
-) -> Iterator[tuple[list[tuple[Tensor, Tensor]], ...]]:
-    """Let numbers stand for inputs that are no tensor, for measures that ask for one tensor a batch.
+def numbered(model: nn.Module, *parts: Sequence[Pair]) -> Iterator[tuple[list[tuple[Tensor, Tensor]], ...]]:
+    """Let numbers stand for targets, and for inputs that are no tensor, for measures that ask for tensors.
 
-    Inside the block the model looks the rows up: a batch of n examples becomes ``(n, 2)`` numbers, its own and those of
-    its rows, so that a batch may also be cut. Batches whose inputs are tensors stay as they are.
+    A batch of n examples becomes ``(n, 2)`` numbers, its own and those of its rows, so that a batch may also be cut;
+    inside the block the model looks its inputs up, and a loss of `by_number` its targets.
 
     Args:
         model: Whatever `study.training.building.adapted` returned.
         parts: Lists of batches.
-        targets_too: Numbers stand for all targets as well, for the losses that `by_number` makes.
     """
     pairs = [pair for part in parts for pair in part]
     looking = model if isinstance(model, Adapted) else None
     if all(isinstance(inputs, Tensor) for inputs, _ in pairs):
         looking = None
-    found, number = [], 0
+    number, found = iter(range(len(pairs))), []
     for part in parts:
-        batches = []
-        for inputs, targets in part:
-            numbers = _numbers(number, inputs, targets)
-            batches.append((numbers if looking else inputs, numbers if targets_too else targets))
-            number += 1
-        found.append(batches)
+        numbers = [_numbers(next(number), inputs, targets) for inputs, targets in part]
+        seen = numbers if looking else [inputs for inputs, _ in part]
+        found.append(list(zip(seen, numbers, strict=True)))
     if looking:
         looking.shelf = [(inputs, examples_in(targets)) for inputs, targets in pairs]
     try:

@@ -7,7 +7,7 @@ Inputs and targets may be any nest: see `study.tasks.nests`.
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,39 +21,51 @@ from study.tasks.streamed import Streamed
 Data = tuple[Any, Any] | Dataset[Any] | DataLoader[Any] | Streamed  # a pair may also hold arrays
 
 
-class Examples(Protocol):
-    """A finite set of pairs of inputs and targets."""
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Tensors that stay on the device; a batch is a slice or a selection of them.
 
-    @property
-    def batch_size(self) -> int | None:
-        """How many at a time their owner reads; None if that is left to others."""
+    ``inputs`` and ``targets`` are any nest of tensors with a row, and lists with an entry, for each example.
+    """
+
+    inputs: Any
+    targets: Any
+    batch_size: int | None = None
 
     def __len__(self) -> int:
-        """How many there are."""
+        return examples_in(self.targets)
 
-    def to(self, device: torch.device) -> "Examples":
-        """Return the same examples, their batches on a device."""
+    def to(self, device: torch.device) -> "Resident":
+        """Return the same examples on a device."""
+        return Resident(moved(self.inputs, device), moved(self.targets, device))
 
-    def first(self, count: int) -> "Examples":
-        """Return the first ``count`` of them, or all if there are fewer."""
+    def first(self, count: int) -> "Resident":
+        """Return the first ``count`` of them."""
+        return Resident(*rows_of((self.inputs, self.targets), len(self), slice(count)))
 
     def batches(self, size: int, order: Order | None = None, *, whole: bool = False) -> Iterator[Pair]:
-        """Yield pairs of inputs and targets, ``size`` examples each.
+        """Yield pairs of inputs and targets, ``size`` examples each; without an order they are views.
 
         Args:
             size: Examples a batch.
             order: Indices in the order wanted; None for all as they stand.
             whole: Leave out the last batch if it is smaller.
         """
+        examples = len(self)
+        count = examples if order is None else len(order)
+        index = None if order is None else torch.from_numpy(order).to(device_of((self.targets, self.inputs)))
+        for begin in range(0, count - size + 1 if whole else count, size):
+            chosen = slice(begin, begin + size)
+            rows = chosen if index is None else index[chosen]
+            yield rows_of(self.inputs, examples, rows), rows_of(self.targets, examples, rows)
 
     def epoch(self, number: int, size: int, draws: np.random.Generator) -> Iterator[Pair]:
-        """Yield the batches that an epoch trains on, of ``size`` examples each; a last, smaller one is left out.
+        """Yield the batches that an epoch, counted from 1, trains on, in an order that is drawn; whole ones alone."""
+        return self.batches(size, draws.permutation(len(self)), whole=True)
 
-        Args:
-            number: Of the epoch, from 1.
-            size: Examples a batch.
-            draws: Where the order comes from.
-        """
+
+# A finite set of pairs of inputs and targets: all have a length, and batches, whatever they are made of.
+Examples = Resident | Loaded | Streamed
 
 
 def examples_of(data: Data, part: str) -> Examples:
@@ -71,7 +83,10 @@ def examples_of(data: Data, part: str) -> Examples:
     if isinstance(data, Loaded | Resident | Streamed):
         return data
     if isinstance(data, tuple) and len(data) == 2:
-        return _resident(data[0], data[1], part)
+        found = Resident(_tensors(data[0]), _tensors(data[1]))
+        for held in (found.inputs, found.targets):
+            _check_rows(held, len(found), part)
+        return found
     source = _source_of(data, part)
     return replace(source, dataset=_map_style(source.dataset, part))
 
@@ -100,43 +115,6 @@ def _source_of(data: Any, part: str) -> Loaded:
         data.dataset, data.collate_fn, data.num_workers, data.pin_memory, torch.device("cpu"),
         batch_size=_batch_size(data, part), worker_init=data.worker_init_fn,
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """Tensors that stay on the device; a batch is a slice or a selection of them.
-
-    ``inputs`` and ``targets`` are any nest of tensors with a row, and lists with an entry, for each example.
-    """
-
-    inputs: Any
-    targets: Any
-    batch_size: int | None = None
-
-    def __len__(self) -> int:
-        return examples_in(self.targets)
-
-    def to(self, device: torch.device) -> "Resident":
-        """Return the same examples on a device."""
-        return Resident(moved(self.inputs, device), moved(self.targets, device))
-
-    def first(self, count: int) -> "Resident":
-        """Return the first ``count`` of them."""
-        return Resident(*rows_of((self.inputs, self.targets), len(self), slice(count)))
-
-    def batches(self, size: int, order: Order | None = None, *, whole: bool = False) -> Iterator[Pair]:
-        """Yield batches; without an order they are views."""
-        examples = len(self)
-        count = examples if order is None else len(order)
-        index = None if order is None else torch.from_numpy(order).to(device_of((self.targets, self.inputs)))
-        for begin in range(0, count - size + 1 if whole else count, size):
-            chosen = slice(begin, begin + size)
-            rows = chosen if index is None else index[chosen]
-            yield rows_of(self.inputs, examples, rows), rows_of(self.targets, examples, rows)
-
-    def epoch(self, number: int, size: int, draws: np.random.Generator) -> Iterator[Pair]:
-        """Yield batches in an order that is drawn."""
-        return self.batches(size, draws.permutation(len(self)), whole=True)
 
 
 def _tensor(values: Any) -> Tensor:
@@ -175,13 +153,6 @@ def _is_nest(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_is_nest, value))
     return isinstance(value, Tensor | np.ndarray) or parts_of(value) is not None
-
-
-def _resident(inputs: Any, targets: Any, part: str) -> Resident:
-    found = Resident(_tensors(inputs), _tensors(targets))
-    for held in (found.inputs, found.targets):
-        _check_rows(held, len(found), part)
-    return found
 
 
 def _check_rows(nested: Any, count: int, part: str) -> None:

@@ -7,36 +7,30 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from study.data.communities import COMMUNITIES, Graphs
+from study.data.communities import COMMUNITIES
+from study.data.pool import Pool
 from study.records import FactorValue
-from study.streams import stream, torch_seed
-from study.tasks.pool import noisy_training, noisy_validation
+from study.streams import torch_seed
+from study.tasks.pool import draw_split
 from study.tasks.task import Metric, Task, accuracy, next_token
 
 _LAYERS = 3
 
 
-def graph_task(graphs: Graphs, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
+def graph_task(pool: Pool, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
     """Return one seed's task: its split, its noisy node labels, its initial weights."""
-    order = stream(seed, "split").permutation(len(graphs.labels))
-    val, rest = order[: graphs.validation_size], order[graphs.validation_size :]
-    train = rest[: int(factors["train_size"])]
-    clean = graphs.labels[train], graphs.labels[val]
-    noisy = (
-        noisy_training(clean[0].ravel(), factors, COMMUNITIES, seed),
-        noisy_validation(clean[1].ravel(), factors, COMMUNITIES, seed),
-    )
+    split = draw_split(pool, factors, seed, test_seed)
     with torch.random.fork_rng():
         torch.manual_seed(torch_seed(seed, "initial weights"))
         model = GIN(float(factors["width"]))
     task = next_token(
         model,
-        ((graphs.known[train], graphs.edges[train]), noisy[0].reshape(clean[0].shape)),
-        ((graphs.known[val], graphs.edges[val]), noisy[1].reshape(clean[1].shape)),
-        partial(graphs.open_test, "confirm", test_seed),
-        vocabulary=COMMUNITIES,
+        split.train,
+        split.val,
+        partial(pool.open_test, "confirm", test_seed),
+        vocabulary=pool.classes,
     )
-    return replace(task, metric=NODE_ACCURACY, clean_targets=clean[0], origin=graphs.origin)
+    return replace(task, metric=NODE_ACCURACY, clean_targets=split.clean_labels, origin=pool.origin)
 
 
 NODE_ACCURACY = Metric("node accuracy", accuracy, unit="fraction")

@@ -15,9 +15,7 @@ SCALE = "lr_scale"  # what the learning rate of a group is multiplied by, as tim
 def groups_of(task: Task, model: nn.Module) -> Groups:
     """Return the groups of (name, parameter) pairs that a task's model is trained in; one, unless the task says more.
 
-    Args:
-        task: Its ``parameter_groups`` are called with its own model.
-        model: The model as it is trained, over the same parameters: its names hold.
+    The task's ``parameter_groups`` are called with its own model; names are those of the model as it is trained.
 
     Raises:
         TaskError: they are no groups, leave a parameter out that is trained, or hold one twice; or a group gives a rate

@@ -7,7 +7,7 @@ with what the `Trial` says, and reports to it. Search and findings treat the rep
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import index
 from typing import Any, NoReturn
 
@@ -54,22 +54,10 @@ class LoopMetric:
         return value if self.higher_is_better else -value
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """A user's loop, and what its scores are."""
-
-    name: str
-    run: Callable[["Trial"], object]
-    metric: LoopMetric
-
-
 def is_loop(name: str) -> bool:
     """Tell whether a user's function is a loop: the one argument that it must be given is called ``trial``.
 
     That of a task takes a seed and factors.
-
-    Args:
-        name: ``module:function``.
 
     Raises:
         TaskError: it is not there.
@@ -77,11 +65,8 @@ def is_loop(name: str) -> bool:
     return arguments_of(own_function(name)) == ["trial"]
 
 
-def load_loop(name: str) -> Loop:
-    """Import a loop.
-
-    Args:
-        name: ``module:function``.
+def load_loop(name: str) -> tuple[Callable[["Trial"], object], LoopMetric]:
+    """Import a loop, and what its scores are.
 
     Raises:
         TaskError: it is not there, is none, or its module does not say what its scores are. What the user's code raises
@@ -108,10 +93,10 @@ def load_loop(name: str) -> Loop:
         raise LoopError(
             f"task = {name!r} has metric = {metric!r}; it needs a name, a unit (may be empty) and a finite guess"
         )
-    return Loop(name, function, metric)
+    return function, metric
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reports:
     """What a loop has reported so far.
 
@@ -123,7 +108,7 @@ class Reports:
         tested: The weights that were tested; "" before.
     """
 
-    measurements: tuple[Measurement, ...] = ()
+    measurements: list[Measurement] = field(default_factory=list)
     epoch: int = 0
     gradient_evaluations: int = 0
     counted_at: int = 0
@@ -135,12 +120,15 @@ class Reports:
         best = [one for one in self.measurements if one.weights == "best" and one.epoch <= epoch]
         return [*found, *(replace(one, epoch=epoch, weights_epoch=one.epoch) for one in best[-1:])]
 
-    def with_one(self, found: Measurement) -> tuple[Measurement, ...]:
-        """Return the measurements and one more, in the place of what is known of the same weights."""
-        known = [(one.weights, one.epoch) == (found.weights, found.epoch) for one in self.measurements]
-        if found.weights == "best" or not any(known):
-            return (*(one for one, same in zip(self.measurements, known, strict=True) if not same), found)
-        return tuple(found if same else one for one, same in zip(self.measurements, known, strict=True))
+    def add(self, found: Measurement) -> None:
+        """Add a measurement, in the place of what is known of the same weights; of ``best`` ones at the end."""
+        keys, key = [(one.weights, one.epoch) for one in self.measurements], (found.weights, found.epoch)
+        if key in keys and found.weights != "best":
+            self.measurements[keys.index(key)] = found
+            return
+        if key in keys:
+            del self.measurements[keys.index(key)]
+        self.measurements.append(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +156,7 @@ class TrialMethod:
 
 
 class Trial:
-    """One run of a loop: what it is to do, and where it reports.
+    """One run of a loop: what it is to do, and where it reports; the README of this folder says it in a table.
 
     Attributes:
         seed: Root of all that is random in the run. torch, NumPy and random are seeded with it before the loop is
@@ -177,40 +165,27 @@ class Trial:
         stage: ``tune`` (validation alone) or ``confirm`` (validation, then one test).
         epochs: How many to train; what an epoch is, is the loop's to say, the same for all methods.
         device: A torch device, such as ``cpu`` or ``cuda:0``.
-        weights: Names of the weights that somebody reads in this run: ``last``, ``best`` (a checkpoint, where the loop
-            keeps one) and averages such as ``swa@0.75``. At the last epoch at least one of each kind is to be reported.
-        averages: The averages among them.
+        weights: Names of the weights that somebody reads in this run: ``last``, ``best`` and averages.
+        averages: The averages among them, such as ``swa@0.75``.
         miniature: The study is tried before it starts: a few steps on a few examples will do.
         saved: What the loop had given to `save` before the run was interrupted; None in one that begins.
+        reports, read, ends, refused, returned: The study's: what was reported, what was read of what is searched; why
+            nothing more is taken (``diverged``, ``pruned``, ``abandoned``), a report that did not fit, and whether the
+            loop has returned.
     """
 
-    def __init__(
-        self,
-        loop: Loop,
-        job: Job,
-        method: TrialMethod,
-        device: str,
-        *,
-        factors: Handed | None = None,
-        reports: Reports | None = None,
-        saved: Any = None,
-        miniature: bool = False,
-        boundary: Callable[[Callable[[], Any] | None], None] = lambda state: None,
-        optimizer_of: Callable[..., Any] | None = None,
-        averages_of: Callable[[nn.Module], WeightAverages] | None = None,
-        schedule: Schedule = lambda done: 1.0,
-    ) -> None:
-        self._loop, self._job, self._method = loop, job, method
-        self._boundary, self._optimizer_of, self._averages_of = boundary, optimizer_of, averages_of
-        self._schedule = schedule
-        self._ends = ""  # why nothing more is taken: "diverged", "pruned"
+    def __init__(self, job: Job, metric: LoopMetric, run: Any) -> None:
+        self._job, self._metric = job, metric
+        self._run = run  # what carries the loop out: `study.training.loops.LoopRun`
+        self.ends, self.returned = "", False
         self.refused: LoopError | None = None  # stands, whatever the loop makes of it
-        self.returned = False
-        self.reports = reports or Reports()
-        self.read: set[str] = set()  # of what is searched
-        self.device, self.saved, self.miniature = device, saved, miniature
+        self.reports: Reports = run.reports
+        self.read: set[str] = set()
+        self.factors: Handed = run.factors
+        self.device: str = run.device_name
+        self.saved: Any = run.saved
+        self.miniature: bool = run.miniature
         self.seed, self.replicate, self.stage, self.epochs = job.seed, job.test_seed, job.stage, job.epochs
-        self.factors = Handed(job.factors) if factors is None else factors
         self.averages = job.averages
         self.weights = ("last", *(["best"] if "best" in job.reads else []), *self.averages)
 
@@ -218,7 +193,8 @@ class Trial:
     def method(self) -> TrialMethod:
         """What is trained: the optimizer, its perturbation, its average."""
         self.read.add("method")
-        return self._method
+        found: TrialMethod = self._run.method
+        return found
 
     @property
     def learning_rate(self) -> float:
@@ -251,7 +227,8 @@ class Trial:
         """
         self.read.add("schedule")
         self.factors.read |= {"schedule", "warmup"}
-        return self._schedule
+        found: Schedule = self._run.schedule
+        return found
 
     def build_optimizer(self, model: nn.Module, **options: Any) -> Any:
         """Return the optimizer of the method over a model, as a study of tasks builds it.
@@ -268,19 +245,17 @@ class Trial:
             with ``step(closure, examples=…)``, ``cost``, ``param_groups``, ``base_optimizer``, ``state_dict`` and
             ``load_state_dict``.
         """
-        assert self._optimizer_of is not None
         self.read |= {"method", "learning_rate", "rho", "weight_decay"}
         self.factors.read |= {"momentum", "weight_decay", "clip_norm", "ascent_batch"}
-        return self._optimizer_of(model, **options)
+        return self._run.build_optimizer(model, **options)
 
     def build_averages(self, model: nn.Module) -> WeightAverages:
         """Return the averages that the run may be asked for, still empty: call its ``update(epoch)`` after every epoch.
 
-        Args:
-            model: Whose weights are averaged.
+        They are of the weights of the model.
         """
-        assert self._averages_of is not None
-        return self._averages_of(model)
+        found: WeightAverages = self._run.build_averages(model)
+        return found
 
     @property
     def chosen(self) -> str:
@@ -326,22 +301,22 @@ class Trial:
         Raises:
             LoopError: what is reported does not fit; the run has failed, whatever the loop makes of it.
         """
-        if self._ends:
-            raise StopTraining(self._ends)
+        if self.ends:
+            raise StopTraining(self.ends)
         stand = self.epochs if test is not None else self._stand(weights, epoch)
         if gradient_evaluations is not None:
             self._count(gradient_evaluations, stand)
         if test is not None:
             self._take_test(weights, test, test_loss, val)
             return
-        if stand > self.reports.epoch and self.reports.epoch:
-            self._leave(self.reports.epoch)
+        left = self.reports.epoch  # of which all is reported, if this is of a later one
+        if stand > left and left in self._job.rungs and stopped(self._job, left, self.reports.at(left)):
+            self._stop("pruned")
         if kind_of(weights) in self._job.reads:
-            score = self._loop.metric.signed(self._finite(val, "val"))
+            score = self._metric.signed(self._finite(val, "val"))
             loss = None if val_loss is None else self._finite(val_loss, "val_loss")
-            found = Measurement(weights=weights, epoch=stand, val_score=score, val_loss=loss)
-            self.reports = replace(self.reports, measurements=self.reports.with_one(found))
-        self.reports = replace(self.reports, epoch=max(self.reports.epoch, stand))
+            self.reports.add(Measurement(weights=weights, epoch=stand, val_score=score, val_loss=loss))
+        self.reports.epoch = max(self.reports.epoch, stand)
         self._pause(None)
 
     def save(self, state: Any) -> None:
@@ -353,18 +328,14 @@ class Trial:
             state: Tensors and plain data (numbers, texts, bytes, lists, dicts), or a function that returns them, which
                 is called now if they are wanted, and else never. `saved` holds them when the run goes on.
         """
-        if self._ends:
-            raise StopTraining(self._ends)
+        if self.ends:
+            raise StopTraining(self.ends)
         self._pause(state if callable(state) else lambda: state)
 
     def _pause(self, state: Callable[[], Any] | None) -> None:
-        self._boundary(state)
-        if self._ends:
-            raise StopTraining(self._ends)
-
-    def end(self, why: str) -> None:
-        """Let the loop end where it reports or saves next, or where it stands."""
-        self._ends = why
+        self._run.stand(state)
+        if self.ends:
+            raise StopTraining(self.ends)
 
     def finish(self) -> None:
         """Make sure that a loop which has returned has reported all that it had to.
@@ -411,7 +382,7 @@ class Trial:
             at = "" if missing[0] == "best" else f" at its last epoch, epoch = {self.epochs - 1}"
             self._refuse(
                 f"{when}, and weights = {' or '.join(map(repr, names))} were not reported{at}, in the {self.stage} "
-                f"stage of {self._method.name}; trial.weights says which weights are read, and a run trains all of "
+                f"stage of {self._run.method.name}; trial.weights says which weights are read, and a run trains all of "
                 "trial.epochs: one that stops early reports the weights that it has for the last epoch"
             )
 
@@ -438,16 +409,13 @@ class Trial:
         return stand
 
     def _check_name(self, weights: str) -> None:
-        if weights not in ("last", "best") and weights not in self._known:
+        """Refuse weights that are none of the study's, whether this run is asked for them or not."""
+        averages = self._job.model_copy(update={"reads": ("swa", "ema", "lawa")}).averages
+        if weights not in ("last", "best", *averages):
             self._refuse(
                 f"weights = {weights!r} was reported; allowed are 'last', 'best' (a checkpoint that you keep) and the "
-                f"averages of this study, {', '.join(map(repr, self._known)) or 'of which it has none'}"
+                f"averages of this study, {', '.join(map(repr, averages)) or 'of which it has none'}"
             )
-
-    @property
-    def _known(self) -> tuple[str, ...]:
-        """Names of all averages of the study, whether this run is asked for them or not."""
-        return self._job.model_copy(update={"reads": ("swa", "ema", "lawa")}).averages
 
     def _finite(self, value: object, name: str) -> float:
         """Return a score or a loss as a number; one that is not finite ends the run."""
@@ -455,8 +423,7 @@ class Trial:
         if number is None:
             self._refuse(f"{name} = {value!r} was reported; give a number")
         if not abs(number) < _LARGEST:
-            self._ends = "diverged"
-            raise StopTraining(self._ends)
+            self._stop("diverged")
         return number
 
     def _count(self, told: object, stand: int) -> None:
@@ -471,7 +438,7 @@ class Trial:
                 "since the run began: add the epochs up"
             )
         if count > before:
-            self.reports = replace(self.reports, gradient_evaluations=int(count), counted_at=stand)
+            self.reports.gradient_evaluations, self.reports.counted_at = int(count), stand
 
     def _take_test(self, weights: str, test: object, test_loss: object, val: object) -> None:
         if self.stage != "confirm":
@@ -488,29 +455,19 @@ class Trial:
                 f"a test of {weights!r} was reported, and this run's validation prefers {self.chosen!r}: test "
                 "trial.chosen, because what is tested is chosen on validation alone"
             )
-        score = self._loop.metric.signed(self._finite(test, "test"))
+        score = self._metric.signed(self._finite(test, "test"))
         loss = None if test_loss is None else self._finite(test_loss, "test_loss")
         (found,) = (one for one in self._final if one.weights == weights)
         stands = found.weights_epoch or found.epoch
-        tested = replace(found, epoch=stands, weights_epoch=None, test_score=score, test_loss=loss)
-        self.reports = replace(self.reports, measurements=self.reports.with_one(tested), tested=weights)
+        self.reports.add(replace(found, epoch=stands, weights_epoch=None, test_score=score, test_loss=loss))
+        self.reports.tested = weights
 
-    def _leave(self, epoch: int) -> None:
-        """Leave an epoch behind, of which all is reported; at a rung the run may end."""
-        if self._ends_at(epoch):
-            self._ends = "pruned"
-            raise StopTraining(self._ends)
-
-    def _ends_at(self, epoch: int) -> bool:
-        return epoch in self._job.rungs and stopped(self._job, epoch, self.reports.at(epoch))
-
-    @property
-    def ends(self) -> str:
-        """``pruned`` or ``diverged`` where the run was ended, else ""."""
-        return self._ends
+    def _stop(self, why: str) -> NoReturn:
+        self.ends = why
+        raise StopTraining(why)
 
     def _refuse(self, sentence: str) -> NoReturn:
-        error = LoopError(f"{self._loop.name}: {sentence}")
+        error = LoopError(f"{self._job.task}: {sentence}")
         self.refused = self.refused or error
         raise error
 

@@ -51,7 +51,10 @@ class Mean:
         """Return the mean of one batch; 0 where nothing counts, unless ``mean`` says otherwise."""
         if self.mean is not None:
             return self.mean(outputs, targets)
-        return divided(self.total(outputs, targets), self.count(targets))
+        total, count = self.total(outputs, targets), self.count(targets)
+        if isinstance(count, Tensor):
+            return total / count.to(total.dtype).clamp(min=_LEAST_COUNT)
+        return total / max(count, _LEAST_COUNT)
 
     def check(self, outputs: Any, targets: Any) -> None:
         """Make sure, on one batch, that what is taken for a mean over examples is one.
@@ -104,13 +107,6 @@ def mean_of(loss: Loss) -> Mean:
         total = partial(_of_one_shape, function, {**options, "reduction": "sum"})
         return Mean(total, torch.numel, partial(_of_one_shape, loss, {}))
     return Mean(partial(_times_examples, loss), examples_in, loss, assumed=True)
-
-
-def divided(total: Tensor, count: Tensor | float) -> Tensor:
-    """Return a mean from its sum and its count; 0 where nothing counts."""
-    if isinstance(count, Tensor):
-        return total / count.to(total.dtype).clamp(min=_LEAST_COUNT)
-    return total / max(count, _LEAST_COUNT)
 
 
 def _times_examples(loss: Loss, outputs: Any, targets: Any) -> Tensor:

@@ -131,16 +131,15 @@ def build_own_task(name: str, factors: Mapping[str, FactorValue], seed: int, tes
 
     Args:
         name: ``module:function``.
-        factors: The cell's factors, the study's own and the user's; the function is handed `Handed` ones.
-        seed: Root seed of the run, ≥ 0.
-        test_seed: Root of the replicate's test stream.
+        factors: The cell's, the study's own and the user's; the function is handed `Handed` ones.
+        seed, test_seed: Roots of the run's random streams, ≥ 0, and of the replicate's.
 
     Raises:
         TaskError: the function is not there, or it returned something else than a task that fits the factors. What
             the user's code raises itself passes as it is.
     """
     build = own_function(name)
-    replicate = {"replicate": test_seed} if _takes_replicate(build) else {}
+    replicate = {"replicate": test_seed} if is_told_replicate(name) else {}
     _check_arguments(name, build, replicate)
     with seeded(torch_seed(seed, "initial weights")):
         handed = factors if isinstance(factors, Handed) else Handed(factors)
@@ -150,11 +149,9 @@ def build_own_task(name: str, factors: Mapping[str, FactorValue], seed: int, tes
 
 def _check_arguments(name: str, build: Callable[..., object], more: Mapping[str, object]) -> None:
     """Refuse a function that can't be called as a task's is."""
-    try:
-        signature = inspect.signature(build)
-    except (TypeError, ValueError):  # a callable that hides it
+    signature, wanted = signature_of(build), arguments_of(build)
+    if signature is None:
         return
-    wanted = arguments_of(build)
     try:
         signature.bind(0, {}, **more)
         fits = wanted != ["trial"]  # a loop's, whatever else it may take
@@ -174,24 +171,25 @@ def is_told_replicate(name: str) -> bool:
     Raises:
         TaskError: the function is not there.
     """
-    return _takes_replicate(own_function(name))
+    signature = signature_of(own_function(name))
+    return signature is not None and "replicate" in signature.parameters
 
 
-def _takes_replicate(build: Callable[..., object]) -> bool:
+def signature_of(function: Callable[..., object]) -> inspect.Signature | None:
+    """Return the signature of a function or a class; None where it is hidden."""
     try:
-        return "replicate" in inspect.signature(build).parameters
-    except (TypeError, ValueError):  # a callable that hides its signature
-        return False
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
 
 
 def arguments_of(function: Callable[..., object]) -> list[str] | None:
     """Return the names of the arguments that a function must be given; None where its signature is hidden."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
+    signature = signature_of(function)
+    if signature is None:
         return None
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [one.name for one in parameters if one.default is one.empty and one.kind not in variable]
+    return [one.name for one in signature.parameters.values() if one.default is one.empty and one.kind not in variable]
 
 
 def own_function(name: str) -> Callable[..., object]:
@@ -208,9 +206,7 @@ def own_function(name: str) -> Callable[..., object]:
 def imported(name: str, given: str) -> Callable[..., Any]:
     """Import a function or a class by name, ``module:function``.
 
-    Args:
-        name: Its name.
-        given: What stands in the spec, for messages: ``task = 'my_task:build'``.
+    ``given`` is what stands in the spec, for messages: ``task = 'my_task:build'``.
 
     Raises:
         TaskError: it is not there.

@@ -3,59 +3,66 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from study.data.pool import Inputs, Labels, Pool, standardized
-from study.data.tables import Table
 from study.models import build_model
 from study.records import FactorValue
 from study.specs.factors import factor_of
 from study.streams import stream
 from study.tasks.augment import augmented
-from study.tasks.task import Augment, Task, classification, regression
+from study.tasks.task import Task, classification, regression
 
 _LEAST_VALIDATION = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One seed's training and validation examples; the labels carry the cell's label noise, but for ``clean_labels``.
+    """One seed's inputs and labels to train on and to validate with.
 
-    These are the training labels without it.
+    The labels carry the cell's label noise, but for ``clean_labels``: the training labels without it.
     """
 
-    train_inputs: Inputs
-    train_labels: Labels
-    val_inputs: Inputs
-    val_labels: Labels
-    clean_labels: Labels
+    train: tuple[Inputs, npt.NDArray[Any]]
+    val: tuple[Inputs, npt.NDArray[Any]]
+    clean_labels: npt.NDArray[Any]
 
 
 def pool_task(pool: Pool, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
     """Return the task of one seed: its split of the pool, its noise, its initial weights."""
     split = draw_split(pool, factors, seed, test_seed)
-    strength = float(factors.get("augmentation", 0))  # rows of tables have none
-    augment: Augment | None = partial(augmented, strength) if strength else None
-    task = classification(
-        build_model(factors, pool.inputs.shape[1:], pool.classes, seed),
-        (split.train_inputs, split.train_labels),
-        (split.val_inputs, split.val_labels),
+    parts = (
+        build_model(factors, pool.inputs.shape[1:], pool.classes or 1, seed),
+        split.train,
+        split.val,
         partial(_test, pool, test_seed),
+    )
+    if not pool.classes:
+        return replace(regression(*parts, variance=1.0), origin=pool.origin)
+    strength = float(factors.get("augmentation", 0))  # rows of tables have none
+    task = classification(
+        *parts,
         classes=pool.classes,
         label_smoothing=float(factor_of(factors, "label_smoothing")),
-        augment=augment,
+        augment=partial(augmented, strength) if strength else None,
     )
     return replace(task, clean_targets=split.clean_labels, origin=pool.origin)
 
 
-def _test(pool: Pool, test_seed: int) -> tuple[Inputs, Labels]:
+def _test(pool: Pool, test_seed: int) -> tuple[Inputs, Inputs]:
     inputs, labels = pool.open_test("confirm", test_seed)
-    return (standardized(pool.inputs[pool.development(test_seed)], inputs) if pool.columns else inputs), labels
+    known = pool.development(test_seed)
+    return (
+        standardized(pool.inputs[known], inputs) if pool.columns else inputs,
+        labels if pool.classes else standardized(pool.labels[known], labels),
+    )
 
 
 def draw_split(pool: Pool, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Split:
-    """Draw the split and the label noise of a seed, the same for every method.
+    """Draw the split and the label noise of a seed, the same for every method; tables are standardized.
 
     A smaller training set is a prefix of a larger one, and no training set holds a validation example of another.
     There are no more validation examples than training examples, or 1,000: measured on all of a large set's six
@@ -77,48 +84,37 @@ def draw_split(pool: Pool, factors: Mapping[str, FactorValue], seed: int, test_s
     aside, rest = order[: pool.validation_size], order[pool.validation_size :]
     train = rest[: int(factors["train_size"])]
     val = aside[: max(_LEAST_VALIDATION, len(train))]
-    inputs = pool.inputs[train], pool.inputs[val]
+    inputs = _rows(pool.inputs, train), _rows(pool.inputs, val)
     if pool.columns:
         inputs = standardized(pool.inputs[known], inputs[0]), standardized(pool.inputs[known], inputs[1])
-    return Split(
-        inputs[0],
-        noisy_training(pool.labels[train], factors, pool.classes, seed),
-        inputs[1],
-        noisy_validation(pool.labels[val], factors, pool.classes, seed),
-        pool.labels[train],
-    )
+    labels = pool.labels[train], pool.labels[val]
+    if not pool.classes:
+        targets = [standardized(pool.labels[known], part) for part in labels]
+        return Split((inputs[0], targets[0]), (inputs[1], targets[1]), targets[0])
+    noisy = noisy_training(labels[0], factors, pool.classes, seed)
+    noisy_val = noisy_validation(labels[1], factors, pool.classes, seed)
+    return Split((inputs[0], noisy), (inputs[1], noisy_val), labels[0])
+
+
+def _rows(inputs: Inputs, rows: npt.NDArray[np.int64]) -> Inputs:
+    return tuple(part[rows] for part in inputs) if isinstance(inputs, tuple) else inputs[rows]
 
 
 def noisy_training(labels: Labels, factors: Mapping[str, FactorValue], classes: int, seed: int) -> Labels:
-    """Return training labels ``(n,)`` with the cell's noise, by a stream of the seed."""
+    """Return training labels with the cell's noise, by a stream of the seed."""
     return with_noise(labels, float(factors["label_noise"]), classes, stream(seed, "label noise"))
 
 
 def noisy_validation(labels: Labels, factors: Mapping[str, FactorValue], classes: int, seed: int) -> Labels:
-    """Return validation labels ``(n,)``, as noisy as those of the training part or clean, by a stream of the seed."""
+    """Return validation labels, as noisy as those of the training part or clean, by a stream of the seed."""
     share = float(factors["label_noise"]) if factor_of(factors, "validation_label_noise") == "same" else 0.0
     return with_noise(labels, share, classes, stream(seed, "validation label noise"))
 
 
 def with_noise(labels: Labels, share: float, classes: int, rng: np.random.Generator) -> Labels:
-    """Return labels ``(n,)`` of which an exact share is moved to another class, uniformly."""
-    hit = rng.permutation(len(labels))[: round(share * len(labels))]
+    """Return labels of which an exact share is moved to another class, uniformly."""
     noisy = np.array(labels)
-    noisy[hit] = (noisy[hit] + rng.integers(1, classes, size=len(hit))) % classes
+    each = noisy.reshape(-1)  # a view
+    hit = rng.permutation(len(each))[: round(share * len(each))]
+    each[hit] = (each[hit] + rng.integers(1, classes, size=len(hit))) % classes
     return noisy
-
-
-def table_task(table: Table, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
-    """Return one seed's regression of a table: its split and its initial weights."""
-    inputs, targets = table.development(test_seed)
-    order = stream(seed, "split").permutation(len(targets))
-    val, rest = order[: table.validation_size], order[table.validation_size :]
-    train = rest[: int(factors["train_size"])]
-    task = regression(
-        build_model(factors, inputs.shape[1:], 1, seed),
-        (inputs[train], targets[train]),
-        (inputs[val], targets[val]),
-        partial(table.open_test, "confirm", test_seed),
-        variance=1.0,
-    )
-    return replace(task, origin=table.origin)

@@ -25,16 +25,15 @@ def source_of(task: str) -> str:
     """Return the files that a task is made of with their hashes: ``my_task.py=0a1b2c3d4e5f helper.py=…``.
 
     It is read once a process, when the task is imported there: that is the source that it runs.
-
-    Args:
-        task: ``module:function``.
     """
     module = task.partition(":")[0]
     top = module.partition(".")[0]
     own = folder_of(top)
     root = os.path.dirname(own.rstrip(os.sep)) if own else ""
-    files = sorted(_files_of(module, own), key=lambda file: (not _holds(file, module), file))
-    return " ".join(f"{os.path.relpath(file, root).replace(' ', '_')}={_digest(file)}" for file in files)
+    its_own = module.rpartition(".")[2]  # comes first
+    files = sorted(_files_of(module, own), key=lambda file: (Path(file).stem != its_own, file))
+    digests = {file: hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] for file in files}
+    return " ".join(f"{os.path.relpath(file, root).replace(' ', '_')}={digest}" for file, digest in digests.items())
 
 
 def is_users(filename: str, own: str | None) -> bool:
@@ -55,14 +54,6 @@ def folder_of(package: str) -> str | None:
     if found.origin is None:  # a package without an __init__.py
         return next((os.path.join(place, "") for place in found.submodule_search_locations or ()), None)
     return found.origin.removesuffix("__init__.py")
-
-
-def _holds(file: str, module: str) -> bool:
-    return Path(file).stem == module.rpartition(".")[2]
-
-
-def _digest(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
 
 
 def _files_of(module: str, own: str | None) -> set[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,19 +21,6 @@ from study.tasks.examples import Data, Examples, examples_of
 from study.tasks.means import IGNORED, Loss, Mean, mean_of
 
 Augment = Callable[[Any, np.random.Generator], Any]
-
-
-class Streaming(Protocol):
-    """A metric that takes a split in batch by batch, as those of torchmetrics do."""
-
-    def reset(self) -> object:
-        """Forget what it was told."""
-
-    def update(self, outputs: Any, targets: Any, /) -> object:
-        """Take in a batch."""
-
-    def compute(self) -> Tensor | float | Mapping[str, Tensor | float]:
-        """Return the metric of all that it was told since it was reset, or several by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +39,7 @@ class Metric:
     """
 
     name: str
-    of: Mean | Streaming | Callable[[Any, Any], Tensor | float]
+    of: Any
     higher_is_better: bool = True
     unit: str = ""
 
@@ -62,23 +49,15 @@ class Metric:
         Raises:
             TaskError: a loss of torch's is to be as high as possible, or torchmetrics says otherwise than it.
         """
-        of: Any = self.of
-        said = getattr(of, "higher_is_better", None) if is_streaming(of) else None
-        if not is_streaming(of) and not isinstance(of, Mean) and not mean_of(of).assumed:
+        said = getattr(self.of, "higher_is_better", None) if is_streaming(self.of) else None
+        if not is_streaming(self.of) and not isinstance(self.of, Mean) and not mean_of(self.of).assumed:
             said = False  # a loss of torch's
         if isinstance(said, bool) and said != self.higher_is_better:
+            called = getattr(self.of, "__name__", type(self.of).__name__)
             raise TaskError(
-                f"Metric({self.name!r}) has higher_is_better={self.higher_is_better}, and {_called(self.of)} is better "
+                f"Metric({self.name!r}) has higher_is_better={self.higher_is_better}, and {called} is better "
                 f"when it is {'higher' if said else 'lower'}: give higher_is_better={said}"
             )
-
-    def score(self, outputs: Any, targets: Any) -> float:
-        """Return the metric of a split, given whole, with the sign that makes higher better."""
-        if callable(self.of) and not is_streaming(self.of):
-            return self.signed(self.number(self.of(outputs, targets)))
-        self.of.reset()  # type: ignore[union-attr]
-        self.of.update(outputs, targets)  # type: ignore[union-attr]
-        return self.signed(self.number(self.of.compute()))  # type: ignore[union-attr]
 
     def number(self, found: Any) -> float:
         """Return the number that was computed; of several, the one that has the metric's name.
@@ -99,10 +78,6 @@ class Metric:
     def signed(self, value: float) -> float:
         """Return a value of the metric as a score."""
         return value if self.higher_is_better else -value
-
-
-def _called(of: object) -> str:
-    return getattr(of, "__name__", type(of).__name__)
 
 
 def is_streaming(of: object) -> bool:

@@ -24,7 +24,7 @@ from study.specs.factors import factor_of
 from study.tasks.augment import augmented_images
 from study.tasks.examples import Data
 from study.tasks.pool import draw_split, noisy_validation
-from study.tasks.task import Augment, Task, classification
+from study.tasks.task import Task, classification
 
 # ImageNet's: images of a folder have no published statistics, and these are near those of any photographs.
 _LOOK = Look((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), flips=True)
@@ -33,54 +33,34 @@ _MARGIN = 256 / 224  # the shorter side is scaled to this multiple of what is cu
 
 def image_task(images: Images, factors: Mapping[str, FactorValue], seed: int, test_seed: int) -> Task:
     """Return the task of one seed: its split of the images, its noisy labels, its initial weights."""
-    split = draw_split(images.pool, factors, seed, test_seed)
-    task = image_classification(
-        images.look,
-        (split.train_inputs, split.train_labels),
-        (split.val_inputs, split.val_labels),
-        partial(images.pool.open_test, "confirm", test_seed),
-        factors,
-        images.pool.inputs.shape[1:],
-        images.pool.classes,
-        seed,
-    )
-    return replace(task, clean_targets=split.clean_labels, origin=images.pool.origin)
+    split, pool = draw_split(images.pool, factors, seed, test_seed), images.pool
+    model = build_model(factors, pool.inputs.shape[1:], pool.classes, seed)
+    test = partial(pool.open_test, "confirm", test_seed)
+    task = _of_bytes(images.look, model, split.train, split.val, test, factors, pool.classes)
+    return replace(task, clean_targets=split.clean_labels, origin=pool.origin)
 
 
-def image_classification(
+def _of_bytes(
     look: Look,
+    model: nn.Module,
     train: Data,
     val: Data,
     test: Callable[[], Data],
     factors: Mapping[str, FactorValue],
-    shape: tuple[int, ...],
     classes: int,
-    seed: int,
 ) -> Task:
-    """Return the classification of images that come as bytes.
-
-    Args:
-        look: Of the images.
-        train, val, test: As in `Task`.
-        factors: The cell's.
-        shape: Of one image: ``(channels, side, side)``.
-        classes: How many.
-        seed: Root seed of the run.
-    """
+    """Return the classification of images that come as bytes, by a model of standardized ones; else as in `Task`."""
     transforms, strength = str(factors["transforms"]), float(factors["augmentation"])
     fill = tuple(255 * channel for channel in look.mean)
-    augment: Augment | None = (
-        None if transforms == "none" and not strength
-        else partial(augmented_images, transforms, strength, look.flips, fill)
-    )  # fmt: skip
+    changes = transforms != "none" or strength > 0
     return classification(
-        Standardized(look, build_model(factors, shape, classes, seed)),
+        Standardized(look, model),
         train,
         val,
         test,
         classes=classes,
         label_smoothing=float(factor_of(factors, "label_smoothing")),
-        augment=augment,
+        augment=partial(augmented_images, transforms, strength, look.flips, fill) if changes else None,
     )
 
 
@@ -135,23 +115,23 @@ def folder_task(listing: Listing, factors: Mapping[str, FactorValue], seed: int,
         TaskError: the folder holds fewer training images than the cell wants.
     """
     split, side = draw_split(listing.pool, factors, seed, test_seed), int(factors["image_size"])
-    if len(split.train_labels) < int(factors["train_size"]):
+    if len(split.clean_labels) < int(factors["train_size"]):
         raise TaskError(
-            f"factors.train_size = {factors['train_size']} was given; the folder holds {len(split.train_labels)} "
+            f"factors.train_size = {factors['train_size']} was given; the folder holds {len(split.clean_labels)} "
             "training images beside those that validate"
         )
-    val_paths, val_labels = split.val_inputs, split.val_labels
+    val_paths, val_labels = split.val
     if listing.val:
         val_paths, val_labels = listing.val[0], noisy_validation(listing.val[1], factors, listing.pool.classes, seed)
-    task = image_classification(
+    classes = listing.pool.classes
+    task = _of_bytes(
         _LOOK,
-        _loader(split.train_inputs, split.train_labels, side),
+        build_model(factors, (3, side, side), classes, seed),
+        _loader(*split.train, side),
         _loader(val_paths, val_labels, side),
         partial(_test, listing.pool, side, test_seed),
         factors,
-        (3, side, side),
-        listing.pool.classes,
-        seed,
+        classes,
     )
     return replace(task, clean_targets=split.clean_labels)
 

@@ -1,7 +1,4 @@
-"""A task for `python -m study.run`: find the bright squares of an image, whose number varies.
-
-Put your data and your model in the place of the example's. The study calls ``build`` once a run.
-"""
+"""A task for `python -m study.run`: find the bright squares of an image, whose number varies."""
 
 from typing import Any
 
@@ -93,13 +90,7 @@ class F1:
 
 
 def build(seed: int, factors: dict[str, Any]) -> Task:
-    """Return the task of one run.
-
-    Args:
-        seed: Of the run. torch, NumPy and random are seeded with it while this function runs, so that initial weights
-            belong to it; `stream` gives a generator of its own to each purpose.
-        factors: The cell's factors, with your own under the names that the spec gives them.
-    """
+    """Return the task of one run."""
 
     def part(count: int, name: str) -> DataLoader[Any]:
         return DataLoader(Images(count, name), batch_size=50, collate_fn=collate)  # 50 at a time in evaluations

@@ -1,7 +1,4 @@
-"""A task for `python -m study.run`: one network predicts a class and a number.
-
-Put your data and your model in the place of the example's. The study calls ``build`` once a run.
-"""
+"""A task for `python -m study.run`: one network predicts a class and a number."""
 
 from typing import Any
 
@@ -48,13 +45,7 @@ def right(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
 
 
 def build(seed: int, factors: dict[str, Any]) -> Task:
-    """Return the task of one run.
-
-    Args:
-        seed: Of the run. torch, NumPy and random are seeded with it while this function runs, so that initial weights
-            belong to it; `stream` gives a generator of its own to each purpose.
-        factors: The cell's factors, with your own under the names that the spec gives them.
-    """
+    """Return the task of one run."""
     x, targets = points(1000, "my training points")
     train = torch.from_numpy(stream(seed, "split").permutation(1000)[: factors["train_size"]])
     # One number has to judge: here the accuracy, a mean over the classes that are asked for.

@@ -1,7 +1,4 @@
-"""A task for `python -m study.run`: name the class of each pixel; some pixels are not labelled.
-
-Put your data and your model in the place of the example's. The study calls ``build`` once a run.
-"""
+"""A task for `python -m study.run`: name the class of each pixel; some pixels are not labelled."""
 
 from functools import partial
 from typing import Any
@@ -46,13 +43,7 @@ class IoU:
 
 
 def build(seed: int, factors: dict[str, Any]) -> Task:
-    """Return the task of one run.
-
-    Args:
-        seed: Of the run. torch, NumPy and random are seeded with it while this function runs, so that initial weights
-            belong to it; `stream` gives a generator of its own to each purpose.
-        factors: The cell's factors, with your own under the names that the spec gives them.
-    """
+    """Return the task of one run."""
     x, y = images(1000, "my training images")
     train = torch.from_numpy(stream(seed, "split").permutation(1000)[: factors["train_size"]])
     channels = factors["hidden"]  # a factor of your own: the spec says `factors.hidden = 32`

@@ -1,7 +1,4 @@
-"""A task for `python -m study.run`: the training data are a stream, without a length or an end.
-
-Put your data and your model in the place of the example's. The study calls ``build`` once a run.
-"""
+"""A task for `python -m study.run`: the training data are a stream, without a length or an end."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,13 +31,7 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
 
 
 def build(seed: int, factors: dict[str, Any]) -> Task:
-    """Return the task of one run.
-
-    Args:
-        seed: Of the run. torch, NumPy and random are seeded with it while this function runs, so that initial weights
-            belong to it; `stream` gives a generator of its own to each purpose.
-        factors: The cell's factors, with your own under the names that the spec gives them.
-    """
+    """Return the task of one run."""
     hidden = factors["hidden"]  # a factor of your own: the spec says `factors.hidden = 32`
     model = nn.Sequential(nn.Linear(10, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2))
     # An epoch is the next `factors.steps_per_epoch` batches. What is measured on has an end: tensors, or a Dataset.

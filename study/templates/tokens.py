@@ -1,7 +1,4 @@
-"""A task for `python -m study.run`: predict the next token of sequences that repeat with a gap.
-
-Put your data and your model in the place of the example's. The study calls ``build`` once a run.
-"""
+"""A task for `python -m study.run`: predict the next token of sequences that repeat with a gap."""
 
 from typing import Any
 
@@ -40,13 +37,7 @@ class Model(nn.Module):
 
 
 def build(seed: int, factors: dict[str, Any]) -> Task:
-    """Return the task of one run.
-
-    Args:
-        seed: Of the run. torch, NumPy and random are seeded with it while this function runs, so that initial weights
-            belong to it; `stream` gives a generator of its own to each purpose.
-        factors: The cell's factors, with your own under the names that the spec gives them.
-    """
+    """Return the task of one run."""
     inputs, targets = sequences(1000, "my training sequences")
     train = torch.from_numpy(stream(seed, "split").permutation(1000)[: factors["train_size"]])
     model = Model(factors["hidden"])  # a factor of your own: the spec says `factors.hidden = 32`

@@ -1,7 +1,4 @@
-"""A task for `python -m study.run`: a Hugging Face model classifies sequences (`pip install transformers`).
-
-Put your data and your model in the place of the example's. The study calls ``build`` once a run.
-"""
+"""A task for `python -m study.run`: a Hugging Face model classifies sequences (`pip install transformers`)."""
 
 from typing import Any
 
@@ -33,13 +30,7 @@ class Sequences(Dataset[dict[str, Any]]):
 
 
 def build(seed: int, factors: dict[str, Any]) -> Task:
-    """Return the task of one run.
-
-    Args:
-        seed: Of the run. torch, NumPy and random are seeded with it while this function runs, so that initial weights
-            belong to it; `stream` gives a generator of its own to each purpose.
-        factors: The cell's factors, with your own under the names that the spec gives them.
-    """
+    """Return the task of one run."""
     hidden = factors["hidden"]  # a factor of your own: the spec says `factors.hidden = 32`
     config = BertConfig(
         vocab_size=VOCABULARY,

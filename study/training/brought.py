@@ -1,4 +1,4 @@
-"""What a run takes of other code by name beside its task: optimizers and schedules, and where that code comes from."""
+"""What a run takes of other code beside its task, packages, optimizers and schedules by name, and in which versions."""
 
 import math
 import sysconfig
@@ -17,7 +17,14 @@ from study.tasks.source import folder_of, source_of
 
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
 _OURS = ("study", "wasam_core")
+_PACKAGES = ("torch", "numpy", "ray", "optuna", "wasam-study")  # that all numbers depend on
 _LOOKED_AT = tuple(step / 100 for step in range(101))
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that the numbers of every run depend on, by name."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def brought_by(job: Job) -> tuple[str, ...]:

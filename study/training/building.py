@@ -1,7 +1,7 @@
 """What a run trains with: its model, its optimizer and its averages."""
 
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -18,8 +18,6 @@ from study.tasks.groups import Groups, groups_of
 from study.training.own_optimizers import OwnSteps, built_in, own_optimizer
 from wasam_core import WASAM, WeightAverages, norm_layer_groups
 from wasam_core.moved import weights_moved
-
-_Steps = TypeVar("_Steps", WASAM, OwnSteps)
 
 
 def adapted(task: Task) -> nn.Module:
@@ -42,29 +40,27 @@ def build_optimizer(job: Job, model: nn.Module, task: Task | None = None, **opti
     family = family_of(job)
     groups = groups_of(task, model) if task else [{"params": [*model.named_parameters()]}]
     clip_norm = float(factor_of(job.factors, "clip_norm")) or None
+    made: WASAM | OwnSteps
     if family.brings_optimizer and family.rule is None:
         if unknown := [name for name in options if name != "gradient_accumulation_steps"]:
             raise TaskError(
                 f"build_optimizer was given {unknown[0]}, an option of WASAM; {family.base} is neither built in nor "
                 "perturbed, so nothing is wrapped round it"
             )
-        return _ready(OwnSteps(own_optimizer(job, groups, model), job, model, clip_norm))
-    brought = partial(own_optimizer, job, model=model)
-    made = WASAM(
-        _of_norm_layers(groups, model, job.rho) if family.norm_layers_only else groups,
-        brought if family.brings_optimizer else built_in(family.base, job),
-        rho=job.rho,
-        variant=family.rule or "sam",
-        model=model,
-        m=int(job.factors["ascent_batch"]) if family.micro_batches else None,
-        start_step=first_perturbed_step(job),
-        clip_norm=clip_norm,
-        **options,
-    )
-    return _ready(made)
-
-
-def _ready(made: _Steps) -> _Steps:
+        made = OwnSteps(own_optimizer(job, groups, model), job, model, clip_norm)
+    else:
+        brought = partial(own_optimizer, job, model=model)
+        made = WASAM(
+            _of_norm_layers(groups, model, job.rho) if family.norm_layers_only else groups,
+            brought if family.brings_optimizer else built_in(family.base, job),
+            rho=job.rho,
+            variant=family.rule or "sam",
+            model=model,
+            m=int(job.factors["ascent_batch"]) if family.micro_batches else None,
+            start_step=first_perturbed_step(job),
+            clip_norm=clip_norm,
+            **options,
+        )
     switch_mode(made.base_optimizer, training=True)
     return made
 

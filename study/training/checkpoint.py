@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-CHECKPOINT_VERSION = 4
+CHECKPOINT_VERSION = 5
 
 
 class CheckpointError(ValueError):

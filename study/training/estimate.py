@@ -2,16 +2,16 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from study.data import load_data
-from study.plan.cells import Cell, Search, cells, searches, sizes, tune_job
-from study.plan.proposals import propose
+from study.plan.cells import Cell, Search, cells, searches, sizes
 from study.plan.replicates import Replicate, replicate_of
 from study.records import Job, RunRecord
 from study.specs.contenders import kinds_read
@@ -21,17 +21,14 @@ from study.tasks import Task, build_task
 from study.tasks.examples import Resident, examples_of
 from study.training.building import adapted, build_optimizer
 from study.training.features import COST as FEATURES_COST
-from study.training.miniature import LIGHT, Size, run_in_miniature
-from study.training.own_optimizers import OwnSteps
+from study.training.miniature import LIGHT, Size, first_job, run_in_miniature
 from study.training.train import take_step
 from study.training.trial import TRAIN_METRICS_SIZE, curve_epochs
-from wasam_core import WASAM
 from wasam_core.bare_torch import AnyBatchNorm
 
 _TIMED_STEPS = 10
 _EVALUATED = 1000  # examples of a part, at most
 _REPEATS = 2  # the faster counts: others use the machine, too
-_THREADS_TIMING_S = 2.0
 _TIMING_S = 5.0  # a network for GPUs is timed on a few examples: one batch may take a CPU minutes, and its memory
 _ENGINE_S = 0.02  # from one run of an actor to its next, as measured in the study "quick"
 
@@ -63,8 +60,7 @@ def estimated_seconds(
     """Return the estimated seconds of a study on ``slots`` CPUs, for the least number of runs and for the most.
 
     Args:
-        spec: The study.
-        slots: Runs side by side, one thread each.
+        spec, slots: The study, and runs side by side, one thread each.
         replicates: Those to run; None: all that the spec plans.
 
     Raises:
@@ -90,7 +86,7 @@ def estimated_seconds(
 def pace_of(spec: StudySpec, cell: Cell, data: Any) -> Pace:
     """Time runs of a cell in miniature: of one step and of some, so that what a run takes besides is told apart."""
     search = next(one for one in searches(spec, [replicate_of(spec, 1)]) if one.cell.name == cell.name)
-    job = tune_job(spec, search, 0, propose(spec.search.model_copy(update={"sampler": "qmc"}), search, 0, []))
+    job = first_job(spec, search)
     batch = int(cell.factors["batch_size"])
     with _threads(1):
         clock = time.perf_counter if is_own_task(cell.task) else time.process_time  # a user's may read files
@@ -110,6 +106,7 @@ def pace_of(spec: StudySpec, cell: Cell, data: Any) -> Pace:
     else:
         gradient_s = many.train_s / max(1, many.gradient_evaluations)
     val = len(examples_of(task.val, "val"))
+    recalibrated = any(isinstance(one, AnyBatchNorm) and one.track_running_stats for one in task.model.modules())
     return Pace(
         gradient_s=gradient_s,
         forward_s=many.evaluate_s / max(1, many.forward_evaluations),
@@ -117,7 +114,7 @@ def pace_of(spec: StudySpec, cell: Cell, data: Any) -> Pace:
         train=int(cell.factors["train_size"]),
         val=val,
         test=entry_of(cell.task).test_size or val,
-        statistics=int(cell.factors["train_size"]) if _recalibrates(task) else 0,
+        statistics=int(cell.factors["train_size"]) if recalibrated else 0,
     )
 
 
@@ -137,17 +134,12 @@ def _run_as_if_alone(job: Job, task: Task, size: Size) -> RunRecord:
     )
 
 
-def _recalibrates(task: Task) -> bool:
-    return any(isinstance(module, AnyBatchNorm) and module.track_running_stats for module in task.model.modules())
-
-
 def forward_evaluations(spec: StudySpec, search: Search, stage: str, pace: Pace) -> float:
     """Return the forward evaluations of a run, about: the mean over those whom it may serve."""
     serving = (search.contenders,) if stage == "tune" else tuple((one,) for one in search.contenders)
-    proposal = propose(spec.search.model_copy(update={"sampler": "qmc"}), search, 0, [])
     found = []
     for some in serving:
-        job = tune_job(spec, search, 0, proposal).model_copy(update={"reads": kinds_read(some)})
+        job = first_job(spec, search).model_copy(update={"reads": kinds_read(some)})
         points = len(curve_epochs(job.epochs)) if stage == "confirm" or "best" in job.reads else 1
         started = {max(1, int(float(name.partition("@")[2]) * job.epochs)) for name in job.averages if "swa" in name}
         averages = len(started) + sum("swa" not in name for name in job.averages)
@@ -180,57 +172,25 @@ def _step_seconds(cell: Cell, spec: StudySpec, data: Any) -> dict[str, float]:
 
     It is the CPU time of the one thread that works: others who use the machine would be in any other.
     """
-    space = spec.search.model_copy(update={"sampler": "qmc", "unperturbed_share": 0.0})
-    steps: dict[str, tuple[Task, torch.nn.Module, WASAM | OwnSteps]] = {}
+    steps: dict[str, Callable[[], object]] = {}
     for search in searches(spec, [replicate_of(spec, 1)]):
-        if search.cell.name != cell.name or search.family in steps:
-            continue
-        task = build_task(cell.task, data, cell.factors, seed=0, test_seed=0)
-        model = adapted(task)
-        job = tune_job(spec, search, 0, propose(space, search, 0, []))
-        steps[search.family] = (task, model, build_optimizer(job, model, task))
+        if search.cell.name == cell.name and search.family not in steps:
+            task = build_task(cell.task, data, cell.factors, seed=0, test_seed=0)
+            model, batch = adapted(task), _batch(task, cell)
+            optimizer = build_optimizer(first_job(spec, search), model, task)
+            steps[search.family] = partial(take_step, model, optimizer, *batch, task.training_loss or task.loss)
     taken: dict[str, list[float]] = {family: [] for family in steps}
     with _threads(1):
         for _ in range(_TIMED_STEPS):
-            for family, (task, model, optimizer) in steps.items():
-                inputs, targets = _batch(task, int(cell.factors["batch_size"]))
+            for family, step in steps.items():
                 began = time.thread_time()
-                take_step(model, optimizer, inputs, targets, task.training_loss or task.loss)
+                step()
                 taken[family].append(time.thread_time() - began)
     return {family: statistics.median(times) for family, times in taken.items()}
 
 
-def step_times_by_threads(spec: StudySpec, counts: Sequence[int]) -> dict[int, float]:
-    """Measure a training step with each number of threads, in steps on one thread: the median over the study's tasks.
-
-    Numbers of threads take turns. It ends after some two seconds, or after one step of each task and number.
-
-    Args:
-        spec: The study; each task is timed in its first cell.
-        counts: Numbers of threads, 1 among them.
-    """
-    first_cells = {cell.task: cell for cell in reversed(cells(spec)) if cell.task not in spec.loops}
-    ratios: dict[int, list[float]] = {count: [] for count in counts}
-    for cell in first_cells.values():
-        task = build_task(cell.task, load_data(cell.task), cell.factors, seed=0, test_seed=0)
-        model = adapted(task)
-        inputs, targets = _batch(task, int(cell.factors["batch_size"]))
-        taken: dict[int, list[float]] = {count: [] for count in counts}
-        began = time.perf_counter()
-        while not taken[counts[-1]] or time.perf_counter() - began < _THREADS_TIMING_S / len(first_cells):
-            for count in counts:
-                with _threads(count):
-                    step_began = time.perf_counter()
-                    (task.training_loss or task.loss)(model(inputs), targets).backward()
-                    taken[count].append(time.perf_counter() - step_began)
-        alone = min(taken[1])
-        for count in counts:
-            ratios[count].append(min(taken[count]) / alone)
-    return {count: statistics.median(found) for count, found in ratios.items()}
-
-
-def _batch(task: Task, size: int) -> tuple[Any, Any]:
-    return next(examples_of(task.train, "train").batches(size))
+def _batch(task: Task, cell: Cell) -> tuple[Any, Any]:
+    return next(examples_of(task.train, "train").batches(int(cell.factors["batch_size"])))
 
 
 @contextmanager

@@ -9,13 +9,11 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
 
 from study.tasks.adapted import by_number, numbered
 from study.tasks.examples import Examples
 from study.tasks.nests import examples_in
-from study.tasks.task import Task
-from study.training.measure import evaluation_size, probe
+from study.training.measure import Evaluator
 from wasam_core import Cost
 from wasam_core.modes import eval_mode
 
@@ -25,55 +23,47 @@ _BUDGET = 64  # gradient evaluations an example: enough for the curvature of all
 _MICRO_BATCHES = 40  # whose gradients are compared; each is a backward pass
 
 
-def features_at_end(
-    model: nn.Module, examples: Examples, task: Task, seed: int, cost: Cost, batch_size: int
-) -> dict[str, float]:
+def features_at_end(evaluator: Evaluator, examples: Examples, seed: int, cost: Cost) -> dict[str, float]:
     """Return the features of the last weights, which the model holds: of `study.records.FEATURES` all that are finite.
 
     Args:
-        model: In whatever mode; it is left as it is.
-        examples: The training examples, on the model's device.
-        task: Says what the loss is.
+        evaluator, examples: Of the model, and the training examples.
         seed: Root seed of the run.
         cost: Billed.
-        batch_size: As in training.
     """
     some = examples.first(EXAMPLES)
-    found = {
-        one.name: one.value for one in probe("last", model, some, task, seed, _BUDGET * len(some), cost, batch_size)
-    }
-    found |= noise_of_gradients(model, examples, task, cost, batch_size)
-    memorized = memorized_share(model, examples, task, cost, batch_size)
+    found = {one.name: one.value for one in evaluator.probe("last", some, seed, _BUDGET * len(some), cost)}
+    found |= noise_of_gradients(evaluator, examples, cost)
+    memorized = memorized_share(evaluator, examples, cost)
     return found | ({} if memorized is None else {"memorized": memorized})
 
 
-def noise_of_gradients(
-    model: nn.Module, examples: Examples, task: Task, cost: Cost, batch_size: int
-) -> dict[str, float]:
+def noise_of_gradients(evaluator: Evaluator, examples: Examples, cost: Cost) -> dict[str, float]:
     """Return ``gradient_noise`` and ``gradient_signal`` of the weights that the model holds; as `features_at_end`."""
     from wasam_core.probes.noise import gradient_noise  # noqa: PLC0415  # few runs are described
     from wasam_core.probes.surface import LossSurface  # noqa: PLC0415  # likewise
 
-    some = examples.first(EXAMPLES)
-    batches = list(some.batches(evaluation_size(examples, task, batch_size)))
+    model, some = evaluator.model, examples.first(EXAMPLES)
+    batches = list(evaluator.batches(some))
     size = max(1, min(len(some), *(examples_in(targets) for _, targets in batches)) // _MICRO_BATCHES)
-    with numbered(model, batches, targets_too=True) as (tensors,):
-        surface = LossSurface(model, by_number(task.loss, batches), tensors, cost=cost)
+    with numbered(model, batches) as (tensors,):
+        surface = LossSurface(model, by_number(evaluator.task.loss, batches), tensors, cost=cost)
         found = gradient_noise(surface, micro_batch=size)
     values = {"gradient_noise": found.noise, "gradient_signal": found.signal}
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 @torch.inference_mode()
-def memorized_share(model: nn.Module, examples: Examples, task: Task, cost: Cost, batch_size: int) -> float | None:
+def memorized_share(evaluator: Evaluator, examples: Examples, cost: Cost) -> float | None:
     """Return the share of the wrong training labels that the model predicts; None where none is known to be wrong."""
-    if task.clean_targets is None:
+    known = evaluator.task.clean_targets
+    if known is None:
         return None
     wrong = kept = start = 0
-    with eval_mode(model):
-        for inputs, targets in examples.batches(evaluation_size(examples, task, batch_size)):
-            predicted: Any = model(inputs).argmax(-1)
-            clean = torch.as_tensor(task.clean_targets[start : start + len(targets)]).to(targets.device)
+    with eval_mode(evaluator.model):
+        for inputs, targets in evaluator.batches(examples):
+            predicted: Any = evaluator.model(inputs).argmax(-1)
+            clean = torch.as_tensor(known[start : start + len(targets)]).to(targets.device)
             start += len(targets)
             moved = targets != clean
             wrong += int(moved.sum())

@@ -25,7 +25,7 @@ from study.tasks.examples import examples_of
 from study.tasks.means import Mean
 from study.tasks.task import accuracy
 from study.training.building import adapted
-from study.training.measure import evaluation_size
+from study.training.measure import Evaluator
 from study.training.scores import are_classes
 from study.training.train import begin_training
 from study.training.trial import TRACE
@@ -174,10 +174,12 @@ def measure_landscape(data: Any, landscape: Landscape, content: Content) -> str:
     parts = {"train": train.first(_EXAMPLES), "test": test.first(_EXAMPLES)}
     model = begin_training(adapted(task))  # shows which layers are frozen
     size = int(job.factors["batch_size"])
-    sizes = *(evaluation_size(part, task, size) for part in parts.values()), task.evaluation_batch or size
-    batches = [list(part.batches(n)) for part, n in zip((*parts.values(), train), sizes, strict=True)]
+    evaluator = Evaluator(model, task, batch_size=size)
+    batches = [
+        *(list(evaluator.batches(part)) for part in parts.values()), list(train.batches(task.evaluation_batch or size)),
+    ]  # fmt: skip
     error = by_number(_ERROR, *batches) if task.classifies and _have_classes(model, batches) else None
-    with numbered(model, *batches, targets_too=True) as (*by_split, for_statistics):
+    with numbered(model, *batches) as (*by_split, for_statistics):
         surface: dict[str, Any] = {
             "batches_by_split": dict(zip(parts, by_split, strict=True)),
             "recalibrate_with": for_statistics,

@@ -5,40 +5,34 @@ reports while its process answers Ray, so a long one can be watched and, if it s
 """
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
-import torch
+from torch import nn
 
-from study.records import Job, Measurement, RunRecord
+from study.records import Job, RunRecord
 from study.specs.methods import family_of, methods_reading
 from study.streams import torch_seed
-from study.tasks.loop import Loop, LoopMetric, Reports, StopTraining, Trial, TrialMethod, load_loop
+from study.tasks.loop import Reports, StopTraining, Trial, TrialMethod, load_loop
 from study.tasks.own import Handed
 from study.tasks.seeded import seeded
-from study.tasks.source import source_of
-from study.training.brought import brought_by, schedule_for, sources_of, versions_of
+from study.training.brought import schedule_for
 from study.training.building import build_averages, build_optimizer
 from study.training.checkpoint import read_checkpoint, write_checkpoint
-from study.training.measure import dumped, loaded
-from study.training.tracebacks import user_traceback
-from study.training.turns import Turns
-from study.training.versions import versions
-
-_UNKNOWN = LoopMetric("score", math.nan)  # of a loop that could not be read
+from study.training.history import dumped, loaded
+from study.training.runs import AnyRun, at_chance_level
+from wasam_core import WeightAverages
 
 
-class LoopRun:
+class LoopRun(AnyRun):
     """One run of a loop, which can be interrupted where it saves.
 
     Args:
         job: What to run.
-        device: A torch device, such as ``cpu`` or ``cuda:0``.
-        spec_hash: Goes into the record.
-        device_ids: The accelerators that it was given, for the record.
+        device, spec_hash, device_ids: As for `AnyRun`.
         miniature: Told to the loop: a few steps on a few examples will do.
         factors: The job's, if somebody wants to know which of them are read.
     """
@@ -53,13 +47,11 @@ class LoopRun:
         miniature: bool = False,
         factors: Handed | None = None,
     ) -> None:
-        self._job, self._device, self._spec_hash, self._device_ids = job, device, spec_hash, device_ids
-        self._miniature = miniature
-        self._factors = Handed(job.factors) if factors is None else factors
-        self._metric, self._source = _UNKNOWN, ""
-        self._sources: dict[str, str] = {}
-        self._status, self._error = "running", ""
-        self._reports, self._saved = Reports(), None
+        super().__init__(job, device, spec_hash, device_ids=device_ids)
+        self.device_name, self.miniature = device, miniature
+        self.factors = Handed(job.factors) if factors is None else factors
+        self.reports, self.saved = Reports(), None
+        self._guess = math.nan
         self.trial: Trial | None = None
         self.failure: BaseException | None = None
         self._turns = Turns(self._work)
@@ -95,45 +87,26 @@ class LoopRun:
         Raises:
             CheckpointError: it is damaged, or of another run or version; the run is as it was.
         """
-        held = read_checkpoint(self._job.run_id, state, torch.device(self._device))
-        reports = held["reports"] | {"measurements": tuple(map(loaded, held["reports"]["measurements"]))}
-        self._reports, self._saved, self._wall_s = Reports(**reports), held["saved"], held["wall_s"]
+        held = read_checkpoint(self._job.run_id, state, self._device)
+        reports = held["reports"] | {"measurements": [*map(loaded, held["reports"]["measurements"])]}
+        self.reports, self.saved, self._wall_s = Reports(**reports), held["saved"], held["wall_s"]
 
     def end(self) -> None:
         """End a run that stands still, and is not gone on with."""
         if self.trial:
-            self.trial.end("abandoned")
+            self.trial.ends = "abandoned"
             self._turns.go_on()
 
     def record(self) -> RunRecord:
         """Return the record of a run that has ended."""
-        job, reports = self._job, self.trial.reports if self.trial else self._reports
-        found: dict[str, list[Measurement]] = {"failed": []}
-        if self.trial:
-            found |= dict.fromkeys(("completed", "pruned"), self.trial.measurements)
-            found["diverged"] = _at_chance_level(job, self._metric, self.trial.measurements)
-        return RunRecord.model_validate(
-            {
-                "run_id": job.run_id,
-                "spec_hash": self._spec_hash,
-                "job": job,
-                "replicate": job.replicate,
-                "method": methods_reading(job)["last"],
-                "metric": self._metric.name,
-                "unit": self._metric.unit,
-                "higher_is_better": self._metric.higher_is_better,
-                "task_source": self._source,
-                "own_sources": self._sources,
-                "status": self._status,
-                "error": self._error or None,
-                "measurements": found[self._status],
-                "gradient_evaluations": reports.gradient_evaluations,
-                "train_s": self._wall_s,
-                "wall_s": self._wall_s,
-                "device": "cpu" if self._device == "cpu" else torch.cuda.get_device_name(self._device),
-                "device_ids": self._device_ids,
-                "versions": versions() | versions_of(brought_by(job)),
-            }
+        measurements = self.trial.measurements if self.trial else []
+        if self._status == "diverged":
+            measurements = at_chance_level(self._job, measurements, self._guess)
+        return self._record(
+            measurements,
+            gradient_evaluations=self.reports.gradient_evaluations,
+            train_s=self._wall_s,
+            wall_s=self._wall_s,
         )
 
     def weights(self) -> bytes:
@@ -144,11 +117,13 @@ class LoopRun:
         """Call the loop, and turn what goes wrong into the run's status."""
         job = self._job
         try:
-            loop = load_loop(job.task)
-            self._metric, self._source, self._sources = loop.metric, source_of(job.task), sources_of(brought_by(job))
+            loop, metric = load_loop(job.task)
+            self._tell(metric)
+            self._guess = metric.signed(metric.guess)
             with seeded(torch_seed(job.seed, "initial weights")):
-                self.trial = self._made_trial(loop)
-                loop.run(self.trial)
+                self.method, self.schedule = method_of(job), schedule_for(job)
+                self.trial = Trial(job, metric, self)
+                loop(self.trial)
                 if not self.trial.ends:
                     self.trial.finish()
             self._status = self.trial.ends or "completed"
@@ -159,25 +134,24 @@ class LoopRun:
                 self._status = self.trial.ends
             else:
                 self.failure = error
-                self._status, self._error = "failed", user_traceback(error, job.task)
+                self._fail(error)
 
-    def _made_trial(self, loop: Loop) -> Trial:
-        return Trial(
-            loop, self._job, method_of(self._job), self._device, factors=self._factors, reports=self._reports,
-            saved=self._saved, miniature=self._miniature, boundary=self._stand,
-            optimizer_of=partial(build_optimizer, self._job), averages_of=partial(build_averages, self._job),
-            schedule=schedule_for(self._job),
-        )  # fmt: skip
+    def build_optimizer(self, model: nn.Module, **options: Any) -> Any:
+        """Return the method's optimizer over a model."""
+        return build_optimizer(self._job, model, **options)
 
-    def _stand(self, state: Callable[[], Any] | None) -> None:
+    def build_averages(self, model: nn.Module) -> WeightAverages:
+        """Return the averages of the run over a model."""
+        return build_averages(self._job, model)
+
+    def stand(self, state: Callable[[], Any] | None) -> None:
         """Stand still between two reports, or where the loop has saved, if it has worked for long enough."""
         self._saves = self._saves or state is not None
         if time.perf_counter() < self._until or (self._saves and state is None):
             return
         if state is not None:
-            assert self.trial is not None
-            reports = asdict(self.trial.reports)
-            reports["measurements"] = [dumped(one) for one in self.trial.reports.measurements]
+            reports = asdict(self.reports)
+            reports["measurements"] = [dumped(one) for one in self.reports.measurements]
             self._state = {"reports": reports, "saved": state()}
         self._turns.pause()
 
@@ -192,13 +166,36 @@ def method_of(job: Job) -> TrialMethod:
     return TrialMethod(name, job.family, optimizer, options, family.around, family.rule or "", average)
 
 
-def _at_chance_level(job: Job, metric: LoopMetric, before: list[Measurement]) -> list[Measurement]:
-    """Return what a diverged run stands for: guessing, with all of its weights; its curve is kept."""
-    score = metric.signed(metric.guess)
-    level = {"val_score": score} | ({"test_score": score} if job.stage == "confirm" else {})
-    names = ["last", *(["best"] if "best" in job.reads else []), *job.averages]
-    final = [
-        Measurement(weights=name, epoch=job.epochs, weights_epoch=job.epochs if name == "best" else None, **level)
-        for name in names
-    ]
-    return [one for one in before if one.epoch < job.epochs] + final
+class Turns:
+    """Runs a function in a thread of its own and takes turns with it: either of the two works, never both.
+
+    Args:
+        work: What is run; whatever it raises is its own to catch. Inside it, `pause` ends its turn.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work, self._ended = work, False
+        self._ours, self._its = threading.Semaphore(0), threading.Semaphore(0)
+        # Nobody waits for one that is left standing where its process ends.
+        self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
+
+    def go_on(self) -> bool:
+        """Let the function work until it pauses or ends; return whether it has ended."""
+        if self._thread.ident is None:
+            self._thread.start()
+        else:
+            self._its.release()
+        self._ours.acquire()
+        return self._ended
+
+    def pause(self) -> None:
+        """Stand still until it is the function's turn again; called from inside it."""
+        self._ours.release()
+        self._its.acquire()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._ended = True
+            self._ours.release()

@@ -5,13 +5,14 @@ What can go wrong in a cell, a stage or a family goes wrong here in hundredths o
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from study.plan.cells import LEAST_PROBE, Cell, Search, searches, tune_job
 from study.plan.proposals import propose
@@ -27,12 +28,15 @@ from study.tasks.task import Task
 from study.training.stand_ins import stand_in
 from study.training.trial import Run
 
+FEW = 8  # examples that a loss is looked at on
 STILL = 1e-12  # a learning rate at which the weights stay as they are
 _SLOW_S = 2.0  # of the CPU, for the first run in miniature; a larger network sees less
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+Families = dict[str, list[Search]]  # the searches of a cell, by family
+
+
+class Size(NamedTuple):
     """How much a run in miniature sees: of the training part, of the other parts, a step; and for how many epochs."""
 
     train: int
@@ -55,14 +59,11 @@ class MiniatureError(ValueError):
 
 
 class _Miniature(Run):
-    """A run of a job, and of a task that is built already."""
-
-    def __init__(self, job: Job, task: Task, size: Size) -> None:
-        self._abridged = _abridged(task, size)
-        super().__init__(in_miniature(job, size), None, "cpu", "")
+    """A run of a task that is built already."""
 
     def _built(self, data: Any) -> Task:
-        return self._abridged
+        task: Task = data
+        return task
 
 
 def _abridged(task: Task, size: Size) -> Task:
@@ -77,6 +78,30 @@ def _abridged(task: Task, size: Size) -> Task:
         val=first(task.val, "val", size.others),
         test=lambda: first(task.test(), "test", size.others),
     )
+
+
+def first_batch(data: Data, model: nn.Module, loss: Callable[[Any, Any], Any], size: int) -> tuple[Any, Any, Any, Any]:
+    """Return inputs, targets, outputs and loss of a few examples, or of a whole batch where a few can't be had."""
+
+    def of(count: int) -> tuple[Any, Any, Any, Any]:
+        inputs, targets = next(examples_of(data, "train").batches(count))
+        outputs = model(inputs)
+        return inputs, targets, outputs, loss(outputs, targets)
+
+    with suppress(Exception):  # whatever a user's code raises; that of the whole batch is told
+        return of(min(FEW, size))
+    return of(size)
+
+
+def first_job(spec: StudySpec, search: Search) -> Job:
+    """Return the first job of a search as the sampler that nobody has to be asked for proposes it, perturbed."""
+    space = spec.search.model_copy(update={"sampler": "qmc", "unperturbed_share": 0.0})
+    return tune_job(spec, search, 0, propose(space, search, 0, []))
+
+
+def same_tensors(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    """Tell whether two lists of tensors are the same to the last bit."""
+    return len(first) == len(second) and all(map(torch.equal, first, second))
 
 
 class _Remembered:
@@ -118,22 +143,19 @@ class Rehearsal:
     """Tries the families of a study in one cell after the other, and remembers what each run measured.
 
     How much the runs of a task see grows where a metric asks for more, and shrinks where the network is large.
-
-    Args:
-        spec: The study.
     """
 
     def __init__(self, spec: StudySpec) -> None:
         self._spec = spec
         self._records: dict[tuple[str, str, str], RunRecord] = {}
         self._sizes: dict[str, Size] = {}  # by task
-        self._searches: dict[str, dict[str, list[Search]]] = {}  # by cell and family
+        self._searches: dict[str, Families] = {}  # by cell
         for search in searches(spec, [replicate_of(spec, 1)]):
             self._searches.setdefault(search.cell.name, {}).setdefault(search.family, []).append(search)
 
-    def searches_of(self, cell: Cell) -> list[Search]:
+    def families_of(self, cell: Cell) -> Families:
         """Return the searches of a cell in the first replicate."""
-        return [search for of_family in self._searches[cell.name].values() for search in of_family]
+        return self._searches[cell.name]
 
     def add(self, records: Mapping[tuple[str, str, str], RunRecord]) -> None:
         """Take runs in that were made elsewhere, by cell, family and stage."""
@@ -152,8 +174,7 @@ class Rehearsal:
         """Train and measure every family of the study in both stages, from the same weights.
 
         Args:
-            cell: The cell.
-            task: As its own code has built it.
+            cell, task: The cell, and its task as its own code has built it.
             probes: Probe the weights, where the study asks for that.
 
         Raises:
@@ -175,7 +196,7 @@ class Rehearsal:
                     task.model.load_state_dict(held)
                     self._records[cell.name, family, job.stage] = self._run(job, task)
 
-    def _try_as_it_is(self, task: Task, families: Mapping[str, Sequence[Search]]) -> None:
+    def _try_as_it_is(self, task: Task, families: Families) -> None:
         """Make sure that the losses and the scores of the initial weights are finite."""
         for job in self._jobs(next(iter(families.values())), probes=False):
             record = self._run(job.model_copy(update={"learning_rate": STILL, "rho": 0.0}), task, finite=True)
@@ -189,14 +210,13 @@ class Rehearsal:
     def _jobs(self, of_family: Sequence[Search], *, probes: bool) -> Iterator[Job]:
         """Yield the jobs of a family in both stages: perturbed where it perturbs, with all weights that are read."""
         search = of_family[0]
-        space = self._spec.search.model_copy(update={"sampler": "qmc", "unperturbed_share": 0.0})
         reads = kinds_read(one for each in of_family for one in each.contenders)
-        job = tune_job(self._spec, search, 0, propose(space, search, 0, [])).model_copy(update={"reads": reads})
+        job = first_job(self._spec, search).model_copy(update={"reads": reads})
         yield job
         probed = tuple(kind for kind in reads if kind != "best") if probes and self._spec.probes else ()
         seed = search.replicate.confirm[0]
         confirmed = {"stage": "confirm", "seed": seed, "trial": None, "search": "", "probed": probed}
-        described = self._spec.features and search.what.rule is None
+        described = self._spec.features and search.trajectory.rule is None
         yield job.model_copy(update=confirmed | {"probe_evaluations": LEAST_PROBE, "features": described})
 
     def _run(self, job: Job, task: Task, *, finite: bool = False) -> RunRecord:
@@ -214,13 +234,27 @@ class Rehearsal:
             kind, _, sentence = (reason := reason_of(error)).partition(": ")
             if kind.endswith(("ExamplesError", "TaskError")):  # ours, which say all there is to say
                 raise MiniatureError(where, sentence)
+            if job.probed:
+                self._run(job.model_copy(update={"probed": ()}), task)  # raises, if it is not the probe that fails
+                raise _not_probed(job, reason, f"{error}\n")
             raise MiniatureError(where, reason, f"{error}\n")
+        if job.probed and record.status == "completed" and not record.probes:
+            raise _not_probed(job, "the loss makes nothing of the targets of training")
         return record
 
     def record_of(self, job: Job, spec_hash: str) -> RunRecord:
         """Return a record of a job of the whole study: that of its cell, family and stage stands for it."""
         found = (self._records.get((job.cell, job.family, stage)) for stage in (job.stage, "confirm"))
         return stand_in(job, spec_hash, next(filter(None, found), None))
+
+
+def _not_probed(job: Job, reason: str, trace: str = "") -> MiniatureError:
+    return MiniatureError(
+        f"probes = true was given, and in miniature a probe of task = {job.task!r}",
+        f"{reason}; leave probes out, or use layers that can be differentiated twice (a Hugging Face model with "
+        'attn_implementation="eager") and a loss that knows the targets of training, too',
+        trace,
+    )
 
 
 def _check_guess(task: Task, record: RunRecord) -> None:
@@ -241,7 +275,7 @@ def _check_guess(task: Task, record: RunRecord) -> None:
 def run_in_miniature(job: Job, task: Task, size: Size) -> RunRecord:
     """Train and measure a job on a few examples; ``task`` is built already, and its model is trained in place."""
     with quietly():
-        one = _Miniature(job, task, size)
+        one = _Miniature(in_miniature(job, size), _abridged(task, size), "cpu", "")
         one.advance()
         return one.record()
 

@@ -5,9 +5,9 @@ has modes, whether the learning rate reaches it, and whether its state survives 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +15,7 @@ from torch.optim import Optimizer
 
 from study.data import load_data
 from study.data.pool import TaskError
-from study.plan.cells import Cell, Search, cells, searches, tune_job
-from study.plan.proposals import propose
+from study.plan.cells import Cell, Search, cells, searches
 from study.plan.replicates import replicate_of
 from study.records import Job, Needs
 from study.specs.factors import factor_of
@@ -24,18 +23,20 @@ from study.specs.methods import family_of
 from study.specs.spec import StudySpec
 from study.specs.tasks import is_own_task
 from study.tasks import Task, build_task
-from study.tasks.examples import examples_of
 from study.tasks.groups import groups_of
 from study.tasks.loop import is_loop
 from study.training.building import adapted, build_optimizer, switch_mode
 from study.training.checkpoint import read_checkpoint, write_checkpoint
-from study.training.own_optimizers import PassCounter, own_optimizer
+from study.training.miniature import first_batch, first_job, same_tensors
+from study.training.own_optimizers import OwnSteps, PassCounter, own_optimizer
+from study.training.tracebacks import first_line
 from study.training.train import begin_training, take_step
+from wasam_core import WASAM
 
-_EXAMPLES = 8
 _STEPS, _STEPS_S = 20, 3.0  # that passes are counted over: optimizers that perturb now and then do so every 5 or 10
 _STUCK = 0.1  # the share of a step that is left at a learning rate of 0, above which it is said not to reach
 _SAVED_AFTER = 3  # steps: an odd number, as some do something else every other time
+_PLAIN, _BY_CLOSURE, _AFTER_GRADIENTS = _WAYS = (False, False), (True, False), (True, True)  # as in `Needs`
 _SHAPING = ("model", "norm")  # factors that say what kinds of weights there are; in other cells they are others
 
 
@@ -50,8 +51,8 @@ def find_needs(spec: StudySpec) -> tuple[dict[str, Needs], tuple[str, ...]]:
     for search, task in _tried(spec):
         name = spec.table.last_of(search.family)
         try:
-            space = spec.search.model_copy(update={"sampler": "qmc", "unperturbed_share": 0.0})
-            needs = needs_of(tune_job(spec, search, 0, propose(space, search, 0, [])), task)
+            with torch.random.fork_rng(devices=[]):
+                needs = _Trial(first_job(spec, search), task).needs()
         except TaskError as error:
             raise TaskError(f"methods.{name}: {error}") from error
         _check_switches(spec, search, needs)
@@ -74,7 +75,7 @@ def _tried(spec: StudySpec) -> Iterator[tuple[Search, Task]]:
     seen: set[tuple[str, str]] = set()
     for search in searches(spec, [replicate]):
         key = (search.cell.name, search.family)
-        if search.what.brings_optimizer and search.cell in chosen and key not in seen:
+        if search.trajectory.brings_optimizer and search.cell in chosen and key not in seen:
             seen.add(key)
             cell: Cell = search.cell
             yield search, build_task(cell.task, data[cell.task], cell.factors, replicate.tune, replicate.test)
@@ -86,19 +87,19 @@ def _check_switches(spec: StudySpec, search: Search, needs: Needs) -> None:
     if needs.modes and "ema" in reading:
         raise TaskError(
             f'methods.{reading["ema"]} was given average = "ema", which reads the weights after every step, and '
-            f"{search.what.base} has a training and an evaluation mode between which it moves them: take "
+            f"{search.trajectory.base} has a training and an evaluation mode between which it moves them: take "
             '"swa" or "lawa", which read them at the end of an epoch'
         )
     clip_norm = factor_of(search.cell.factors, "clip_norm")
     if needs.closure and clip_norm:
         raise TaskError(
-            f"factors.clip_norm = {clip_norm} was given, and {search.what.base} takes its passes itself, so that "
+            f"factors.clip_norm = {clip_norm} was given, and {search.trajectory.base} takes its passes itself, so that "
             "nobody else sees the gradient that it steps with: leave clip_norm out, or this method"
         )
 
 
 def _notes(name: str, search: Search, needs: Needs) -> Iterator[str]:
-    base = search.what.base
+    base = search.trajectory.base
     if needs.passes != 1:
         yield f"{name}: {base} makes {needs.passes:g} passes a step, as counted; budget G holds it to that."
     if not needs.resumable:
@@ -106,23 +107,12 @@ def _notes(name: str, search: Search, needs: Needs) -> Iterator[str]:
             f"{name}: the state of {base} does not survive being saved and loaded bit for bit; a run that is "
             "interrupted begins anew."
         )
-    schedule = search.what.schedule or search.cell.factors["schedule"]
+    schedule = search.trajectory.schedule or search.cell.factors["schedule"]
     if needs.modes and schedule != "constant":
         yield (
             f"{name}: {base} has a training and an evaluation mode, as optimizers do that need no schedule, and gets "
             f'schedule = "{schedule}"; methods.{name}.schedule = "constant" gives it its own.'
         )
-
-
-def needs_of(job: Job, task: Task) -> Needs:
-    """Find out what the optimizer of a job needs, on a few examples of its task; the task's model is trained in place.
-
-    Raises:
-        TaskError: it can't be built or can't step, the learning rate does not reach it, or it takes its passes itself
-            and is to be perturbed.
-    """
-    with torch.random.fork_rng(devices=[]):
-        return _Trial(job, task).needs()
 
 
 class _Trial:
@@ -134,49 +124,35 @@ class _Trial:
         self._model = begin_training(adapted(task))
         self._held = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
         self._loss = task.training_loss or task.loss
-        self._batch = self._some_examples()
-
-    def _some_examples(self) -> tuple[Any, Any]:
-        """Return a few examples, or a whole batch where a loss can't be had of a few."""
-        whole = int(self._job.factors["batch_size"])
-        for count in sorted({min(_EXAMPLES, whole), whole}):
-            batch = next(examples_of(self._task.train, "train").batches(count))
-            try:
-                self._loss(self._model(batch[0]), batch[1])
-            except Exception:  # whatever a user's code raises; the last one is told where the task is tried
-                if count == whole:
-                    raise
-                continue
-            break
-        return batch
+        self._batch = first_batch(task.train, self._model, self._loss, int(job.factors["batch_size"]))[:2]
 
     def needs(self) -> Needs:
         rho = 0.0 if self._what.rule else self._job.rho
         bare = self._job.model_copy(update={"own_family": replace(self._what, rule=None), "rho": rho})
-        closure, gradients_first = self._kind(bare)
-        if closure and self._what.rule:
+        way = self._way(bare)
+        if way != _PLAIN and self._what.rule:
             raise TaskError(
                 f"optimizer = {self._what.base!r} needs a closure and takes its passes itself, so that its gradient "
                 "can't be perturbed from outside: leave perturb out"
             )
-        self._check_perturbed()
-        self._check_rate(bare, closure=closure, gradients_first=gradients_first)
-        known = Needs(
-            closure=closure, gradients_first=gradients_first, modes=switch_mode(self._built(bare), training=True)
-        )
-        found = replace(known, passes=self._passes(bare, known))
-        return replace(found, resumable=self._is_resumable(found))
-
-    def _check_perturbed(self) -> None:
-        """Make sure that it can be stepped with from perturbed weights, where that is asked for."""
         if self._what.rule:
             self._reset()
-            try:
+            with self._refused("can't be perturbed"):
                 build_optimizer(self._job, self._model, self._task)
-            except TaskError:
-                raise
-            except Exception as error:  # whatever somebody's code raises
-                raise TaskError(f"optimizer = {self._what.base!r} can't be perturbed: {_first_line(error)}") from error
+        self._check_rate(bare, way)
+        modes = switch_mode(self._built(bare), training=True)
+        found = Needs(*way, passes=self._passes(bare, way), modes=modes)
+        return replace(found, resumable=self._is_resumable(found))
+
+    @contextmanager
+    def _refused(self, why: str) -> Iterator[None]:
+        """Turn what somebody's code raises inside the block into a sentence."""
+        try:
+            yield
+        except TaskError:
+            raise
+        except Exception as error:
+            raise TaskError(f"optimizer = {self._what.base!r} {why}: {first_line(error)}") from error
 
     def _reset(self) -> None:
         self._model.load_state_dict(self._held)
@@ -188,15 +164,8 @@ class _Trial:
     def _built(self, job: Job, rate: float | None = None) -> Optimizer:
         """Return a new optimizer over the initial weights, in training mode where it has one."""
         self._reset()
-        try:
+        with self._refused(f"can't be built over the parameters of task {job.task!r}"):
             made = own_optimizer(job, groups_of(self._task, self._model), self._model)
-        except TaskError:
-            raise
-        except Exception as error:  # whatever somebody's code raises
-            raise TaskError(
-                f"optimizer = {self._what.base!r} can't be built over the parameters of task {job.task!r}: "
-                f"{_first_line(error)}"
-            ) from error
         for group in made.param_groups:
             if "lr" not in group:
                 raise TaskError(
@@ -219,55 +188,52 @@ class _Trial:
     def _weights(self) -> list[Tensor]:
         return [p.detach().clone() for p in self._model.parameters()]
 
-    def _after(self, step: Callable[[Optimizer], object], job: Job, rate: float | None = None) -> list[Tensor]:
+    def _step(self, made: Optimizer, closure: bool, gradients_first: bool) -> None:
+        """Take a step in one of `_WAYS`."""
+        if gradients_first or not closure:
+            self._gradient()
+        if gradients_first:
+            torch.manual_seed(0)  # the step itself draws what it draws without them
+        made.step(*[self._gradient] if closure else [])  # type: ignore[arg-type]  # torch's own pass a tensor, too
+
+    def _after(self, way: tuple[bool, bool], job: Job, rate: float | None = None) -> list[Tensor]:
         """Return the weights after one step of a new optimizer, in the mode in which they are evaluated."""
         made = self._built(job, rate)
-        step(made)
+        self._step(made, *way)
         switch_mode(made, training=False)
         return self._weights()
 
-    def _kind(self, job: Job) -> tuple[bool, bool]:
+    def _way(self, job: Job) -> tuple[bool, bool]:
         """Return whether a step wants a closure, and whether it wants gradients before that."""
-        try:
-            self._after(self._plainly, job)
-        except TaskError:
-            raise
-        except Exception as error:  # whatever somebody's code raises
-            without = error
-        else:
-            return False, False
-        found: dict[bool, list[Tensor]] = {}
-        failed: Exception = without
-        for gradients_first in (False, True):
+        found: dict[tuple[bool, bool], list[Tensor]] = {}
+        errors: list[Exception] = []
+        for way in _WAYS:
             try:
-                found[gradients_first] = self._after(self._with_closure(gradients_first=gradients_first), job)
-            except Exception as error:  # as above
-                failed = error
+                found[way] = self._after(way, job)
+            except TaskError:
+                raise
+            except Exception as error:  # whatever somebody's code raises
+                errors.append(error)
+            if _PLAIN in found:
+                return _PLAIN
         if not found:
             raise TaskError(
-                f"optimizer = {self._what.base!r} can't step on a CPU, neither by step() ({_first_line(without)}) nor "
-                f"by step(closure) ({_first_line(failed)})"
-            ) from failed
-        return True, True in found and (False not in found or not _equal(*found.values()))
+                f"optimizer = {self._what.base!r} can't step on a CPU, neither by step() ({first_line(errors[0])}) nor "
+                f"by step(closure) ({first_line(errors[-1])})"
+            ) from errors[-1]
+        differ = len({*_WAYS[1:]} & found.keys()) == 1 or not same_tensors(*found.values())
+        return _AFTER_GRADIENTS if _AFTER_GRADIENTS in found and differ else _BY_CLOSURE
 
-    def _plainly(self, made: Optimizer) -> None:
-        self._gradient()
-        made.step()
-
-    def _with_closure(self, *, gradients_first: bool) -> Callable[[Optimizer], None]:
-        def step(made: Optimizer) -> None:
-            if gradients_first:
-                self._gradient()
-                torch.manual_seed(0)  # the step itself draws what it draws without them
-            made.step(self._gradient)  # type: ignore[arg-type]  # torch's own pass a tensor, too
-
-        return step
-
-    def _check_rate(self, job: Job, *, closure: bool, gradients_first: bool) -> None:
+    def _check_rate(self, job: Job, way: tuple[bool, bool]) -> None:
         """Refuse an optimizer that moves as far at a learning rate of 0: schedule and search would not reach it."""
-        step = self._with_closure(gradients_first=gradients_first) if closure else self._plainly
-        before = self._held_weights()
-        moved, still = (_distance(before, self._after(step, job, rate)) for rate in (None, 0.0))
+        self._reset()
+        before = self._weights()
+
+        def moved_at(rate: float | None) -> float:
+            pairs = zip(before, self._after(way, job, rate), strict=True)
+            return max(float((one - other).abs().max()) for one, other in pairs)
+
+        moved, still = moved_at(None), moved_at(0.0)
         if still > _STUCK * moved:
             raise TaskError(
                 f"optimizer = {self._what.base!r} moves the weights by {still:.2g} at a learning rate of 0, and by "
@@ -276,18 +242,13 @@ class _Trial:
                 "option that makes it follow lr, or leave it out"
             )
 
-    def _held_weights(self) -> list[Tensor]:
-        self._reset()
-        return self._weights()
-
-    def _passes(self, job: Job, needs: Needs) -> float:
+    def _passes(self, job: Job, way: tuple[bool, bool]) -> float:
         """Return the passes of a step, counted on the model; a forward without a backward is a third of one."""
         made, counted, taken = self._built(job), 0.0, 0
-        step = self._with_closure(gradients_first=needs.gradients_first) if needs.closure else self._plainly
         began = time.monotonic()
         while taken < _STEPS and (taken < 2 or time.monotonic() - began < _STEPS_S):
             with PassCounter(self._model) as passes:
-                step(made)
+                self._step(made, *way)
             counted += passes.backwards + max(0, passes.forwards - passes.backwards) / 3
             taken += 1
         return round(counted / taken, 2)
@@ -297,36 +258,23 @@ class _Trial:
         job = self._job.model_copy(update={"own_family": replace(self._what, needs=needs)})
         self._reset()
         made = build_optimizer(job, self._model, self._task)
-        self._step(made, _SAVED_AFTER)
+        self._go_on(made)
         try:
             saved = write_checkpoint("", {"model": self._model.state_dict(), "optimizer": made.state_dict()})
-            self._step(made, _SAVED_AFTER)
+            self._go_on(made)
             straight = self._weights()
             self._reset()
             anew = build_optimizer(job, self._model, self._task)
             held = read_checkpoint("", saved, torch.device("cpu"))
             self._model.load_state_dict(held["model"])
             anew.load_state_dict(held["optimizer"])
-            self._step(anew, _SAVED_AFTER)
+            self._go_on(anew)
         except Exception:  # whatever somebody's state_dict raises
             return False
-        return _equal(straight, self._weights())
+        return same_tensors(straight, self._weights())
 
-    def _step(self, made: Any, count: int) -> None:
+    def _go_on(self, made: WASAM | OwnSteps) -> None:
         switch_mode(made.base_optimizer, training=True)
-        for _ in range(count):
+        for _ in range(_SAVED_AFTER):
             take_step(self._model, made, *self._batch, self._loss)
         switch_mode(made.base_optimizer, training=False)
-
-
-def _equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
-
-
-def _distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
-    return max(float((one - other).abs().max()) for one, other in zip(first, second, strict=True))
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,7 +1,7 @@
 """``python -m study.training.once RECORD``: train one run again, in this process: without Ray, and nothing is written.
 
-For a look inside: ``python -m pdb -m study.training.once results/quick/records/RUN_ID.json`` stops where a run
-raises, as does a breakpoint in a task, a loss or an optimizer.
+For a look inside: ``python -m pdb -c continue -m study.training.once results/quick/records/RUN_ID.json`` stops where a
+run raises, as does a breakpoint in a task, a loss or an optimizer.
 """
 
 import argparse

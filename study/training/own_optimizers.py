@@ -1,7 +1,7 @@
 """Optimizers that are not built in: imported by name, built over a model's parameters, and stepped with."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,13 +12,14 @@ from torch.optim import Optimizer
 from study.data.pool import TaskError
 from study.records import Family, Job
 from study.specs.methods import family_of
-from study.tasks.own import imported
+from study.tasks.groups import Groups
+from study.tasks.nests import leaves
+from study.tasks.own import imported, signature_of
 from wasam_core import Cost
 from wasam_core.bare_torch import Eager
 from wasam_core.norms import FiniteCheck, global_norm
 from wasam_core.rng import capture_rng, restore_rng
 
-Groups = list[dict[str, Any]]
 _INNER = ("base_optimizer", "optimizer")  # what a two-pass optimizer, or one that wraps another, calls that
 
 
@@ -54,23 +55,19 @@ def own_optimizer(job: Job, groups: Groups, model: nn.Module) -> Optimizer:
         TaskError: it is not there, it does not take an option, or it needs what nothing gives.
     """
     what = family_of(job)
-    groups = [group | {"params": [p[1] if isinstance(p, tuple) else p for p in group["params"]]} for group in groups]
-    make = imported(what.base, f"optimizer = {what.base!r}")
+    given = f"optimizer = {what.base!r}"
+    make = imported(what.base, given)
     takes = _parameters(make)
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    open_ended = _is_open_ended(takes)
     options = dict(what.options) | dict(job.options)
-    unknown = [name for name in options if name not in takes]
-    if unknown and not open_ended:
-        raise TaskError(
-            f"optimizer = {what.base!r} was given the option {unknown[0]!r}, which it does not take; it takes "
-            f"{', '.join(name for name in takes if name != 'params')}"
-        )
+    _check_options(given, options, takes)
     if job.weight_decay is not None and not what.around and ("weight_decay" not in takes or "weight_decay" in options):
         raise TaskError(
-            f"optimizer = {what.base!r} {'fixes' if 'weight_decay' in options else 'has no argument'} weight_decay, "
-            "which is searched; leave the range out, or the option, or name a function of yours that takes it"
+            f"{given} {'fixes' if 'weight_decay' in options else 'has no argument'} weight_decay, which is searched; "
+            "leave the range out, or the option, or name a function of yours that takes it"
         )
     inner = next((name for name in _INNER if name in takes), None)
+    groups = [group | {"params": [p[1] if isinstance(p, tuple) else p for p in group["params"]]} for group in groups]
     known: dict[str, Any] = {
         "params": groups,
         "lr": job.learning_rate,
@@ -78,61 +75,67 @@ def own_optimizer(job: Job, groups: Groups, model: nn.Module) -> Optimizer:
         "model": model,
         "num_data": int(job.factors["train_size"]),
     }
+    needed = {}
     if job.rho > 0 and not what.rule:
-        known["rho"] = job.rho
-        _require(takes, "rho", what, "a range of rho")
+        known["rho"], needed["rho"] = job.rho, "a range of rho"
     if what.around:
         if inner is None:
-            raise TaskError(
-                f"optimizer = {what.base!r} was given a base, and has no argument {_INNER[0]!r} for it: leave base out"
-            )
+            raise TaskError(f"{given} was given a base, and has no argument {_INNER[0]!r} for it: leave base out")
         made_of = _around(what, job)
         annotated = takes[inner].annotation
         built = "params" not in takes or (inspect.isclass(annotated) and issubclass(annotated, Optimizer))
         known[inner] = made_of(groups) if built else _as_class(made_of)
     elif inner is not None and inner not in options:
         raise TaskError(
-            f"optimizer = {what.base!r} takes its steps with another optimizer; name it: "
-            'base = "SGD", "AdamW" or "package:Class"'
+            f'{given} takes its steps with another optimizer; name it: base = "SGD", "AdamW" or "package:Class"'
         )
     else:
-        _require(takes, "lr", what, "the learning rate, which is searched for every method")
-    given = {name: value for name, value in known.items() if name in takes} | options
+        needed["lr"] = "the learning rate, which is searched for every method"
+    for name, why in needed.items():
+        if name not in takes and not open_ended:
+            raise TaskError(
+                f"{given} has no argument {name!r} for {why}; name a function of yours that takes it and builds the "
+                "optimizer"
+            )
+    passed = {name: value for name, value in known.items() if name in takes} | options
     if open_ended and "lr" not in takes and not what.around:
-        given["lr"] = job.learning_rate
+        passed["lr"] = job.learning_rate
     first = next(iter(takes), "params")
     if "params" not in takes and first != inner:
-        given[first] = groups
+        passed[first] = groups
     missing = [
         name for name, p in takes.items()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in given
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in passed
     ]  # fmt: skip
     if missing:
         raise TaskError(
-            f"optimizer = {what.base!r} needs {', '.join(missing)}, which neither the options nor the study give: give "
-            "it in the options, or name a function of yours that builds the optimizer"
+            f"{given} needs {', '.join(missing)}, which neither the options nor the study give: give it in the "
+            "options, or name a function of yours that builds the optimizer"
         )
-    made: Optimizer = make(**given)
+    made: Optimizer = make(**passed)
     if not (hasattr(made, "param_groups") and callable(getattr(made, "step", None))):
         raise TaskError(
-            f"optimizer = {what.base!r} returned {type(made).__name__}; it must return an optimizer, with param_groups "
-            "and step"
+            f"{given} returned {type(made).__name__}; it must return an optimizer, with param_groups and step"
         )
     return made
 
 
 def _parameters(make: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(make).parameters
-    except (TypeError, ValueError):  # a callable that hides its signature
-        return {"params": inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)}
+    if signature := signature_of(make):
+        return signature.parameters
+    return {"params": inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)}
 
 
-def _require(takes: Mapping[str, inspect.Parameter], name: str, what: Family, why: str) -> None:
-    if name not in takes and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+def _is_open_ended(takes: Mapping[str, inspect.Parameter]) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in takes.values())
+
+
+def _check_options(given: str, options: Iterable[str], takes: Mapping[str, inspect.Parameter]) -> None:
+    unknown = [name for name in options if name not in takes]
+    if unknown and not _is_open_ended(takes):
         raise TaskError(
-            f"optimizer = {what.base!r} has no argument {name!r} for {why}; name a function of yours that takes it "
-            "and builds the optimizer"
+            f"{given} was given the option {unknown[0]!r}, which it does not take; it takes "
+            f"{', '.join(name for name in takes if name != 'params')}"
         )
 
 
@@ -150,24 +153,19 @@ def _as_class(made_of: Any) -> Any:
 
 def _around(what: Family, job: Job) -> Callable[..., Any]:
     """Return what makes the optimizer that steps are taken with, of groups."""
-    if ":" in what.around:
-        make = imported(what.around, f"base = {what.around!r}")
-        takes = _parameters(make)
-        unknown = [name for name, _ in what.around_options if name not in takes]
-        if unknown:
+    if ":" not in what.around:
+        if what.around_options:
             raise TaskError(
-                f"base = {what.around!r} was given the option {unknown[0]!r}, which it does not take; it takes "
-                f"{', '.join(name for name in takes if name != 'params')}"
+                f"base_options were given for the built-in base of {what.base!r}, whose momentum and weight decay are "
+                'factors; leave them out, or name the base as package:Class, such as "torch.optim:SGD"'
             )
-        known = {"lr": job.learning_rate, "weight_decay": weight_decay_of(job)}
-        usual = {name: value for name, value in known.items() if name in takes}
-        return partial(make, **(usual | dict(what.around_options)))
-    if what.around_options:
-        raise TaskError(
-            f"base_options were given for the built-in base of {what.base!r}, whose momentum and weight decay are "
-            'factors; leave them out, or name the base as package:Class, such as "torch.optim:SGD"'
-        )
-    return built_in(what.around, job)
+        return built_in(what.around, job)
+    given, options = f"base = {what.around!r}", dict(what.around_options)
+    make = imported(what.around, given)
+    takes = _parameters(make)
+    _check_options(given, options, takes)
+    usual = {"lr": job.learning_rate, "weight_decay": weight_decay_of(job)}
+    return partial(make, **({name: value for name, value in usual.items() if name in takes} | options))
 
 
 class OwnSteps:
@@ -261,7 +259,7 @@ class OwnSteps:
         return {
             "optimizer": self.base_optimizer.state_dict(),
             "cost": self.cost.state_dict(),
-            "rng": capture_rng(_accelerators(self.param_groups)),
+            "rng": capture_rng({p.device for group in self.param_groups for p in group["params"] if not p.is_cpu}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -269,10 +267,6 @@ class OwnSteps:
         self.base_optimizer.load_state_dict(state["optimizer"])
         self.cost.load_state_dict(state["cost"])
         restore_rng(state["rng"])
-
-
-def _accelerators(groups: Groups) -> set[torch.device]:
-    return {p.device for group in groups for p in group["params"] if not p.is_cpu}
 
 
 class PassCounter:
@@ -296,18 +290,10 @@ class PassCounter:
         self._handle.remove()
 
     def _forward(self, model: nn.Module, inputs: Any, outputs: Any) -> None:
-        tensor = _first_with_gradient(outputs)
+        tensor = next((one for one in leaves(outputs) if one.requires_grad), None)  # leads back to the weights
         if tensor is not None:
             self.forwards += 1
             tensor.register_hook(self._backward)
 
     def _backward(self, gradient: Tensor) -> None:
         self.backwards += 1
-
-
-def _first_with_gradient(outputs: Any) -> Tensor | None:
-    """Return the first tensor of an output that leads back to the weights; None if there is none."""
-    if isinstance(outputs, Tensor):
-        return outputs if outputs.requires_grad else None
-    parts = outputs.values() if isinstance(outputs, Mapping) else outputs if isinstance(outputs, list | tuple) else ()
-    return next((found for part in parts if (found := _first_with_gradient(part)) is not None), None)

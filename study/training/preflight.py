@@ -7,8 +7,8 @@ comes to light after the last run would cost all of them.
 import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,14 +20,13 @@ from study.findings.content import ScoreUnit
 from study.findings.units import FRACTION, score_units
 from study.plan.cells import Cell, cells
 from study.plan.replicates import replicate_of
-from study.records import Needs, RunRecord
+from study.records import RunRecord
 from study.specs.factors import factor_of
 from study.specs.own_names import is_own_name
 from study.specs.spec import StudySpec
 from study.specs.tasks import TestPart, is_own_task
 from study.tasks import build_task
-from study.tasks.adapted import by_number, numbered
-from study.tasks.examples import Examples, examples_of
+from study.tasks.examples import examples_of
 from study.tasks.loop import is_loop
 from study.tasks.means import mean_of
 from study.tasks.nests import ExamplesError, leaves, mapped
@@ -36,15 +35,13 @@ from study.tasks.streamed import Streamed
 from study.tasks.task import Task
 from study.training.brought import own_schedule
 from study.training.building import adapted
-from study.training.loop_preflight import check_factors, try_loop
-from study.training.miniature import MiniatureError, Rehearsal
+from study.training.loop_preflight import LoopTrials
+from study.training.miniature import FEW, MiniatureError, Rehearsal, first_batch, same_tensors
 from study.training.needs import find_needs
 from study.training.stand_ins import rehearsed, shown
-from study.training.tracebacks import concerns_user, user_traceback
+from study.training.tracebacks import first_line, user_traceback
 from study.training.train import begin_training
-from wasam_core.probes.surface import LossSurface
 
-_EXAMPLES = 8
 _MOST_CELLS = 32  # more are not all tried: then each value of each factor is, in some cell
 
 Conclude = Callable[[StudySpec, Sequence[RunRecord]], object]
@@ -60,17 +57,18 @@ class PreflightError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What a user should know before the study, a sentence each, and what was found out.
+    """What was found out before the study.
 
-    Where each own task's test part comes from, which of them are loops, with the kinds of weights that each reports,
-    what each optimizer that is not built in needs, by family, and what each own task is scored by, a sentence each.
+    Attributes:
+        spec: The study's, with where each own task's test part comes from, which of them are loops, with the kinds of
+            weights that each reports, and what each optimizer that is not built in needs, by family.
+        notes: What a user should know, a sentence each.
+        scores: What each own task is scored by, a sentence each.
     """
 
-    notes: tuple[str, ...] = ()
-    test_parts: tuple[tuple[str, TestPart], ...] = ()
-    loops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    optimizers: Mapping[str, Needs] = field(default_factory=dict)
-    scores: tuple[str, ...] = ()
+    spec: StudySpec
+    notes: tuple[str, ...]
+    scores: tuple[str, ...]
 
 
 def preflight(spec: StudySpec, conclude: Conclude = lambda spec, records: None) -> Preflight:
@@ -95,40 +93,38 @@ def preflight(spec: StudySpec, conclude: Conclude = lambda spec, records: None) 
     planned = cells(spec)
     loops = _loops([cell for cell in planned if is_own_task(cell.task)])
     own = [cell for cell in planned if is_own_task(cell.task) and cell.task not in loops]
-    first: dict[str, Cell] = {}
+    tasks: dict[str, _OwnTask] = {}
     for cell in own:
-        first.setdefault(cell.task, cell)
-    handed = {name: Handed(cell.factors) for name, cell in first.items()}
-    built = {name: _try_seeds(spec, cell, handed[name]) for name, cell in first.items()}
-    rehearsal, tried = Rehearsal(spec), 0
+        if cell.task not in tasks:
+            tasks[cell.task] = _OwnTask(spec, cell)
+    for task in tasks.values():
+        task.check_seeds()
+    rehearsal, replicate, tried = Rehearsal(spec), replicate_of(spec, 1), 0
     for cell in shown(own, _MOST_CELLS):
         if rehearsal.is_slow(cell.task) and cell not in shown(own, 0):
             continue  # a large network: each value of each factor is tried, and not each of their combinations
+        first = tasks[cell.task] if tasks[cell.task].cell is cell else None
         with _told(cell, "building the task"):
-            replicate = replicate_of(spec, 1)
-            factors = handed[cell.task] if cell is first[cell.task] else cell.factors
-            task = build_own_task(cell.task, factors, replicate.tune, replicate.test)
-            rehearsal.try_cell(cell, task, probes=cell is first[cell.task])
+            factors = first.factors if first else cell.factors
+            built = build_own_task(cell.task, factors, replicate.tune, replicate.test)
+            rehearsal.try_cell(cell, built, probes=first is not None)
         tried += 1
     for cell in _built_in_cells(spec, planned):
         with _told(cell, "trying a built-in task with what is not built in"):
-            replicate = replicate_of(spec, 1)
-            task = build_task(cell.task, load_data(cell.task), cell.factors, replicate.tune, replicate.test)
-            rehearsal.try_cell(cell, task, probes=False)
-    for name, cell in first.items():
-        _check_read(spec, cell, handed[name])
+            built = build_task(cell.task, load_data(cell.task), cell.factors, replicate.tune, replicate.test)
+            rehearsal.try_cell(cell, built, probes=False)
+    for task in tasks.values():
+        task.check_read([cell for cell in own if cell.task == task.cell.task][:_MOST_CELLS])
     reported, said = _try_loops(spec, [cell for cell in planned if cell.task in loops], rehearsal)
     spec = spec.model_copy(update={"loops": reported})
     _rehearse(spec, rehearsal, conclude)
-    found = {name: _test_part(spec, cell, built[name]) for name, cell in first.items()}
-    unpaired = [name for name, cell in first.items() if not _repeats(spec, cell, built[name][0])]
+    test_parts: dict[str, TestPart] = {name: task.test_part() for name, task in tasks.items()}
     few = f"{tried} of {len(own)} problems were tried in miniature: each value of each factor, not each combination."
-    notes = ((few,) if tried < len(own) else ()) + remarks + tuple(_notes(spec, found))
-    notes += tuple(_of_streams(unpaired)) + said
-    test_parts: list[tuple[str, TestPart]] = [*found.items(), *((name, "loop") for name in reported)]
+    notes = ((few,) if tried < len(own) else ()) + remarks + tuple(_notes(spec, tasks, test_parts)) + said
     scores = score_units(rehearsal.records, dict.fromkeys(cell.task for cell in planned if is_own_task(cell.task)))
-    in_words = tuple(_score_in_words(spec, task, score) for task, score in scores.items())
-    return Preflight(notes, tuple(test_parts), reported, spec.optimizers, in_words)
+    in_words = tuple(_score_in_words(spec, name, score) for name, score in scores.items())
+    test_parts |= dict.fromkeys(reported, "loop")
+    return Preflight(spec.model_copy(update={"test_parts": test_parts}), notes, in_words)
 
 
 def _score_in_words(spec: StudySpec, task: str, score: ScoreUnit) -> str:
@@ -138,6 +134,34 @@ def _score_in_words(spec: StudySpec, task: str, score: ScoreUnit) -> str:
     worth = f", which is {100 * delta:g} percentage points" if share else f" {score.unit}".rstrip()
     way = "" if score.higher_is_better else "; lower is better"
     return f"{task} is scored by {score.name}{unit}, δ = {delta:g}{worth}{way}."
+
+
+def _with_optimizers(spec: StudySpec) -> tuple[StudySpec, tuple[str, ...]]:
+    """Return the spec with what its optimizers need, and what the user should know; own schedules are looked at."""
+    try:
+        families = [spec.table.family_of(name) for name in spec.methods]
+        schedules = {str(cell.factors["schedule"]) for cell in cells(spec)} | {one.schedule for one in families}
+        for name in filter(is_own_name, sorted(schedules)):
+            own_schedule(name)
+        needs, remarks = find_needs(spec)
+        found = spec.model_copy(update={"optimizers": needs})
+        found.check_costs()
+    except (Exception, SystemExit) as error:  # whatever somebody's code raises
+        known = isinstance(error, TaskError | ValueError) and not isinstance(error, UnicodeError)
+        sentence = str(error) if known else f"trying the optimizers and schedules failed: {first_line(error)}"
+        trace = "" if known else "".join(traceback.format_exception(error))
+        raise PreflightError(f"{sentence}; nothing was started", trace) from error
+    return found, remarks
+
+
+def _built_in_cells(spec: StudySpec, planned: Sequence[Cell]) -> list[Cell]:
+    """Return the first cell of each built-in task that is trained with an optimizer or a schedule that is not."""
+    brought = any(spec.table.family_of(name).brings_optimizer for name in spec.methods)
+    found: dict[str, Cell] = {}
+    for cell in planned:
+        if not is_own_task(cell.task) and (brought or is_own_name(str(cell.factors["schedule"]))):
+            found.setdefault(cell.task, cell)
+    return list(found.values())
 
 
 def _loops(planned: Sequence[Cell]) -> set[str]:
@@ -163,46 +187,15 @@ def _try_loops(
     notes: list[str] = []
     for task in dict.fromkeys(cell.task for cell in of_loops):
         of_task = [cell for cell in of_loops if cell.task == task]
-        factors = {cell.name: Handed(cell.factors) for cell in of_task}
-        some = shown(of_task, _MOST_CELLS)
         with _told(of_task[0], "running the loop"):
-            found = try_loop(spec, [(cell, rehearsal.searches_of(cell)) for cell in some], factors)
-            given = [name for problem in spec.problems if problem.task == task for name in problem.factors]
-            check_factors(task, given, list(factors.items()))
-        reported[task] = found.kinds
-        rehearsal.add(found.records)
-        notes += found.notes
+            loop = LoopTrials(spec, of_task)
+            loop.try_cells([(cell, rehearsal.families_of(cell)) for cell in shown(of_task, _MOST_CELLS)])
+        reported[task] = loop.kinds
+        rehearsal.add(loop.records)
+        notes += loop.notes
         if spec.probes:
             notes.append(f"probes = true was given; the weights of the loop {task!r} are its own, and are not probed.")
     return reported, tuple(notes)
-
-
-def _with_optimizers(spec: StudySpec) -> tuple[StudySpec, tuple[str, ...]]:
-    """Return the spec with what its optimizers need, and what the user should know; own schedules are looked at."""
-    try:
-        families = [spec.table.family_of(name) for name in spec.methods]
-        schedules = {str(cell.factors["schedule"]) for cell in cells(spec)} | {one.schedule for one in families}
-        for name in filter(is_own_name, sorted(schedules)):
-            own_schedule(name)
-        needs, remarks = find_needs(spec)
-        found = spec.model_copy(update={"optimizers": needs})
-        found.check_costs()
-    except (Exception, SystemExit) as error:  # whatever somebody's code raises
-        known = isinstance(error, TaskError | ValueError) and not isinstance(error, UnicodeError)
-        sentence = str(error) if known else f"trying the optimizers and schedules failed: {_last_line(error)}"
-        trace = "" if known else "".join(traceback.format_exception(error))
-        raise PreflightError(f"{sentence}; nothing was started", trace) from error
-    return found, remarks
-
-
-def _built_in_cells(spec: StudySpec, planned: Sequence[Cell]) -> list[Cell]:
-    """Return the first cell of each built-in task that is trained with an optimizer or a schedule that is not."""
-    brought = any(spec.table.family_of(name).brings_optimizer for name in spec.methods)
-    found: dict[str, Cell] = {}
-    for cell in planned:
-        if not is_own_task(cell.task) and (brought or is_own_name(str(cell.factors["schedule"]))):
-            found.setdefault(cell.task, cell)
-    return list(found.values())
 
 
 def _rehearse(spec: StudySpec, rehearsal: Rehearsal, conclude: Conclude) -> None:
@@ -214,99 +207,108 @@ def _rehearse(spec: StudySpec, rehearsal: Rehearsal, conclude: Conclude) -> None
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise PreflightError(
-            f"in miniature, the study trained, and its conclusions failed: {_last_line(error)} ({place.filename}, line "
+            f"in miniature, the study trained, and its conclusions failed: {first_line(error)} ({place.filename}, line "
             f"{place.lineno}); nothing was started: this is a fault of the program, which a report of it and of the "
             "spec would help to mend"
         ) from error
 
 
-def _try_seeds(spec: StudySpec, cell: Cell, handed: Handed) -> tuple[Task, Task]:
-    """Make sure that a task can be built, that its loss is one, and that a seed says what is built.
+class _OwnTask:
+    """A task of the user's own, in one cell: what is built of it, and what that tells."""
 
-    Returns:
-        The task as it is built with the first replicate's seed of the tune stage, and with one of the confirm stage.
-    """
-    replicate = replicate_of(spec, 1)
-    seed, fresh = replicate.tune, replicate.confirm[0]
-    with _told(cell, "building the task"):
-        task = build_own_task(cell.task, handed, seed, replicate.test)
-    with _told(cell, "reading the training examples"):
-        examples, weights = _first_examples(task.train, "train"), _weights(task)
-    with _told(cell, "a forward pass and its loss"):
-        loss, outputs, targets = _training_loss(task, int(cell.factors["batch_size"]))
-        _check_loss(cell, loss)
-        accumulates = int(factor_of(cell.factors, "gradient_accumulation_steps")) > 1
-        if accumulates or any(spec.table.family_of(name).micro_batches for name in spec.methods):
+    def __init__(self, spec: StudySpec, cell: Cell) -> None:
+        self.cell, self.factors = cell, Handed(cell.factors)
+        self.repeats = True  # built again with the same seed, its training part begins with the same examples
+        self._spec, self._replicate = spec, replicate_of(spec, 1)
+
+    def _built(
+        self, doing: str, *, factors: Mapping[str, Any] | None = None, seed: int | None = None, cell: str = ""
+    ) -> Task:
+        """Build the task: with the seed of the tune stage, unless another is given."""
+        one = self._replicate
+        with _told(replace(self.cell, name=cell or self.cell.name), doing):
+            return build_own_task(
+                self.cell.task, factors or self.cell.factors, one.tune if seed is None else seed, one.test
+            )
+
+    def check_seeds(self) -> None:
+        """Make sure that it can be built, that its loss is one, and that a seed says what is built."""
+        cell, seed, fresh = self.cell, self._replicate.tune, self._replicate.confirm[0]
+        self._task = task = self._built("building the task", factors=self.factors)
+        with _told(cell, "reading the training examples"):
+            examples, weights = _first_examples(task.train, "train"), _weights(task)
+        with _told(cell, "a forward pass and its loss"):
+            self._check_loss(task)
+        again = self._built("building the task a second time")
+        with _told(cell, "reading the training examples a second time"):
+            self.repeats = same_tensors(examples, _first_examples(again.train, "train"))
+        same_weights = same_tensors(weights, _weights(again))
+        if not (same_weights and (self.repeats or isinstance(again.train, Streamed))):
+            raise PreflightError(
+                f"task = {cell.task!r} was built twice with seed {seed}, and the "
+                f"{'training examples' if same_weights else 'initial weights'} differ; build the model anew in every "
+                "call and draw everything from the seed, because methods are compared on equal data from equal weights"
+            )
+        self._other = self._built("building the task with another seed", seed=fresh)
+        with _told(cell, "reading the training examples of another seed"):
+            alike = same_tensors(examples, _first_examples(self._other.train, "train"))
+        if alike and same_tensors(weights, _weights(self._other)):
+            raise PreflightError(
+                f"task = {cell.task!r} was built with seeds {seed} and {fresh}, and neither the initial "
+                "weights nor the training examples differ; draw the weights or the split from the seed (without a "
+                "torch.manual_seed of your own), because the spread between seeds is what a verdict is judged by"
+            )
+
+    def _check_loss(self, task: Task) -> None:
+        factors, table = self.cell.factors, self._spec.table
+        loss_of, model = task.training_loss or task.loss, begin_training(adapted(task))
+        _, targets, outputs, loss = first_batch(task.train, model, loss_of, int(factors["batch_size"]))
+        if not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad:
+            given = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise PreflightError(
+                f"task = {self.cell.task!r} has a loss that returned {given}"
+                f"{' without a gradient' if isinstance(loss, Tensor) and not loss.dim() else ''}; it must return the "
+                "mean over the batch, as a scalar tensor that can be differentiated"
+            )
+        if not math.isfinite(value := float(loss.detach())):
+            raise PreflightError(
+                f"task = {self.cell.task!r} has a loss of {value:g} at the initial weights; scale the inputs and "
+                "the targets, or the initial weights, until it is finite"
+            )
+        accumulates = int(factor_of(factors, "gradient_accumulation_steps")) > 1
+        if accumulates or any(table.family_of(name).micro_batches for name in self._spec.methods):
             # They count by what the loss is a mean over.
-            mean_of(task.training_loss or task.loss).check(mapped(outputs, torch.Tensor.detach), targets)
-    if spec.probes:
-        _try_probe(cell, task)
-    with _told(cell, "building the task a second time"):
-        again = build_own_task(cell.task, cell.factors, seed, replicate.test)
-        same = (
-            _equal(weights, _weights(again)),
-            isinstance(again.train, Streamed) or _equal(examples, _first_examples(again.train, "train")),
-        )
-    if not all(same):
-        raise PreflightError(
-            f"task = {cell.task!r} was built twice with seed {seed}, and the "
-            f"{'training examples' if same[0] else 'initial weights'} differ; build the model anew in every call and "
-            "draw everything from the seed, because methods are compared on equal data from equal weights"
-        )
-    with _told(cell, "building the task with another seed"):
-        other = build_own_task(cell.task, cell.factors, fresh, replicate.test)
-        alike = _equal(weights, _weights(other)) and _equal(examples, _first_examples(other.train, "train"))
-    if alike:
-        raise PreflightError(
-            f"task = {cell.task!r} was built with seeds {seed} and {fresh}, and neither the initial "
-            "weights nor the training examples differ; draw the weights or the split from the seed (without a "
-            "torch.manual_seed of your own), because the spread between seeds is what a verdict is judged by"
-        )
-    return task, other
+            mean_of(loss_of).check(mapped(outputs, torch.Tensor.detach), targets)
+
+    def check_read(self, planned: Sequence[Cell]) -> None:
+        """Make sure that its factors are read: where it was tried, or where it is built in other cells."""
+        task = self.cell.task
+        given = [name for problem in self._spec.problems if problem.task == task for name in problem.factors]
+        built = {cell.name: Handed(cell.factors) for cell in (self.cell, *planned)}
+        for name, factors in built.items():
+            self._built("building the task", factors=factors, cell=name)
+        late = self.factors.read - built[self.cell.name].read  # by a forward pass, a loss …: seen where it was tried
+        for factors in built.values():
+            factors.read |= late
+        with _told(self.cell, "reading the factors"):
+            check_read(task, given, built.items())
+
+    def test_part(self) -> TestPart:
+        """Return where its test part comes from, by the first examples with other seeds and another replicate."""
+        with _told(self.cell, "reading the first test examples of two seeds and of two replicates"):
+            here, there = (_first_examples(task.test(), "test") for task in (self._task, self._other))
+            if not same_tensors(here, there):
+                return "run"
+            if is_told_replicate(self.cell.task):
+                other = replicate_of(self._spec, 2)
+                elsewhere = build_own_task(self.cell.task, self.cell.factors, self._replicate.tune, other.test)
+                if not same_tensors(here, _first_examples(elsewhere.test(), "test")):
+                    return "anew"
+        return "same"
 
 
-def _repeats(spec: StudySpec, cell: Cell, task: Task) -> bool:
-    """Tell whether a training part that is built again with the same seed begins with the same examples."""
-    if not isinstance(task.train, Streamed):
-        return True  # or it would have been refused
-    replicate = replicate_of(spec, 1)
-    with _told(cell, "reading the stream a second time"):
-        again = build_own_task(cell.task, cell.factors, replicate.tune, replicate.test)
-        return _equal(_first_examples(task.train, "train"), _first_examples(again.train, "train"))
-
-
-def _check_read(spec: StudySpec, tried: Cell, handed: Handed) -> None:
-    """Make sure that the factors of a task are read: in the cell that was tried, or where others are built."""
-    given = [name for problem in spec.problems if problem.task == tried.task for name in problem.factors]
-    planned = [cell for cell in cells(spec) if cell.task == tried.task][:_MOST_CELLS]
-    built = {cell.name: Handed(cell.factors) for cell in (tried, *planned)}
-    replicate = replicate_of(spec, 1)
-    for name, factors in built.items():
-        with _told(replace(tried, name=name), "building the task"):
-            build_own_task(tried.task, factors, replicate.tune, replicate.test)
-    late = handed.read - built[tried.name].read  # by a forward pass, a loss …: seen where these were tried
-    for factors in built.values():
-        factors.read |= late
-    with _told(tried, "reading the factors"):
-        check_read(tried.task, given, built.items())
-
-
-def _test_part(spec: StudySpec, cell: Cell, built: tuple[Task, Task]) -> TestPart:
-    """Return where the test part of a task comes from, by its first examples with other seeds and another replicate."""
-    one, other = replicate_of(spec, 1), replicate_of(spec, 2)
-    with _told(cell, "reading the first test examples of two seeds and of two replicates"):
-        here, there = (_first_examples(task.test(), "test") for task in built)
-        if not _equal(here, there):
-            return "run"
-        if is_told_replicate(cell.task):
-            elsewhere = build_own_task(cell.task, cell.factors, one.tune, other.test)
-            if not _equal(here, _first_examples(elsewhere.test(), "test")):
-                return "anew"
-    return "same"
-
-
-def _notes(spec: StudySpec, test_parts: Mapping[str, TestPart]) -> Iterator[str]:
-    """Say what a test part leaves a verdict to speak of, where that may not be what is meant."""
+def _notes(spec: StudySpec, tasks: Mapping[str, _OwnTask], test_parts: Mapping[str, TestPart]) -> Iterator[str]:
+    """Say what a test part leaves a verdict to speak of, where that may not be what is meant, and what streams do."""
     for task, found in test_parts.items():
         if found == "run":
             yield (
@@ -318,64 +320,12 @@ def _notes(spec: StudySpec, test_parts: Mapping[str, TestPart]) -> Iterator[str]
                 f"task = {task!r} takes replicate, and its first test examples are the same in two replicates: "
                 "verdicts speak of that test part alone; draw it from the replicate, or leave the argument out."
             )
-
-
-def _of_streams(unpaired: Sequence[str]) -> Iterator[str]:
-    for task in unpaired:
-        yield (
-            f"task = {task!r} streams other examples whenever it is built with the same seed: methods are not compared "
-            "on equal data, so more replicates are needed, and an interrupted run does not end as it would have; draw "
-            "what it yields from the seed."
-        )
-
-
-def _training_loss(task: Task, batch_size: int) -> tuple[object, Any, Any]:
-    """Return loss, outputs and targets of a few examples, or of a whole batch where a loss can't be had of a few."""
-
-    def loss_of(count: int) -> tuple[object, Any, Any]:
-        inputs, targets = next(examples_of(task.train, "train").batches(count))
-        outputs = begin_training(adapted(task))(inputs)
-        return (task.training_loss or task.loss)(outputs, targets), outputs, targets
-
-    with suppress(Exception):
-        return loss_of(_EXAMPLES)
-    return loss_of(batch_size)
-
-
-def _check_loss(cell: Cell, loss: object) -> None:
-    if not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad:
-        given = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise PreflightError(
-            f"task = {cell.task!r} has a loss that returned {given}"
-            f"{' without a gradient' if isinstance(loss, Tensor) and not loss.dim() else ''}; it must return the mean "
-            "over the batch, as a scalar tensor that can be differentiated"
-        )
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise PreflightError(
-            f"task = {cell.task!r} has a loss of {value:g} at the initial weights; scale the inputs and the "
-            "targets, or the initial weights, until it is finite"
-        )
-
-
-def _try_probe(cell: Cell, task: Task) -> None:
-    """Differentiate the loss twice, which some fused kernels refuse."""
-    model = adapted(task)
-    batches = list(_few(task.train, "train").batches(_EXAMPLES))
-    try:
-        with numbered(model, batches, targets_too=True) as (tensors,):
-            surface = LossSurface(model, by_number(task.loss, batches), tensors)
-            weights = [weight.clone().requires_grad_() for weight in surface.weights]
-            _, gradient = surface.gradient_at(weights, create_graph=True)
-            norm = torch.stack([part.square().sum() for part in gradient]).sum()
-            torch.autograd.grad(norm, weights, allow_unused=True)
-    except Exception as error:
-        raise PreflightError(
-            f"probes = true was given, and the loss of task = {cell.task!r} can't be probed: {_last_line(error)}; "
-            "leave probes out, or use layers that can be differentiated twice (a Hugging Face model with "
-            'attn_implementation="eager") and a loss that knows the targets of training, too',
-            user_traceback(error, cell.task) if concerns_user(error.__traceback__, cell.task) else "",
-        ) from error
+        if not tasks[task].repeats:
+            yield (
+                f"task = {task!r} streams other examples whenever it is built with the same seed: methods are not "
+                "compared on equal data, so more replicates are needed, and an interrupted run does not end as it "
+                "would have; draw what it yields from the seed."
+            )
 
 
 @contextmanager
@@ -393,32 +343,19 @@ def _told(cell: Cell, doing: str) -> Iterator[None]:
         ) from error
     except (Exception, SystemExit) as error:  # whatever a user's code raises
         raise PreflightError(
-            f"{doing} failed for task = {cell.task!r} in the cell {cell.name!r}: {_last_line(error)}; nothing was "
+            f"{doing} failed for task = {cell.task!r} in the cell {cell.name!r}: {first_line(error)}; nothing was "
             "started, mend it and give the command again",
             user_traceback(error, cell.task),
         ) from error
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _few(data: Any, part: str) -> Examples:
-    return examples_of(data, part).first(_EXAMPLES)
 
 
 def _first_examples(data: Any, part: str) -> list[Tensor]:
     """Return the tensors of the first examples of a part, read with equal random numbers."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        inputs, targets = next(_few(data, part).batches(_EXAMPLES))
+        inputs, targets = next(examples_of(data, part).first(FEW).batches(FEW))
     return [tensor.clone() for tensor in leaves((inputs, targets))]
 
 
 def _weights(task: Task) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in task.model.state_dict().values()]
-
-
-def _equal(first: list[Tensor], second: list[Tensor]) -> bool:
-    return len(first) == len(second) and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -6,9 +6,8 @@ kept on the CPU.
 
 import math
 from collections.abc import Sequence
-from mmap import mmap
 from operator import mul
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,16 +30,6 @@ _Part = tuple[Any, Any]  # outputs and targets
 
 class NotAMeanError(Exception):
     """A metric that was taken for a mean over examples isn't one: the split has to be gone through again."""
-
-
-class Sum(Protocol):
-    """Something that is added up over the batches of a split."""
-
-    def update(self, outputs: Any, targets: Any) -> None:
-        """Take in a batch."""
-
-    def result(self) -> Any:
-        """Return what all batches came to."""
 
 
 class OfMean:
@@ -78,7 +67,7 @@ class OfStream:
     """A metric that adds up by itself."""
 
     def __init__(self, metric: Metric) -> None:
-        self._metric = cast(Any, metric.of)
+        self._metric = metric.of
         self._number = metric.number
         self._metric.reset()
 
@@ -134,8 +123,7 @@ class OfWhole:
         return self._total / self._count
 
     def _value(self, part: _Part) -> float:
-        function: Any = self._metric.of
-        return self._metric.number(function(*part))
+        return self._metric.number(self._metric.of(*part))
 
     def _fold(self) -> None:
         """Put what is kept into one number if that can be done."""
@@ -155,7 +143,7 @@ class OfWhole:
             sizes = [examples_in(targets) for _, targets in parts]
             self._total += sum(map(mul, sizes, values))
             self._count += sum(sizes)
-            self._sample = self._sample or [mapped(_first(parts[0], 1), _aside)]
+            self._sample = self._sample or [mapped(_first(parts[0], 1), Tensor.clone)]
             self._kept = []
 
     def _checked(self, parts: Sequence[_Part], whole: _Part) -> list[float]:
@@ -166,13 +154,6 @@ class OfWhole:
         if not (math.isfinite(found) and abs(found - mean) <= _TOLERANCE * max(map(abs, values))):
             raise NotAMeanError
         return values
-
-
-def _aside(tensor: Tensor) -> Tensor:
-    """Return a copy that leaves no hole between the large tensors that come and go."""
-    memory = mmap(-1, max(1, tensor.nbytes))
-    copy = torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel()).view(tensor.shape)
-    return copy.copy_(tensor)
 
 
 def _first(part: _Part, count: int) -> _Part:
@@ -252,6 +233,9 @@ def are_classes(logits: Any, targets: Any) -> bool:
     return tensors and not targets.is_floating_point() and targets.shape == logits.shape[:-1]
 
 
+Sum = OfMean | OfStream | OfWhole | OfCalibration
+
+
 def sum_of(metric: Metric, *, keep: bool) -> Sum:
     """Return what adds a metric up.
 
@@ -259,8 +243,7 @@ def sum_of(metric: Metric, *, keep: bool) -> Sum:
         metric: The task's.
         keep: Keep all outputs of a function of a whole split, though it looked like a mean.
     """
-    of: Any = metric.of
-    if is_streaming(of):
+    if is_streaming(metric.of):
         return OfStream(metric)
-    mean = mean_of(of)
+    mean = mean_of(metric.of)
     return OfWhole(metric, keep=keep) if mean.assumed else OfMean(mean)

@@ -29,9 +29,7 @@ _TRIALS = 4
 def rehearsed(spec: StudySpec, record_of: Callable[[Job, str], RunRecord]) -> tuple[StudySpec, list[RunRecord]]:
     """Return a smaller study of the same cells and methods, and all of its records, in the agenda's order.
 
-    Args:
-        spec: The study.
-        record_of: Makes a record of a job and of the smaller study's hash.
+    ``record_of`` makes a record of a job and of the smaller study's hash.
     """
     small = _smaller(spec)
     agenda = Agenda(small)
@@ -75,8 +73,7 @@ def stand_in(job: Job, spec_hash: str, like: RunRecord | None) -> RunRecord:
     """Return a record of a job.
 
     Args:
-        job: The job.
-        spec_hash: Of its study.
+        job, spec_hash: The job, and of its study.
         like: A run of the same cell, family and stage that reads all kinds of weights which the job reads, with
             whatever is fixed otherwise; None, where there is none, makes every number one half.
     """

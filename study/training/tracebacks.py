@@ -2,7 +2,6 @@
 
 import traceback
 from collections.abc import Sequence
-from types import TracebackType
 
 from study.tasks.source import folder_of, is_users
 
@@ -14,9 +13,7 @@ def user_traceback(error: BaseException, task: str = "") -> str:
 
     The innermost frame stays, whoever's it is, because it says what was asked of the library that refused.
 
-    Args:
-        error: The exception, with its causes.
-        task: The task's name: a package of the user's may be an installed one.
+    A package of the user's, by which the ``task`` is named, may be an installed one.
     """
     own = folder_of(task.partition(":")[0].partition(".")[0]) if ":" in task else None
     shown = traceback.TracebackException.from_exception(error)
@@ -27,10 +24,10 @@ def user_traceback(error: BaseException, task: str = "") -> str:
     return "".join(shown.format())
 
 
-def concerns_user(trace: TracebackType | None, task: str) -> bool:
-    """Tell whether an exception went through the user's code."""
-    own = folder_of(task.partition(":")[0].partition(".")[0])
-    return any(is_users(frame.filename, own) for frame in traceback.extract_tb(trace))
+def first_line(error: BaseException) -> str:
+    """Return the kind of an exception and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _kept(frames: Sequence[traceback.FrameSummary], own: str | None) -> list[traceback.FrameSummary]:

@@ -23,14 +23,6 @@ from study.training.own_optimizers import OwnSteps
 from wasam_core import WASAM, WeightAverages
 
 
-@dataclass(frozen=True, slots=True)
-class EpochResult:
-    """One epoch's mean training loss, over the clean passes, in training mode."""
-
-    epoch: int
-    train_loss: float
-
-
 class Draws:
     """The random streams that training reads: one for the order of the examples, one for their augmentation.
 
@@ -84,8 +76,8 @@ def train(
     draws: Draws,
     *,
     done: int = 0,
-) -> Iterator[EpochResult]:
-    """Train in place and yield after every epoch.
+) -> Iterator[float]:
+    """Train in place and yield after every epoch its mean training loss, over the clean passes, in training mode.
 
     Whatever the method, the loop is the same: with rho = 0 the optimizer's step is the base step, and the averages
     only read. The last, smaller batch of an epoch is left out, so that every step costs the same. Nothing is read back
@@ -93,10 +85,8 @@ def train(
 
     Args:
         model: As `begin_training` puts it; the caller may evaluate it between epochs, and put back the modes.
-        optimizer: Steps over the model's parameters; its learning rate is scaled by the schedule at every step.
-        averages: Told of every epoch's end.
-        examples: The training examples, their batches on the model's device.
-        recipe: How to train.
+        optimizer, averages: Of the model's parameters; the schedule scales the learning rate at every step.
+        examples, recipe: What to train on, on the model's device, and how.
         draws: Where order and augmentation come from; the same for every method of a seed.
         done: Epochs that are behind the model, the optimizer, the averages and the draws already.
     """
@@ -121,7 +111,7 @@ def train(
             averages.update_step(optimizer.updated)
         switch_mode(optimizer.base_optimizer, training=False)
         averages.update(epoch)
-        yield EpochResult(epoch, _ratio(total, counted))
+        yield _ratio(total, counted)
 
 
 def _share(mean: Tensor, count: Tensor | float) -> Tensor | float:
@@ -166,10 +156,8 @@ def take_step(
     Micro-batches of the ascent count by what the loss is a mean of, so that k of them give the gradient of the batch.
 
     Args:
-        model, optimizer: As in `train`.
+        model, optimizer, loss_of, precision: As in `train` and `Recipe`.
         inputs, targets: The batch; what has no row for each example goes to every micro-batch as it is.
-        loss_of: The loss, of which see `study.tasks.means.mean_of`.
-        precision: As in `Recipe`.
         examples: How many the batch holds; None: as many as its first target tensor.
         micro_batches: As in `Recipe`: every pass over the whole batch is made of so many, with equal random numbers in
             all passes of a step. The parts of m-SAM are taken as they are.

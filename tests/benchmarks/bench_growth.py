@@ -25,11 +25,12 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.conditions import header, python, resident_mb, table
-from benchmarks.instant import IMPORTED, InstantRun, ready_record, spec_of
+from benchmarks.instant import InstantRun, ready_record, spec_of
 from rich.console import Console
 
 from study.driver import conduct
-from study.engine import drive, start
+from study.driver.resume import OpenStudy
+from study.engine import drive
 from study.engine.recorder import Recorder
 from study.engine.searcher import AgendaSearcher
 from study.engine.slots import Slots
@@ -113,7 +114,7 @@ def measured(shape: str, runs: int, ray: bool, profile: bool) -> dict[str, Any]:
         with _engine(ray) as session:
             if profile:
                 profiler.enable()
-            conduct.train(spec, folder, agenda, session, console=Console(quiet=True), quiet=False)
+            conduct.train(OpenStudy(spec, folder, agenda), session, console=Console(quiet=True), quiet=False)
             profiler.disable()
         disk = {
             name: sum(path.stat().st_size for path in (folder / name).rglob("*") if path.is_file())
@@ -128,7 +129,7 @@ def measured(shape: str, runs: int, ray: bool, profile: bool) -> dict[str, Any]:
 def _engine(ray: bool) -> Iterator[conduct.Session]:
     if not ray:
         with mock.patch.object(drive, "run_agenda", without_ray):
-            yield conduct.Session(Slots(1, 0, SIDE_BY_SIDE), conduct.Wishes(), {"digits": None}, lambda: None)
+            yield conduct.Session(Slots(1, 0, SIDE_BY_SIDE), conduct.EngineOptions(), {"digits": None}, lambda: None)
         return
     real = drive.run_agenda
 
@@ -137,8 +138,7 @@ def _engine(ray: bool) -> Iterator[conduct.Session]:
 
     with (
         mock.patch.object(drive, "run_agenda", instant),
-        mock.patch.object(start, "PRELOADED", IMPORTED),
-        conduct.engine(conduct.Wishes(), lambda text: None, ["digits"]) as session,
+        conduct.engine(conduct.EngineOptions(), lambda text: None, ["digits"]) as session,
     ):
         yield session
 

@@ -33,6 +33,7 @@ from study.tasks.examples import examples_of
 from study.training import trial
 from study.training.building import adapted, build_optimizer
 from study.training.heap import keep_freed_memory
+from study.training.measure import Evaluator
 from study.training.train import take_step
 from study.training.trial import Run
 
@@ -48,7 +49,7 @@ PARTS: dict[str, tuple[Any, str]] = {
     "building the task": (trial, "build_task"),
     "steps": (trial, "train"),
     "BatchNorm passes": (trial, "recalibrate_batchnorm"),
-    "metrics": (trial, "measure"),
+    "metrics": (Evaluator, "measure"),
 }
 
 

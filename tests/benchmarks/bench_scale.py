@@ -21,13 +21,14 @@ from unittest import mock
 
 import ray
 from benchmarks.conditions import header, python, resident_mb, table
-from benchmarks.instant import IMPORTED, WaitingRun, spec_of
+from benchmarks.instant import WaitingRun, spec_of
 from benchmarks.process_trees import timed
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from study.driver import conduct
-from study.engine import drive, start
+from study.driver.resume import OpenStudy
+from study.engine import drive
 from study.plan.agenda import Agenda
 from study.store.folder import freeze_spec
 
@@ -76,13 +77,12 @@ def measure(slots: int, nodes: int, runs: int, wait_s: float, slices: int) -> di
         mock.patch.object(drive, "run_agenda", waiting),
         mock.patch.object(ray, "init", init),
         mock.patch.object(conduct, "write_record", written),
-        mock.patch.object(start, "PRELOADED", IMPORTED),
     ):
         folder = Path(home) / "study"
         freeze_spec(folder, spec, "")
-        wishes = conduct.Wishes(address=address, storage=str(Path(home) / "ray"))
-        with conduct.engine(wishes, lambda text: None, ["digits"]) as session:
-            conduct.train(spec, folder, agenda, session, console=Console(quiet=True), quiet=False)
+        asked = conduct.EngineOptions(address=address, storage=str(Path(home) / "ray"))
+        with conduct.engine(asked, lambda text: None, ["digits"]) as session:
+            conduct.train(OpenStudy(spec, folder, agenda), session, console=Console(quiet=True), quiet=False)
         memory = resident_mb()
         sizes = {name: _bytes(folder / name) / len(ends) for name in ("records", "tensorboard", "optuna.db")}
         sizes["Ray's files"] = _bytes(Path(home) / "ray") / len(ends)

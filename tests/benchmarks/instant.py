@@ -71,9 +71,6 @@ def _tested(one: Measurement) -> Measurement:
     )
 
 
-IMPORTED = ("benchmarks.instant",)  # what workers of such runs need, in place of torch
-
-
 class InstantRun(StudyRun):
     """The study's actor with its own way to and from Tune, and no training in between; it needs no torch."""
 

@@ -10,13 +10,13 @@ from playwright.sync_api import Browser, Page
 from scipy import stats
 
 from dashboards.index import build_index
-from dashboards.studies import Gains, Line
+from dashboards.studies import Comparison, Line
+from study.findings import RunCounts
 
 pytestmark = pytest.mark.browser
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-PROBLEM = 'digits {"label_noise": 0.3}'
-KEY = (PROBLEM, "SAM", "the strongest of SGD last, SGD best", "up to 2× the gradient evaluations")
+KEY = ("SAM", "the strongest of SGD last, SGD best", "up to 2× the gradient evaluations")
 
 
 def line(name: str, units: range, values: np.ndarray, **settings: object) -> Line:
@@ -24,13 +24,19 @@ def line(name: str, units: range, values: np.ndarray, **settings: object) -> Lin
         **{
             "name": name,
             "question": f"Does {name} help? {HOSTILE}",
-            "answer": "SAM helps in all.",
-            "ended": len(units),
-            "planned": len(units),
-            "methods": ("SGD", "SAM"),
-            "verdicts": (("helps", len(units)),),
-            "gains": ((KEY, Gains(tuple(f"0/3/{unit}" for unit in units), tuple(values.round(6).tolist()))),),
-            "problems": ((PROBLEM, ("digits", {"label_noise": 0.3})),),
+            "facts": {"What": "SAM helps in all.", "How surely": "Over all of them."},
+            "counts": RunCounts(len(units), len(units), 0, 0),
+            "verdicts": {"helps": len(units), "inconclusive": 1},
+            "comparisons": (
+                Comparison(
+                    "digits",
+                    {"label_noise": 0.3},
+                    *KEY,
+                    "",
+                    tuple(f"0/3/{unit}" for unit in units),
+                    tuple(values.round(6).tolist()),
+                ),
+            ),
         }
         | settings  # type: ignore[arg-type]
     )
@@ -42,10 +48,10 @@ def lines() -> list[Line]:
     return [
         line("alpha", range(1000, 1006), rng.normal(0.01, 0.01, 6)),
         line("beta", range(1000, 1006), rng.normal(0.02, 0.003, 6)),
-        line("gamma", range(1000, 1003), rng.normal(0.0, 0.02, 3), planned=9),
+        line("gamma", range(1000, 1003), rng.normal(0.0, 0.02, 3), counts=RunCounts(9, 3, 0, 0)),
         line("long", range(1000, 1040), rng.normal(0.0, 0.02, 40)),
         Line(f"broken {HOSTILE}", error=f"its record can't be read {HOSTILE}"),
-        Line("alone", question="?", answer="No.", ended=1, planned=1),
+        Line("alone", question="?", facts={"What": "No."}, counts=RunCounts(1, 1, 0, 0)),
     ]
 
 
@@ -72,16 +78,16 @@ def test_the_difference_and_its_interval_are_scipys(
 ) -> None:
     page, complaints = open_page(browser, index, f"#compare?a={first}&b={second}")
     found = compared(page)
-    a, b = (next(one for one in lines if one.name == name).gains[0][1] for name in (first, second))
+    a, b = (next(one for one in lines if one.name == name).comparisons[0] for name in (first, second))
     paired = a.units == b.units
-    test = stats.ttest_rel(b.values, a.values) if paired else stats.ttest_ind(b.values, a.values, equal_var=False)
+    test = stats.ttest_rel(b.gains, a.gains) if paired else stats.ttest_ind(b.gains, a.gains, equal_var=False)
     low, high = test.confidence_interval(0.95)
     assert found["interval"] == ("paired" if paired else "Welch")
     assert found["n"] == ("6 pairs" if paired else f"{len(a.units)} and {len(b.units)}")
-    assert math.isclose(float(found["difference"]), np.mean(b.values) - np.mean(a.values), rel_tol=1e-8)
+    assert math.isclose(float(found["difference"]), np.mean(b.gains) - np.mean(a.gains), rel_tol=1e-8)
     assert math.isclose(float(found["ci95_low"]), low, rel_tol=1e-7)
     assert math.isclose(float(found["ci95_high"]), high, rel_tol=1e-7)
-    assert (found["problem"], found["method"], found["baseline"], found["budget"]) == ("digits", *KEY[1:])
+    assert (found["problem"], found["method"], found["baseline"], found["budget"]) == ("digits", *KEY)
     apart = int(low > 0 or high < 0)
     assert page.locator("#pair output").inner_text() == f"In {apart} of 1 comparisons the interval excludes zero."
     assert complaints == []
@@ -112,6 +118,10 @@ def test_studies_are_searched_and_sorted(browser: Browser, index: Path) -> None:
     page.locator("#studies [name=state]").select_option("unreadable")
     assert "can't be read" in page.locator("#studies-table tbody tr:not([hidden])").inner_text()
     page.locator("#studies [name=state]").select_option("")
+    page.get_by_role("button", name="Verdicts").click()
+    page.get_by_role("button", name="Verdicts").click()
+    verdicts = page.locator("#studies-table tbody td.verdicts").all_inner_texts()
+    assert [" ".join(text.split()) for text in verdicts[:2]] == ["40 helps 1 inconclusive", "6 helps 1 inconclusive"]
     page.get_by_role("button", name="Runs").click()
     runs = page.locator("#studies-table tbody tr td:nth-last-child(3)").all_inner_texts()
     assert runs == ["1", "3 of 9", "6", "6", "40", "–"]

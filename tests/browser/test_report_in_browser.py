@@ -120,6 +120,29 @@ def test_the_answer_and_what_it_rests_on_are_met_first(pages: Pages, width: int,
     assert "test accuracy" in page.locator("#fact-1 dd").inner_text()
 
 
+@crossed(width=[1280, 390], tasks=[["digits", "diabetes"]])
+def test_of_several_metrics_the_first_is_in_sight_and_the_others_open_on_request(
+    browser: Browser, tmp_path: Path, width: int, tasks: list[str]
+) -> None:
+    factors = {"schedule": ["cosine", "constant"]}
+    spec, records = synthetic_study(tasks=[*tasks, "mnist1d"], factors=factors, trials=3)
+    told = {"metric": "MAE", "unit": "k$", "higher_is_better": False}
+    records = [r.model_copy(update=told) if r.job.task == "mnist1d" else r for r in records]
+    (tmp_path / "report.html").write_text(build_report(find(spec, records), frame_of(records), records=records))
+    page, complaints = open_page(browser, tmp_path / "report.html", viewport={"width": width, "height": 900})
+    page.wait_for_selector(DRAWN)
+    assert page.evaluate(IN_SIGHT)["figures"] <= 6
+    told = page.locator("#when .further > summary").all_inner_texts()
+    assert told == ["The same for R² (diabetes)", "The same for MAE, k$, lower is better (mnist1d)"]
+    page.locator(".further:has(#forest-3) > summary").click()
+    wait_until(page, "document.querySelector('#forest-3 .main-svg')?.checkVisibility()")
+    page.evaluate("location.hash = '#curves-2'")
+    wait_until(page, "document.querySelector('#curves-2 .main-svg')?.checkVisibility()")
+    assert sideways(page) <= 0
+    assert complaints == []
+    page.close()
+
+
 def opens_its_evidence(page: Page, press: Callable[[Locator], None]) -> None:
     """From a verdict to its replicates, and from there to a single run."""
     verdict = page.locator(".matrix.shown .open").nth(2)

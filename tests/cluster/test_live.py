@@ -28,13 +28,11 @@ def exported(name: str) -> str:
 def test_a_studys_numbers_are_on_rays_prometheus_endpoint(ray_cluster: object) -> None:
     from study.engine.gauges import Gauges  # noqa: PLC0415  # Ray takes seconds to import
 
-    tally = SimpleNamespace(
-        planned=(9, 12), done=5, ended=Counter(completed=3, failed=1, diverged=1), best={("SAM", "digits"): 0.75}
-    )
+    tally = SimpleNamespace(planned=(9, 12), done=5, ended=Counter(completed=3, failed=1, diverged=1))
     Gauges("my study", tally)  # type: ignore[arg-type]  # all that is read of a tally
     wanted = {
         "ray_study_runs_planned": 12, "ray_study_runs_done": 5, "ray_study_runs_failed": 1,
-        "ray_study_runs_diverged": 1, "ray_study_best_val_score": 0.75,
+        "ray_study_runs_diverged": 1,
     }  # fmt: skip
     deadline = time.monotonic() + 600  # it takes seconds
     while not all(map(exported, wanted)) and time.monotonic() < deadline:
@@ -43,7 +41,6 @@ def test_a_studys_numbers_are_on_rays_prometheus_endpoint(ray_cluster: object) -
         line = exported(name)
         assert 'study="my study"' in line
         assert float(line.split()[-1]) == value
-    assert 'method="SAM"' in exported("ray_study_best_val_score")
 
 
 @pytest.mark.ray
@@ -53,7 +50,7 @@ def test_numbers_are_set_again_because_ray_forgets_them(monkeypatch: pytest.Monk
     now, values = [0.0], []
     recorder = SimpleNamespace(set=lambda value, tags: values.append(value))
     monkeypatch.setattr(gauges, "Gauge", lambda *_: recorder)
-    tally = SimpleNamespace(planned=(1, 1), done=0, ended=Counter(), best={})
+    tally = SimpleNamespace(planned=(1, 1), done=0, ended=Counter())
     published = gauges.Gauges("my study", tally, clock=lambda: now[0])  # type: ignore[arg-type]
     once = len(values)
     for now[0] in (1.0, 6.0, 7.0, 12.0):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from synthetic import synthetic_study
 
-from dashboards.cells import Cell, cells_of
+from dashboards.cells import LabelledCell, cells_of
 from dashboards.report import build_report
 from study.findings import Findings, find
 from study.store.frame import frame_of
@@ -20,7 +20,7 @@ class Material:
     frame: pd.DataFrame
 
     @property
-    def cells(self) -> dict[str, Cell]:
+    def cells(self) -> dict[str, LabelledCell]:
         return cells_of(self.findings, self.frame)
 
 

@@ -9,35 +9,38 @@ from dashboards.figures.training import curves
 from dashboards.figures.when import forest, pooled
 from dashboards.score import Score
 from dashboards.tables import losses, moderators
-from study.stats import ModeratorRule
+from study.stats import ModeratorRule, estimate
 
 ACCURACY = Score("accuracy", share=True)
 
 
 def test_every_method_and_budget_of_five_tasks_has_its_summary_row(study, wide) -> None:
-    assert forest.forest_of(study.findings, study.cells).summaries == ()
+    assert forest.forest_of(study.findings, study.cells).pooled == ()
     data = forest.forest_of(wide.findings, wide.cells)
-    assert {s.method for s in data.summaries} == {"SAM"}
+    assert {one.synthesis.method for one in data.pooled} == {"SAM"}
     synthesis = next(s for s in wide.findings.syntheses if (s.method, s.budget) == ("SAM", "G"))
-    row = next(s for s in data.summaries if "G" in s.budgets)
-    assert (row.mean, row.ci95, row.prediction95) == (synthesis.mean, synthesis.ci95, synthesis.prediction95)
-    assert len(forest.table_of(data, "fraction").rows) == len(data.marks) + len(data.summaries)
+    assert synthesis in [one.synthesis for one in data.pooled if "G" in one.budgets]
+    rows = forest.table_of(data, ACCURACY).rows
+    assert len(rows) == len(data.marks) + len(data.pooled)
+    assert rows[-1][0].text == "all tasks"
 
 
 def test_a_summary_without_an_interval_is_left_out(wide) -> None:
     nothing = (math.nan, math.nan)
     unknown = tuple(replace(s, ci95=nothing, prediction95=nothing) for s in wide.findings.syntheses)
     data = forest.forest_of(replace(wide.findings, syntheses=unknown), wide.cells)
-    assert data.summaries == ()
+    assert data.pooled == ()
     assert pooled.caption_of(()) == ""
 
 
-def test_a_wide_prediction_does_not_flatten_the_forest() -> None:
-    summary = pooled.Summary("SAM", ("E",), "equal epochs", 3, 0.01, (-0.5, 0.52), (-9.0, 9.0))
-    assert pooled.widened((summary,), -0.02, 0.02) == pytest.approx((-0.04, 0.04))
-    traces = pooled.traces(summary, -1.2, (-0.04, 0.04), 0, filled=True)
-    assert [trace["marker"]["size"] for trace in traces[:2]] == [[8, 8], [8, 8]]
-    assert traces[0]["x"] == [-4.0, 4.0]
+def test_a_wide_prediction_does_not_flatten_the_forest(wide) -> None:
+    data = forest.forest_of(wide.findings, wide.cells)
+    far = [replace(one, synthesis=replace(one.synthesis, prediction95=(-9.0, 9.0))) for one in data.pooled]
+    assert pooled.widened(far, -0.02, 0.02) == (-0.04, 0.04)
+    figure = forest.figure_of(replace(data, pooled=tuple(far)), ACCURACY)
+    arrows = [trace for trace in figure.data if trace.get("name") == "the interval goes on"]
+    assert {symbol for trace in arrows for symbol in trace["marker"]["symbol"]} == {"triangle-left", "triangle-right"}
+    assert figure.layout["yaxis"]["ticktext"][0] == "all tasks"
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +65,11 @@ def test_slopes_span_the_values_of_the_problems(wide) -> None:
     assert found["SAM", "schedule: constant"].span == 1
     assert found["SAM", "label noise"].across == pytest.approx(0.3 * found["SAM", "label noise"].moderator.slope)
     table = moderators.slope_table(study.findings)
+    at = {column.csv: i for i, column in enumerate(table.columns)}
     assert len(table.rows) == len(found)
     for row, slope in zip(table.rows, moderators.slopes_of(study.findings), strict=True):
         where = "between" if slope.moderator.kind == "measured" else "within"
-        assert row[7].text == f"{where} 5 tasks, 20 cells"
+        assert row[at["tasks"]].text == f"{where} 5 tasks, 20 cells"
     assert "SAM with label noise (up)" in moderators.slope_heading(study.findings)
 
 
@@ -96,8 +100,9 @@ def test_losses_stand_beside_accuracies(study) -> None:
 
 
 def test_a_band_of_two_seeds_does_not_blow_up_the_axis() -> None:
-    curve = curves.Curve("c", "SGD", (1, 2), (0.8, 0.9), (-3.0, -2.0), (4.6, 3.8), (2, 2))
+    wide = {1: (0.8, (-3.0, 4.6)), 2: (0.9, (-2.0, 3.8))}
+    curve = curves.Curve("c", "SGD", {k: replace(estimate([mean] * 2), ci95=ends) for k, (mean, ends) in wide.items()})
     assert curves.shown([curve]) == pytest.approx((0.7, 1.0))
-    figure, _ = curves.figure_of((curve,), (), ACCURACY)
+    figure = curves.figure_of((curve,), (), ACCURACY)
     assert min(figure.data[0]["y"]) >= 0
     assert max(figure.data[0]["y"]) <= 100

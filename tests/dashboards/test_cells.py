@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from dashboards.cells import Cell, cells_of, where, words_of
+from dashboards.cells import LabelledCell, cells_of, where, words_of
 
 
 def test_labels_name_the_task_and_what_varies(study) -> None:
@@ -25,8 +25,8 @@ def test_factors_in_words() -> None:
     assert words_of("batch_size", 100) == "batch size 100"
 
 
-def cells(*varied: dict) -> dict[str, Cell]:
-    return {str(i): Cell(str(i), str(i), "digits", factors) for i, factors in enumerate(varied)}
+def cells(*varied: dict) -> dict[str, LabelledCell]:
+    return {str(i): LabelledCell(str(i), str(i), "digits", factors) for i, factors in enumerate(varied)}
 
 
 def test_where_names_the_factor_that_holds_in_exactly_those_cells() -> None:

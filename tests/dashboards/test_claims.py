@@ -14,9 +14,10 @@ from study.findings import HypothesisResult, RunCounts
 def result(outcome: str = "reproduced", kind: str = "gain", **changes: object) -> HypothesisResult:
     fields: dict = {
         "id": "a", "claim": "a claim", "kind": kind, "method": "SAM", "other": "SWA", "factor": "label_noise",
-        "budget": "E", "expected": "+", "source": "Somebody 2020", "estimate": 0.1, "ci95": (0.05, 0.15),
-        "ci90": (0.06, 0.14), "margin": 0.01, "n": 6, "unit": "seeds", "cells": 2, "outcome": outcome,
-        "gradient_evaluations": 1, "note": "",
+        "budget": "E", "expected": "+", "source": "Somebody 2020", "mean": 0.1, "sd": 0.1,
+        "ci95": (0.05, 0.15), "ci90": (0.06, 0.14), "p": 0.01, "margin": 0.01, "n": 6,
+        "unit": "seeds", "cells": 2, "outcome": outcome,
+        "note": "",
     }  # fmt: skip
     return HypothesisResult(**fields | changes)
 
@@ -68,9 +69,9 @@ def test_there_is_no_outcome_before_the_last_run(small) -> None:
 
 def test_what_can_not_be_known_is_a_dash(small) -> None:
     nothing = (math.nan, math.nan)
-    unknown = result("inconclusive", estimate=math.nan, ci95=nothing, ci90=nothing, n=0, note="Too few.")
+    unknown = result("inconclusive", mean=math.nan, ci95=nothing, ci90=nothing, n=0, note="Too few.")
     (row,) = claims_table(with_claims(small, unknown)).rows
-    assert (row[2].text, row[2].value) == ("–", None)
+    assert (row[2].text, row[2].value) == ("–", "")
     page = build_report(with_claims(small, unknown), small.frame)
     assert "NaN" not in page.split("</head>")[1].split('id="figures"')[0]
     assert "Too few." in Page(page).words

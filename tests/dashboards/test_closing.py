@@ -41,10 +41,10 @@ def test_it_ends_with_the_answer_of_the_page(made) -> None:
     told = " ".join(closing(made.findings, made.frame).split())
     cells = cells_of(made.findings, made.frame)
     places = [
-        told.index(" ".join(f"{name} {said}".split())) for name, said in prose.answer_of(made.findings, cells).facts
+        told.index(" ".join(f"{name} {said}".split())) for name, said in prose.answer_of(made.findings, cells).items()
     ]
     assert places == sorted(places)
-    assert told.endswith(prose.answer_of(made.findings, cells).facts[-1][1])
+    assert told.endswith([*prose.answer_of(made.findings, cells).values()][-1])
     assert "gains in points over SGD, 20 epochs, " in told
     assert "FEW REPLICATES: There are 6 replicates" in told
 

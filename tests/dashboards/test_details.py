@@ -8,6 +8,7 @@ from dashboards.details import MOST_UNITS, details_of
 from dashboards.figures.kit.chart import Sources
 from dashboards.figures.training import curves
 from dashboards.score import shown
+from study.store.frame import frame_of
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +20,7 @@ def sources(make) -> Sources:
 @pytest.fixture(scope="module")
 def details(sources) -> dict:
     with shown(sources.findings):
-        return details_of(
-            sources.findings, sources.cells, sources.confirmed, sources.best_at, curves.panels_of(sources)
-        )
+        return details_of(sources, curves.panels_of(sources))
 
 
 def test_every_verdict_has_its_gains_and_all_of_its_baselines(sources, details) -> None:
@@ -66,7 +65,7 @@ def test_the_runs_behind_a_gain_come_to_it(sources, details) -> None:
 
 def test_gains_alone_are_told_without_runs(sources) -> None:
     with shown(sources.findings):
-        bare = details_of(sources.findings, sources.cells, (), {}, {})
+        bare = details_of(Sources(sources.findings, frame_of([]), sources.cells), {})
     assert bare["contenders"] == {}
     assert all(one["sides"] == ["", ""] and one["gains"] for one in bare["verdicts"])
     assert MOST_UNITS > 100

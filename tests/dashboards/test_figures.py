@@ -4,11 +4,12 @@ import json
 import math
 import re
 from dataclasses import replace
+from importlib import resources
 
 import pytest
 
 from dashboards import theme
-from dashboards.cells import Cell
+from dashboards.cells import LabelledCell
 from dashboards.charts import charts_of
 from dashboards.comparisons import distinct
 from dashboards.figures.kit import dots, panels
@@ -20,9 +21,14 @@ from dashboards.figures.when import forest, two_by_two
 from dashboards.figures.why import averaging
 from dashboards.score import Score
 from study.records import configuration_of
-from study.stats import RhoResponse
+from study.stats import RhoResponse, estimate
 
 ACCURACY = Score("accuracy", share=True)
+
+
+def curve_of(cell: str, ends: dict[int, tuple[float, float]]) -> curves.Curve:
+    """Return a curve of SGD through the middles of intervals, by epoch."""
+    return curves.Curve(cell, "SGD", {epoch: replace(estimate(pair), ci95=pair) for epoch, pair in ends.items()})
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +43,15 @@ def charts(study):
 
 def test_every_question_has_its_chart(charts) -> None:
     assert list(charts) == [
-        *("two-by-two", "forest", "curves", "averaging", "rho", "best-of-trials", "best-of-cost", "rho-transfer"),
-        *("optimism", "calibration-error", "importance"),
+        *("two-by-two", "forest", "curves", "averaging", "rho", "best-of-trials"),
+        *("calibration-error", "importance"),
     ]
+
+
+def test_every_chart_has_a_place_on_the_page(charts) -> None:
+    template = (resources.files("dashboards") / "template.html").read_text(encoding="utf-8")
+    missing = [chart for chart in charts if f'"{chart}"' not in template]
+    assert not missing, "a chart without its {{ chart(id) }} in dashboards/template.html is nowhere on the page"
 
 
 def test_budgets_that_coincide_make_one_comparison(clean, make) -> None:
@@ -53,24 +65,30 @@ def test_budgets_that_coincide_make_one_comparison(clean, make) -> None:
 
 def test_forest_holds_every_effect_with_its_replicates(clean) -> None:
     data = forest.forest_of(clean.findings, clean.cells)
-    assert data.methods == ("SWA", "SAM", "WASAM")
+    assert data.methods == ["SWA", "SAM", "WASAM"]
     assert len(data.cells) == 8
-    effect = next(e for e in clean.findings.effects if (e.method, e.budget) == ("SAM", "G"))
-    mark = next(m for m in data.marks if (m.method, m.cell) == ("SAM", clean.cells[effect.cell].label))
-    mark = next(m for m in data.marks if (m.method, m.cell, m.budgets) == (mark.method, mark.cell, ("G",)))
-    assert (mark.mean, mark.ci95, mark.gains) == (effect.mean, effect.ci95, effect.differences)
-    assert (mark.baseline, mark.off, len(mark.gains)) == (effect.baseline, effect.off, 6)
-    assert data.deltas == (clean.findings.delta,) * 8
+    assert {id(mark.effect) for mark in data.marks} == {id(effect) for effect in clean.findings.effects}
+    assert data.deltas == [clean.findings.delta] * 8
     low, high = forest.range_of(data)
-    assert all(low <= mark.ci95[0] and mark.ci95[1] <= high for mark in data.marks)
+    assert all(low <= mark.effect.ci95[0] and mark.effect.ci95[1] <= high for mark in data.marks)
+    figure = forest.figure_of(data, ACCURACY)
+    effect = next(e for e in clean.findings.effects if (e.method, e.budget) == ("SAM", "G"))
+    seeds, means = (
+        next(
+            t for t in figure.data if t["xaxis"] == "x2" and t["mode"] == "markers" and (t["hoverinfo"] == "text") == on
+        )
+        for on in (False, True)
+    )
+    assert means["x"][0] == pytest.approx(100 * effect.mean, rel=1e-4)
+    assert seeds["x"][:6] == pytest.approx([100 * gain for gain in effect.differences], rel=1e-4)
 
 
 def test_an_interval_with_a_diverged_run_does_not_flatten_the_others(clean) -> None:
     data = forest.forest_of(clean.findings, clean.cells)
-    wild = replace(data.marks[0], diverged=1, ci95=(-5.0, 5.0))
+    wild = replace(data.marks[0], effect=replace(data.marks[0].effect, diverged_method=1, ci95=(-5.0, 5.0)))
     spoiled = replace(data, marks=(wild, *data.marks[1:]))
     assert forest.range_of(spoiled)[1] < 1
-    figure, _ = forest.figure_of(spoiled, ACCURACY)
+    figure = forest.figure_of(spoiled, ACCURACY)
     arrows = [trace for trace in figure.data if trace.get("name") == "the interval goes on"]
     assert [trace["marker"]["symbol"] for trace in arrows] == [["triangle-left", "triangle-right"]]
 
@@ -92,16 +110,16 @@ def test_averaging_is_told_within_the_same_runs(clean) -> None:
 
 def test_rho_lines_join_the_best_run_of_every_fifth() -> None:
     best = rho.best_of_bins((0.0, 0.01, 0.011, 0.1, 1.0), (0.99, 0.5, 0.6, 0.8, math.nan))
-    assert best == ((0.011, 0.6), (0.1, 0.8))
-    assert rho.best_of_bins((0.0,), (0.9,)) == ()
-    assert rho.best_of_bins((0.1, 0.1), (0.7, 0.9)) == ((0.1, 0.9),)
+    assert best == [(0.011, 0.6), (0.1, 0.8)]
+    assert rho.best_of_bins((0.0,), (0.9,)) == []
+    assert rho.best_of_bins((0.1, 0.1), (0.7, 0.9)) == [(0.1, 0.9)]
 
 
 def test_rho_panel_is_not_flattened_by_a_run_at_chance(clean) -> None:
     response = RhoResponse("c", (0.1, 0.2, 0.3), (0.1,) * 3, (0.9, 0.91, 0.1), (math.nan,) * 3, math.nan, (0.2, 0.0))
     (found,) = rho.responses_of(replace(clean.findings, rho_responses=(response,)), clean.cells)
     assert found.floor > 0.8
-    figure, _ = rho.figure_of((found,), ACCURACY)
+    figure = rho.figure_of((found,), ACCURACY)
     assert min(y for trace in figure.data if trace["mode"] == "markers" for y in trace["y"]) > 80
 
 
@@ -117,9 +135,12 @@ def test_curves_average_the_confirm_runs(clean) -> None:
     assert len(data) == 24  # SGD at both lengths, and SAM
     assert {(c.name, c.length) for c in data} >= {("SGD", 1.0), ("SAM", 1.0)}
     assert all(
-        curve.epochs[-1] == 2 * data[0].epochs[-1] for curve in data if (curve.cell, curve.length) == (data[0].cell, 2)
+        max(curve.scores) == 2 * max(data[0].scores)
+        for curve in data
+        if (curve.cell, curve.length) == (data[0].cell, 2)
     )
     curve = data[0]
+    end = curve.scores[max(curve.scores)]
     chosen = [s for s in clean.findings.selections if (s.contender, s.lengths) == ("SGD last", (1,))]
     cell = next(name for name, cell in clean.cells.items() if cell.label == curve.cell)
     frame = clean.frame
@@ -127,11 +148,11 @@ def test_curves_average_the_confirm_runs(clean) -> None:
     assert len(picked) == 6
     rows = frame[
         (frame["stage"] == "confirm") & frame["configuration"].isin(picked)
-        & (frame["weights"] == "last") & (frame["epoch"] == curve.epochs[-1])
+        & (frame["weights"] == "last") & (frame["epoch"] == max(curve.scores))
     ]  # fmt: skip
-    assert curve.mean[-1] == pytest.approx(rows.groupby("replicate")["val_score"].mean().mean())
-    assert curve.low[-1] < curve.mean[-1] < curve.high[-1]
-    assert set(curve.n) == {6}
+    assert end.mean == pytest.approx(rows.groupby("replicate")["val_score"].mean().mean())
+    assert end.ci95[0] < end.mean < end.ci95[1]
+    assert {found.n for found in curve.scores.values()} == {6}
 
 
 def test_averages_end_where_their_runs_do(clean) -> None:
@@ -148,11 +169,11 @@ def test_averages_end_where_their_runs_do(clean) -> None:
         & frame["weights"].str.startswith("swa@") & frame["final"]
     ]  # fmt: skip
     preferred = rows.loc[rows.groupby("run_id")["val_score"].idxmax()]
-    assert len(preferred) == first.n == 6
-    assert first.mean == pytest.approx(preferred["val_score"].mean())
+    assert len(preferred) == first.score.n == 6
+    assert first.score.mean == pytest.approx(preferred["val_score"].mean())
     starts = preferred["weights"].str.removeprefix("swa@").astype(float)
-    assert first.start == pytest.approx(starts.median() * first.epochs, rel=0.15)  # ties go by the loss
-    figure, _ = curves.figure_of(curves.curves_of(runs, clean.cells), averages, ACCURACY)
+    assert first.start == pytest.approx(starts.median() * first.epoch, rel=0.15)  # ties go by the loss
+    figure = curves.figure_of(curves.curves_of(runs, clean.cells), averages, ACCURACY)
     shades = [shape for shape in figure.layout["shapes"] if shape["type"] == "rect"]
     assert len(shades) == 8
     assert all(0 < shade["x0"] < shade["x1"] for shade in shades)
@@ -164,8 +185,8 @@ def test_the_two_by_two_has_a_field_for_every_effect_at_the_primary_budget(clean
     assert data.columns == ("clean labels", "30 % noisy labels")
     assert data.rows == tuple(f"{t}, {s} rate" for t in ("digits", "mnist1d") for s in ("decaying", "constant"))
     primary = [e for e in clean.findings.effects if e.budget == clean.findings.primary_budget]
-    assert sorted((g.method, g.mean, g.n) for g in data.gains) == sorted((e.method, e.mean, e.n) for e in primary)
-    assert len({(g.method, g.row, g.column) for g in data.gains}) == len(data.gains)
+    assert sorted(map(id, data.effects)) == sorted(map(id, primary))
+    assert len(set(data.places.values())) == len(data.places) == len(data.rows) * len(data.columns)
 
 
 def test_one_factor_makes_no_two_by_two(make) -> None:
@@ -182,13 +203,13 @@ def test_the_two_by_two_tells_what_both_factors_do_together(clean) -> None:
                 f"{one.method} {theme.gain_within(one.mean, one.ci95)} (p {theme.p_value(one.p)}) in {one.task}" in said
             )
     sure = [one for one in found if one.ci95[0] > 0 or one.ci95[1] < 0]
-    gains = two_by_two.gain_map_of(clean.findings, clean.cells).gains
-    assert two_by_two.heading_of(clean.findings, gains).startswith(
+    gains = two_by_two.gain_map_of(clean.findings, clean.cells).effects
+    assert two_by_two.heading_of(clean.findings, clean.cells, gains).startswith(
         "Together, " if sure else "Label noise and schedule are not"
     )
     nothing = replace(clean.findings, factor_interactions=())
     assert two_by_two.contrasts_of(nothing) == ""
-    assert two_by_two.heading_of(nothing, gains).startswith("The gain is largest in ")
+    assert two_by_two.heading_of(nothing, clean.cells, gains).startswith("The gain is largest in ")
 
 
 def test_one_outlier_sets_no_scale() -> None:
@@ -203,7 +224,7 @@ def test_one_outlier_sets_no_scale() -> None:
     far = dots.Dot("p", "far", "SGD", 1000.0, nowhere, (1000.0,), "")
     span = dots.span_of([*near, far], dots.Scale())
     assert span[1] < 2
-    figure, _ = dots.figure_of([*near, far], {"p": dots.Scale()})
+    figure = dots.figure_of([*near, far], {"p": dots.Scale()})
     marks = next(trace for trace in figure.data if trace.get("hoverinfo") == "text")
     assert marks["marker"]["symbol"] == ["circle"] * 8 + ["triangle-right"]
     assert max(marks["x"]) < figure.layout["xaxis"]["range"][1]
@@ -212,8 +233,8 @@ def test_one_outlier_sets_no_scale() -> None:
 
 
 def test_a_factor_that_tasks_merely_differ_in_makes_no_map() -> None:
-    def cell(task: str, size: int, noise: float) -> Cell:
-        return Cell(
+    def cell(task: str, size: int, noise: float) -> LabelledCell:
+        return LabelledCell(
             f"{task} {size} {noise}", f"{task} {size} {noise}", task, {"train_size": size, "label_noise": noise}
         )
 
@@ -226,13 +247,20 @@ def test_a_factor_that_tasks_merely_differ_in_makes_no_map() -> None:
 
 
 def test_titles_of_three_lines_get_room(clean) -> None:
-    made = curves.Curve(
-        "a problem whose name goes on and on over three lines", "SGD", (1, 2), *[(0.1, 0.2)] * 3, (6, 6)
-    )
-    long, _ = curves.figure_of((made,), (), ACCURACY)
-    short, _ = curves.figure_of((replace(made, cell="a problem"),), (), ACCURACY)
+    made = curve_of("a problem whose name goes on and on over three lines", {1: (0.1, 0.1), 2: (0.2, 0.2)})
+    long = curves.figure_of((made,), (), ACCURACY)
+    short = curves.figure_of((replace(made, cell="a problem"),), (), ACCURACY)
     assert long.layout["margin"]["t"] == short.layout["margin"]["t"] + 17
     assert long.layout["height"] > short.layout["height"]
+
+
+def test_a_metric_of_a_long_name_gets_room_beside_its_panel(clean) -> None:
+    made = curve_of("a problem", {1: (0.1, 0.1), 2: (0.2, 0.2)})
+    long = replace(ACCURACY, name="negative evidence lower bound", share=False, unit="nats", higher_is_better=False)
+    short, wide = (curves.figure_of((made,), (), score) for score in (ACCURACY, long))
+    assert wide.layout["yaxis"]["title"]["text"] == "validation negative evidence lower<br>bound, nats, lower is better"
+    assert wide.layout["margin"]["l"] == short.layout["margin"]["l"] + 15
+    assert wide.narrow["margin.l"] == short.narrow["margin.l"] + 15
 
 
 @pytest.mark.parametrize("value", [-0.02, -1e-4, 0.0, 1e-4, 0.02])
@@ -248,15 +276,15 @@ def test_curves_keep_at_most_300_points(clean, monkeypatch) -> None:
     monkeypatch.setattr(curves, "MOST_POINTS", 3)
     runs = confirmed_runs(clean.frame, clean.findings.selections)
     thinned = curves.curves_of(runs, clean.cells)
-    assert max(len(curve.epochs) for curve in thinned) <= 3
+    assert max(len(curve.scores) for curve in thinned) <= 3
     last = clean.frame.loc[clean.frame["epochs_factor"] == 1].groupby("cell")["epoch"].max()
-    assert {curve.epochs[-1] for curve in thinned if curve.length == 1} == set(last)
+    assert {max(curve.scores) for curve in thinned if curve.length == 1} == set(last)
 
 
 def test_an_axis_of_shares_ends_at_0_and_1_and_others_do_not() -> None:
     assert panels.shares_stay_shares(-0.1, 1.1, [0.1, 0.9]) == (0.0, 1.0)
     assert panels.shares_stay_shares(-0.6, 1.1, [-0.5, 0.9]) == (-0.6, 1.1)
-    below = curves.Curve("R² below 0", "SGD", (1, 2), (-0.4, -0.2), (-0.5, -0.3), (-0.3, -0.1), (6, 6))
+    below = curve_of("R² below 0", {1: (-0.5, -0.3), 2: (-0.3, -0.1)})
     low, high = curves.shown([below])
     assert low <= -0.4 < -0.2 <= high
 

@@ -2,15 +2,20 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from markup import Page, assert_closed
 from synthetic import HOSTILE, synthetic_study, write_results
 
+from dashboards import prose
 from dashboards.__main__ import main
+from dashboards.cells import cells_of
 from dashboards.index import build_index
+from dashboards.score import shown
 from dashboards.studies import Line, comparable, line_of, study_folders
+from study.store.results import load
 
 INJECTION = "</script><img src=x onerror=alert(1)>"
 
@@ -29,6 +34,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }.items():
         spec, records = synthetic_study(**{"tasks": ["digits"], "trials": 2, "replicates": 5} | settings)
         write_results(root / name, spec, records)
+    spec, records = synthetic_study(tasks=["mnist1d"], factors={}, trials=2, replicates=5)
+    told = {"metric": "MAE", "unit": "k$", "higher_is_better": False}
+    write_results(root / "error", spec, [record.model_copy(update=told) for record in records])
     shutil.copytree(root / "first", root / "damaged")
     next((root / "damaged" / "records").glob("*.json")).write_text("{")
     (root / "no-spec" / "records").mkdir(parents=True)
@@ -48,7 +56,7 @@ def index(lines: list[Line]) -> str:
 
 
 def test_every_study_is_listed_by_name(lines: list[Line]) -> None:
-    names = ["begun", "claims/inner", "damaged", "first", "hostile", "longer", "no-spec", "second"]
+    names = ["begun", "claims/inner", "damaged", "error", "first", "hostile", "longer", "no-spec", "second"]
     assert [line.name for line in lines] == names
 
 
@@ -75,9 +83,26 @@ def test_equal_studies_give_equal_bytes(index: str, results: Path) -> None:
 def test_an_unfinished_study_counts_no_verdict_before_its_time(lines: list[Line]) -> None:
     begun = next(line for line in lines if line.name == "begun")
     assert not begun.finished
-    assert begun.gains == ()
-    assert begun.verdicts == ()
-    assert begun.answer.startswith("No verdict yet")
+    assert begun.comparisons == ()
+    assert not begun.verdicts
+    assert begun.facts["What"].startswith("No verdict yet")
+
+
+def test_a_study_is_answered_as_its_own_page_answers(lines: list[Line], results: Path, index: str) -> None:
+    """In three facts, in its own unit, and with the words of its verdicts."""
+    for name in ("first", "error"):
+        line, study = next(line for line in lines if line.name == name), load(results / name)
+        with shown(study.findings):
+            facts = prose.answer_of(study.findings, cells_of(study.findings, study.frame))
+        assert line.facts == facts
+        assert {"What", "How surely", "At what cost"} <= facts.keys()
+        told = Page(index).words
+        assert all(" ".join(f"{fact} {sentence}".split()) in told for fact, sentence in facts.items())
+        counted = Counter(e.verdict for e in study.findings.effects if e.budget == study.findings.primary_budget)
+        assert line.verdicts == counted
+        assert all(f"{number} {verdict}" in told for verdict, number in counted.items())
+    assert "MAE, lower is better" in facts["What"]
+    assert " k$ over SGD, 30 epochs, best epoch" in facts["What"]
 
 
 def test_only_what_two_studies_share_is_embedded(lines: list[Line]) -> None:
@@ -87,11 +112,11 @@ def test_only_what_two_studies_share_is_embedded(lines: list[Line]) -> None:
     assert set(first) == set(second)
     assert len(first) == 2 * 3 * 2  # cells × methods × budgets
     assert set(first) == set(shared["studies"]["longer"])  # its other cells nobody else has
-    assert first["0"][0] == second["0"][0] == [f"0/1/{number}" for number in range(1, 6)]  # seed, confirms, replicate
-    assert len(shared["studies"]["longer"]["0"][0]) == 7
+    assert first[0][0] == second[0][0] == tuple(f"0/1/{number}" for number in range(1, 6))  # seed, confirms, replicate
+    assert len(shared["studies"]["longer"][0][0]) == 7
     known = next(line for line in lines if line.name == "first")
-    for (_, method, _, budget), gains in known.gains:
-        assert max(map(abs, gains.values)) < 1, (method, budget)
+    for one in known.comparisons:
+        assert max(map(abs, one.gains)) < 1, (one.method, one.budget)
 
 
 def test_problems_are_the_same_when_task_and_all_factors_are(lines: list[Line]) -> None:
@@ -104,7 +129,7 @@ def test_hostile_text_stays_text(lines: list[Line], text: str) -> None:
     changed = [
         Line(
             **{name: getattr(line, name) for name in Line.__slots__}
-            | {"name": f"{text} {line.name}", "question": text, "answer": text, "claims": text}
+            | {"name": f"{text} {line.name}", "question": text, "facts": {text: text}, "claims": text}
             | ({"error": text} if line.error else {})
         )
         for line in lines
@@ -129,7 +154,7 @@ def test_the_command_tells_a_study_from_a_folder_of_studies(
     assert main([str(results), "-o", str(tmp_path / "index.html")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "index.html")
     heading = Page((tmp_path / "index.html").read_text(encoding="utf-8")).words
-    assert "8 studies, 5 finished, 1 unfinished and 2 unreadable" in heading
+    assert "9 studies, 6 finished, 1 unfinished and 2 unreadable" in heading
     assert main([str(results / "empty")]) == 2
     assert "has no spec.toml" in capsys.readouterr().err
 

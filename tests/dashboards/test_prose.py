@@ -6,19 +6,20 @@ from dataclasses import replace
 import pytest
 
 from dashboards import prose
-from dashboards.cells import Cell
+from dashboards.cells import LabelledCell
 from dashboards.comparisons import NOT_YET
 from dashboards.figures.training import curves
 from dashboards.figures.tuning import rho
 from dashboards.figures.when import forest
-from dashboards.tables import evidence
+from dashboards.score import Score
+from dashboards.tables import beside_verdicts
 from dashboards.tables.verdicts import Wording
 from study.findings import Caveat, DeltaStrip, Findings, MethodSummary, RunCounts
-from study.stats import Effect
+from study.stats import Effect, estimate
 from study.stats.effects import Against
 
 CELLS = {
-    name: Cell(name, name, "digits", {"label_noise": noise, "schedule": schedule})
+    name: LabelledCell(name, name, "digits", {"label_noise": noise, "schedule": schedule})
     for name, noise, schedule in (
         ("a", 0.0, "cosine"), ("b", 0.0, "constant"), ("c", 0.3, "cosine"), ("d", 0.3, "constant"),
     )
@@ -35,8 +36,8 @@ def effect(
         metric="test_score", unit="replicate", units=tuple(range(1, n + 1)), method_values=(0.9,) * n,
         baseline_values=(0.9 - mean,) * n, differences=(mean,) * n, planned=6, diverged_method=0, diverged_baseline=0,
         mean=mean if n else math.nan, sd=0.001, sd_seed=math.nan, sd_tuning=math.nan, ci95=(mean - 0.001, mean + 0.001),
-        ci90=(mean - 0.001, mean + 0.001), p=0.001, p_holm=0.001, p_sign_flip=0.03, share_better=1.0,
-        share_better_ci95=(0.6, 1.0), minimum_detectable=0.002, correlation=0.5, cost_ratio=1.0, against=against, off=0,
+        ci90=(mean - 0.001, mean + 0.001), n=n, p=0.001, p_holm=0.001, share_better=1.0,
+        share_better_ci95=(0.6, 1.0), minimum_detectable=0.002, cost_ratio=1.0, against=against, off=0,
         candidates=6, informative=True, clear=True, verdict=verdict,
     )  # type: ignore[arg-type]  # fmt: skip
     return replace(made, **other)  # type: ignore[arg-type]
@@ -44,7 +45,7 @@ def effect(
 
 def summary(method: str, **cells: str) -> MethodSummary:
     lists = {place: tuple(cells.get(place, "")) for place in ("helps", "helps_if_free", "hurts", "null", "undecided")}
-    return MethodSummary(method=method, mean_gain=0.01, cost_ratio=2.0, **lists)
+    return MethodSummary(method=method, cost_ratio=2.0, **lists)
 
 
 @pytest.fixture
@@ -58,8 +59,12 @@ def findings(study) -> Findings:
     )
 
 
+def first_fact(findings: Findings, cells: dict[str, LabelledCell]) -> str:
+    return prose.answer_of(findings, cells)["What"]
+
+
 def answer(findings: Findings, *summaries: MethodSummary) -> str:
-    return prose.answer(replace(findings, summaries=summaries), CELLS)
+    return first_fact(replace(findings, summaries=summaries), CELLS)
 
 
 OF_EACH = "over the strongest SGD of each, the largest 90.00\u202f% against 89.00\u202f% test accuracy"
@@ -83,7 +88,7 @@ def test_a_single_problem_has_its_scores_and_its_baseline(findings) -> None:
         "any."
     )
     named = {**CELLS, "c": replace(CELLS["c"], epochs=15)}
-    said = prose.answer(replace(findings, summaries=(summary("SWA", helps="c"),)), named)
+    said = first_fact(replace(findings, summaries=(summary("SWA", helps="c"),)), named)
     assert "over SGD, 15 epochs, last weights: 90.00" in said
 
 
@@ -141,9 +146,9 @@ def test_no_verdict_before_its_time(findings, counts: RunCounts, sentence: str) 
     early = replace(findings, counts=counts, effects=effects, summaries=(summary("SWA", helps="abcd"),))
     assert not prose.has_verdict(early)
     told = prose.answer_of(early, CELLS)
-    assert told.what == sentence
-    assert (told.cost, told.flips) == ("", "")
-    assert "Holm" not in told.surely
+    assert told["What"] == sentence
+    assert not {"At what cost", "Would flip"} & told.keys()
+    assert "Holm" not in told.get("How surely", "")
 
 
 def test_a_study_without_confirmations_says_what_is_missing_and_the_command(findings) -> None:
@@ -151,11 +156,11 @@ def test_a_study_without_confirmations_says_what_is_missing_and_the_command(find
     tuned = replace(findings, counts=RunCounts(40, 30, 0, 0), effects=nothing)
     command = "python -m study.run --resume quick"
     told = prose.answer_of(tuned, CELLS, command)
-    said = told.what
-    assert (told.onwards, told.facts[-1]) == (command, ("Go on with", command))
+    said = told["What"]
+    assert [*told.items()][-1] == ("Go on with", command)
     assert said == (
-        "No verdict yet: 30 of 40 planned runs are done. What is missing are the confirm runs, which alone are tested. "
-        "Verdicts come with the last one."
+        "No verdict yet: 30 of 40 planned runs are done. No comparison has its confirm runs yet, which alone are "
+        "tested. Verdicts come with the last one."
     )
     assert prose.no_comparison(tuned, command).endswith(f"Go on with: {command}")
     assert "nothing was found" not in said.lower()
@@ -174,13 +179,13 @@ def test_the_second_fact_has_replicates_intervals_family_and_scope(findings) -> 
         for cell in CELLS
         for method in ("SWA", "SAM")
     )
-    said = prose.surely(replace(findings, effects=effects, counts=RunCounts(40, 37, 2, 1)), CELLS)
+    said = prose.how_surely(replace(findings, effects=effects, counts=RunCounts(40, 37, 2, 1)), CELLS)
     assert said.startswith(
         "Over 6 paired replicates, each tuned anew and confirmed on 1 fresh seed; SWA [+0.90, +1.10] points (95 %), "
         "Holm p .001 among 4, size uncertain; of 40 runs 2 diverged and 1 failed. Verdicts on digits speak of "
     )
-    many = prose.surely(findings, CELLS)
-    assert "of 8 verdicts that a method helps or hurts 8 are clear and 0 of uncertain size (least sure: Holm p" in many
+    many = prose.how_surely(findings, CELLS)
+    assert "all 8 verdicts that a method helps or hurts are clear (least sure: Holm p .001 among 4)" in many
 
 
 def test_the_third_fact_is_the_cost(findings) -> None:
@@ -221,7 +226,7 @@ def test_forest_heading_gives_the_range_of_gains(findings) -> None:
 
 def test_interaction_heading_follows_the_interval() -> None:
     found = [(-0.01, (-0.02, -0.005)), (0.01, (0.005, 0.02)), (0.0, (-0.01, 0.01)), (0.0, (math.nan, math.nan))]
-    assert evidence.interaction_heading(found) == (
+    assert beside_verdicts.interaction_heading(found) == (
         "Together, SAM and averaging give less than the sum of their gains in 1, more in 1, and no difference "
         "from the sum is shown in 2 of 4 problems"
     )
@@ -234,14 +239,21 @@ def test_the_other_headings_state_numbers() -> None:
     assert rho.heading_of([(0.05,)]) == "SAM's selected rho is 0.05 in 1 pick over 1 problem"
     assert rho.heading_of([(0.0, 0.2)]).endswith("over 1 problem; it is 0, which is no perturbation, in 1")
     assert rho.heading_of([(), ()]) == "No rho has been selected yet"
-    assert evidence.selections_heading(0, 8).startswith("None of the 8")
-    assert evidence.selections_heading(2, 8) == "2 of 8 selected configurations lie at the edge of the searched space"
-    assert curves.heading_of(3, 4, "SAM", "SGD", "accuracy").endswith(
-        "higher with SAM than with SGD in 3 of 4 problems"
+    assert beside_verdicts.selections_heading(0, 8).startswith("None of the 8")
+    assert (
+        beside_verdicts.selections_heading(2, 8)
+        == "2 of 8 selected configurations lie at the edge of the searched space"
     )
-    assert evidence.deltas_heading(1, 4, 0.00125, 0.02) == (
-        "1 of 4 verdicts change somewhere between δ = 0.125 and δ = 2.00 points"
-    )
+    accuracy, error = Score("accuracy", share=True), Score("MAE", share=False, unit="k$", higher_is_better=False)
+    ends = {"SGD": (0.1, 0.2, 0.3, 0.4), "SAM": (0.2, 0.3, 0.4, 0.3)}
+    data = [
+        curves.Curve(f"cell {i}", method, {1: estimate([end])})
+        for method, all_ends in ends.items()
+        for i, end in enumerate(all_ends)
+    ]
+    for score, words in ((accuracy, "higher with SAM"), (error, "lower, that is better, with SAM")):
+        assert curves.heading_of(data, score).endswith(f" is {words} than with SGD in 3 of 4 problems")
+    assert curves.heading_of(data[:4], accuracy) == "Validation accuracy while training"
 
 
 @pytest.mark.parametrize(

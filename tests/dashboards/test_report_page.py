@@ -18,12 +18,10 @@ from synthetic import HOSTILE
 from dashboards.page import json_text
 from dashboards.provenance import spec_toml
 from dashboards.report import build_report
-from dashboards.score import Score
 from dashboards.tables.runs import run_table
 from study.specs.spec import StudySpec
 from study.stats import Effect
 
-ACCURACY = Score("accuracy", share=True)
 INJECTION = "</script><img src=x onerror=alert(1)><a href='//evil.example'>=cmd()</a>"
 
 
@@ -94,7 +92,7 @@ def test_the_policy_names_the_one_script(parsed: Page) -> None:
 
 def test_plotly_is_packed_in(parsed: Page) -> None:
     assert gzip.decompress(base64.b64decode(parsed.scripts[2])).startswith(b"/**")
-    assert charts_in(parsed)["config"]["displaylogo"] is False
+    assert charts_in(parsed)["config"]["displayModeBar"] is False
 
 
 def test_no_place_and_no_name_of_the_machine_is_in_the_page(make) -> None:
@@ -247,7 +245,7 @@ def test_an_unfinished_study_says_so_above_everything(make) -> None:
 
 
 def test_many_runs_are_cut_with_a_note_and_troubled_ones_stay(study) -> None:
-    table = run_table(study.frame, study.cells, ACCURACY, limit=20)
+    table = run_table(study.findings, study.frame, study.cells, limit=20)
     assert len(table.rows) == 20
     assert "20 of " in table.caption
     assert "runs.parquet" in table.caption
@@ -259,7 +257,7 @@ def test_many_runs_are_cut_with_a_note_and_troubled_ones_stay(study) -> None:
 
 
 def test_every_run_is_in_the_table_once(study) -> None:
-    table = run_table(study.frame, study.cells, ACCURACY, limit=10_000)
+    table = run_table(study.findings, study.frame, study.cells, limit=10_000)
     assert sorted(str(row[0].value) for row in table.rows) == sorted(study.frame["run_id"].unique())
 
 
@@ -279,12 +277,12 @@ def test_the_printed_spec_runs_the_same_study(study) -> None:
 def test_every_download_of_an_estimate_has_its_interval_its_n_and_its_unit(parsed: Page) -> None:
     told = set()
     for name, table in parsed.packed["tables"].items():
-        columns = {column[1] for column in table["columns"]}
-        for estimate in columns & {"gain", "loss_gain", "estimate", "interaction", "slope", "test_score"}:
-            if table["rows"] and name != "runs":  # a single run has no interval
-                ends = "loss_ci95" if estimate == "loss_gain" else "ci95"
-                assert columns >= {f"{ends}_low", f"{ends}_high", "n"}, name
-                assert "unit" in columns or estimate == "loss_gain", name
+        columns = [column[1] for column in table["columns"]]
+        for place, title in enumerate(column[0] for column in table["columns"]):
+            if table["rows"] and title.endswith("[95 % CI]"):
+                assert [csv.rpartition("_")[2] for csv in columns[place + 1 : place + 3]] == ["low", "high"], name
+                assert {"n", "tasks"} & set(columns), name
+                assert any(csv == "unit" or csv.endswith("_unit") for csv in columns), name
                 told.add(name)
     assert told >= {
         "accuracies",

@@ -11,14 +11,7 @@ from dashboards.cells import cells_of
 from dashboards.charts import charts_of
 from dashboards.figures.kit.chart import Sources
 from dashboards.figures.kit.tried import NO_AVERAGE, runs_in, start_words, tried_of
-from dashboards.figures.tuning import (
-    best_of,
-    importance,
-    optimism,
-    parallel,
-    radii,
-    transfer,
-)
+from dashboards.figures.tuning import best_of, importance, parallel, radii
 from dashboards.score import Score
 from study.findings import find
 from study.stats import TuningCurve
@@ -99,7 +92,7 @@ def test_weight_decay_has_an_axis_where_it_is_searched(make, made) -> None:
 def curve(method: str, expected: tuple[float, ...], cost: float, factor: float = 1) -> TuningCurve:
     ks = tuple(range(1, len(expected) + 1))
     return TuningCurve(
-        "a", method, factor, "qmc", True, ks, expected, (0.0,) * len(ks), (1.0,) * len(ks),
+        "a", method, factor, "qmc", ks, expected, (0.0,) * len(ks), (1.0,) * len(ks),
         tuple(k * cost for k in ks),
     )  # fmt: skip
 
@@ -112,11 +105,9 @@ def test_leaders_are_compared_where_all_have_been(made) -> None:
     )
     data = best_of.curves_of(findings, cells)
     assert [one.cost for one in data] == [(1, 2, 3, 4), (2, 4, 6, 8)]
-    assert best_of.leaders(data, "trials") == {"SGD": 0, "SAM": 1}
-    assert best_of.leaders(data, "cost") == {"SGD": 1, "SAM": 0}  # at a cost of 4 runs: .71 against .65
-    assert best_of.at(data[1], "cost", 1.0) == -math.inf
+    assert best_of.leaders(data) == {"SGD": 0, "SAM": 1}
     level = replace(findings, tuning_curves=(curve("SGD", (0.5,), 10.0), curve("SWA", (0.5,), 10.0)))
-    assert best_of.leaders(best_of.curves_of(level, cells), "trials") == {"SGD": 1, "SWA": 1}
+    assert best_of.leaders(best_of.curves_of(level, cells)) == {"SGD": 1, "SWA": 1}
 
 
 def test_curves_are_the_findings(made) -> None:
@@ -124,49 +115,16 @@ def test_curves_are_the_findings(made) -> None:
     assert len(data) == len(made.findings.tuning_curves)
     one = next(c for c in made.findings.tuning_curves if (c.method, c.epochs_factor) == ("SAM", 1))
     twin = next(c for c in data if (c.cell, c.name) == (made.cells[one.cell].label, "SAM"))
-    assert (twin.expected, twin.low, twin.high) == (one.expected, one.low, one.high)
+    assert twin.curve is one
     assert twin.cost[0] == pytest.approx(2, abs=0.2)
-    figure, _ = best_of.figure_of(data, "cost", ACCURACY)
+    figure = best_of.figure_of(data, ACCURACY)
     assert max(len(trace["x"]) for trace in figure.data) <= 300
-
-
-@pytest.mark.parametrize(("trials", "kept"), [((1, 2, 3, 4, 5), [0, 1, 3, 4]), ((1,), [0]), ((1, 10, 100), [0, 1, 2])])
-def test_the_table_doubles_the_trials(trials: tuple[int, ...], kept: list[int]) -> None:
-    assert best_of.doublings(trials) == kept
 
 
 def test_the_caption_calls_qmc_approximate(made) -> None:
     charts = charts_of(Sources(made.findings, made.frame, made.cells))
-    for name in ("best-of-trials", "best-of-cost"):
-        assert "Approximate" in charts[name].caption
-        assert "QMC" in charts[name].caption
-        assert "simultaneous" in charts[name].caption
-
-
-def test_transfer_keeps_sources_in_rows_and_chance_at_the_foot(made) -> None:
-    (found,) = [t for t in transfer.transfers_of(made.findings, made.cells) if t.method == "SAM"]
-    source = next(t for t in made.findings.rho_transfers if t.method == "SAM")
-    place = {name: found.cells.index(made.cells[name].label) for name in source.cells}
-    for i, row in enumerate(source.regret):
-        for j, regret in enumerate(row):
-            assert found.regret[place[source.cells[i]]][place[source.cells[j]]] == regret
-    pairs = [r for i, row in enumerate(source.regret) for j, r in enumerate(row) if i != j]
-    assert found.elsewhere == pytest.approx((sum(pairs) / len(pairs), sum(source.chance) / len(source.chance)))
-    figure, _ = transfer.figure_of([found])
-    assert len(figure.layout["shapes"]) == 4 * 4 + 4
-    assert figure.layout["yaxis"]["ticktext"][-1] == transfer.BLIND
-    assert len(transfer.table_of([found], ACCURACY, 100).rows) == 4 * 3
-
-
-def test_optimism_is_that_of_the_findings(made) -> None:
-    data = optimism.flattery_of(made.findings, made.cells)
-    assert [f.name for f in data] == [
-        *("SGD best", "SGD last", "SGD best, 2× epochs", "SGD last, 2× epochs"),
-        *("SWA", "SWA, up to 2× epochs", "SAM", "WASAM"),
-    ]
-    assert [f.name for f in data if f.filled] == ["SGD best", "SWA", "SAM", "WASAM"]
-    assert {f.mean for f in data} == {o.mean for o in made.findings.optimism}
-    assert all(len(f.by_cell) == 4 for f in data)
+    for word in ("Approximate", "QMC", "simultaneous"):
+        assert word in charts["best-of-trials"].caption
 
 
 def test_importance_names_its_evaluator_and_hides_what_can_not_be_said(made, make) -> None:

@@ -10,8 +10,10 @@ from dashboards.cells import cells_of
 from dashboards.charts import charts_of
 from dashboards.figures.kit import dots
 from dashboards.figures.kit.chart import Sources
+from dashboards.figures.kit.confirmed import records_by_method
 from dashboards.figures.why import lines, plane, relation, sharpness
 from dashboards.report import build_report
+from dashboards.score import score_of
 from study.findings import find
 from study.records import Probe
 from study.stats import robust_slopes
@@ -39,7 +41,7 @@ def test_plotly_accepts_every_property_of_every_figure(probed) -> None:
 
 def test_sharpness_is_that_of_the_weights_that_stand_for_a_method(probed) -> None:
     findings, frame, records, _ = probed
-    data = sharpness.sharpness_of(records, findings.selections, cells_of(findings, frame))
+    data = sharpness.sharpness_of(records_by_method(records, findings.selections), cells_of(findings, frame))
     assert {s.method for s in data} == {"SGD", "SWA", "SAM", "WASAM"}
     assert all((s.weights == "last") == (s.method in ("SGD", "SAM")) for s in data)
     for s in data:
@@ -55,13 +57,13 @@ def test_a_probe_that_is_not_above_zero_takes_the_mean_with_it(probed) -> None:
         record.model_copy(update={"probes": (*record.probes, Probe(weights="last", name="average_case_rise", value=v))})
         for record, v in zip(records, [0.1, -0.1, 0.0] * len(records), strict=False)
     ]
-    data = sharpness.sharpness_of(flat, findings.selections, cells_of(findings, frame))
+    data = sharpness.sharpness_of(records_by_method(flat, findings.selections), cells_of(findings, frame))
     rises = [s for s in data if s.measure == "average_case_rise"]
     assert all(math.isnan(s.mean) == (min(s.values) <= 0) for s in rises)
     assert any(math.isnan(s.mean) for s in rises)
-    figure, narrow = sharpness.figure_of(data)
+    figure = sharpness.figure_of(data, score_of(findings))
     assert figure.layout["xaxis2"]["type"] == "log"
-    assert narrow["height"] > figure.layout["height"]
+    assert figure.narrow["height"] > figure.layout["height"]
 
 
 def test_the_trace_stands_beside_the_eigenvalue_with_its_own_error(probed) -> None:
@@ -78,7 +80,7 @@ def test_the_trace_stands_beside_the_eigenvalue_with_its_own_error(probed) -> No
 def test_gain_and_sharpness_come_from_different_replicates(probed) -> None:
     findings, frame, records, _ = probed
     cells = cells_of(findings, frame)
-    relations = relation.relations_of(findings, records, cells)
+    relations = relation.relations_of(findings, records_by_method(records, findings.selections), cells)
     assert [r.method for r in relations] == ["SWA", "SAM", "WASAM"]
     effect = next(e for e in findings.effects if (e.method, e.budget) == ("SAM", "E"))
     point = next(p for p in relations[1].points if p.cell == cells[effect.cell].label)
@@ -88,12 +90,12 @@ def test_gain_and_sharpness_come_from_different_replicates(probed) -> None:
     # A changed sharpness in the gain's own replicates moves nothing.
     others = set(effect.units[1::2])
     spoiled = [r if r.job.replicate not in others else r.model_copy(update={"probes": ()}) for r in records]
-    assert relation.relations_of(findings, spoiled, cells) == relations
+    assert relation.relations_of(findings, records_by_method(spoiled, findings.selections), cells) == relations
 
 
 def test_a_relation_within_a_method_takes_six_problems(probed) -> None:
     findings, frame, records, _ = probed
-    few = relation.relations_of(findings, records, cells_of(findings, frame))
+    few = relation.relations_of(findings, records_by_method(records, findings.selections), cells_of(findings, frame))
     assert all(r.slope is None for r in few)
     chart = charts_of(Sources(findings, frame, cells_of(findings, frame), records))["relation"]
     assert "too few" in chart.heading
@@ -121,9 +123,11 @@ def test_a_plane_tells_which_method_lies_nearest_to_its_lowest_test_loss(probed)
     names = list(cells)
     records = [synthetic_plane(names[1], (2.0, 0.0)), synthetic_plane(names[0])]
     data = plane.planes_of(records, cells)
-    assert [one.cell for one in data] == [cells[name].label for name in names[:2]]
-    assert [one.nearest_to_lowest_test for one in data] == ["SWA", "SAM"]
-    assert data[0].off_plane == pytest.approx(0.25)  # half of the points lie further than .5 away; the corners span 2
+    assert [one.cell for one in data] == names[:2]
+    assert list(map(plane.nearest_to_lowest_test, data)) == ["SWA", "SAM"]
+    assert plane.off_plane(data[0]) == pytest.approx(
+        0.25
+    )  # half of the points lie further than .5 away; the corners span 2
     chart = charts_of(Sources(findings, frame, cells, planes=records))["plane"]
     assert chart.heading.endswith("lies nearest to SWA in 1 and SAM in 1 of 2 planes")
     assert "40\u202f% of their variance" in chart.caption
@@ -168,7 +172,7 @@ def test_lines_are_grouped_with_their_barrier(probed) -> None:
     assert {way.barrier.n for way in ways} == {6}
     for way in ways:
         assert way.barrier.mean == pytest.approx(0.6 if way.end == "SAM" else 0.0, abs=0.03)
-        assert len(lines.mean_of(way.train)) == len(way.alphas) == 11
+        assert len(way.mean_train) == len(way.alphas) == 11
 
 
 def test_why_is_there_with_data_and_absent_without(probed) -> None:

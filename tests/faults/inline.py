@@ -7,7 +7,6 @@ start. Faults of workers, and what Ray does to signals, need the real engine.
 import runpy
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -17,9 +16,7 @@ from study.listeners.listener import Listener
 
 @contextmanager
 def cluster(*_: Any) -> Iterator[Any]:
-    nowhere: Future[str] = Future()
-    nowhere.set_result("")
-    yield SimpleNamespace(resources={"CPU": 1}, dashboard_url=nowhere, let_it_go=lambda: None, warning="")
+    yield SimpleNamespace(resources={"CPU": 1}, dashboard_url="", let_it_go=lambda: None, warning="")
 
 
 def run_agenda(agenda: Any, data: Any, *, spec_hash: str, take: Any, listeners: Any, **_: Any) -> None:

@@ -2,37 +2,33 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from synthetic import synthetic_study, write_results
 
 import study
 from study.atlas.__main__ import main
-from study.atlas.card import CARD, tables, varied, write_card
+from study.atlas.adding import check_study, part_of, short
+from study.atlas.card import CARD, FRONT, fill_in, front, tables, varied
+from study.atlas.columns import GAINS, TRIALS
 from study.atlas.domains import DOMAINS
 from study.atlas.frames import OVER, PARTS, facts_of_parts, load_gains, load_trials
-from study.atlas.part import (
-    GAINS,
-    TRIALS,
-    PartError,
-    check_study,
-    part_files,
-    part_of,
-    read_facts,
-    read_part,
-    short,
-    write_part,
-)
-from study.atlas.summary import answers, validation_table
+from study.atlas.part import PartError, part_files, read_facts, read_part, write_part
+from study.atlas.replication import relabelled, replicated
+from study.atlas.verdicts import verdicts
 from study.findings import find
 from study.plan.cells import cells
 from study.records import FEATURES, RunRecord
+from study.replicate import comparable, put_together
+from study.replicate import relabelled as relabelled_studies
 from study.specs.spec import StudySpec, builtin_specs, parse_spec
 from study.specs.tasks import TASKS
+from study.stats.replication import agreement
 
 SGD = ("SGD", "SWA", "EMA", "SAM", "WASAM")
 ADAMW = ("AdamW", "AdamW+SWA", "AdamW+EMA", "AdamW+SAM", "AdamW+WASAM")
@@ -86,6 +82,21 @@ def test_gains_are_those_of_the_findings(part_study: tuple[Path, StudySpec, list
             assert rows[names[against.baseline]].mean() == pytest.approx(against.mean)
         assert rows["off"].sum() == effect.off
         assert rows["over_best_longer"].isna().all() == (effect.budget == "E")
+
+
+@pytest.mark.parametrize("budget", ["E", "G"])
+def test_verdicts_are_those_of_the_findings(
+    budget: Any, part_study: tuple[Path, StudySpec, list[RunRecord]], shelf: Path
+) -> None:
+    _, spec, records = part_study
+    gains = load_gains(shelf)
+    effects = [effect for effect in find(spec, records).effects if effect.budget == budget]
+    assert len({effect.verdict for effect in effects}) > 1
+    for method in SGD[1:]:
+        rows = gains[(gains["method"] == method) & (gains["budget"] == budget)]
+        assert verdicts(rows, budget) == {
+            ("synthetic", effect.cell): effect.verdict for effect in effects if effect.method == method
+        }
 
 
 def test_picks_costs_and_features_are_those_of_the_runs(
@@ -143,7 +154,8 @@ def test_columns_are_those_that_the_card_explains(shelf: Path) -> None:
     part = read_part(part_files(shelf)[0])
     assert (list(part.gains), list(part.trials)) == (list(GAINS), list(TRIALS))
     assert {*GAINS} <= {*load_gains(shelf)}
-    assert {"part", "task", "domain", "base", "metric", "gain", "baseline", "label_noise"} <= {*load_gains(shelf)}
+    labels = {"part", "seed", "task", "domain", "base", "metric", "label_noise"}
+    assert labels | {"gain", "crossed", "baseline"} <= {*load_gains(shelf)}
 
 
 @pytest.mark.parametrize("methods", [SGD, ADAMW])
@@ -223,9 +235,10 @@ def test_a_name_stands_for_one_study(tmp_path: Path) -> None:
     part = part_of(write_results(tmp_path, spec, records))
     write_part(part, tmp_path / "parts")
     write_part(part, tmp_path / "parts")
-    other = replace(part, facts=replace(part.facts, spec_hash="0" * 64))
+    other, records = finished(tasks=("digits",), factors={}, trials=4)
+    (tmp_path / "other").mkdir()
     with pytest.raises(PartError, match="is there already, of another spec"):
-        write_part(other, tmp_path / "parts")
+        write_part(part_of(write_results(tmp_path / "other", other, records)), tmp_path / "parts")
     assert len(load_gains(tmp_path / "parts")) == len(part.gains)
 
 
@@ -256,16 +269,78 @@ def test_an_incomplete_row_is_left_out_and_the_strongest_baseline_is_one_for_the
     assert not any(map(math.isnan, gains["gain"]))
 
 
-def test_the_shipped_atlas_is_what_its_card_says() -> None:
+def test_a_score_in_another_unit_is_refused(tmp_path: Path) -> None:
+    spec, records = finished(tasks=("diabetes",), factors={})
+    with pytest.raises(PartError, match="the score of 'diabetes' is R²; the gains of the atlas are of accuracies"):
+        part_of(write_results(tmp_path, spec, records))
+
+
+@pytest.fixture(scope="module")
+def twice(
+    tmp_path_factory: pytest.TempPathFactory, part_study: tuple[Path, StudySpec, list[RunRecord]]
+) -> tuple[Path, list[tuple[StudySpec, list[RunRecord]]]]:
+    """A folder with a part under two seeds, and its studies."""
+    folder = tmp_path_factory.mktemp("twice")
+    studies = [part_study[1:], finished(study_seed=1, seed=1)]
+    for number, (spec, records) in enumerate(studies):
+        (folder / f"study-{number}").mkdir()
+        assert main(["add", str(write_results(folder / f"study-{number}", spec, records)), "--parts", str(folder)]) == 0
+    return folder, studies
+
+
+def test_a_part_under_another_seed_replicates_it_and_is_not_counted_twice(
+    twice: tuple[Path, list[tuple[StudySpec, list[RunRecord]]]], shelf: Path
+) -> None:
+    folder, _ = twice
+    assert [path.name for path in sorted(folder.rglob("*.gains.parquet"))] == ["synthetic.gains.parquet"] * 2
+    pd.testing.assert_frame_equal(load_gains(folder), load_gains(shelf))
+    assert {*load_gains(folder / "seed-1")["seed"]} == {1}
+
+
+def test_replicated_parts_say_what_their_studies_say(
+    twice: tuple[Path, list[tuple[StudySpec, list[RunRecord]]]],
+) -> None:
+    folder, studies = twice
+    both = pd.concat([load_gains(folder), load_gains(folder / "seed-1")], ignore_index=True)
+    together = put_together(comparable([folder / "study-0", folder / "study-1"]))
+    found = relabelled_studies(together.values(), 9_999, np.random.default_rng(0))
+    mine = relabelled(both)
+    assert (mine.rows, mine.equal) == (found.rows, found.equal)
+    assert mine.statistic == pytest.approx(found.statistic)
+    assert mine.p == pytest.approx(found.p, abs=0.02)
+    rows = {row["method"]: row for row in replicated(folder)}
+    assert [*rows] == [*SGD[1:]]
+    for method, row in rows.items():
+        effects = [
+            [one for one in find(spec, records).effects if (one.method, one.budget) == (method, "G")]
+            for spec, records in studies
+        ]
+        pairs = [(first.verdict, second.verdict) for first, second in zip(*effects, strict=True)]
+        assert (row["agree"], row["verdicts"]) == agreement(pairs)
+        first, second = (np.mean([one.differences for one in some], axis=0) for some in effects)
+        assert (row["first"].mean, row["second"].mean) == pytest.approx((first.mean(), second.mean()))
+        welch = stats.ttest_ind(second, first, equal_var=False).confidence_interval()
+        assert row["difference"].ends == pytest.approx((welch.low, welch.high))
+        assert row["p of the part"].value == mine.p
+
+
+def test_the_shipped_atlas_is_what_its_card_and_the_front_page_say() -> None:
     text = CARD.read_text(encoding="utf-8")
-    said = {"answers": answers(PARTS), "advice": validation_table(PARTS)}
-    for name, found in (tables(facts_of_parts(PARTS)) | said).items():
+    for name, found in tables(PARTS).items():
         assert f"<!-- {name} -->\n{found}<!-- /{name} -->" in text, "give `python -m study.atlas card`"
-    assert sum(path.stat().st_size for path in PARTS.glob("*.parquet")) <= 2_000_000
+    said = front(PARTS)
+    assert f"<!-- atlas -->\n{said}<!-- /atlas -->" in FRONT.read_text(encoding="utf-8"), "likewise"
+    assert said.count("\n") == said.count(".\n") == 3
+    assert sum(path.stat().st_size for path in PARTS.rglob("*.parquet")) <= 2_000_000
     gains = study.load("atlas")
     assert {*gains.get("part", ())} == {facts.name for facts in facts_of_parts(PARTS)}
     known = {spec.name: spec.hash for spec in SPECS.values()}
     assert {facts.name: facts.spec_hash for facts in facts_of_parts(PARTS)}.items() <= known.items()
+
+
+def test_the_summary_is_the_front_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["answers", "--summary"]) == 0
+    assert capsys.readouterr().out in FRONT.read_text(encoding="utf-8")
 
 
 def test_the_parts_are_half_designs_of_four_factors_that_differ_between_tasks() -> None:
@@ -312,10 +387,20 @@ def test_every_varied_factor_has_an_expected_sign_and_one_alone() -> None:
         changed = {key for key, values in problem.factors.items() if isinstance(values, list)}
         named = [one for one in spec.hypotheses if one.kind in ("slope", "contrast")]
         assert {one.factor for one in named} == changed
+        for one in spec.hypotheses:
+            assert one.source  # what let one expect it
         for one in named:
             assert one.budget == spec.primary_budget
             signs.setdefault((one.factor, short(one.method)), set()).add(one.expected)
     assert all(len(found) == 1 for found in signs.values())
+
+
+def test_expected_signs_are_part_of_what_a_hash_pins() -> None:
+    """The hash of a part is that of its spec as it stood before the first run: no sign can be named afterwards."""
+    spec = SPECS["atlas/digits"]
+    turned = spec.hypotheses[0].model_copy(update={"expected": "-"})
+    assert spec.hypotheses[0].expected == "+"
+    assert spec.model_copy(update={"hypotheses": (turned, *spec.hypotheses[1:])}).hash != spec.hash
 
 
 def test_every_built_in_task_has_a_domain() -> None:
@@ -330,33 +415,35 @@ def test_a_part_may_be_added_as_its_spec_stands(name: str) -> None:
 
 def test_varied_factors_are_told(shelf: Path) -> None:
     (facts,) = facts_of_parts(shelf)
-    assert varied(facts) == ("label_noise",)
+    assert varied(facts.asked) == ("label_noise",)
+    assert varied(SPECS["atlas/dna"]) == ("label_noise", "train_size", "batch_size", "schedule")
 
 
 def test_answers_are_said_of_whatever_parts_there_are(
     shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["answers", "--parts", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "There is no part yet.\n"
+    for asked in (["answers"], ["answers", "--summary"]):
+        assert main([*asked, "--parts", str(tmp_path)]) == 0
+        assert capsys.readouterr().out == "There is no part yet.\n"
     assert main(["answers", "--parts", str(shelf)]) == 0
     said = capsys.readouterr().out
-    assert said.count("### ") == 7
+    assert said.count("### ") == 9
     assert "| SAM | label_noise | 2 | " in said  # its effect, of too few tasks
-    assert "2 tasks are too few for a rule" in said
+    assert "| SAM | 2 | too few tasks | – | – |" in said
     assert "nan" not in said
-    assert main(["list", "--parts", str(shelf)]) == 0
-    assert capsys.readouterr().out.startswith("synthetic")
+    assert main(["answers", "--summary", "--parts", str(shelf)]) == 0
+    assert "so few tasks are no sample" in capsys.readouterr().out
 
 
-def test_the_card_is_written_anew_and_nothing_else_of_it(shelf: Path, tmp_path: Path) -> None:
+def test_blocks_of_a_text_are_written_anew_and_nothing_else_of_it(shelf: Path, tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text(CARD.read_text(encoding="utf-8"), encoding="utf-8")
-    write_card(path, shelf)
+    fill_in(path, tables(shelf))
     once = path.read_text(encoding="utf-8")
-    assert "| synthetic | digits, mnist1d | images, signals | SGD | label_noise | 4 | 5 |" in once
-    write_card(path, shelf)
+    assert "| synthetic | images, signals | SGD | label_noise | 4 | 5 |" in once
+    fill_in(path, tables(shelf))
     assert path.read_text(encoding="utf-8") == once
-    write_card(path, tmp_path / "no parts")
+    fill_in(path, tables(tmp_path / "no parts"))
     written = path.read_text(encoding="utf-8")
     outside = [text.partition("<!-- /")[2] for text in written.split("-->\n")]
     assert outside == [text.partition("<!-- /")[2] for text in once.split("-->\n")]

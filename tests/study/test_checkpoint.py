@@ -171,8 +171,8 @@ def test_a_checkpoint_holds_the_best_weights_in_confirm_alone(digits: Pool) -> N
         run = new_run(one, digits)
         run.advance(0)
         kept = read_checkpoint(one.run_id, run.state(), CPU)
-        assert kept["best"]["state"].keys() == (kept["model"].keys() if stage == "confirm" else set())
-        assert all(torch.equal(kept["model"][name], value) for name, value in kept["best"]["state"].items())
+        assert kept["best_state"].keys() == (kept["model"].keys() if stage == "confirm" else set())
+        assert all(torch.equal(kept["model"][name], value) for name, value in kept["best_state"].items())
 
 
 def test_a_run_that_diverges_after_a_break_diverges_alike(digits: Pool) -> None:

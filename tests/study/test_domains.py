@@ -13,6 +13,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from study.data import load_data
 from study.data.communities import COMMUNITIES, NODES, draw_graphs
 from study.data.corpus import ALPHABET, POSITIONS, VOCABULARY, cut
+from study.data.pool import standardized
 from study.findings.evidence import gather
 from study.plan.agenda import Agenda
 from study.plan.cells import cells
@@ -24,6 +25,7 @@ from study.tasks.examples import examples_of
 from study.tasks.graphs import GIN
 from study.tasks.task import token_cross_entropy
 from study.tasks.text import Transformer
+from study.training.scores import sum_of
 from study.training.train import take_step
 from study.training.trial import run
 from wasam_core import WASAM
@@ -124,9 +126,12 @@ def test_tables_are_scikit_learns_standardized_without_their_test_part(
 
 
 def test_the_score_of_a_constant_guess_is_that_of_guessing(data: dict[str, Any]) -> None:
-    task, table = build(data, "diabetes"), data["diabetes"]
-    targets = torch.from_numpy(table.development(11)[1])
-    assert task.metric.score(torch.zeros_like(targets), targets) == pytest.approx(task.guess.score, abs=1e-6)
+    task, pool = build(data, "diabetes"), data["diabetes"]
+    known = pool.labels[pool.development(11)]
+    targets = torch.from_numpy(standardized(known, known))
+    score = sum_of(task.metric, keep=False)
+    score.update(torch.zeros_like(targets), targets)
+    assert score.result() == pytest.approx(task.guess.score, abs=1e-6)
     assert task.loss(torch.zeros_like(targets), targets).item() == pytest.approx(task.guess.loss, abs=1e-6)
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from engine_room import Diary, Jobs, faulty_job
 
-from study.engine.losses import explained, loss_of, out_of_memory
+from study.engine.lost_workers import explained, lost_worker, out_of_memory
 from study.engine.slots import EngineError, Slots
 from study.records import RunRecord
 
@@ -210,26 +210,26 @@ def test_cpu_time_is_that_of_all_that_a_process_has_started() -> None:
 
 
 def test_where_ray_itself_has_died_a_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from study.engine import cluster  # noqa: PLC0415
+    from study.engine import ray_health  # noqa: PLC0415
 
     raylet = tmp_path / "raylet"
     raylet.symlink_to("/bin/sleep")
-    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray_health.ray, "is_initialized", lambda: True)
     with subprocess.Popen([raylet, "600"]) as process, subprocess.Popen(["sleep", "600"]) as other:
         with subprocess.Popen([raylet, "600"]) as added:  # of a node that was added, as tests do: it may go
-            (part,) = parts = cluster.vital_parts()  # nothing depends on the others
+            (part,) = parts = ray_health.vital_parts()  # nothing depends on the others
             added.kill()
         other.kill()
         assert (part.pid, parts[part]) == (process.pid, "raylet")
-        cluster.check_that_ray_lives(parts)
+        ray_health.check_that_ray_lives(parts)
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and nobody has asked yet
         for _ in range(2):
             with pytest.raises(EngineError, match=r"Ray's raylet has died .* --resume"):
-                cluster.check_that_ray_lives(parts)
+                ray_health.check_that_ray_lives(parts)
             process.wait()
-    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
-    cluster.check_that_ray_lives(parts)  # it was shut down
+    monkeypatch.setattr(ray_health.ray, "is_initialized", lambda: False)
+    ray_health.check_that_ray_lives(parts)  # it was shut down
 
 
 def test_a_run_goes_on_that_can_be_neither_saved_nor_restored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,46 +296,6 @@ def test_a_cluster_that_is_not_there_is_one_sentence() -> None:
         cluster("127.0.0.1:1"),
     ):
         pass
-
-
-class Controller:
-    """As much of Tune's controller as the scheduler asks for."""
-
-    def __init__(self) -> None:
-        from ray.tune.utils.object_cache import _ObjectCache  # noqa: PLC0415
-
-        self._actor_cache = _ObjectCache(may_keep_one=True)
-
-    def kept(self) -> int:
-        """Return how many of two actors that end at the same time, with nothing waiting, are kept."""
-        for number in range(2):
-            self._actor_cache.cache_object("CPU", number)
-        list(self._actor_cache.flush_cached_objects())
-        kept = self._actor_cache.num_cached_objects
-        while self._actor_cache.pop_cached_object("CPU") is not None:
-            pass
-        return kept
-
-
-def test_actors_without_work_are_kept_unless_a_run_goes_alone() -> None:
-    from study.engine.searcher import KeepsActors  # noqa: PLC0415
-
-    together, alone = (
-        SimpleNamespace(config={"alone": number}, placement_group_factory=request)
-        for number, request in ((0, "CPU"), (1, "CPU and memory"))
-    )
-    scheduler, controller = KeepsActors(most=2), Controller()
-    assert controller.kept() == 1  # Tune's own way
-    for _ in range(2):
-        scheduler.on_trial_complete(controller, together, {})
-        assert controller.kept() == 2
-        scheduler.on_trial_add(controller, alone)
-        assert controller.kept() == 1
-        scheduler.on_trial_complete(controller, alone, {})
-        assert controller.kept() == 1  # the next may go alone, too
-    assert scheduler.choose_trial_to_run(controller) is None
-    KeepsActors(most=0).on_trial_complete(controller, together, {})
-    assert controller.kept() == 1
 
 
 def test_a_run_whose_kept_actor_had_died_is_handed_out_again() -> None:
@@ -475,7 +435,7 @@ def test_a_run_that_alone_uses_most_of_the_memory_fails_and_says_what_to_do(
     ],
 )  # fmt: skip
 def test_what_ray_says_of_a_lost_worker_becomes_a_sentence(text: str, cause: str) -> None:
-    loss = loss_of(DIED if text == "DIED" else text)
+    loss = lost_worker(DIED if text == "DIED" else text)
     assert (loss.cause, loss.for_memory) == (cause, False)
 
 
@@ -488,7 +448,7 @@ def test_rays_own_error_of_a_worker_that_could_not_start_is_read() -> None:
         raised = RayTaskError("StudyRun.__init__", "".join(traceback.format_exception(error)), error)
     said = str(ActorDiedError(raised))
     assert "Traceback" in said or "File" in said
-    assert loss_of(said).cause == "it could not start: ModuleNotFoundError: No module named 'no_such_module'"
+    assert lost_worker(said).cause == "it could not start: ModuleNotFoundError: No module named 'no_such_module'"
 
 
 def test_tune_saves_nothing_of_its_own_where_the_storage_has_vanished(
@@ -505,25 +465,6 @@ def test_tune_saves_nothing_of_its_own_where_the_storage_has_vanished(
         with our_tune(storage, (RuntimeError,)):
             controller.checkpoint(storage)
     assert saved == [str(tmp_path), "s3://bucket"]
-
-
-def test_what_workers_import_ahead_does_not_look_for_gpus() -> None:
-    """A worker's GPUs are known when it gets a run: asking CUDA before that would fix those that it sees."""
-    from study.engine.start import PRELOADED  # noqa: PLC0415
-
-    code = f"""
-import importlib, torch
-def refuse(*_): raise SystemExit("CUDA was asked")
-for name in ("_cuda_getDeviceCount", "_cuda_init"):
-    if hasattr(torch._C, name):
-        setattr(torch._C, name, refuse)
-for name in {PRELOADED!r}:
-    importlib.import_module(name)
-assert not torch.cuda.is_initialized()
-print("quiet")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "quiet\n"
 
 
 def test_a_tasks_module_that_is_not_there_is_one_sentence() -> None:

@@ -19,6 +19,7 @@ from study.specs.tasks import default_factors
 from study.tasks import build_task, classification
 from study.tasks.examples import examples_of
 from study.training.features import memorized_share
+from study.training.measure import Evaluator
 from study.training.stand_ins import stand_in
 from study.training.trial import Run, run
 from wasam_core import Cost
@@ -152,7 +153,7 @@ def test_memorized_are_wrong_labels_that_are_predicted(clean: list[int] | None, 
     )  # fmt: skip
     task = replace(task, clean_targets=clean, evaluation_batch=2)
     cost = Cost()
-    assert memorized_share(task.model, examples_of(task.train, "train"), task, cost, 2) == share
+    assert memorized_share(Evaluator(task.model, task), examples_of(task.train, "train"), cost) == share
     assert cost.forward_evaluations == (0 if clean is None else 5)
 
 

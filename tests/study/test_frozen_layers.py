@@ -12,7 +12,7 @@ from study.specs.tasks import default_factors
 from study.tasks import build_task
 from study.training.building import adapted
 from study.training.landscape import Content, End, Landscape, measure_landscape
-from study.training.measure import evaluate
+from study.training.measure import Evaluator
 from study.training.train import begin_training
 from study.training.trial import Run
 
@@ -75,5 +75,5 @@ def test_a_frozen_layer_stays_frozen_along_a_line() -> None:
     landscape = Landscape("line", ends, Path("unused"))
     line = LineRecord.model_validate_json(measure_landscape(None, landscape, Content((weights, moved), ((), ()))))
     task = build_task(one.task, None, one.factors, one.seed, 3)
-    _, _, expected = evaluate(run._model, task.open_test("confirm"), task)
+    _, _, expected = Evaluator(run._model, task).evaluate(task.open_test("confirm"))
     assert line.test_losses[0] == pytest.approx(expected, rel=1e-5)

@@ -282,9 +282,8 @@ def test_the_frame_keeps_its_last_row(study: Study) -> None:
 
 def test_optuna_sees_pruned_trials_as_pruned(study: Study, tmp_path: Path) -> None:
     spec, records = study
-    OptunaStore(
-        tmp_path / "optuna.db", spec.search, Agenda(spec, tuned(records)).records_with_searches(), pytest.fail
-    ).close()
+    agenda = Agenda(spec, tuned(records))
+    OptunaStore(tmp_path / "optuna.db", agenda, agenda.records).close()
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}")
     trials = optuna.load_study(study_name="digits | SAM | replicate 1", storage=storage).trials
     pruned = [trial for trial in trials if trial.state == optuna.trial.TrialState.PRUNED]

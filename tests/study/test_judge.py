@@ -53,7 +53,7 @@ def details(found: Judgement, kind: str) -> list[str]:
 # --- the same verdicts as a study's -------------------------------------------------------------------------------
 
 SAME = (
-    "verdict", "clear", "baseline", "mean", "sd", "ci95", "ci90", "p", "p_holm", "p_max_t", "p_sign_flip", "units",
+    "verdict", "clear", "baseline", "mean", "sd", "ci95", "ci90", "p", "p_holm", "p_max_t", "units",
     "differences", "share_better", "share_better_ci95", "minimum_detectable", "error", "freedom", "planned",
 )  # fmt: skip
 STUDIES: dict[str, dict[str, Any]] = {
@@ -186,35 +186,6 @@ def test_whatever_wrote_it_the_verdicts_are_the_same(format: str, guessed: bool,
     assert sorted(map(repr, numbers(found))) == sorted(map(repr, numbers(reference)))
     assert found.findings.origin
     assert found.findings.origin.guessed == tuple(sorted(("direction", *(NAMES if guessed else ()))))
-
-
-@pytest.mark.slow
-def test_mlflows_own_store_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    rows = table(seeds=5, problems=("digits",))
-    client = mlflow.MlflowClient(tracking_uri=(tmp_path / "mlruns").as_uri())
-    experiment = client.create_experiment("mine")
-    for row in rows:
-        run = client.create_run(experiment)
-        for name in ("optimizer", "dataset", "seed"):
-            client.log_param(run.info.run_id, name, row[name])
-        for step in range(2):
-            client.log_metric(run.info.run_id, "test_acc", row["test_acc"] if step else 0.1, step=step)
-        client.set_terminated(run.info.run_id)
-    crashed = client.create_run(experiment)
-    for name, value in (("optimizer", "SAM"), ("dataset", "digits"), ("seed", "0")):
-        client.log_param(crashed.info.run_id, name, value)
-    client.set_terminated(crashed.info.run_id, "FAILED")
-    found = judge(tmp_path / "mlruns", baseline="SGD")
-    assert sorted(map(repr, numbers(found))) == sorted(map(repr, numbers(judge(frame(rows), baseline="SGD"))))
-    assert details(found, "rows left out") == ["1 row is left out: without a score, and run again with the same seed."]
-    mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
-    mlflow.search_runs([experiment]).to_csv(tmp_path / "runs.csv", index=False)  # as `mlflow experiments csv` does
-    exported = judge(tmp_path / "runs.csv", baseline="SGD")
-    assert sorted(map(repr, numbers(exported))) == sorted(map(repr, numbers(found)))
-    assert exported.findings.origin
-    assert exported.findings.origin.format == "MLflow export"
 
 
 # --- what can't be used is counted, or refused in one sentence ---------------------------------------------------
@@ -402,6 +373,11 @@ REFUSED: dict[str, Refused] = {
         {"score": "test_acc"},
         "row 11 has '93.1 ± 0.2' in the column test_acc; numbers alone can be judged.",
     ),
+    "a text among costs": (
+        lambda rows: [rows[0] | {"test_acc": None, "flops": 1}, *(row | {"flops": "many"} for row in rows)],
+        {"cost": "flops"},
+        "row 2 has 'many' in the column flops; numbers alone can be judged.",
+    ),
     "percents among fractions": (
         lambda rows: [row | {"test_acc": 100 * row["test_acc"]} if of("SAM")(row) else row for row in rows],
         {},
@@ -468,7 +444,6 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "no JSON": ("runs.json", b"{", "is no JSON"),
     "no list": ("runs.json", b'{"a": 1}', "holds no list of runs"),
     "a list of numbers": ("runs.json", b"[1, 2]", "holds no list of runs"),
-    "a bad line": ("runs.jsonl", b'{"a": 1}\n{', "line 2 is no JSON"),
     "no Parquet": ("runs.parquet", b"PAR1", "is no Parquet file"),
     "no database": ("runs.db", b"text" * 300, "is no SQLite database"),
     "code in a cell": ("runs.csv", b"name,config\na,\"{'a': print(1)}\"\n", "can't be read as an object"),
@@ -505,8 +480,8 @@ def test_a_database_of_another_is_left_as_it_is(tmp_path: Path) -> None:
     assert not (tmp_path / "none.db").exists()
 
 
-def test_folders_that_hold_no_runs(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="holds no run of MLflow"):
+def test_folders_hold_no_table(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"what stands in MLflow's store: `mlflow experiments csv"):
         read_table(str(tmp_path))
     (tmp_path / "spec.toml").touch()
     with pytest.raises(TableError, match="results folder of a study"):

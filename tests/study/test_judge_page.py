@@ -10,9 +10,7 @@ from markup import assert_closed
 from run_tables import (
     Row,
     as_csv,
-    as_json_lines,
     as_mlflow_csv,
-    as_mlruns,
     as_optuna,
     as_parquet,
     as_wandb_documented,
@@ -42,8 +40,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     rows = [row | {"flops": {"SAM": 2.0}.get(row["optimizer"], 1.0)} for row in table(seeds=6)]
     as_csv(rows, folder)
-    as_json_lines(rows, folder)
-    for write in (as_wandb_table, as_wandb_documented, as_wandb_json, as_mlruns, as_optuna):
+    for write in (as_wandb_table, as_wandb_documented, as_wandb_json, as_optuna):
         write(table(seeds=5, problems=("digits",)), folder)
     mlflow = Path(as_mlflow_csv(table(seeds=5), folder / "..")).rename(folder / "mlflow.csv")
     assert mlflow.exists()

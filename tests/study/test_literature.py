@@ -4,7 +4,7 @@ import pytest
 from synthetic import synthetic_lines, synthetic_study
 
 from study.findings import Findings, find
-from study.findings.hypotheses import published
+from study.findings.outcomes import published
 from study.records import RunRecord
 from study.specs.spec import StudySpec
 

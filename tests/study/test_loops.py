@@ -22,10 +22,10 @@ from study.specs.tasks import default_factors
 from study.tasks import build_task
 from study.training import loop_preflight
 from study.training.checkpoint import CheckpointError
-from study.training.loops import LoopRun
+from study.training.loop_preflight import LoopTrials
+from study.training.loops import LoopRun, Turns
 from study.training.preflight import Preflight, PreflightError, preflight
 from study.training.trial import begin, run
-from study.training.turns import Turns
 
 HERE = Path(__file__).parent
 ALL = ("last", "best", "swa")
@@ -95,7 +95,7 @@ def carried_out(spec: StudySpec) -> list[RunRecord]:
 
 def tried(spec: StudySpec) -> tuple[StudySpec, Preflight]:
     found = preflight(spec)
-    return spec.model_copy(update={"loops": dict(found.loops), "test_parts": dict(found.test_parts)}), found
+    return found.spec, found
 
 
 # What it comes to
@@ -146,8 +146,8 @@ def test_loops_mix_with_tasks_and_without_a_checkpoint_there_is_one_baseline_les
     name = changed(without("weights", "best"))
     small = {"replicates": 1, "confirms": 1, "search": {"trials": 2}}
     spec, found = tried(study(problems=[problem(name), problem("twin_task")], **small))
-    assert found.loops == {"own_loops:odd": ("last", "swa")}
-    assert dict(found.test_parts) == {"own_loops:odd": "loop", "own_loops:twin_task": "anew"}
+    assert found.spec.loops == {"own_loops:odd": ("last", "swa")}
+    assert found.spec.test_parts == {"own_loops:odd": "loop", "own_loops:twin_task": "anew"}
     findings = find(spec, carried_out(spec))
     held_against = {effect.task: {one.baseline for one in effect.against} for effect in findings.effects}
     assert held_against["own_loops:odd"] == {"SGD last", "SGD last, 2× epochs"}
@@ -542,13 +542,13 @@ def test_what_a_user_should_know_of_a_loop_is_said(name: str, monkeypatch: pytes
 def test_a_slow_loop_is_tried_less_and_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then each value of each factor is tried, and not each combination; and fewer choices among weights."""
     spec = study(problems=[problem("run", batch_size=[4, 6], momentum=[0.0, 0.9])])
-    run_it, cells, runs = loop_preflight._begun, dict[float, set[str]](), dict[float, int]()
+    run_it, cells, runs = LoopTrials._run_anew, dict[float, set[str]](), dict[float, int]()
     for limit in (float("inf"), 0.0):
         jobs: list[Job] = []
         for name in ("_SLOW_S", "_LONG_S"):
             monkeypatch.setattr(loop_preflight, name, limit)
         monkeypatch.setattr(
-            loop_preflight, "_begun", lambda one, *more, jobs=jobs: (jobs.append(one), run_it(one, *more))[1]
+            LoopTrials, "_run_anew", lambda self, one, jobs=jobs: (jobs.append(one), run_it(self, one))[1]
         )
         notes = preflight(spec).notes
         assert any("it may do less where trial.miniature is true" in note for note in notes) == (limit == 0)
@@ -573,7 +573,7 @@ def test_what_a_loop_can_not_do_is_refused(changes: dict[str, Any], message: str
 def test_a_good_loop_passes_with_nothing_to_say_and_its_weight_decay_searched() -> None:
     search = {"trials": 3, "weight_decay": {"low": 1e-4, "high": 1e-2, "log": True}}
     found = preflight(study(search=search, probes=True))
-    assert found.loops == {"own_loops:run": ALL}
+    assert found.spec.loops == {"own_loops:run": ALL}
     (said,) = found.notes
     assert "are not probed" in said
 
@@ -605,7 +605,7 @@ def test_each_example_of_a_loop_is_tried_and_goes_on_after_a_loss(
     assert new.main([str(path), "--kind", kind]) == 0
     spec = parse_spec(path.with_suffix(".toml").read_text(), kind)
     spec, found = tried(spec)
-    assert found.loops == {f"example_{kind}:run": ALL}
+    assert found.spec.loops == {f"example_{kind}:run": ALL}
     assert not found.notes
     planned = Agenda(spec).next_job()
     assert planned is not None
@@ -643,7 +643,7 @@ def test_the_example_of_the_docs_is_a_loop(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     small = {"train_size": 40, "epochs": 3, "batch_size": 40}
     spec, found = tried(study(problems=[{"task": "loop_of_the_docs:run", "factors": small}], search={"trials": 2}))
-    assert found.loops == {"loop_of_the_docs:run": ("last", "swa")}
+    assert found.spec.loops == {"loop_of_the_docs:run": ("last", "swa")}
     assert not found.notes
     planned = Agenda(spec).next_job()
     assert planned

@@ -20,8 +20,8 @@ from study.tasks.examples import examples_of
 from study.tasks.means import mean_of
 from study.tasks.task import ACCURACY, accuracy, token_cross_entropy
 from study.training import scores
-from study.training.measure import evaluate
-from study.training.scores import OfMean, OfWhole
+from study.training.measure import Evaluator
+from study.training.scores import OfMean, OfWhole, sum_of
 from study.training.train import Draws, Recipe, take_step, train
 from wasam_core import WASAM, WeightAverages
 from wasam_core.probes.surface import LossSurface
@@ -133,7 +133,7 @@ def test_a_probe_sees_the_mean_of_all_batches(name: str) -> None:
     loss, inputs, targets, _ = drawn(name, 5)
     model = nn.Linear(CLASSES, CLASSES)
     batches = list(examples_of((inputs, targets), "train").batches(4))
-    with numbered(model, batches, targets_too=True) as (tensors,):
+    with numbered(model, batches) as (tensors,):
         found = LossSurface(model, by_number(loss, batches), tensors).loss
     assert found == pytest.approx(LOSSES[name][2](model(inputs), targets).item(), rel=1e-5)
 
@@ -163,7 +163,7 @@ def test_outputs_that_torch_would_broadcast_are_refused() -> None:
     with pytest.raises(TaskError, match="make them equal"):
         mean_of(functional.mse_loss)(torch.zeros(4, 1), torch.zeros(4))
     with pytest.raises(TaskError, match="whole number"):
-        ACCURACY.score(torch.zeros(2, 2), torch.zeros(2, 2))
+        sum_of(ACCURACY, keep=False).update(torch.zeros(2, 2), torch.zeros(2, 2))
 
 
 def test_a_batch_without_a_token_that_counts_moves_nothing_and_ends_nothing() -> None:
@@ -177,10 +177,7 @@ def test_a_batch_without_a_token_that_counts_moves_nothing_and_ends_nothing() ->
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     recipe = Recipe(2, 4, 0.1, lambda share: 1.0, token_cross_entropy)
     averages = WeightAverages(model, swa_starts=(0.5,), max_epochs=2)
-    losses = [
-        found.train_loss
-        for found in train(model, optimizer, averages, examples_of((ids, targets), "train"), recipe, Draws(0))
-    ]
+    losses = [*train(model, optimizer, averages, examples_of((ids, targets), "train"), recipe, Draws(0))]
     assert all(0 < loss < 2 for loss in losses)
     assert optimizer.cost.skipped == 0
 
@@ -194,13 +191,13 @@ def test_a_batch_without_a_class_that_counts_is_left_out_of_an_epoch() -> None:
     averages = WeightAverages(model, swa_starts=(0.5,), max_epochs=3)
     recipe = Recipe(3, 2, 0.1, lambda share: 1.0, functional.cross_entropy)
     data = examples_of((inputs, targets), "train")
-    found = [one.train_loss for one in train(model, optimizer, averages, data, recipe, Draws(3))]
+    found = [*train(model, optimizer, averages, data, recipe, Draws(3))]
     assert all(0 < loss < 3 for loss in found)
     assert all(p.isfinite().all() for p in model.parameters())
     with torch.no_grad():
         expected = functional.cross_entropy(model(inputs), targets)
     task = Task(model, data, data, lambda: data, functional.cross_entropy, ACCURACY, Guess(1.0, 0.5))  # type: ignore[arg-type]
-    assert evaluate(model, data, task, batch_size=2).loss == pytest.approx(expected.item(), rel=1e-6)
+    assert Evaluator(model, task, batch_size=2).evaluate(data).loss == pytest.approx(expected.item(), rel=1e-6)
 
 
 # Metrics as functions of a whole split: some are means over examples, some only look like it for a while.
@@ -249,7 +246,7 @@ def test_a_function_of_a_split_has_its_value_though_outputs_are_forgotten(
     data = (outputs, targets)
     metric = Metric(name, FUNCTIONS[name])
     task = Task(nn.Linear(1, 1), data, data, lambda: data, functional.cross_entropy, metric, Guess(1.0, 0.0))
-    found = evaluate(nn.Identity(), examples_of(data, "val"), task, batch_size=size).score
+    found = Evaluator(nn.Identity(), task, batch_size=size).evaluate(examples_of(data, "val")).score
     assert found == pytest.approx(float(FUNCTIONS[name](outputs, targets)), rel=1e-9)
 
 
@@ -286,10 +283,11 @@ def test_a_metric_is_the_same_in_every_form(of: Any) -> None:
     outputs, targets = data = torch.randn(N, CLASSES, generator=rng), classes(rng)
     for metric in (Metric("hits", of), Metric("hits", of, higher_is_better=False)):
         task = Task(nn.Linear(1, 1), data, data, lambda: data, functional.cross_entropy, metric, Guess(1.0, 0.0))
-        found = [evaluate(nn.Identity(), examples_of(data, "val"), task, batch_size=size).score for size in (3, 50)]
+        found = [
+            Evaluator(nn.Identity(), task, batch_size=size).evaluate(examples_of(data, "val")).score for size in (3, 50)
+        ]
         sign = 1 if metric.higher_is_better else -1
         assert found == pytest.approx([sign * float(FUNCTIONS["accuracy"](outputs, targets))] * 2)
-        assert metric.score(outputs, targets) == pytest.approx(found[0])
 
 
 @given(right=st.integers(0, 900), size=st.integers(1, 1000))
@@ -299,7 +297,7 @@ def test_an_accuracy_is_a_share_to_the_last_bit(right: int, size: int) -> None:
     outputs = functional.one_hot((torch.randperm(900) >= right).long(), 2).float()
     data = (outputs, targets)
     task = Task(nn.Linear(1, 1), data, data, lambda: data, functional.cross_entropy, ACCURACY, Guess(1.0, 0.0))
-    assert evaluate(nn.Identity(), examples_of(data, "val"), task, batch_size=size).score == right / 900
+    assert Evaluator(nn.Identity(), task, batch_size=size).evaluate(examples_of(data, "val")).score == right / 900
 
 
 def test_batches_that_do_not_fit_together_are_told_apart_from_those_that_need_not() -> None:
@@ -316,12 +314,12 @@ def test_batches_that_do_not_fit_together_are_told_apart_from_those_that_need_no
         nn.Embedding(6, 6), loader, loader, lambda: loader, token_cross_entropy, Metric("hits", accuracy),
         Guess(1.0, 0.0), classifies=True,
     )  # fmt: skip
-    found = evaluate(task.model, examples_of(loader, "val"), task)
+    found = Evaluator(task.model, task).evaluate(examples_of(loader, "val"))
     assert found.calibration_error is not None
     assert 0 <= found.calibration_error <= 1
     whole = replace(task, metric=Metric("hits", lambda o, t: (o.argmax(2) == t).double().mean()))
     with pytest.raises(TaskError, match="don't fit together"):
-        evaluate(task.model, examples_of(loader, "val"), whole)
+        Evaluator(task.model, whole).evaluate(examples_of(loader, "val"))
 
 
 @pytest.mark.parametrize(("given", "size"), [(None, 4), (1, 4), (3, 3)])
@@ -336,8 +334,8 @@ def test_an_evaluation_takes_as_many_examples_at_a_time_as_its_owner(given: int 
             return inputs
 
     task = Task(Net(), part, part, lambda: part, functional.cross_entropy, ACCURACY, Guess(1.0, 0.5))
-    evaluate(task.model, examples_of(part, "val"), task, batch_size=4)
+    Evaluator(task.model, task, batch_size=4).evaluate(examples_of(part, "val"))
     assert max(seen) == size
     seen.clear()
-    evaluate(task.model, examples_of(part, "val"), replace(task, evaluation_batch=10), batch_size=4)
+    Evaluator(task.model, replace(task, evaluation_batch=10), batch_size=4).evaluate(examples_of(part, "val"))
     assert seen == [10]

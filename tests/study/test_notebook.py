@@ -1,5 +1,6 @@
-"""A study in a notebook: frame, findings, figures by name, and itself as a table of verdicts."""
+"""A study in a notebook: frame, findings, figures by name, and itself as what the terminal says at its end."""
 
+import html
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -7,6 +8,7 @@ import pytest
 from markup import Page
 from synthetic import HOSTILE, synthetic_study, write_results
 
+from dashboards.closing import closing
 from study import load
 from study.store.folder import ResultsError
 from study.store.results import Study
@@ -31,12 +33,11 @@ def test_an_unknown_figure_is_answered_with_the_names(study: Study) -> None:
         study.figure("florist")
 
 
-def test_it_shows_itself_as_its_verdicts(study: Study) -> None:
+def test_it_shows_itself_as_the_terminal_does(study: Study) -> None:
     page = study._repr_html_()
     assert [tag for tag, _ in Page(page).tags if tag in ("script", "a", "img")] == []
     assert "&lt;script&gt;" in page
-    rows = {(e.cell, e.method, e.differences, e.verdict, len(e.against)) for e in study.findings.effects}
-    assert page.count("<tr>") == 1 + len(rows)
+    assert html.unescape(page).removesuffix("</pre>").endswith(closing(study.findings, study.frame))
 
 
 def test_its_text_is_one_short_line(study: Study) -> None:

@@ -27,12 +27,12 @@ from study.run import main
 from study.specs.spec import StudySpec, parse_spec
 from study.specs.tasks import default_factors
 from study.tasks import EVALUATION_BATCH, build_task
-from study.tasks.adapted import Adapted, numbered
+from study.tasks.adapted import Adapted, by_number, numbered
 from study.tasks.examples import examples_of
 from study.tasks.task import Task
 from study.training import miniature
 from study.training.building import adapted
-from study.training.measure import evaluate
+from study.training.measure import Evaluator
 from study.training.miniature import LIGHT, SMALL, Size
 from study.training.preflight import PreflightError, preflight
 from study.training.trial import Run, run
@@ -112,15 +112,15 @@ def test_numbers_stand_for_inputs_that_are_no_tensor(name: str) -> None:
     task = build_task(f"own_tasks:{name}", None, job(name).factors, 0, 0)
     model, train = adapted(task), examples_of(task.train, "train")
     batches = list(train.batches(15))
-    wanted = evaluate(model, train, task)[2]
-    with numbered(model, batches, list(train.batches(EVALUATION_BATCH))) as (tensors, whole):
+    wanted = Evaluator(model, task).evaluate(train).loss
+    parts = batches, list(train.batches(EVALUATION_BATCH))
+    loss = by_number(task.loss, *parts)
+    with numbered(model, *parts) as (tensors, whole):
         cut = [(inputs[4:9], targets[4:9]) for inputs, targets in tensors]
-        assert LossSurface(model, task.loss, tensors).loss == pytest.approx(wanted)
+        assert LossSurface(model, loss, tensors).loss == pytest.approx(wanted)
         assert len(model(cut[1][0])) == 5
         weights = {key: value.detach().clone() for key, value in model.named_parameters()}
-        found = line(
-            model, task.loss, weights, weights, {"train": tensors}, points=3, recalibrate_with=whole, error_fn=None
-        )
+        found = line(model, loss, weights, weights, {"train": tensors}, points=3, recalibrate_with=whole, error_fn=None)
     assert found.loss["train"][0] == pytest.approx(found.loss["train"][-1])
     assert isinstance(model, Adapted)
     assert model.shelf == []
@@ -212,7 +212,7 @@ def test_the_run_tells_a_task_the_root_of_its_replicate(monkeypatch: pytest.Monk
 )
 def test_the_preflight_says_where_the_test_part_comes_from(name: str, found: str, noted: str) -> None:
     said = preflight(spec_of(name, replicates=2))
-    assert said.test_parts == ((f"own_tasks:{name}", found),)
+    assert said.spec.test_parts == {f"own_tasks:{name}": found}
     assert [noted in note and f"'own_tasks:{name}'" in note for note in said.notes] == [True] * bool(noted)
     if found == "same":
         assert preflight(spec_of(name, replicates=1)).notes == ()  # there is but one
@@ -396,7 +396,7 @@ def test_a_model_that_cannot_be_probed_says_so(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(own_tasks.Joined, "forward", fused)
     preflight(spec_of("tensors"))
-    with pytest.raises(PreflightError, match=r"can't be probed: .*; leave probes out"):
+    with pytest.raises(PreflightError, match=r"a probe of task = .* failed: .*; leave probes out"):
         preflight(spec_of("tensors", probes=True))
 
 
@@ -530,6 +530,17 @@ def test_a_bad_name_writes_nothing(
     assert new.main([name]) == 2
     assert message in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", [kind for kind, what in new.KINDS.items() if what.function == "build"])
+def test_an_example_says_what_all_of_its_kind_say(kind: str, tmp_path: Path) -> None:
+    """What is said in equal words stands in one place, and in every file that is written."""
+    assert new.main([str(tmp_path / "mine_own.py"), "--kind", kind]) == 0
+    text = (tmp_path / "mine_own.py").read_text()
+    compile(text, "mine_own.py", "exec")
+    if kind != "optimizer":
+        assert text.count("Put your data and your model in the place of the example's.") == 1
+        assert text.count("        seed: Of the run.") == text.count("        factors: The cell's factors") == 1
 
 
 @pytest.mark.parametrize("taken", ["mine_own.py", "mine_own.toml"])

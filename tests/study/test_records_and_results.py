@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from synthetic import synthetic_study, write_results
 
-from study.driver.opening import opened
+from study.driver.resume import opened
 from study.files import temporary_beside, write_atomically
 from study.findings import find
 from study.plan.agenda import Agenda
@@ -32,7 +32,7 @@ from study.store.folder import (
 from study.store.frame import frame_of
 from study.store.lock import hold
 from study.store.record_files import RecordError, read_records, write_record
-from study.store.results import load, write_views
+from study.store.results import load, write_frame_and_findings
 
 OLD_RECORD = Path(__file__).parent / "data" / "record-v1.json"  # as the first version of this program wrote it
 
@@ -111,7 +111,7 @@ def test_a_folder_that_was_made_and_stays_empty_is_taken_away_with_those_above(t
 
 def test_what_killed_drivers_were_building_is_swept_away(tmp_path: Path) -> None:
     kept = [tmp_path / name for name in ("optuna.db", ".lock", "spec.toml")]
-    for path in (*kept, *(temporary_beside(path) for path in kept), tmp_path / f"{temporary_beside(kept[0])}-journal"):
+    for path in (*kept, *(temporary_beside(path) for path in kept)):
         path.touch()
     for folder in (tmp_path / "tensorboard" / "a run", temporary_beside(tmp_path / "tensorboard" / "a run")):
         folder.mkdir(parents=True)
@@ -208,8 +208,8 @@ def test_a_study_reads_the_same_whatever_order_its_runs_ended_in(
     first = load(write_results(tmp_path / "first", spec, records))
     second = load(write_results(tmp_path / "second", spec, shuffled))
     pd.testing.assert_frame_equal(first.frame, second.frame)
-    write_views(first)
-    write_views(second)
+    write_frame_and_findings(first)
+    write_frame_and_findings(second)
     for name in ("findings.json", "runs.parquet"):
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
 
@@ -357,7 +357,7 @@ def test_reading_needs_no_lock(tmp_path: Path, study: tuple[StudySpec, list[RunR
 def test_failed_runs_are_done_again_and_their_records_stay(tmp_path: Path) -> None:
     spec, records = synthetic_study(tasks=("digits",), factors={}, trials=2, replicates=2)
     whole = write_results(tmp_path / "whole", spec, records)
-    write_views(load(whole))
+    write_frame_and_findings(load(whole))
     lost = [record for record in records if record.job.stage == "tune"][:1]
     lost += [record for record in records if record.job.stage == "confirm"][:1]
     folder = write_results(tmp_path / "study", spec, records)
@@ -374,7 +374,7 @@ def test_failed_runs_are_done_again_and_their_records_stay(tmp_path: Path) -> No
         agenda.complete(known[job.run_id])
     assert {record.run_id for record in lost} <= set(again)
     set_aside_superseded(folder, spec, agenda)
-    write_views(load(folder))
+    write_frame_and_findings(load(folder))
     assert (folder / "findings.json").read_bytes() == (whole / "findings.json").read_bytes()
     assert set_aside_failed(folder, spec) == 0
 
@@ -407,8 +407,8 @@ def test_what_a_killed_driver_left_half_written_is_swept(tmp_path: Path) -> None
 
 def test_a_folder_where_a_driver_died_at_once_is_a_new_one(tmp_path: Path) -> None:
     (tmp_path / ".spec.toml.123.tmp").write_text("half")
-    with opened(*load_spec("smoke"), tmp_path, fresh=False, say=print) as (_, agenda):
-        assert not agenda.finished
+    with opened(*load_spec("smoke"), tmp_path, fresh=False, say=print) as study:
+        assert not study.agenda.finished
     assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
 
 

@@ -19,7 +19,6 @@ from study.data.corpus import Corpus
 from study.data.image_sets import IMAGE_SETS, Images
 from study.data.mlbench import TABLES
 from study.data.pool import split_off
-from study.data.tables import Table
 from study.plan.agenda import Agenda
 from study.plan.replicates import Replicate, replicate_of, replicates_of
 from study.records import RunRecord
@@ -122,10 +121,7 @@ def test_no_test_row_of_a_replicate_is_trained_on_or_validated_with_in_it(
 def test_each_replicate_splits_another_test_part_of_the_same_size_off(name: str, data: dict[str, Any]) -> None:
     replicates = [*replicates_of(SPEC), *replicates_of(OTHER_SEED)]
     held = marked(data[name])
-    if isinstance(held, Table):  # its rows come in units of the other rows
-        parts = [{*split_off(len(held.inputs), held.test_size, one.test)[0].tolist()} for one in replicates]
-    else:
-        parts = [{row.tobytes() for row in held.open_test("confirm", one.test)[0]} for one in replicates]
+    parts = [{row.tobytes() for row in held.open_test("confirm", one.test)[0]} for one in replicates]
     for number, part in enumerate(parts):
         assert len(part) == len(parts[0])
         for other in parts[:number]:  # two draws have some in common, at most a third on average
@@ -201,10 +197,10 @@ def test_nothing_of_a_test_row_enters_what_is_trained_on(name: str, data: dict[s
         inputs = held.inputs.copy()
         inputs[unseen] *= 100
         damaged = replace(held, inputs=inputs)
-        if isinstance(held, Table):
-            targets = held.targets.copy()
+        if not held.classes:
+            targets = held.labels.copy()
             targets[unseen] += 1e4
-            damaged = replace(damaged, targets=targets)
+            damaged = replace(damaged, labels=targets)
     for seed in (replicate.tune, *replicate.confirm):
         sound, other = (built(name, some, seed, replicate.test) for some in (held, damaged))
         for ours, theirs in ((sound.train, other.train), (sound.val, other.val)):

@@ -4,18 +4,16 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from scipy import stats
 from synthetic import synthetic_study, write_results
 
 from study.data import load_data
 from study.driver.design import detectable, warnings_of
-from study.engine.slots import EngineError, Slots, plan_slots, plan_threads
+from study.engine.slots import EngineError, Slots, plan_slots
 from study.findings import read_findings
 from study.listeners.terminal import format_duration
 from study.plan.cells import cells, sizes
@@ -24,8 +22,7 @@ from study.specs.methods import METHODS
 from study.specs.spec import StudySpec, builtin_specs, load_spec
 from study.specs.tasks import TASKS
 from study.store.folder import ResultsError, freeze_spec, frozen_spec
-from study.store.results import load, write_views
-from study.training.estimate import step_times_by_threads
+from study.store.results import load, write_frame_and_findings
 
 
 def changed_nothing(folder: Path) -> bool:
@@ -186,7 +183,7 @@ def test_the_detectable_gain_is_that_of_scipy_at_the_familys_level(tmp_path: Pat
 
 def test_the_deviation_is_taken_from_what_a_folder_has_measured(tmp_path: Path) -> None:
     spec, records = synthetic_study(tasks=("digits",), factors={}, trials=2)
-    write_views(load(write_results(tmp_path, spec, records)))
+    write_frame_and_findings(load(write_results(tmp_path, spec, records)))
     found = read_findings(tmp_path / "findings.json")
     known = sorted(e.sd for e in found.effects if e.budget == "G")
     assert f"at a deviation of {known[len(known) // 2]:.4g} (as measured in {tmp_path})" in detectable(
@@ -267,12 +264,15 @@ def test_the_notes_are_told_before_the_first_run(
     assert capsys.readouterr().out == ""
 
 
-def test_parts_of_a_study_are_run_in_one_folder(empty: Path, no_engine: list[Any]) -> None:
+def test_parts_of_a_study_are_run_in_one_folder(
+    empty: Path, no_engine: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    monkeypatch.setattr("study.run.is_complete", lambda study: runs.append(study.agenda.planned[0]))
     for part in ("1", "2", "1-2"):
         assert main(["smoke", "--replicates", part]) == 2
     spec = load_spec("smoke")[0]
     assert frozen_spec(empty / "results" / "smoke") == spec
-    runs = [size[1] for _, _, _, size in no_engine]
     assert runs[0] == runs[1] == runs[2] / 2
 
 
@@ -321,39 +321,6 @@ def test_a_request_that_can_never_be_met_is_refused(
 ) -> None:
     with pytest.raises(EngineError, match=message):
         plan_slots(resources, **asked)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("cpus", "runs", "most", "gain", "chosen"),
-    [
-        (8, 100, None, 1.0, 1),  # every CPU has a run of its own, whatever threads would gain
-        (8, 100, 20, 1.0, 1),
-        (8, 2, None, 1.0, 4),  # two runs: threads that gain in full fill the machine
-        (8, 100, 3, 1.0, 4),
-        (8, 2, None, 0.0, 1),  # a step that threads don't speed up
-        (8, 1, None, 1.0, 8),
-        (1, 1, None, 1.0, 1),
-    ],
-)
-def test_threads_fill_what_runs_leave_idle(cpus: int, runs: int, most: int | None, gain: float, chosen: int) -> None:
-    asked: list[Sequence[int]] = []
-
-    def times(counts: Sequence[int]) -> dict[int, float]:
-        asked.append(counts)
-        return {count: count**-gain for count in counts}
-
-    found, why = plan_threads(cpus, runs, most, times)
-    assert found == chosen
-    assert len(asked) == bool(why) == (min(runs, most or runs) < cpus)
-
-
-@pytest.mark.slow
-def test_a_step_is_timed_on_every_number_of_threads() -> None:
-    before = torch.get_num_threads()
-    found = step_times_by_threads(load_spec("smoke")[0], [1, 2])
-    assert found[1] == 1
-    assert found[2] > 0
-    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(

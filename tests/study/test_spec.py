@@ -59,7 +59,7 @@ def with_line(line: str) -> str:
             with_line('methods = ["SGD", "late SAM"]\ngradient_ceiling = 1.1'),
             "gradient_ceiling", "1.1", "late SAM takes 1.2 times",
         ),
-        (changed("trials = 4", 'sampler = "tpe"\ntrials = 7'), "search.trials", "7", '8 trials on: give as many'),
+        (changed("trials = 4", 'sampler = "tpe"\ntrials = 7'), "search", "trials = 7", '8 trials on: give as many'),
         (with_line("delta = -0.01"), "delta", "-0.01", "greater than 0"),
         (changed("[[problems]]", "[[problems]]\ndelta = 0.0"), "[[problems]] 1: delta", "0", "greater than 0"),
         (GOOD + '[[problems]]\ntask = "digits"\ndelta = 0.1', "delta = 0.1 and none", "'digits'", "one δ"),
@@ -79,7 +79,7 @@ def with_line(line: str) -> str:
         (changed("trials = 4", "trials = 0"), "search.trials", "0", "greater than or equal to 1"),
         (changed("trials = 4", 'sampler = "grid"'), "search.sampler", "grid", "'qmc' or 'tpe'"),
         (changed("trials = 4", "trials = 4\nrho = {low=0.5,high=0.1}"), "search.rho", "low = 0.5", "not be above high"),
-        (changed("trials = 4", "trials = 4\nrho = {low=0.0,high=0.1}"), "search", "rho.low = 0", "above 0"),
+        (changed("trials = 4", "trials = 4\nrho = {low=0.0,high=0.1}"), "search.rho", "'low': 0.0", "be above 0"),
         (
             changed("trials = 4", "trials = 4\nlearning_rate = {low=-1.0,high=0.1,log=true}"),
             "search.learning_rate", "low = -1", "low > 0",

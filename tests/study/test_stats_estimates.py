@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,15 +13,14 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
-from study.stats import (
-    correlation,
+from study.stats.estimates import (
+    combined,
+    detectable,
     estimate,
     holm,
     interval_for_new_data,
     max_t_p,
-    minimum_detectable_effect,
     share_better,
-    sign_flip_p,
 )
 
 thousandths = st.integers(-1000, 1000).map(lambda k: k / 1000)
@@ -64,45 +62,22 @@ def test_few_or_equal_differences(
     assert_allclose([found.mean, found.sd, *found.ci95, *found.ci90, found.p], [mean, sd, *interval, *interval, p])
 
 
-def slow_sign_flip_p(differences: Sequence[float]) -> float:
-    """Try every pattern of signs."""
-    observed = abs(sum(differences))
-    patterns = list(itertools.product((1, -1), repeat=len(differences)))
-    extreme = [
-        abs(sum(sign * d for sign, d in zip(signs, differences, strict=True))) >= observed - 1e-9 for signs in patterns
-    ]
-    return sum(extreme) / len(patterns)
+@pytest.mark.parametrize("n", [5, 12, 40])
+def test_the_p_of_equal_differences_is_that_of_the_sign_flip_test(n: int) -> None:
+    if n <= 12:
+        exact = stats.permutation_test(([0.01] * n,), np.mean, permutation_type="samples", n_resamples=2**n)
+        assert_allclose(estimate([0.01] * n).p, exact.pvalue)
+    assert estimate([0.01] * n).p == 2.0 ** (1 - n)
 
 
-@given(st.lists(thousandths, min_size=1, max_size=9))
-def test_sign_flip_agrees_with_enumeration(differences: list[float]) -> None:
-    assert sign_flip_p(differences) == slow_sign_flip_p(differences)
-
-
-def test_sign_flip_agrees_with_scipy_where_that_is_exact() -> None:
-    differences = np.random.default_rng(0).normal(0.3, 1, 12)
-    exact = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=2**12)
-    assert_allclose(sign_flip_p(differences.tolist()), exact.pvalue)
-
-
-@pytest.mark.parametrize("n", [1, 2, 5, 6, 20, 31, 32])
-def test_sign_flip_has_a_smallest_p(n: int) -> None:
-    assert sign_flip_p([0.01 * (1 + k) for k in range(n)]) == 2.0 ** (1 - n)
-    assert sign_flip_p([0.0] * n) == 1.0
-
-
-def test_sign_flip_is_sampled_beyond_32_pairs_and_still_repeats() -> None:
-    differences = np.random.default_rng(1).normal(0.25, 1, 60).tolist()
-    drawn = sign_flip_p(differences)
-    assert drawn == sign_flip_p(differences)
-    other = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=9_999, rng=1)
-    assert_allclose(drawn, other.pvalue, atol=0.01)
-    assert sign_flip_p([0.01] * 33) == 1 / 10_000
-    assert sign_flip_p([0.0] * 33) == 1.0
-
-
-def test_sign_flip_without_differences() -> None:
-    assert math.isnan(sign_flip_p([]))
+@given(st.lists(st.dictionaries(st.integers(0, 6), thousandths), min_size=1, max_size=4))
+def test_a_weighted_sum_is_over_the_units_that_all_parts_have(parts: list[dict[int, float]]) -> None:
+    weights = [(-1.0) ** k / (k + 1) for k in range(len(parts))]
+    units = [unit for unit in range(7) if all(unit in part for part in parts)]
+    reference = estimate([sum(w * part[unit] for w, part in zip(weights, parts, strict=True)) for unit in units])
+    found = combined(list(zip(weights, parts, strict=True)))
+    assert found.n == len(units)
+    assert_allclose([found.mean, *found.ci95], [reference.mean, *reference.ci95], atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -155,39 +130,24 @@ def test_holm_counts_comparisons_without_data() -> None:
 @pytest.mark.parametrize("n", [4, 5, 6, 10, 20, 100])
 def test_minimum_detectable_effect_agrees_with_statsmodels(n: int) -> None:
     reference = TTestPower().solve_power(None, nobs=n, alpha=0.05, power=0.8, alternative="two-sided")
-    assert_allclose(minimum_detectable_effect(0.0028, n, 0.05), 0.0028 * reference, rtol=1e-5)
+    assert_allclose(detectable(0.0028 / math.sqrt(n), n - 1, 0.05), 0.0028 * reference, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(2, 0.05), (2, 0.001), (3, 0.01), (6, 0.05), (6, 0.4), (10, 0.001)])
 def test_an_effect_of_the_minimum_size_is_found_four_times_in_five(n: int, alpha: float) -> None:
-    effect = minimum_detectable_effect(1.0, n, alpha)
+    effect = detectable(1 / math.sqrt(n), n - 1, alpha)
     samples = np.random.default_rng(n).normal(effect, 1, (40_000, n))
     t = samples.mean(axis=1) / samples.std(axis=1, ddof=1) * math.sqrt(n)
     assert_allclose((np.abs(t) > stats.t.isf(alpha / 2, n - 1)).mean(), 0.8, atol=0.01)
 
 
-@pytest.mark.parametrize(("sd", "n"), [(0.01, 0), (0.01, 1), (0.0, 6), (math.nan, 6)])
-def test_minimum_detectable_effect_is_unknown(sd: float, n: int) -> None:
-    assert math.isnan(minimum_detectable_effect(sd, n, 0.05))
+@pytest.mark.parametrize(("error", "freedom"), [(0.01, 0), (0.0, 5), (math.nan, 5), (math.nan, math.nan)])
+def test_minimum_detectable_effect_is_unknown(error: float, freedom: float) -> None:
+    assert math.isnan(detectable(error, freedom, 0.05))
 
 
 def test_minimum_detectable_effect_of_a_lax_test() -> None:
-    assert minimum_detectable_effect(1.0, 6, 0.85) == 0.0
-
-
-@given(st.lists(st.tuples(thousandths, thousandths), min_size=3, max_size=12))
-def test_correlation_is_pearsons(pairs: list[tuple[float, float]]) -> None:
-    first, second = [a for a, _ in pairs], [b for _, b in pairs]
-    found = correlation(first, second)
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        assert math.isnan(found)
-    else:
-        assert_allclose(found, stats.pearsonr(first, second).statistic, atol=1e-9)
-
-
-def test_correlation_of_two_pairs_says_nothing() -> None:
-    assert math.isnan(correlation([0.1, 0.2], [0.3, 0.5]))
-    assert math.isnan(correlation([], []))
+    assert detectable(1.0, 5, 0.85) == 0.0
 
 
 def _slow_max_t(rows: list[list[float]]) -> list[float]:
@@ -216,7 +176,8 @@ def test_of_one_row_the_joint_test_is_the_sign_flip_test() -> None:
     rng = np.random.default_rng(1)
     for n in (5, 8, 12):
         row = rng.normal(0.3, 1, n).tolist()
-        assert max_t_p([row]) == pytest.approx([sign_flip_p(row)])
+        exact = stats.permutation_test((row,), np.mean, permutation_type="samples", n_resamples=2**n)
+        assert max_t_p([row]) == pytest.approx([exact.pvalue])
 
 
 def test_a_row_that_stands_twice_costs_the_joint_test_nothing() -> None:

@@ -14,8 +14,8 @@ from study.findings import Findings, find
 from study.stats import Arm, Contrast, compare, estimate, judge
 from study.stats.clustered import slope_between, slopes_within
 from study.stats.designs import robust_slopes
-from study.stats.effects import interaction
-from study.stats.estimates import correlation, max_t_p, mean_of, rounded, sign_flip_p
+from study.stats.estimates import max_t_p, mean_of, rounded
+from study.stats.interactions import interaction
 from study.stats.replication import relabelling_test
 from study.stats.rules import moderator_rule
 from study.stats.synthesis import synthesize
@@ -42,8 +42,6 @@ def test_estimates_are_those_of_ordinary_numbers(size: float) -> None:
         for name in ("mean", "sd", "ci95", "ci90"):
             assert found[name] == pytest.approx(times(ordinary[name], size), rel=1e-12, abs=0)
         assert found["p"] == pytest.approx(ordinary["p"], rel=1e-9)
-        assert sign_flip_p(times(row, size)) == sign_flip_p(row)
-        assert correlation(times(row, size), DRAWN[0]) == pytest.approx(correlation(row, DRAWN[0]))
         assert mean_of(times(row, size)) == pytest.approx(mean_of(row) * size, rel=1e-12, abs=0)
     assert max_t_p(times(DRAWN, size)) == max_t_p(DRAWN)
 
@@ -70,11 +68,10 @@ def test_comparisons_come_to_the_same_verdict(size: float) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_what_is_put_together_is_in_the_same_unit(size: float) -> None:
     gains, errors = DRAWN[0], [abs(value) / 3 + 0.01 for value in DRAWN[1]]
-    found, ordinary = (synthesize("SAM", "E", times(gains, s), times(errors, s), 0.05 * s) for s in (size, 1.0))
-    for name in ("mean", "ci95", "prediction95", "tau"):
+    found, ordinary = (synthesize("SAM", "E", times(gains, s), times(errors, s)) for s in (size, 1.0))
+    for name in ("mean", "error", "ci95", "prediction95", "tau"):
         assert getattr(found, name) == pytest.approx(times(getattr(ordinary, name), size), rel=1e-6, abs=0)
-    for name in ("i2", "p_positive", "p_null", "p_negative"):
-        assert getattr(found, name) == pytest.approx(getattr(ordinary, name), rel=1e-6)
+    assert found.i2 == pytest.approx(ordinary.i2, rel=1e-6)
     (slope,), (same,) = (robust_slopes(times(gains, s), [times(DRAWN[2], s)]) for s in (size, 1.0))
     assert (slope.slope, *slope.ci95) == pytest.approx((same.slope, *same.ci95), rel=1e-6)
     (slope,) = robust_slopes(times(gains, size), [DRAWN[2]])
@@ -102,7 +99,6 @@ def test_numbers_at_the_ends_of_floats_crash_nothing(value: float) -> None:
     for row in rows:
         found = estimate(row)
         assert not math.isnan(found.p)
-        assert 0 <= sign_flip_p(row) <= 1
         mean_of(row)
     assert all(0 <= p <= 1 for p in max_t_p(rows))
     arms = [Arm(name, {unit: {0: v} for unit, v in enumerate(rows[1])}, 6) for name in ("SAM", "SGD")]
@@ -115,12 +111,6 @@ def test_rounding_keeps_small_units_and_takes_noise_out_of_large_ones() -> None:
     assert rounded(0.1 + 0.2 - 0.3, 0.3) == 0
     assert rounded(14920.73 + 0.1 - 14920.83, 14920.83) == 0
     assert rounded(1e160 - 1e144, 1e160) == pytest.approx(1e160)
-
-
-def test_a_sign_flip_test_of_many_units_needs_little_memory() -> None:
-    rng = np.random.default_rng(1)
-    assert sign_flip_p(rng.normal(0, 1, 20_000).tolist()) > 0.001
-    assert sign_flip_p(rng.normal(0.1, 1, 5_000).tolist()) < 0.001
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e160])

@@ -81,8 +81,8 @@ def test_the_constants_of_the_digits_are_a_training_parts_too(digits: Pool) -> N
     """All images have standardized them; what a training part would have done differs by less than 0.01 deviations."""
     for seed in range(30):
         split = draw_split(digits, default_factors("digits"), seed, 100 + seed)
-        assert abs(split.train_inputs.mean()) < 0.01
-        assert abs(split.train_inputs.std() - 1) < 0.01
+        assert abs(split.train[0].mean()) < 0.01
+        assert abs(split.train[0].std() - 1) < 0.01
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -135,7 +135,7 @@ def test_a_replicate_trains_validates_and_tests_on_disjoint_examples(test_seed: 
     pool = numbered()
     split = draw_split(pool, default_factors("digits"), seed, test_seed)
     tested = {*pool.open_test("confirm", test_seed)[0].ravel()}
-    parts = [tested, {*split.train_inputs.ravel()}, {*split.val_inputs.ravel()}]
+    parts = [tested, {*split.train[0].ravel()}, {*split.val[0].ravel()}]
     assert [len(part) for part in parts] == [397, 1000, 400]
     assert len(set.union(*parts)) == 1797
     assert {*pool.open_test("confirm", test_seed + 1)[0].ravel()} != tested
@@ -156,8 +156,8 @@ def test_pools_keep_what_the_task_table_promises(task: str) -> None:
 def test_one_seed_gives_every_train_size_the_same_validation_and_a_prefix(digits: Pool) -> None:
     small = draw_split(digits, default_factors("digits") | {"train_size": 100}, seed=3, test_seed=4)
     large = draw_split(digits, default_factors("digits"), seed=3, test_seed=4)
-    np.testing.assert_array_equal(small.val_inputs, large.val_inputs)
-    np.testing.assert_array_equal(small.train_inputs, large.train_inputs[:100])
+    np.testing.assert_array_equal(small.val[0], large.val[0])
+    np.testing.assert_array_equal(small.train[0], large.train[0][:100])
 
 
 def test_no_more_examples_validate_than_train_or_a_thousand() -> None:
@@ -165,12 +165,12 @@ def test_no_more_examples_validate_than_train_or_a_thousand() -> None:
     pool = Pool(rows[:, None], rows % 10, 3000, 10, _official=(rows[:0, None], rows[:0]))
     sizes = (500, 1000, 2000, 3000, 6000)
     splits = [draw_split(pool, default_factors("digits") | {"train_size": size}, seed=2, test_seed=0) for size in sizes]
-    assert [len(split.val_labels) for split in splits] == [1000, 1000, 2000, 3000, 3000]
+    assert [len(split.val[1]) for split in splits] == [1000, 1000, 2000, 3000, 3000]
     largest = splits[-1]
     for split in splits:
-        np.testing.assert_array_equal(split.val_inputs, largest.val_inputs[: len(split.val_labels)])
-        np.testing.assert_array_equal(split.train_inputs, largest.train_inputs[: len(split.train_labels)])
-        assert not set(split.train_inputs.ravel()) & set(largest.val_inputs.ravel())
+        np.testing.assert_array_equal(split.val[0], largest.val[0][: len(split.val[1])])
+        np.testing.assert_array_equal(split.train[0], largest.train[0][: len(split.train[1])])
+        assert not set(split.train[0].ravel()) & set(largest.val[0].ravel())
 
 
 @given(share=st.sampled_from([0.0, 0.1, 0.3, 0.95]), seed=st.integers(0, 1000), clean=st.booleans())
@@ -181,11 +181,11 @@ def test_noise_moves_an_exact_share_to_other_classes(share: float, seed: int, cl
     pool = replace(pool, validation_size=100)
     noisy = draw_split(pool, factors, seed, 3)
     free = draw_split(pool, factors | {"label_noise": 0.0}, seed, 3)
-    np.testing.assert_array_equal(noisy.train_inputs, free.train_inputs)
-    np.testing.assert_array_equal(noisy.val_inputs, free.val_inputs)
-    np.testing.assert_array_equal(free.train_labels, free.train_inputs.ravel() % 10)
-    assert (noisy.train_labels != free.train_labels).sum() == round(200 * share)
-    assert (noisy.val_labels != free.val_labels).sum() == (0 if clean else round(100 * share))
+    np.testing.assert_array_equal(noisy.train[0], free.train[0])
+    np.testing.assert_array_equal(noisy.val[0], free.val[0])
+    np.testing.assert_array_equal(free.train[1], free.train[0].ravel() % 10)
+    assert (noisy.train[1] != free.train[1]).sum() == round(200 * share)
+    assert (noisy.val[1] != free.val[1]).sum() == (0 if clean else round(100 * share))
     # Test labels stay clean.
     inputs, labels = pool.open_test("confirm", 3)
     np.testing.assert_array_equal(labels, inputs.ravel() % 10)

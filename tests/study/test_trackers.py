@@ -9,7 +9,7 @@ from synthetic import synthetic_study
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from study.listeners.listener import Careful, Listener, Tally, scalars
+from study.listeners.listener import Careful, Listener, Tally, metric_values
 from study.listeners.tensorboard import TensorBoardLog
 from study.listeners.trackers import TrackerError, open_trackers
 from study.plan.agenda import Agenda
@@ -36,11 +36,11 @@ def events(file: Path) -> list[Event]:
     return found
 
 
-def test_scalars_are_all_measurements_under_names_that_every_tracker_allows(
+def test_metric_values_are_all_measurements_under_names_that_every_tracker_allows(
     study: tuple[StudySpec, tuple[RunRecord, ...]],
 ) -> None:
     for record in study[1]:
-        found = scalars(record)
+        found = metric_values(record)
         assert len(found) == sum(getattr(m, metric) is not None for m in record.measurements for metric in METRICS)
         assert all(
             name.replace("/", "").replace("-", "").replace("_", "").replace(".", "").isalnum() for name, _, _ in found
@@ -61,8 +61,8 @@ def test_tensorboard_holds_every_run_also_those_of_an_interrupted_study(
     assert version.file_version == "brain.Event:2"
     assert record.job.cell in str(job)
     read = [(event.summary.value[0].tag, event.step, event.summary.value[0].simple_value) for event in rest]
-    assert [(name, step) for name, step, _ in read] == [(name, step) for name, step, _ in scalars(record)]
-    assert [value for _, _, value in read] == pytest.approx([value for _, _, value in scalars(record)], rel=1e-6)
+    assert [(name, step) for name, step, _ in read] == [(name, step) for name, step, _ in metric_values(record)]
+    assert [value for _, _, value in read] == pytest.approx([value for _, _, value in metric_values(record)], rel=1e-6)
     before = file.stat().st_mtime_ns
     TensorBoardLog(tmp_path, agenda.records)
     assert file.stat().st_mtime_ns == before
@@ -87,7 +87,7 @@ def test_mlflow_gets_parameters_curves_and_status(
     for run in runs:
         record = ends[run.data.tags["status"]]
         assert float(run.data.params["learning_rate"]) == record.job.learning_rate
-        for name, epoch, value in scalars(record):
+        for name, epoch, value in metric_values(record):
             assert (epoch, value) in [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
 
 
@@ -196,12 +196,3 @@ def test_the_tally_is_that_of_the_records(study: tuple[StudySpec, tuple[RunRecor
     counted = Counter(lengths[record.job.stage, record.job.epochs_factor] for record in agenda.records)
     assert tally.by_stage == counted
     assert counted["tune at 2×"] > 0
-    for kind in ("last", "best"):
-        scores = [
-            m.val_score
-            for record in agenda.records
-            if (record.job.stage, record.job.family) == ("tune", "base")
-            for m in record.measurements
-            if m.weights == kind and m.epoch == record.job.epochs
-        ]
-        assert tally.best[f"SGD {kind}", agenda.records[0].job.cell] == max(scores)

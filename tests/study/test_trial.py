@@ -22,7 +22,7 @@ from study.specs.tasks import default_factors
 from study.streams import stream
 from study.tasks import draw_split, pool_task
 from study.tasks.examples import examples_of
-from study.training.measure import measure
+from study.training.measure import Evaluator
 from study.training.once import main as once
 from study.training.trial import Run, run
 from wasam_core import WASAM, Cost
@@ -111,7 +111,7 @@ def twin(pool: Pool, rho: float, best_epoch: int) -> dict[str, dict[str, tuple[f
     Return loss and accuracy by weights and part; `best` are the weights as they are in the middle, at one epoch.
     """
     split = draw_split(pool, JOB.factors, JOB.seed, JOB.test_seed)
-    x, y = torch.from_numpy(split.train_inputs), torch.from_numpy(split.train_labels)
+    x, y = map(torch.from_numpy, split.train)
     task = pool_task(pool, JOB.factors, JOB.seed, JOB.test_seed)
     parts = {"val": examples_of(task.val, "val"), "test": task.open_test("confirm")}
     model = build_model(JOB.factors, (1, 8, 8), 10, JOB.seed).train()
@@ -235,7 +235,7 @@ def test_best_are_the_weights_of_the_epoch_that_validation_prefers(
     assert any(name.endswith("running_var") for name in states[0])
     sets = {"train": examples_of(task.train, "train"), "val": examples_of(task.val, "val"),
             "test": task.open_test("confirm")}  # fmt: skip
-    twin = measure("best", one.epochs, sets, task, task.model, Cost(), "float32")
+    twin = Evaluator(task.model, task).measure("best", one.epochs, sets, Cost())
     assert replace(twin, weights_epoch=point.epoch) == best
     if point.epoch == one.epochs:
         assert replace(best, weights="last", weights_epoch=None) == measured["last"]
@@ -252,13 +252,13 @@ def test_the_cases_above_hold_best_epochs_in_the_middle_and_at_the_end(digits: P
 def test_of_two_equally_good_epochs_the_later_one_is_best(digits: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the earlier one has the lower loss."""
     scores = iter([0.5, 0.7, 0.6, 0.7, 0.2, 0.7, 0.1])
-    original = measure
+    original = Evaluator.measure
 
-    def fixed(name: str, *arguments: Any) -> Any:
-        found = original(name, *arguments)
+    def fixed(*arguments: Any) -> Any:
+        found = original(*arguments)
         return replace(found, val_score=next(scores), val_loss=found.epoch * 1.0)
 
-    monkeypatch.setattr("study.training.trial.measure", fixed)
+    monkeypatch.setattr(Evaluator, "measure", fixed)
     factors = JOB.factors | {"epochs": 7, "train_size": 60, "batch_size": 20, "width": 0.25}
     record = run(job(stage="tune", trial=0, factors=factors, reads=("last", "best")), digits, "cpu", "0")
     (best,) = (m for m in record.measurements if m.weights == "best")

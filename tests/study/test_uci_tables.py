@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_tables import VALIDATION
 from matrices import repeated
 
 from study.data import TaskError, load_data
@@ -31,8 +32,8 @@ needs_tables = pytest.mark.skipif(not is_here(), reason="UCI's tables are not he
 @repeated("name", TABLES)
 def test_a_table_is_what_its_entries_say(name: str) -> None:
     pool, entry, table = load_data(name), TASKS[name], TABLES[name]
-    assert len(pool.labels) - pool.test_size - pool.validation_size >= entry.max_train_size
-    assert entry.max_train_size == len(pool.labels) - pool.test_size - pool.validation_size or name == "shuttle"
+    assert pool.validation_size == VALIDATION[name]
+    assert entry.max_train_size == len(pool.labels) - pool.test_size - pool.validation_size
     assert (pool.classes, pool.test_size) == (entry.classes, entry.test_size)
     assert pool.inputs.shape[1:] == (table.columns,)
     assert {*pool.labels} == {*range(entry.classes)}

@@ -16,7 +16,7 @@ from torch.nn import functional
 from study.data import Pool, TaskError, load_data
 from study.data.folders import DATA, DOWNLOAD, data_folders
 from study.data.image_sets import IMAGE_SETS, Images, Look
-from study.driver.opening import find_data
+from study.driver.resume import find_data
 from study.records import Job
 from study.run import main
 from study.specs.spec import SpecError, load_spec, parse_spec
@@ -24,7 +24,7 @@ from study.specs.tasks import TASKS, default_factors
 from study.tasks import build_task, pool_task
 from study.tasks.examples import examples_of
 from study.tasks.vision import Files, Standardized, image_task
-from study.training.measure import evaluate
+from study.training.measure import Evaluator
 from study.training.trial import run
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -237,7 +237,7 @@ def test_a_network_sees_standardized_images_in_training_and_evaluation() -> None
     task.model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     inputs, _ = next(examples_of(task.val, "val").batches(30))
     assert inputs.dtype == torch.uint8
-    evaluate(task.model, examples_of(task.val, "val"), task)
+    Evaluator(task.model, task).evaluate(examples_of(task.val, "val"))
     torch.testing.assert_close(seen[-1], (inputs / 255 - 0.3) / 0.25)
     assert task.augment is not None
     task.model(task.augment(inputs, np.random.default_rng(0)))
@@ -263,7 +263,10 @@ def test_label_smoothing_changes_the_training_loss_and_not_the_evaluation() -> N
         plain, smooth = (build(data, cell | {"label_smoothing": share}, 0, 0) for share in (0.0, 0.2))
         assert plain.training_loss is None
         examples = examples_of(plain.val, "val")
-        assert evaluate(plain.model, examples, plain)[2] == evaluate(smooth.model, examples, smooth)[2]
+        assert (
+            Evaluator(plain.model, plain).evaluate(examples).loss
+            == Evaluator(smooth.model, smooth).evaluate(examples).loss
+        )
         inputs, targets = next(examples.batches(30))
         outputs = smooth.model(inputs)
         classes = outputs.shape[1]

@@ -38,7 +38,7 @@ SEARCHED = SearchSpace(trials=16, weight_decay=SearchRange(**RANGE))
 
 def design(space: SearchSpace, family: str, seed: int = 0) -> list[Proposal]:
     """Return the QMC design of a family in a replicate whose proposals have a seed."""
-    asked = SimpleNamespace(family=family, what=FAMILIES[family], replicate=SimpleNamespace(proposals=seed))
+    asked = SimpleNamespace(family=family, trajectory=FAMILIES[family], replicate=SimpleNamespace(proposals=seed))
     return [propose(space, asked, trial, ()) for trial in range(space.trials)]  # type: ignore[arg-type]
 
 
@@ -70,7 +70,7 @@ def test_a_spec_survives_its_own_text() -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("weight_decay = { low = -1e-4, high = 1e-2 }", "weight_decay.low = -0.0001 was given; it must not be below 0"),
+        ("weight_decay = { low = -1e-4, high = 1e-2 }", "weight_decay = {'low': -0.0001, .* it must not be below 0"),
         ("weight_decay = { low = 0.0, high = 1e-2, log = true }", "a log scale needs low > 0"),
         ("of.adamw.weight_decay = { low = 1e-4, high = 1.0 }", "given without weight_decay"),
         ("weight_decay = 1e-4", "search.weight_decay = 0.0001 was given"),
@@ -141,8 +141,8 @@ def test_what_validation_picks_is_confirmed_and_reported(sampler: str, tmp_path:
     frame = frame_of(records)
     assert set(frame["weight_decay"]) == {r.job.weight_decay for r in records}
     told = [r for r in tuned if r.job.search in ("base", "SWA")]
-    store = OptunaStore(tmp_path / "optuna.db", spec.search, Agenda(spec, told).records_with_searches(), pytest.fail)
-    store.close()
+    agenda = Agenda(spec, told)
+    OptunaStore(tmp_path / "optuna.db", agenda, agenda.records).close()
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}")
     study = optuna.load_study(study_name="digits | SWA | replicate 1", storage=storage)
     assert {trial.params["weight_decay"] for trial in study.trials} <= {r.job.weight_decay for r in tuned}

@@ -6,6 +6,7 @@ Whatever goes wrong beside the runs costs itself and one line; and what the pref
 import re
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,11 +20,11 @@ from matrices import repeated
 
 from dashboards.__main__ import main as dashboards
 from dashboards.report import build_report
-from study.driver.opening import try_own_tasks
-from study.driver.rehearsal import conclude_beside_runs
+from study.driver.own_code import try_own_tasks
+from study.driver.rehearsal import conclude_in_miniature
 from study.findings import read_findings
+from study.listeners.background import BackgroundWriter
 from study.listeners.terminal import Display
-from study.listeners.views import Views
 from study.run import main
 from study.specs.spec import builtin_specs, load_spec
 from study.specs.tasks import TEST_PARTS
@@ -32,6 +33,7 @@ from study.store.record_files import read_records
 from study.store.results import Study
 from study.tasks.source import source_of
 from study.training.brought import source_or_version
+from study.training.stand_ins import rehearsed, stand_in
 
 HERE = Path(__file__).parent
 SMALL = "train_size = 40, epochs = 1, batch_size = 20, ascent_batch = 5"
@@ -208,8 +210,8 @@ def broken(*_: Any, **__: Any) -> None:
 def test_listeners_that_fail_at_any_moment_cost_a_line_each(
     moment: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    opens_nothing = {Views} if moment == "__init__" else set()
-    listeners = {Display, Views, inline.Gauges} - opens_nothing
+    opens_nothing = {BackgroundWriter} if moment == "__init__" else set()
+    listeners = {Display, BackgroundWriter, inline.Gauges} - opens_nothing
     for listener in listeners:
         monkeypatch.setattr(listener, moment, broken)
     assert main([written(BUILTIN), "--no-report"]) == 0
@@ -222,10 +224,9 @@ def test_listeners_that_fail_at_any_moment_cost_a_line_each(
 @pytest.mark.parametrize(
     ("place", "view"),
     [
-        ("study.listeners.tensorboard.TensorBoardLog.write", "tensorboard"),
+        ("study.listeners.tensorboard.TensorBoardLog.finished", "tensorboard"),
         ("study.listeners.optuna_store.trial_of", "optuna.db"),
         ("study.engine.landscapes", "lines and planes"),
-        ("study.driver.rehearsal.frame_of", "at its end the findings or the report of this study will fail"),
     ],
 )
 def test_what_describes_a_study_costs_itself(
@@ -295,13 +296,13 @@ def test_what_would_fail_at_the_end_is_found_before_the_first_run(
 
 @repeated("name", ["quick", *(name for name in builtin_specs() if name != "quick")])
 def test_every_built_in_study_reaches_its_last_page(name: str) -> None:
-    """It is not tried while it runs: `study.run._prepare_the_end`."""
+    """What its findings and its page are made of is tried here alone."""
     pages: list[str] = []
 
     def page(study: Study) -> None:
         pages.append(build_report(study.findings, study.frame, records=study.records))
 
-    conclude_beside_runs(page, load_spec(name)[0], pytest.fail)
+    conclude_in_miniature(page, *rehearsed(load_spec(name)[0], partial(stand_in, like=None)))
     assert len(pages) == 1
 
 

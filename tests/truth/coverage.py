@@ -77,7 +77,7 @@ def at_last_weights(evidence: Evidence) -> Iterator[Row]:
     spec = evidence.spec
     twice = baseline_with(spec, "SGD", "last", spec.gradient_ceiling)
     for cell in evidence.cells:
-        ours = evidence.of(cell.name, contender(spec, "SAM", "G")).scores_of(PRIMARY_METRIC, "last")
+        ours = evidence.of(cell.name, contender(spec, "SAM", "G")).scores(PRIMARY_METRIC, "last")
         theirs = evidence.of(cell.name, twice).scores(PRIMARY_METRIC)
         yield Row(cell, "SAM, last weights", ours, {twice.name: theirs}, spec.confirms)
 

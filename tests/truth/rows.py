@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmarks.conditions import python
 
 from study.findings.conclusions import PRIMARY_METRIC
-from study.findings.evidence import Cell, Evidence, gather
+from study.findings.evidence import Evidence, gather
+from study.plan.cells import Cell
 from study.records import FactorValue
 from study.specs.contenders import baselines, contender, others_of
 from study.stats import Arm, Contrast, Effect, compare, judge

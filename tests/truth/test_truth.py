@@ -6,10 +6,10 @@ from truth.coverage import Seen, line, of_size, one_tuning
 from truth.null import comparisons
 from truth.rows import Row
 
-from study.findings.evidence import Cell
+from study.plan.cells import Cell
 from study.simulations.rates import Rate
 
-CELL = Cell("some", "some", (), 100)
+CELL = Cell("some", "some", {})
 DELTA = 0.5
 
 

@@ -5,39 +5,22 @@ looks at one fails; and on the CPU the host is told not to look, so that what an
 """
 
 import copy
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from matrices import crossed
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.nn.parallel import DistributedDataParallel
+from waits import Waits
 
-from wasam_core import WASAM, WeightAverages, perturbed
-
-WAITING = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "item", "masked_select"}
-
-
-class Waits(TorchDispatchMode):
-    """Count the calls that let the host wait for an accelerator."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        if name in WAITING or (name in ("_to_copy", "copy_") and _comes_to_the_host(name, args, kwargs or {})):
-            self.seen.append(name)
-        return func(*args, **(kwargs or {}))
-
-
-def _comes_to_the_host(name: str, args: Any, kwargs: Any) -> bool:
-    source, target = (args[1], args[0].device) if name == "copy_" else (args[0], kwargs.get("device"))
-    return source.device.type != "cpu" and target is not None and torch.device(target).type == "cpu"
+from wasam_core import WASAM, Cost, WeightAverages, capture_rng, perturbed
+from wasam_core.verdicts import is_far
 
 
 @contextmanager
@@ -146,7 +129,12 @@ def test_the_count_sees_who_waits() -> None:
     assert len(waits.seen) == 3
     with fake_gpu() as waits:
         torch.ones(2, device="cuda").cpu()
-    assert waits.seen == ["_to_copy"]
+        cost = Cost()
+        cost.bill_step(torch.ones((), dtype=torch.bool, device="cuda"))
+        assert waits.seen == ["_to_copy"]
+        with pytest.raises(DataDependentOutputException):
+            cost.steps  # noqa: B018
+    assert waits.seen == ["_to_copy", "_local_scalar_dense"]
 
 
 @rotated(BASES)
@@ -163,15 +151,127 @@ def test_a_step_waits_not_once(variant: str, option: str, base: str, flow: str) 
             optimizer.param_groups[0]["lr"] = torch.full((), 0.1, device="cuda")
         batch = (torch.ones(4, 2, device="cuda"),)
         closure = gradients_by_hand(params)
-        averages = WeightAverages(nn.ParameterList(params), ema_decays=(0.9, 0.99))
-        for _ in range(4):
+        averages = WeightAverages(
+            nn.ParameterList(params), ema_decays=(0.9, 0.99), swa_starts=(0.0, 0.5), max_epochs=4, lawa_windows=(2,)
+        )
+        for epoch in range(1, 5):
             if option == "accumulated" and flow == "closure":
                 closure()
             take_step(optimizer, closure, flow, batch)
             averages.update_step(optimizer.updated)
-        averages.update_step(optimizer.updated)
-        optimizer.update_swa()
+            averages.update(epoch)
+            optimizer.update_swa()
+        with averages.average_parameters("swa@0.5"):
+            pass
+        with optimizer.average_parameters():
+            pass
     assert waits.seen == []
+
+
+@crossed(variant=("sam", "asam", "asam-common"), flow=FLOWS, option=("plain", "clipped", "in parts", "rho = 0"))
+def test_a_scaled_step_waits_not_once(variant: str, flow: str, option: str) -> None:
+    with fake_gpu() as waits:
+        named = fake_parameters()
+        optimizer = WASAM(named, torch.optim.SGD, variant=variant, lr=0.1, momentum=0.9, **OPTIONS[option])
+        scaler = torch.amp.GradScaler("cpu")  # "cuda" is switched off where there is none; its work is the same
+        batch = (torch.ones(4, 2, device="cuda"),)
+        by_hand = gradients_by_hand([p for _, p in named])
+
+        def closure(*_: Tensor) -> Tensor:
+            scaler.scale(torch.ones((), device="cuda"))
+            return by_hand()
+
+        for _ in range(3):
+            if flow in ("closure", "gradients present") or option == "in parts":
+                if flow == "gradients present" and option != "in parts":
+                    closure()
+                optimizer.step(closure, scaler=scaler, batch=batch)
+            else:
+                closure()
+                optimizer.first_step(zero_grad=flow == "two steps")
+                closure()
+                if flow == "two steps, kept gradients":
+                    scaler.unscale_(optimizer)
+                optimizer.second_step(zero_grad=True, scaler=scaler)
+            scaler.update()
+    assert waits.seen == []
+
+
+def test_groups_that_differ_frozen_parameters_and_missing_gradients_wait_not_once() -> None:
+    with fake_gpu() as waits:
+        (_, w), (_, b), (_, v) = fake_parameters()
+        v.requires_grad_(False)
+        groups = [{"params": [w], "rho": 0.5, "lr": 0.2}, {"params": [b], "rho": 0.0}, {"params": [v]}]
+        optimizer = WASAM(groups, torch.optim.SGD, lr=0.1, momentum=0.9, rho_schedule=lambda step: step % 2)
+        for some in ([w, b], [w], [b], [w, b]):
+            optimizer.step(gradients_by_hand(some))
+    assert waits.seen == []
+
+
+@pytest.mark.parametrize("options", [{"rho": 0.0}, {"interval": 2, "start_step": 1}])
+def test_a_step_without_a_closure_waits_not_once(options: dict[str, Any]) -> None:
+    with fake_gpu() as waits:
+        named = fake_parameters()
+        optimizer = WASAM(named, torch.optim.SGD, lr=0.1, momentum=0.9, clip_norm=1.0, **options)
+        closure = gradients_by_hand([p for _, p in named])
+        for _ in range(4):
+            closure()
+            if optimizer.will_perturb:
+                optimizer.first_step(zero_grad=True)
+                optimizer.restore()
+                optimizer.step(closure)
+            else:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=False)
+    assert waits.seen == []
+
+
+# Who waits, and how often: the host reads one number in each of these steps, and none in the others.
+WHO_WAITS: dict[str, tuple[Any, dict[str, Any], list[int]]] = {
+    "SGD": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}, [0, 0, 0]),
+    "Adam, capturable": (torch.optim.Adam, {"capturable": True}, [0, 0, 0]),
+    "Adam, whose count of steps is on the host": (torch.optim.Adam, {}, [1, 1, 1]),
+    "one's own": (REAL["of one's own"][0], {"lr": 0.1}, [1, 1, 1]),
+    "SGD, dampening": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}, [1, 0, 0]),
+    "NAdam, capturable": (torch.optim.NAdam, {"capturable": True}, [1, 0, 0]),
+    "Rprop, capturable": (torch.optim.Rprop, {"capturable": True}, [1, 0, 0]),
+    "ASGD, capturable": (torch.optim.ASGD, {"capturable": True}, [1, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize("base", WHO_WAITS)
+def test_only_those_wait_that_are_said_to(monkeypatch: pytest.MonkeyPatch, base: str, hooked: bool) -> None:
+    kind, options, expected = WHO_WAITS[base]
+    read: list[Tensor] = []
+
+    def reading(verdict: Tensor) -> bool:
+        read.append(verdict)  # FakeTensorMode has nothing to read
+        return True
+
+    monkeypatch.setattr(torch.Tensor, "__bool__", reading)
+    found = []
+    with fake_gpu() as waits:
+        named = fake_parameters()
+        optimizer = WASAM(named, kind, **options)
+        if hooked:
+            optimizer.register_step_post_hook(lambda *_: None)
+        for _ in expected:
+            before = len(read)
+            optimizer.step(gradients_by_hand([p for _, p in named]))
+            found.append(len(read) - before)
+    assert found == ([1, 1, 1] if hooked else expected)
+    if "on the host" not in base:  # whose numbers are read there, and nobody waits for them
+        assert waits.seen == []
+
+
+def test_what_the_host_looks_at_and_what_it_does_not() -> None:
+    with fake_gpu():
+        here, there = torch.ones(2, device="cuda:0"), torch.ones(2, device="cuda:1")
+        assert is_far([here, here])
+        assert not is_far([here, there])
+    assert not is_far([torch.ones(2)])
+    assert not is_far([])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.complex64])
@@ -344,8 +444,7 @@ def test_no_step_is_read_back(toys: Any, base: str, scaled: bool) -> None:
                 scaler.update()
             averages.update_step(optimizer.updated)
         assert waits.seen == []
-        assert optimizer.cost.steps == len(batches)
-    assert len(waits.seen) == 2  # taken and skipped, read once
+    assert optimizer.cost.steps == len(batches)
 
 
 @pytest.mark.usefixtures("not_looking")
@@ -386,3 +485,81 @@ def test_gradients_that_were_zeroed_are_not_taken_for_a_clean_pass(toys: Any) ->
     twin_model.zero_grad(set_to_none=False)
     twin.step(toys.closure(twin_model, batch))
     assert (twin.cost.steps, twin.cost.skipped) == (0, 1)
+
+
+@pytest.mark.usefixtures("not_looking")
+def test_a_first_step_asks_for_a_second_pass_whatever_the_gradient(toys: Any) -> None:
+    model, optimizer, _ = built(toys, "SGD, momentum")
+    toys.closure(model, toys.batches(1)[0])()
+    model[0].weight.grad[0] = torch.nan
+    before = copy.deepcopy([*model.parameters()])
+    assert optimizer.first_step(zero_grad=True) is True
+    assert_same([*model.parameters()], before)
+    toys.closure(model, toys.batches(1)[0])()
+    updated = optimizer.second_step(zero_grad=True)
+    assert isinstance(updated, Tensor)
+    assert not updated
+    assert_same([*model.parameters()], before)
+
+
+@pytest.mark.usefixtures("not_looking")
+@pytest.mark.parametrize("base", FREE)
+def test_undoing_takes_a_copy_and_a_fused_optimizer_none(toys: Any, base: str) -> None:
+    model, optimizer, _ = built(toys, base)
+    for batch in toys.batches(3):
+        optimizer.step(toys.closure(model, batch))
+    state = [t for entry in optimizer.state.values() for t in entry.values() if isinstance(t, Tensor)]
+    copied = 0 if "fused" in base else len([*model.parameters(), *state])
+    assert len(optimizer._rollback._copies) == copied
+
+
+@pytest.mark.usefixtures("not_looking")
+def test_counters_that_nobody_has_read_are_those_of_every_copy(toys: Any) -> None:
+    model, optimizer, averages = built(toys, "SGD")
+    batch = toys.batches(1)[0]
+    for _ in range(3):
+        optimizer.step(toys.closure(model, batch))
+        averages.update_step(optimizer.updated)
+    twins = copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))
+    other = built(toys, "SGD")[1]
+    other.load_state_dict(optimizer.state_dict())
+    copied = copy.deepcopy(averages)
+    optimizer.step(toys.closure(model, batch))
+    averages.update_step(optimizer.updated)
+    assert optimizer.cost.steps == averages.count("ema@0.5") == 4
+    assert [one.cost.steps for one in (*twins, other)] == [3, 3, 3]
+    assert copied.count("ema@0.5") == 3
+
+
+@pytest.fixture
+def alone(not_looking: None) -> Iterator[dist.ProcessGroup]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("local", [False, True])
+def test_processes_agree_without_reading_a_value(toys: Any, local: bool) -> None:
+    net = toys.net()
+    model = DistributedDataParallel(net)
+    kind, options = REAL["SGD, momentum"]
+    optimizer = WASAM(model.parameters(), kind, model=model, clip_norm=1.0, local_ascent=local, **options)
+    batches = [*toys.batches(3), (torch.full((8, 6), torch.nan), torch.zeros(8, dtype=torch.long))]
+    with Waits() as waits:
+        for batch in batches:
+            before = copy.deepcopy([*net.parameters()])
+            optimizer.step(toys.closure(model, batch))
+        assert waits.seen == []
+    assert (optimizer.cost.steps, optimizer.cost.skipped) == (3, 1)
+    assert_same([*net.parameters()], before)
+
+
+def test_the_generator_of_a_gpu_is_left_alone_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured, state = [False], torch.zeros(16, dtype=torch.uint8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: captured[0])
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: state)
+    assert capture_rng([torch.device("cuda:0")]).keys() == {"cpu", "cuda:0"}
+    captured[0] = True
+    assert capture_rng([torch.device("cuda:0")]).keys() == {"cpu"}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wasam_core import (
     WeightAverages,
 )
-from wasam_core.running_mean import RunningMean
+from wasam_core.running_means import RunningMeans
 
 DTYPES = {
     torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-6, torch.float16: 2e-6, torch.complex64: 2e-6,
@@ -108,12 +108,12 @@ def test_integer_parameters_stay_what_they_are():
 
 @pytest.mark.parametrize("copier", [copy.deepcopy, lambda mean: pickle.loads(pickle.dumps(mean))])
 def test_a_mean_that_is_copied_in_inference_mode_goes_on_outside(copier):
-    mean = RunningMean()
+    mean = RunningMeans()
     mean.update([torch.ones(2)])
     with torch.inference_mode():
         mean = copier(mean)
     mean.update([torch.full((2,), 4.0)])
-    assert mean.values[0].tolist() == [2.5, 2.5]
+    assert mean.read()[0].tolist() == [2.5, 2.5]
 
 
 @given(
@@ -122,7 +122,7 @@ def test_a_mean_that_is_copied_in_inference_mode_goes_on_outside(copier):
     failures=st.lists(st.integers(0, 19), max_size=4),
 )
 def test_a_running_mean_is_not_moved_by_what_it_refuses(values, decay, failures):
-    mean, total, weight = RunningMean(decay), 0.0, 0.0
+    mean, total, weight = RunningMeans([decay]), 0.0, 0.0
     for number, value in enumerate(values):
         if number and number in failures:
             with pytest.raises(ValueError, match="shape"):
@@ -131,4 +131,4 @@ def test_a_running_mean_is_not_moved_by_what_it_refuses(values, decay, failures)
         keep = 1.0 if decay is None else decay
         total, weight = keep * total + value, keep * weight + 1.0
     assert mean.count == len(values)
-    torch.testing.assert_close(mean.values[0].double(), torch.full((2,), total / weight).double(), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(mean.read()[0].double(), torch.full((2,), total / weight).double(), rtol=1e-4, atol=1e-3)

@@ -133,9 +133,9 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(broken, what):
     advance(saved, other, range(1, 6))
     before = plain(keeper.state_dict())
     if what == "mean":
-        state, average, parameters = saved._average.state_dict(), keeper._average, keeper.parameters()
+        state, average, parameters = saved._average.state_dicts(), keeper._average, keeper.parameters()
         with pytest.raises(ValueError, match=r"average|needed"):
-            average.load_state_dict(changed_values(state, BROKEN[broken]), parameters)
+            average.load_state_dicts(changed_values(state, BROKEN[broken]), parameters)
     else:
         with pytest.raises(ValueError, match=r"average|copies|needed"):
             keeper.load_state_dict(changed_values(saved.state_dict(), BROKEN[broken]))
@@ -200,14 +200,14 @@ def test_the_averages_of_another_head_are_refused(outputs):
     optimizers = [WASAM(net(size).parameters(), torch.optim.SGD, lr=0.1) for size in (outputs, 3)]
     optimizers[0].update_swa()
     with pytest.raises(ValueError, match="an average belongs to weights of one shape"):
-        optimizers[1]._average.load_state_dict(optimizers[0]._average.state_dict(), optimizers[1].parameters())
+        optimizers[1]._average.load_state_dicts(optimizers[0]._average.state_dicts(), optimizers[1].parameters())
     assert optimizers[1]._average.count == 0
 
 
 @pytest.mark.parametrize("state", [{}, {"steps": 1}, dict.fromkeys(Cost().state_dict(), -1)])
 def test_a_count_or_a_generator_that_fails_to_load_changes_nothing(state):
     cost = Cost(steps=3, forward_evaluations=7)
-    with pytest.raises(ValueError, match=r"The saved counts lack|give a number of them"):
+    with pytest.raises(ValueError, match=r"The saved counts lack|give an int >= 0"):
         cost.load_state_dict(Cost(steps=9).state_dict() | state if len(state) > 1 else state)
     assert cost == Cost(steps=3, forward_evaluations=7)
     before = torch.get_rng_state()

@@ -262,7 +262,7 @@ def check_copies(case: Any, copier: str, variant: str, given: str, after: int) -
         torch.manual_seed(3)
         train(one, its_model, inputs[after:])
         one.update_swa()
-        ends.append((weights(its_model), contents(one), one.cost, one._average.state_dict()))
+        ends.append((weights(its_model), contents(one), one.cost, one._average.state_dicts()))
     assert_equal(*ends)
 
 

@@ -12,6 +12,7 @@ from wasam_core import WASAM
 SCRIPT = """
 import os
 import sys
+import unittest.mock
 import warnings
 import torch
 import torch.distributed as dist
@@ -71,6 +72,11 @@ for option in ("gradient_as_bucket_view", "static_graph", "find_unused_parameter
         results[f"local, {option}"] = run("local", of_ddp={option: True})
 for flow in ("synchronous", "local"):
     results[f"{flow}, broadcast_buffers"] = run(flow, of_ddp={"broadcast_buffers": False})
+with unittest.mock.patch("wasam_core.verdicts.LOOKED_AT", frozenset()):
+    for flow in ("synchronous", "local", "local, two steps"):
+        results[f"not looking, {flow}"] = run(flow)
+    for flow in ("synchronous", "local"):
+        results |= {f"not looking, spoilt {flow} {spoil}": run(flow, spoil) for spoil in (3, 4)}
 try:
     run("local", of_ddp={"static_graph": True})
 except ValueError as error:
@@ -181,10 +187,19 @@ def test_local_ascent_is_m_sharpness_with_one_micro_batch_per_process(ranks, flo
 
 @pytest.mark.slow
 def test_all_processes_skip_if_one_of_them_must(ranks):
-    for name in (f"spoilt {flow} {spoil}" for flow in ("synchronous", "local") for spoil in (3, 4)):
+    flows = [f"spoilt {flow} {spoil}" for flow in ("synchronous", "local") for spoil in (3, 4)]
+    for name in (*flows, *(f"not looking, {flow}" for flow in flows)):
         assert [rank[name]["skipped"] for rank in ranks] == [1, 1], name
         for a, b in zip(ranks[0][name]["weights"], ranks[1][name]["weights"], strict=True):
             assert torch.equal(a, b), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flow", ["synchronous", "local", "local, two steps", "spoilt local 3", "spoilt synchronous 4"])
+def test_processes_that_do_not_look_take_the_same_steps(ranks, flow):
+    for rank in ranks:
+        for a, b in zip(rank[f"not looking, {flow}"]["weights"], rank[flow]["weights"], strict=True):
+            torch.testing.assert_close(a, b)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 
 import wasam_core
 
-MODULES = [f"wasam_core.{module.name}" for module in pkgutil.iter_modules(wasam_core.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(wasam_core.__path__, "wasam_core.")]
 
 
 @pytest.mark.parametrize("name", MODULES)

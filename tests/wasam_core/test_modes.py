@@ -99,7 +99,7 @@ KINDS = (
     "dropout always on", "merging",
 )  # fmt: skip
 LANDSCAPE: dict[str, Any] = {
-    "batches_by_split": {"train": [(X, Y)]}, "points": 2, "recalibrate_with": [X], "error_fn": None,
+    "batches_by_split": {"train": [(X, Y)]}, "points": 2, "recalibrate_with": [X],
 }  # fmt: skip
 DEEDS: dict[str, Callable[[nn.Module], Any]] = {
     "eval_mode": evaluated,

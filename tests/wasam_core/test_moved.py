@@ -177,8 +177,10 @@ def probes(model: Watched) -> None:
             model, nn.functional.mse_loss, pairs, rho=2.0, generator=torch.Generator().manual_seed(0)
         )
         between = line(model, nn.functional.mse_loss, list(model.parameters()), there, {"train": pairs}, points=3,
-                       recalibrate_with=batches(), error_fn=None)  # fmt: skip
-        model.seen += torch.tensor([*found.numbers().values(), *between.loss["train"]])
+                       recalibrate_with=batches())  # fmt: skip
+        rises = found.worst_case.rise, found.average_case.rise
+        values = (found.loss, *rises, found.trace.value, *found.eigenvalues.values, *between.loss["train"])
+        model.seen += torch.tensor(values)
 
 
 FLOWS: dict[str, Callable[[Watched], None]] = {

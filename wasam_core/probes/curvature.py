@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from wasam_core.probes.surface import LossSurface, check_whole
+from wasam_core.options import whole
+from wasam_core.probes.surface import LossSurface
 
 try:
     import numpy as np
@@ -19,6 +20,8 @@ except ImportError as error:
         "Curvature and sharpness are measured with SciPy and NumPy, and they are not installed: "
         "pip install 'wasam-core[probes]'."
     ) from error
+
+CONFIDENCE = 0.95  # of the interval of a trace
 
 # One product is a backward pass through the graph of forward and backward, about twice as long.
 GRADIENTS_PER_PRODUCT = 2
@@ -52,10 +55,8 @@ class Trace:
     Attributes:
         value: The estimate.
         standard_error: Over the random probes alone, at these examples.
-        low, high: The interval of Student's t with probes - 1 degrees of freedom.
-        confidence: Its level, a fraction.
-        probes: Random vectors behind the standard error.
-        products: Hessian-vector products spent.
+        low, high: The interval of 95 % by Student's t with probes - 1 degrees of freedom.
+        probes: Random vectors behind the standard error, one product each.
         n: Examples in the loss.
     """
 
@@ -63,9 +64,7 @@ class Trace:
     standard_error: float
     low: float
     high: float
-    confidence: float
     probes: int
-    products: int
     n: int
 
 
@@ -84,13 +83,6 @@ class Hessian:
 
     Differs from: ``curvlinops.HessianLinearOperator``, with which it agrees, in keeping the graph, which takes a
         third to a sixth of its time, and in taking any loss function.
-
-    Example:
-        >>> model = torch.nn.Linear(2, 1, bias=False)
-        >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-        >>> hessian = Hessian(LossSurface(model, torch.nn.functional.mse_loss, [(x, torch.zeros(2, 1))]))
-        >>> hessian.times(torch.tensor([1.0, 1.0]))
-        tensor([1., 4.])
     """
 
     def __init__(self, surface: LossSurface) -> None:
@@ -166,12 +158,12 @@ def top_eigenvalues(
         4.0
     """
     d = hessian.size
-    if check_whole("count", count, least=1) >= d:
+    if whole("count", count, least=1) >= d:
         raise ValueError(f"count = {count} eigenvalues of {d} parameters: Lanczos iteration finds from 1 to d - 1.")
     if not 0.0 < tolerance < 1.0:
         raise ValueError(f"tolerance = {tolerance!r}: give a share of the eigenvalue, between 0 and 1, such as 0.01.")
-    basis = min(d, _basis_size(count))
-    restarts = max(1, (check_whole("max_products", max_products, least=1) - basis) // (basis - count))
+    basis = min(d, 2 * count + 2)
+    restarts = max(1, (whole("max_products", max_products, least=1) - basis) // (basis - count))
     first = hessian.draw_signs(1, generator)[:, 0]
     before = hessian.products
     nothing_but_zeros = True
@@ -212,29 +204,8 @@ def top_eigenvalues(
     )
 
 
-def enough_products(count: int) -> int:
-    """Return a `max_products` with which `top_eigenvalues` finds `count` eigenvalues of most nets: seven restarts.
-
-    After a few epochs of training, where the largest eigenvalues lie close together, small conv nets took 19 to 23.
-
-    Example:
-        >>> enough_products(1)
-        25
-    """
-    return _basis_size(count) + 7 * (_basis_size(count) - count)
-
-
-def _basis_size(count: int) -> int:
-    return 2 * count + 2
-
-
 def hutchinson_trace(
-    hessian: Hessian,
-    *,
-    probes: int = 8,
-    generator: torch.Generator,
-    confidence: float = 0.95,
-    known: Eigenvalues | None = None,
+    hessian: Hessian, *, probes: int = 8, generator: torch.Generator, known: Eigenvalues | None = None
 ) -> Trace:
     """Estimate the Hessian's trace by random signs z: the mean of zᵀ H z.
 
@@ -246,7 +217,6 @@ def hutchinson_trace(
         hessian: The operator.
         probes: Number of z (≥ 2), one product each.
         generator: Draws them.
-        confidence: Level of the interval, in (0, 1).
         known: What `top_eigenvalues` found for the same operator; None for the plain estimate.
 
     Raises:
@@ -262,83 +232,19 @@ def hutchinson_trace(
         >>> hutchinson_trace(hessian, probes=2, generator=torch.Generator().manual_seed(0)).value  # 1 + 4
         5.0
     """
-    check_whole("probes", probes, least=2)
-    before = hessian.products
-    signs = hessian.draw_signs(probes, generator)
-    if known is None:
-        return _trace(hessian, 0.0, signs, confidence, before)
-    exact = math.fsum(value for value in known.values if not math.isnan(value))
-    return _trace(hessian, exact, _without(known.vectors, signs), confidence, before)
-
-
-def hutchpp_trace(
-    hessian: Hessian, *, products: int = 12, generator: torch.Generator, confidence: float = 0.95
-) -> Trace:
-    """Estimate the Hessian's trace by Hutch++: exactly on a random sketch's range, by random signs on the rest.
-
-    With S of k random sign vectors and Q an orthonormal basis of H S,
-        tr H = tr(Qᵀ H Q) + E[(Pz)ᵀ H (Pz)],   P = I - Q Qᵀ.
-    Its error falls as 1 / products, Hutchinson's as 1 / sqrt(products), when the eigenvalues decay.
-
-    Args:
-        hessian: The operator.
-        products: 3 k, a third each for the sketch, for its trace and for the rest; a multiple of 3, ≥ 6.
-        generator: Draws the signs.
-        confidence: Level of the interval, in (0, 1).
-
-    Raises:
-        ValueError: For arguments out of range.
-
-    Source: Meyer, Musco, Musco and Woodruff 2021 (arXiv 2010.09649), algorithm 1.
-
-    Example:
-        >>> model = torch.nn.Linear(2, 1, bias=False)
-        >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-        >>> hessian = Hessian(LossSurface(model, torch.nn.functional.mse_loss, [(x, torch.zeros(2, 1))]))
-        >>> round(hutchpp_trace(hessian, products=6, generator=torch.Generator().manual_seed(0)).value, 6)
-        5.0
-    """
-    if check_whole("products", products, least=6) % 3:
-        raise ValueError(f"products = {products}: Hutch++ spends them in thirds, give a multiple of 3.")
-    before = hessian.products
-    sketch = hessian.times_each(hessian.draw_signs(products // 3, generator))
-    q = torch.linalg.qr(sketch).Q
-    exact = (q * hessian.times_each(q)).sum().item()
-    signs = hessian.draw_signs(products // 3, generator)
-    return _trace(hessian, exact, _without(q, signs), confidence, before)
-
-
-def _without(basis: Tensor, vectors: Tensor) -> Tensor:
-    return vectors - basis @ (basis.T @ vectors)
-
-
-def _trace(hessian: Hessian, exact: float, probes: Tensor, confidence: float, before: int) -> Trace:
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence = {confidence!r}: give a fraction between 0 and 1, such as 0.95.")
-    samples: Sequence[float] = (probes * hessian.times_each(probes)).sum(0).tolist()
-    count = len(samples)
-    mean, error = mean_and_standard_error(samples)
-    half_width = float(stdtrit(count - 1, (1 + confidence) / 2)) * error
-    value = exact + mean
-    return Trace(
-        value=value,
-        standard_error=error,
-        low=value - half_width,
-        high=value + half_width,
-        confidence=confidence,
-        probes=count,
-        products=hessian.products - before,
-        n=hessian.surface.examples,
-    )
+    whole("probes", probes, least=2)
+    exact, signs = 0.0, hessian.draw_signs(probes, generator)
+    if known is not None:
+        exact = math.fsum(value for value in known.values if not math.isnan(value))
+        signs = signs - known.vectors @ (known.vectors.T @ signs)
+    rest, error = mean_and_standard_error((signs * hessian.times_each(signs)).sum(0).tolist())
+    value = exact + rest
+    half_width = float(stdtrit(probes - 1, (1 + CONFIDENCE) / 2)) * error
+    return Trace(value, error, value - half_width, value + half_width, probes, hessian.surface.examples)
 
 
 def mean_and_standard_error(samples: Sequence[float]) -> tuple[float, float]:
-    """Return the mean of two samples or more, and its standard error s / sqrt(count).
-
-    Example:
-        >>> mean_and_standard_error([1.0, 3.0])
-        (2.0, 1.0)
-    """
+    """Return the mean of two samples or more, and its standard error s / sqrt(count)."""
     count = len(samples)
     mean = math.fsum(samples) / count
     return mean, math.sqrt(math.fsum((s - mean) ** 2 for s in samples) / (count - 1) / count)

@@ -9,8 +9,7 @@ A set of weights is given as one tensor per parameter, in the order of ``model.n
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,15 +19,15 @@ from torch.func import functional_call
 
 from wasam_core.bare_torch import AnyBatchNorm, AnyInstanceNorm
 from wasam_core.batchnorm import recalibrate_batchnorm
-from wasam_core.buffers import BufferGuard
+from wasam_core.buffers import frozen_batchnorm_statistics
 from wasam_core.cost import Cost
 from wasam_core.modes import eval_mode
+from wasam_core.options import whole
 from wasam_core.probes.surface import (
     Batch,
     LossFn,
     check_batches,
     check_scalar,
-    check_whole,
     count_examples,
     weights_by_name,
 )
@@ -38,19 +37,7 @@ Measure = Literal["loss", "error"]
 Grid = tuple[tuple[float, ...], ...]
 Point = tuple[float, float]
 
-
-def classification_error(outputs: Any, targets: Tensor) -> Tensor:
-    """Return the fraction of examples whose largest output is not the target's.
-
-    Args:
-        outputs: ``(n, classes)`` scores; targets: ``(n,)`` classes.
-
-    Example:
-        >>> classification_error(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0]))
-        tensor(0.5000)
-    """
-    wrong: Tensor = outputs.argmax(1) != targets
-    return wrong.float().mean()
+_MARGIN = 0.2  # share of a plane's extent that is added on each side
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +45,10 @@ class Line:
     """Loss and error at start + alpha * (end - start), for each split.
 
     Attributes:
-        alphas: In ascending order; 0 (start) and 1 (end) are among them.
+        alphas: From 0 (start) to 1 (end), evenly spaced.
         loss, error: By split, one value per alpha; errors are fractions, and empty without an `error_fn`.
         distance: Length of end - start.
         n: Examples, by split.
-
-    Example:
-        >>> line = Line((0.0, 0.5, 1.0), {"train": (1.0, 4.0, 2.0)}, {}, distance=1.0, n={"train": 10})
-        >>> line.barrier("train"), line.argmin("train")
-        (2.5, 0.0)
     """
 
     alphas: tuple[float, ...]
@@ -76,17 +58,13 @@ class Line:
     n: Mapping[str, int]
 
     def barrier(self, split: str, of: Measure = "loss") -> float:
-        """Return the highest rise over the straight interpolation of the ends, for 0 ≤ alpha ≤ 1; ≥ 0.
+        """Return the highest rise over the straight interpolation of the ends, ≥ 0.
 
         Source: Entezari et al. 2022 (arXiv 2110.06296): the loss barrier.
         """
         values = self._values(split, of)
-        start, end = values[self.alphas.index(0.0)], values[self.alphas.index(1.0)]
-        return max(
-            value - ((1 - alpha) * start + alpha * end)
-            for alpha, value in zip(self.alphas, values, strict=True)
-            if 0.0 <= alpha <= 1.0
-        )
+        pairs = zip(self.alphas, values, strict=True)
+        return max(value - ((1 - alpha) * values[0] + alpha * values[-1]) for alpha, value in pairs)
 
     def argmin(self, split: str, of: Measure = "loss") -> float:
         """Return the alpha of the lowest value, the first if there are several."""
@@ -133,9 +111,8 @@ def line(
     batches_by_split: Mapping[str, Sequence[Batch]],
     *,
     points: int = 21,
-    alpha_range: tuple[float, float] = (0.0, 1.0),
     recalibrate_with: Sequence[Tensor | Batch] | None = None,
-    error_fn: LossFn | None = classification_error,
+    error_fn: LossFn | None = None,
     cost: Cost | None = None,
 ) -> Line:
     """Evaluate the model along the line through two sets of weights.
@@ -147,11 +124,10 @@ def line(
         loss_fn: Called as ``loss_fn(outputs, targets)``; returns the mean over the batch.
         start, end: The weights at alpha = 0 and 1.
         batches_by_split: Batches by name, such as ``{"train": …, "test": …}``.
-        points: Evenly spaced alphas (≥ 2); 0 and 1 are added if they are not among them.
-        alpha_range: First and last of these; may go beyond [0, 1].
+        points: Evenly spaced alphas (≥ 2), 0 and 1 among them.
         recalibrate_with: Training batches for the BatchNorm statistics at each point: inputs, or (inputs, targets).
             Needed if the model has BatchNorm, unused if not.
-        error_fn: Like `loss_fn`, for the error as a fraction; None for tasks without one.
+        error_fn: Like `loss_fn`, for the error as a fraction; None leaves errors out.
         cost: Is billed with the forward evaluations.
 
     Raises:
@@ -165,23 +141,20 @@ def line(
         >>> model = nn.Linear(1, 1, bias=False)
         >>> batches = {"train": [(torch.ones(2, 1), torch.zeros(2, 1))]}
         >>> weights = torch.tensor([[-1.0]]), torch.tensor([[1.0]])
-        >>> found = line(model, nn.functional.mse_loss, *([w] for w in weights), batches, points=3, error_fn=None)
+        >>> found = line(model, nn.functional.mse_loss, *([w] for w in weights), batches, points=3)
         >>> found.alphas, found.loss["train"], found.distance
         ((0.0, 0.5, 1.0), (1.0, 0.0, 1.0), 2.0)
     """
-    probe = _Probe(model, loss_fn, error_fn, batches_by_split, recalibrate_with, Cost() if cost is None else cost)
-    first, last = weights_by_name(model, start), weights_by_name(model, end)
-    alphas = _alphas(points, alpha_range)
-    with _buffers_kept(model):
-        found = [
-            probe.at({name: torch.lerp(w.double(), last[name].double(), alpha) for name, w in first.items()})
-            for alpha in alphas
-        ]
+    whole("points", points, least=2)
+    probe = _Probe(model, loss_fn, error_fn, batches_by_split, recalibrate_with, cost or Cost())
+    first, last = _flat(model, start), _flat(model, end)
+    alphas = tuple(i / (points - 1) for i in range(points))
+    found = [probe.at(torch.lerp(first, last, alpha)) for alpha in alphas]
     return Line(
         alphas=alphas,
-        loss={split: tuple(f[split][0] for f in found) for split in probe.sizes},
-        error={split: tuple(f[split][1] for f in found) for split in probe.sizes} if error_fn else {},
-        distance=(_flat(last) - _flat(first)).norm().item(),
+        loss={split: tuple(values[split][0] for values in found) for split in probe.sizes},
+        error={split: tuple(values[split][1] for values in found) for split in probe.sizes} if error_fn else {},
+        distance=(last - first).norm().item(),
         n=probe.sizes,
     )
 
@@ -194,15 +167,14 @@ def plane(
     *,
     trajectory: Sequence[Weights] = (),
     points: int = 11,
-    margin: float = 0.2,
     recalibrate_with: Sequence[Tensor | Batch] | None = None,
-    error_fn: LossFn | None = classification_error,
+    error_fn: LossFn | None = None,
     cost: Cost | None = None,
 ) -> Plane:
     """Evaluate the model over the plane through three sets of weights, and project a trajectory on it.
 
     With corners a, b, c and the basis u = (b - a) / ||b - a||, v = the part of c - a orthogonal to u, normalized, the
-    point (x, y) stands for the weights a + x u + y v. The grid covers corners and projected checkpoints and a margin.
+    point (x, y) stands for the weights a + x u + y v. The grid covers corners, projected checkpoints and a margin.
 
     Costs points² times what a point of `line` costs.
 
@@ -211,7 +183,6 @@ def plane(
         corners: a, b and c, not on one line.
         trajectory: Checkpoints of a run, in order.
         points: Grid points along each axis (≥ 2).
-        margin: Share of the extent (≥ 0) that is added on each side.
 
     Raises:
         TypeError: If batches are no lists of pairs of tensors.
@@ -227,22 +198,18 @@ def plane(
         >>> model = nn.Linear(1, 2, bias=False)
         >>> batches = {"train": [(torch.ones(2, 1), torch.zeros(2, 2))]}
         >>> corners = tuple([torch.tensor(w)] for w in ([[0.0], [0.0]], [[2.0], [0.0]], [[1.0], [2.0]]))
-        >>> found = plane(model, nn.functional.mse_loss, corners, batches, points=2, margin=0, error_fn=None)
-        >>> found.corners, found.loss["train"]
-        (((0.0, 0.0), (2.0, 0.0), (1.0, 2.0)), ((0.0, 2.0), (2.0, 4.0)))
+        >>> found = plane(model, nn.functional.mse_loss, corners, batches, points=2)
+        >>> found.corners, [round(x, 1) for x in found.x]
+        (((0.0, 0.0), (2.0, 0.0), (1.0, 2.0)), [-0.4, 2.4])
     """
-    check_whole("points", points, least=2)
-    if not 0.0 <= margin < math.inf:
-        raise ValueError(f"margin = {margin!r}: give a share of the extent, >= 0; 0.2 adds a fifth on each side.")
-    probe = _Probe(model, loss_fn, error_fn, batches_by_split, recalibrate_with, Cost() if cost is None else cost)
-    names = weights_by_name(model, corners[0])
-    origin, first, second = (_flat(weights_by_name(model, corner)) for corner in corners)
+    whole("points", points, least=2)
+    probe = _Probe(model, loss_fn, error_fn, batches_by_split, recalibrate_with, cost or Cost())
+    origin, first, second = (_flat(model, corner) for corner in corners)
     basis = _basis(first - origin, second - origin)
-    checkpoints = [_flat(weights_by_name(model, weights)) - origin for weights in trajectory]
+    checkpoints = [_flat(model, weights) - origin for weights in trajectory]
     shown = torch.stack([torch.zeros_like(origin), first - origin, second - origin, *checkpoints]) @ basis.T
-    x, y = (_axis(shown[:, axis], points, margin) for axis in (0, 1))
-    with _buffers_kept(model):
-        rows = [[probe.at(_like(names, origin + a * basis[0] + b * basis[1])) for a in x] for b in y]
+    x, y = (_axis(shown[:, axis], points) for axis in (0, 1))
+    rows = [[probe.at(origin + a * basis[0] + b * basis[1]) for a in x] for b in y]
 
     def grids(index: int) -> dict[str, Grid]:
         return {split: tuple(tuple(found[split][index] for found in row) for row in rows) for split in probe.sizes}
@@ -261,90 +228,66 @@ def plane(
     )
 
 
+@dataclass(frozen=True)
 class _Probe:
     """Evaluate all splits at given weights, under BatchNorm statistics of their own."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loss_fn: LossFn,
-        error_fn: LossFn | None,
-        batches_by_split: Mapping[str, Sequence[Batch]],
-        recalibrate_with: Sequence[Tensor | Batch] | None,
-        cost: Cost,
-    ) -> None:
-        if not batches_by_split:
+    model: nn.Module
+    loss_fn: LossFn
+    error_fn: LossFn | None
+    batches_by_split: Mapping[str, Sequence[Batch]]
+    recalibrate_with: Sequence[Tensor | Batch] | None
+    cost: Cost
+
+    def __post_init__(self) -> None:
+        if not self.batches_by_split:
             raise ValueError('batches_by_split is empty: give batches by name, such as {"train": …, "test": …}.')
-        if recalibrate_with is None and any(
-            isinstance(m, AnyBatchNorm | AnyInstanceNorm) and m.track_running_stats for m in model.modules()
+        for batches in self.batches_by_split.values():
+            check_batches(batches)
+        if self.recalibrate_with is None and any(
+            isinstance(m, AnyBatchNorm | AnyInstanceNorm) and m.track_running_stats for m in self.model.modules()
         ):
             raise ValueError(
-                f"{type(model).__name__} has normalization layers whose statistics fit one set of weights only: give "
-                "recalibrate_with = training batches, so that they are computed at every point."
+                f"{type(self.model).__name__} has normalization layers whose statistics fit one set of weights only: "
+                "give recalibrate_with = training batches, so that they are computed at every point."
             )
-        self._model = model
-        self._fns: tuple[LossFn, LossFn | None] = (loss_fn, error_fn)
-        self._splits = {split: check_batches(batches) for split, batches in batches_by_split.items()}
-        self.sizes = {split: count_examples(batches) for split, batches in self._splits.items()}
-        self._recalibrate_with = recalibrate_with
-        self._cost = cost
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {split: count_examples(batches) for split, batches in self.batches_by_split.items()}
 
     @torch.no_grad()
-    def at(self, weights: Mapping[str, Tensor]) -> dict[str, Point]:
-        """Return (loss, error) by split; the error is nan without an `error_fn`."""
-        own = {name: weights[name].to(p.detach()) for name, p in self._model.named_parameters()}
+    def at(self, weights: Tensor) -> dict[str, Point]:
+        """Return (loss, error) by split at flattened weights; the error is nan without an `error_fn`."""
+        named = dict(self.model.named_parameters())
+        parts = weights.split([p.numel() for p in named.values()])
+        own = {name: part.view_as(p).to(p.detach()) for (name, p), part in zip(named.items(), parts, strict=True)}
 
         def forward(model: nn.Module, batch: Tensor | Batch) -> Any:
             return functional_call(model, own, (batch if isinstance(batch, Tensor) else batch[0],))
 
-        if self._recalibrate_with is not None:
-            self._cost.bill_forwards(recalibrate_batchnorm(self._model, self._recalibrate_with, forward_fn=forward))
-        with eval_mode(self._model):
-            return {split: self._mean(forward, batches) for split, batches in self._splits.items()}
+        with frozen_batchnorm_statistics(self.model):
+            if self.recalibrate_with is not None:
+                self.cost.bill_forwards(recalibrate_batchnorm(self.model, self.recalibrate_with, forward_fn=forward))
+            with eval_mode(self.model):
+                return {split: self._mean(forward, batches) for split, batches in self.batches_by_split.items()}
 
     def _mean(self, forward: Callable[[nn.Module, Batch], Any], batches: Sequence[Batch]) -> Point:
-        loss_fn, error_fn = self._fns
         losses: list[float] = []
         errors: list[float] = []
         for batch in batches:
             targets = batch[1]
-            outputs = forward(self._model, batch)
-            losses.append(check_scalar(loss_fn(outputs, targets), "loss_fn").item() * len(targets))
-            if error_fn is not None:
-                errors.append(check_scalar(error_fn(outputs, targets), "error_fn").item() * len(targets))
+            outputs = forward(self.model, batch)
+            losses.append(check_scalar(self.loss_fn(outputs, targets), "loss_fn").item() * len(targets))
+            if self.error_fn is not None:
+                errors.append(check_scalar(self.error_fn(outputs, targets), "error_fn").item() * len(targets))
         examples = count_examples(batches)
-        self._cost.bill_forwards(examples)
+        self.cost.bill_forwards(examples)
         return math.fsum(losses) / examples, math.fsum(errors) / examples if errors else math.nan
 
 
-@contextmanager
-def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    guard = BufferGuard(model)
-    guard.hold()
-    try:
-        yield
-    finally:
-        guard.release()
-
-
-def _alphas(points: int, alpha_range: tuple[float, float]) -> tuple[float, ...]:
-    check_whole("points", points, least=2)
-    low, high = alpha_range
-    if not -math.inf < low < high < math.inf:
-        raise ValueError(f"alpha_range = {alpha_range!r}: give two finite numbers, the lower first, such as (0, 1).")
-    spaced = [low + (high - low) * i / (points - 1) for i in range(points)]
-    # Rounding may leave a point next to an end, where it should be on it.
-    between = [a for a in spaced if min(abs(a), abs(a - 1.0)) > 1e-9]
-    return tuple(sorted([*between, 0.0, 1.0]))
-
-
-def _flat(weights: Mapping[str, Tensor]) -> Tensor:
-    return torch.cat([w.flatten().double() for w in weights.values()])
-
-
-def _like(weights: Mapping[str, Tensor], flat: Tensor) -> dict[str, Tensor]:
-    parts = flat.split([w.numel() for w in weights.values()])
-    return {name: part.view_as(w) for (name, w), part in zip(weights.items(), parts, strict=True)}
+def _flat(model: nn.Module, weights: Weights) -> Tensor:
+    return torch.cat([w.flatten().double() for w in weights_by_name(model, weights).values()])
 
 
 def _basis(first: Tensor, second: Tensor) -> Tensor:
@@ -361,9 +304,9 @@ def _basis(first: Tensor, second: Tensor) -> Tensor:
     return torch.stack([x, rest / rest.norm()])
 
 
-def _axis(values: Tensor, points: int, margin: float) -> tuple[float, ...]:
+def _axis(values: Tensor, points: int) -> tuple[float, ...]:
     low, high = values.min().item(), values.max().item()
-    low, high = low - margin * (high - low), high + margin * (high - low)
+    low, high = low - _MARGIN * (high - low), high + _MARGIN * (high - low)
     return tuple(low + (high - low) * i / (points - 1) for i in range(points))
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from wasam_core.probes.surface import LossSurface, check_whole
+from wasam_core.options import whole
+from wasam_core.probes.surface import LossSurface
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,6 @@ class GradientNoise:
     signal: float
     micro_batch: int
     n: int
-
-    @property
-    def scale(self) -> float:
-        """The simple noise scale, in examples: the batch at which noise and signal are alike; inf where none is seen.
-
-        Source: McCandlish et al. 2018, arXiv 1812.06162, equation 2.9.
-        """
-        return self.noise / self.signal if self.signal > 0 else math.inf
 
 
 def gradient_noise(surface: LossSurface, *, micro_batch: int = 1) -> GradientNoise:
@@ -61,7 +54,7 @@ def gradient_noise(surface: LossSurface, *, micro_batch: int = 1) -> GradientNoi
         >>> round(found.noise, 4), round(found.signal, 4)  # gradients −2 and −6: variance 16 / 3, mean −4
         (5.3333, 14.6667)
     """
-    check_whole("micro_batch", micro_batch, least=1)
+    whole("micro_batch", micro_batch, least=1)
     squares: list[float] = []
     total: list[Tensor] = []
     for inputs, targets in surface.batches:
@@ -76,9 +69,9 @@ def gradient_noise(surface: LossSurface, *, micro_batch: int = 1) -> GradientNoi
             f"micro_batch = {micro_batch} was given for {surface.examples} examples: give one that fits in twice."
         )
     n = groups * micro_batch
-    whole = _square(total) / groups**2
-    noise = (math.fsum(squares) / groups - whole) / (1 / micro_batch - 1 / n)
-    return GradientNoise(noise, whole - noise / n, micro_batch, n)
+    together = _square(total) / groups**2
+    noise = (math.fsum(squares) / groups - together) / (1 / micro_batch - 1 / n)
+    return GradientNoise(noise, together - noise / n, micro_batch, n)
 
 
 def _square(vector: list[Tensor]) -> float:

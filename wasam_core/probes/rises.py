@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from wasam_core.norms import global_norm
-from wasam_core.perturbation import check_rho
+from wasam_core.options import check_rho, whole
 from wasam_core.probes.curvature import mean_and_standard_error
-from wasam_core.probes.surface import Batch, LossSurface, check_whole, count_examples
+from wasam_core.probes.surface import Batch, LossSurface, count_examples
 
 Vector = list[Tensor]
 
@@ -23,7 +23,7 @@ class WorstCase:
         rise: In the unit of the loss, ≥ 0; inf if the loss is not finite somewhere on the way.
         rho: The radius.
         adaptive: Whether the ball is scaled by the size of each weight.
-        steps, restarts: The effort of the search.
+        steps: Gradients of the search.
         micro_batch: Examples that share a perturbation; None for all together.
         n: Examples in the loss.
     """
@@ -32,7 +32,6 @@ class WorstCase:
     rho: float
     adaptive: bool
     steps: int
-    restarts: int
     micro_batch: int | None
     n: int
 
@@ -64,7 +63,6 @@ def worst_case_rise(
     rho: float = 0.05,
     adaptive: bool = False,
     steps: int = 5,
-    restarts: int = 0,
     micro_batch: int | None = None,
     generator: torch.Generator,
 ) -> WorstCase:
@@ -73,20 +71,19 @@ def worst_case_rise(
     With T = 1, or T = |w| if `adaptive`, the maximum over ||e / T|| ≤ rho of L(w + e) - L(w) is approached from e = 0
     by steps that each go to the best point of the ball for the loss's linear part,
         e <- rho * T² g / ||T g||,   g = gradient of L at w + e,
-    and the highest loss on the way counts. The first step is SAM's; on a convex loss each one goes up. Zero gradients
-    (at an exact minimum) and restarts begin at a random point of the sphere.
+    and the highest loss on the way counts. The first step is SAM's; on a convex loss each one goes up. A zero gradient
+    (at an exact minimum) is followed by a random point of the sphere.
 
-    Costs (1 + restarts) * steps * n gradient and (1 + restarts) * n forward evaluations.
+    Costs steps * n gradient and n forward evaluations.
 
     Args:
         surface: The loss and the weights.
         rho: Radius ≥ 0, in the unit of the weights, or as a share of them if `adaptive`.
         adaptive: Scale the ball by |w|; weights that are 0 stay.
-        steps: Gradients per search (≥ 1); 1 is SAM's own estimate.
-        restarts: Further searches from random points (≥ 0).
+        steps: Gradients (≥ 1); 1 is SAM's own estimate.
         micro_batch: m ≥ 1: search for each m examples of a batch on their own and average the rises ("m-sharpness").
             None: one perturbation for all examples.
-        generator: Draws the random points; untouched if none is needed.
+        generator: Draws a random point; untouched if none is needed.
 
     Raises:
         ValueError: For arguments out of range.
@@ -105,17 +102,16 @@ def worst_case_rise(
         5.0
     """
     check_rho(rho)
-    check_whole("steps", steps, least=1)
-    check_whole("restarts", restarts, least=0)
+    whole("steps", steps, least=1)
     groups: list[Sequence[Batch]] = [surface.batches]
     if micro_batch is not None:
-        check_whole("micro_batch", micro_batch, least=1)
+        whole("micro_batch", micro_batch, least=1)
         groups = [[part] for batch in surface.batches for part in _split(batch, micro_batch)]
     scale = _scale(surface, adaptive)
-    rises = [_search(surface, group, scale, rho, steps, restarts, generator) for group in groups]
+    rises = [_search(surface, group, scale, rho, steps, generator) for group in groups]
     sizes = [count_examples(group) for group in groups]
     rise = math.fsum(size * value for size, value in zip(sizes, rises, strict=True)) / surface.examples
-    return WorstCase(rise, rho, adaptive, steps, restarts, micro_batch, surface.examples)
+    return WorstCase(rise, rho, adaptive, steps, micro_batch, surface.examples)
 
 
 def average_case_rise(
@@ -149,16 +145,9 @@ def average_case_rise(
     Source: Andriushchenko et al. 2023 (arXiv 2302.07011): average-case sharpness.
 
     Differs from: the paper, where e = rho * T z: its rho is ours divided by sqrt(d).
-
-    Example:
-        >>> model = torch.nn.Linear(1, 1, bias=False)
-        >>> surface = LossSurface(model, torch.nn.functional.mse_loss, [(torch.ones(4, 1), torch.zeros(4, 1))])
-        >>> average = average_case_rise(surface, rho=0.1, draws=2000, generator=torch.Generator().manual_seed(0))
-        >>> abs(average.rise - 0.1**2) < 3 * average.standard_error
-        True
     """
     check_rho(rho)
-    check_whole("draws", draws, least=2)
+    whole("draws", draws, least=2)
     scale = _scale(surface, adaptive)
     rises = []
     for _ in range(draws):
@@ -177,19 +166,17 @@ def _search(
     scale: Vector | None,
     rho: float,
     steps: int,
-    restarts: int,
     generator: torch.Generator,
 ) -> float:
-    """Return the highest rise found on `batches`, by one search from the weights and others from the sphere."""
+    """Return the highest rise found on `batches`."""
     losses: list[float] = []
-    for restart in range(restarts + 1):
-        unit = _unit(_draw(surface, generator)) if restart else [torch.zeros_like(w) for w in surface.weights]
-        for _ in range(steps):
-            loss, gradient = surface.gradient_at(_moved(surface, _times(scale, unit), rho), batches)
-            losses.append(loss)
-            # A zero gradient names no direction, and any will do.
-            unit = _unit(_times(scale, gradient)) or _unit(_draw(surface, generator))
-        losses.append(surface.loss_at(_moved(surface, _times(scale, unit), rho), batches))
+    unit = [torch.zeros_like(w) for w in surface.weights]
+    for _ in range(steps):
+        loss, gradient = surface.gradient_at(_moved(surface, _times(scale, unit), rho), batches)
+        losses.append(loss)
+        # A zero gradient names no direction, and any will do.
+        unit = _unit(_times(scale, gradient)) or _unit(_draw(surface, generator))
+    losses.append(surface.loss_at(_moved(surface, _times(scale, unit), rho), batches))
     if not all(map(math.isfinite, losses)):
         return math.inf
     return max(losses) - losses[0]

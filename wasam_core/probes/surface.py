@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from wasam_core.cost import Cost
+from wasam_core.lookup import differences, forms_of
 from wasam_core.modes import eval_mode
 from wasam_core.moved import weights_moved
 
@@ -139,12 +140,7 @@ class LossSurface:
 
 
 def check_batches(batches: Sequence[Batch]) -> tuple[Batch, ...]:
-    """Return the batches as a tuple, or say what they must be.
-
-    Example:
-        >>> len(check_batches([(torch.ones(3, 2), torch.zeros(3))]))
-        1
-    """
+    """Return the batches as a tuple, or say what they must be."""
     if not isinstance(batches, Sequence):
         raise TypeError(
             f"batches is a {type(batches).__name__}, which may yield other batches each time: make a list of it once, "
@@ -164,12 +160,7 @@ def check_batches(batches: Sequence[Batch]) -> tuple[Batch, ...]:
 
 
 def check_scalar(value: Tensor, name: str) -> Tensor:
-    """Return `value`, what the function `name` returned, or say that it must be a scalar.
-
-    Example:
-        >>> check_scalar(torch.tensor(2.0), "loss_fn")
-        tensor(2.)
-    """
+    """Return `value`, what the function `name` returned, or say that it must be a scalar."""
     if value.dim():
         raise ValueError(
             f"{name} returned a tensor of shape {tuple(value.shape)}: return the mean over the batch, a scalar "
@@ -178,25 +169,8 @@ def check_scalar(value: Tensor, name: str) -> Tensor:
     return value
 
 
-def check_whole(name: str, value: int, least: int) -> int:
-    """Return `value`, or say that it must be an int ≥ `least`.
-
-    Example:
-        >>> check_whole("steps", 5, least=1)
-        5
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} = {value!r}: give an int >= {least}.")
-    return value
-
-
 def count_examples(batches: Iterable[Batch]) -> int:
-    """Return the number of examples in the batches.
-
-    Example:
-        >>> count_examples([(torch.ones(3, 2), torch.zeros(3)), (torch.ones(1, 2), torch.zeros(1))])
-        4
-    """
+    """Return the number of examples in the batches."""
     return sum(len(targets) for _, targets in batches)
 
 
@@ -226,36 +200,22 @@ def weights_by_name(model: nn.Module, weights: Sequence[Tensor] | Mapping[str, T
 
     Raises:
         ValueError: If parameters are missing, unknown or of another shape.
-
-    Example:
-        >>> weights_by_name(nn.Linear(1, 1, bias=False), [torch.tensor([[2.0]])])
-        {'weight': tensor([[2.]])}
     """
     own = dict(model.named_parameters())
     if isinstance(weights, Mapping):
-        # A state dict lists a shared tensor under each of its names, named_parameters() under the first alone.
-        unknown = weights.keys() - model.state_dict().keys()
-        missing = own.keys() - weights.keys()
-        if unknown or missing:
-            raise ValueError(
-                f"The weights do not fit {type(model).__name__}: missing {sorted(missing)}, unknown {sorted(unknown)}. "
-                "Give one tensor for each name in model.named_parameters()."
-            )
-        given = {name: weights[name] for name in own}
+        # A state dict lists buffers as well, and a shared tensor under each of its names.
+        left_out = model.state_dict().keys() - own.keys()
+        given = {name: w for name, w in weights.items() if name not in left_out}
     else:
-        tensors = list(weights)
-        if len(tensors) != len(own):
-            raise ValueError(
-                f"The weights are {len(tensors)} tensors and {type(model).__name__} has {len(own)} parameters: give "
-                "one for each, in the order of model.named_parameters(); leave averaged buffers out."
-            )
-        given = dict(zip(own, tensors, strict=True))
-    for name, p in own.items():
-        if given[name].shape != p.shape:
-            raise ValueError(
-                f"The weights for {name!r} have shape {tuple(given[name].shape)}, the parameter has {tuple(p.shape)}: "
-                "give weights of the same architecture."
-            )
+        names = [*own, *(f"tensor {number}" for number in range(len(own), len(weights)))]
+        given = dict(zip(names, weights, strict=False))
+    in_order = {name: given[name] for name in own if name in given} | given
+    found = differences(forms_of(own), forms_of(in_order))
+    if found:
+        raise ValueError(
+            f"The weights do not fit {type(model).__name__}: {found}. Give one tensor for each parameter, by its name "
+            "or in the order of model.named_parameters(); leave averaged buffers out."
+        )
     return {name: given[name].detach().to(p.detach()) for name, p in own.items()}
 
 

@@ -1,18 +1,16 @@
 """A chart as the page shows it, a figure with everything around it that makes it readable; and what it is made from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import pandas as pd
 
-from dashboards.cells import Cell
+from dashboards.cells import LabelledCell
 from dashboards.contenders import unit_of, unit_words
-from dashboards.figures.kit.confirmed import Confirmed, best_epochs_at, confirmed_runs
-from dashboards.figures.kit.panels import Arrangement
+from dashboards.figures.kit.confirmed import Confirmed, OfMethod, best_epochs_at, confirmed_runs, records_by_method
 from dashboards.figures.kit.traces import Figure
-from dashboards.figures.kit.tried import tried_of
 from dashboards.score import Score, measures_of, score_of
 from dashboards.tables.table import MOST_ROWS, Table, fitted
 from study.findings import Findings
@@ -23,7 +21,7 @@ _BY_CELL = (
     "effects", "direct", "averaging", "interactions", "rho_responses", "selections", "delta_strips", "descriptive",
     "tuning_curves",
 )  # fmt: skip
-_ACROSS = ("syntheses", "moderators", "rules", "rho_transfers", "optimism")  # of the pooled tasks alone
+_ACROSS = ("syntheses", "moderators", "rules")  # of the pooled tasks alone
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Sources:
 
     findings: Findings
     frame: pd.DataFrame
-    cells: Mapping[str, Cell]
+    cells: Mapping[str, LabelledCell]
     records: tuple[RunRecord, ...] = ()
     lines: tuple[LineRecord, ...] = ()
     planes: tuple[PlaneRecord, ...] = ()
@@ -55,6 +53,12 @@ class Sources:
     def confirmed(self) -> tuple[Confirmed, ...]:
         """The confirm runs of every contender that has any."""
         return confirmed_runs(self.frame, self.findings.selections, one_tuning=unit_of(self.findings) == "seed")
+
+    @cached_property
+    def by_method(self) -> tuple[OfMethod, ...]:
+        """What was picked for every method at equal epochs, and its completed confirm runs there, with their probes."""
+        one_tuning = unit_of(self.findings) == "seed"
+        return records_by_method(self.records, self.findings.selections, one_tuning=one_tuning)
 
     @cached_property
     def best_at(self) -> dict[tuple[str, str], float]:
@@ -90,10 +94,9 @@ class Sources:
         """What intervals are over: "replicates", "seeds of one tuning"."""
         return unit_words(self.findings)
 
-    @cached_property
-    def tried(self) -> pd.DataFrame:
-        """The tune runs at equal epochs that were measured."""
-        return tried_of(self.frame)
+    def keys_of(self, methods: Iterable[str]) -> tuple["Key", ...]:
+        """Return the legend of methods whose replicates (or seeds) are small ticks."""
+        return *(Key(method, method) for method in dict.fromkeys(methods)), Key(f"one of the {self.units}", "", "tick")
 
     def fitted(self, table: Table, where: str, full: int = MOST_ROWS) -> Table:
         """Return as much of a table as the page of this study holds; ``where`` has all of it."""
@@ -126,8 +129,8 @@ class Chart:
         caption: n and the interval type.
         keys: The legend.
         figure: In the light colours and the wide arrangement.
-        narrow: Layout changes for narrow screens.
         table: The same data as a table, and as the CSV download.
+        measure: What it is of, where a study has several metrics; "" otherwise.
     """
 
     id: str
@@ -136,10 +139,10 @@ class Chart:
     caption: str
     keys: tuple[Key, ...]
     figure: Figure
-    narrow: Arrangement
     table: Table
+    measure: str = ""
 
     @property
     def heights(self) -> tuple[int, int]:
         """Pixels to reserve on a wide and on a narrow screen, so that nothing moves when the chart is drawn."""
-        return int(self.figure.layout["height"]), int(str(self.narrow["height"]))
+        return int(self.figure.layout["height"]), int(str(self.figure.narrow["height"]))

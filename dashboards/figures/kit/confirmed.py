@@ -14,10 +14,6 @@ from study.plan.selection import Preferred, Selection, preferred_of
 from study.records import Configuration, RunRecord, configuration_of, kind_of
 from study.stats import Estimate, estimate
 
-_COLUMNS = (
-    "run_id", "replicate", "seed", "status", "weights", "weights_epoch", "epoch", "train_score", "val_score",
-    "val_loss", "test_score", "test_loss", "test_calibration_error", "gradient_evaluations",
-)  # fmt: skip
 _Key = tuple[str, str, tuple[str, ...], tuple[float, ...]]  # (cell, name, reads, lengths) of a contender
 
 
@@ -103,12 +99,12 @@ def confirmed_runs(
     """Return the confirm runs of every contender that has any."""
     # One pass over plain objects: looking for the rows of each selection takes a study of many problems seconds.
     done = (frame["stage"] == "confirm") & (frame["status"] != "failed")
-    confirm = frame.loc[done, ["configuration", "final", *_COLUMNS]]
+    confirm = frame.loc[done, ["configuration", "final", *End._fields]]
     ends: dict[str, dict[str, dict[str, End]]] = {}
     last = confirm[confirm["final"]].sort_values(["replicate", "seed"], kind="stable")
     last = last.assign(weights_epoch=last["weights_epoch"].astype("float64"))
     for key, run, end in zip(
-        last["configuration"], last["run_id"], map(End._make, rows_of(last, _COLUMNS)), strict=True
+        last["configuration"], last["run_id"], map(End._make, rows_of(last, End._fields)), strict=True
     ):
         by_kind = ends.setdefault(key, {}).setdefault(run, {})
         kind = kind_of(end.weights)
@@ -202,9 +198,12 @@ class Standing(NamedTuple):
     unit: int
 
 
+OfMethod = tuple[tuple[Selection, ...], tuple[Standing, ...]]
+
+
 def records_by_method(
     records: Iterable[RunRecord], selections: Iterable[Selection], *, one_tuning: bool = False
-) -> tuple[tuple[tuple[Selection, ...], tuple[Standing, ...]], ...]:
+) -> tuple[OfMethod, ...]:
     """Return what was picked for every method at the cell's own epochs, and its completed confirm runs there, by seed.
 
     A method without a completed run is left out; a shared trajectory stands beside every method that reads it.

@@ -1,20 +1,30 @@
-"""Small multiples that stay legible from a phone to a desk: one arrangement for wide, one for narrow screens.
-
-An arrangement is a flat dict of layout paths to values, the form that ``Plotly.relayout`` takes; the page applies the
-narrow one where the chart has less than 560 pixels.
-"""
+"""Small multiples that stay legible from a phone to a desk: one arrangement for wide, one for narrow screens."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dashboards import theme
-from dashboards.figures.kit.traces import Figure, Trace
+from dashboards.figures.kit.traces import Arrangement, Figure, Shape, Trace
 
-Arrangement = dict[str, object]
-Axes = dict[str, dict[str, object]]
+Axis = Mapping[str, object]
 _TITLE_LINES = 2  # that every grid has room for above its panels
+_Y_TITLE = 40  # characters of a line beside a panel
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One of a figure's panels: its title, safe for plotly, what is drawn, and the settings of its axes.
+
+    Its traces and shapes speak of "x" and "y", as if it were alone; `lay_out` gives them the axes of their place.
+    """
+
+    title: str
+    traces: Sequence[Trace]
+    x: Axis
+    y: Axis
+    shapes: Sequence[Shape] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +71,15 @@ def anchor(kind: str, panel: int) -> str:
     return kind if panel == 0 else f"{kind}{panel + 1}"
 
 
-def anchors(panel: int) -> dict[str, str]:
-    """Return the keywords that put a trace into a panel."""
-    return {"xaxis": anchor("x", panel), "yaxis": anchor("y", panel)}
+def rows_axis(names: Sequence[str]) -> dict[str, object]:
+    """Return the y axis of rows that stand at 0, 1, 2 … from below, under names that are made safe here."""
+    return {
+        "tickvals": list(range(len(names))),
+        "ticktext": [theme.wrapped(name, 24) for name in reversed(names)],
+        "range": [-0.55, len(names) - 0.45],
+        "showgrid": False,
+        "tickfont": {"color": theme.INK},
+    }
 
 
 def marker(style: theme.Style, size: int, *, filled: bool, edge: float = 1.8) -> dict[str, object]:
@@ -76,16 +92,10 @@ def marker(style: theme.Style, size: int, *, filled: bool, edge: float = 1.8) ->
     }
 
 
-def whiskers(below: Sequence[float], above: Sequence[float], color: str) -> dict[str, object]:
+def whiskers(below: Iterable[float], above: Iterable[float], color: str, thickness: float = 2) -> dict[str, object]:
     """Return the intervals round means, by their lengths on either side."""
-    return {
-        "type": "data",
-        "array": theme.rounded(above),
-        "arrayminus": theme.rounded(below),
-        "width": 0,
-        "thickness": 2,
-        "color": color,
-    }
+    lengths = {"array": theme.rounded(above), "arrayminus": theme.rounded(below)}
+    return {"type": "data", **lengths, "width": 0, "thickness": thickness, "color": color}
 
 
 def inliers(
@@ -129,14 +139,6 @@ def shares_stay_shares(low: float, high: float, values: Sequence[float]) -> tupl
     return (max(low, 0.0), min(high, 1.0)) if share else (low, high)
 
 
-def window(low: float, high: float, span: float) -> list[float]:
-    """Return an axis range in percent: ``span`` around the middle of low and high, moved down to end at 101 %."""
-    top = (low + high) / 2 + 0.56 * span
-    if theme.shares():
-        top = min(top, max(1.01, high + 0.01))
-    return [theme.in_points(top - 1.12 * span), theme.in_points(top)]
-
-
 def arrange(panels: int, grid: Grid, *, narrow: bool) -> Arrangement:
     """Return the arrangement of ``panels`` panels, filled row by row."""
     columns = min(panels, grid.narrow_columns) if narrow else max(min(panels, grid.columns), grid.at_least)
@@ -165,47 +167,48 @@ def arrange(panels: int, grid: Grid, *, narrow: bool) -> Arrangement:
     return patch
 
 
-def lay_out(
-    traces: Sequence[Trace],
-    titles: Sequence[str],
-    grid: Grid,
-    axes: Mapping[str, Mapping[str, object]],
-    *,
-    y_title: str = "",
-    shapes: Sequence[Mapping[str, object]] = (),
-) -> tuple[Figure, Arrangement]:
-    """Return the figure in its wide arrangement, and the narrow arrangement.
+def lay_out(panels: Sequence[Panel], grid: Grid, *, y_title: str = "") -> Figure:
+    """Return the figure in its wide arrangement, with the narrow one beside it.
 
     Args:
-        traces: Drawn in this order; each names its panel's axes.
-        titles: One a panel, already safe for plotly.
+        panels: In their order, row by row.
         grid: Sizes.
-        axes: Settings of the panels' axes by layout key.
-        y_title: Title of the first panel's y axis; the others share its meaning.
-        shapes: Lines and bands behind the traces.
+        y_title: Title of the first panel's y axis, made safe here; the others share its meaning.
     """
-    extra = 17 * max(0, max((title.count("<br>") + 1 for title in titles), default=0) - _TITLE_LINES)
+    title = theme.wrapped(y_title, _Y_TITLE)
+    beside = 15 * title.count("<br>")
+    grid = replace(grid, left=grid.left + beside, narrow_left=grid.narrow_left + beside)
+    extra = 17 * max(0, max((panel.title.count("<br>") + 1 for panel in panels), default=0) - _TITLE_LINES)
     grid = replace(grid, top=grid.top + extra, gap=grid.gap + extra)
     annotations = [
         {
-            "text": f"<b>{title}</b>", "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom",
+            "text": f"<b>{panel.title}</b>", "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom",
             "align": "left", "yshift": 5, "showarrow": False, "x": 0, "y": 0,
         }
-        for title in titles
+        for panel in panels
     ]  # fmt: skip
-    anchored = {
-        axis(kind, panel): {"anchor": anchor(other, panel), **axes[axis(kind, panel)]}
-        for panel in range(len(titles))
-        for kind, other in (("x", "y"), ("y", "x"))
-    }
+    traces: list[Trace] = []
+    shapes: list[Shape] = []
+    axes: dict[str, dict[str, object]] = {}
+    for place, panel in enumerate(panels):
+        x, y = anchor("x", place), anchor("y", place)
+        traces += [trace | {"xaxis": x, "yaxis": y} for trace in panel.traces]
+        shapes += [shape | _references(shape, x, y) for shape in panel.shapes]
+        axes[axis("x", place)] = {"anchor": y, **panel.x}
+        axes[axis("y", place)] = {"anchor": x, **panel.y} | ({"scaleanchor": x} if "scaleanchor" in panel.y else {})
     if y_title:
-        anchored["yaxis"]["title"] = {"text": y_title}
-    wide = arrange(len(titles), grid, narrow=False)
+        axes["yaxis"]["title"] = {"text": title}
+    wide = arrange(len(panels), grid, narrow=False)
     layout: dict[str, Any] = {"annotations": annotations, "height": wide["height"], "margin": {}}
-    layout |= ({"shapes": list(shapes)} if shapes else {}) | anchored
+    layout |= ({"shapes": shapes} if shapes else {}) | axes
     for path, value in wide.items():
         _put(layout, path, value)
-    return Figure(list(traces), layout), arrange(len(titles), grid, narrow=True)
+    return Figure(traces, layout, arrange(len(panels), grid, narrow=True))
+
+
+def _references(shape: Shape, x: str, y: str) -> Shape:
+    """Return the axes of a shape's panel, and whether it goes by their values or by their length."""
+    return {"xref": shape.get("xref", "x").replace("x", x, 1), "yref": shape.get("yref", "y").replace("y", y, 1)}
 
 
 def _put(layout: dict[str, Any], path: str, value: object) -> None:

@@ -1,1 +1,1 @@
-"""What training looks like: curves, cost, calibration."""
+"""What training looks like: curves, calibration."""

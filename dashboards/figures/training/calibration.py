@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards import prose, theme
-from dashboards.cells import Cell
+from dashboards.cells import LabelledCell
 from dashboards.figures.kit import dots
-from dashboards.figures.kit.chart import Chart, Key, Sources
+from dashboards.figures.kit.chart import Chart, Sources
 from dashboards.figures.kit.confirmed import Confirmed, for_methods, standing_for
-from dashboards.figures.kit.panels import Arrangement
-from dashboards.figures.kit.traces import Figure
-from dashboards.tables.table import Column, Entry, Table, numeric
+from dashboards.figures.kit.traces import Figure, hover_of
+from dashboards.tables import columns
+from dashboards.tables.table import Table
 from study.stats import Estimate, estimate
 
 _ERROR, _LOSS = "expected calibration error", "negative log-likelihood"
@@ -19,7 +19,7 @@ _ERROR, _LOSS = "expected calibration error", "negative log-likelihood"
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """One method's weights in one problem: a value a replicate (or seed), mean and 95 % Student-t interval.
+    """One method's weights in one problem: a value a replicate (or seed).
 
     ``errors`` are fractions (ECE, 15 equal bins), ``losses`` nats.
     """
@@ -29,27 +29,29 @@ class Calibration:
     weights: str
     errors: tuple[float, ...]
     losses: tuple[float, ...]
-    error: Estimate
-    loss: Estimate
+
+    @property
+    def error(self) -> Estimate:
+        """The mean calibration error with its 95 % Student-t interval."""
+        return estimate(self.errors)
+
+    @property
+    def loss(self) -> Estimate:
+        """The mean loss with its 95 % Student-t interval."""
+        return estimate(self.losses)
 
 
-def calibrations_of(runs: Iterable[Confirmed], cells: Mapping[str, Cell]) -> tuple[Calibration, ...]:
+def calibrations_of(runs: Iterable[Confirmed], cells: Mapping[str, LabelledCell]) -> tuple[Calibration, ...]:
     """Return what every method measured at equal epochs, where the task is a classification."""
     found = []
     for one in for_methods(runs):
         ends = [
             end for end in one.standing if not math.isnan(end.test_calibration_error) and not math.isnan(end.test_loss)
         ]
-        if not ends:
-            continue
-        errors = one.by_unit(ends, lambda end: end.test_calibration_error)
-        losses = one.by_unit(ends, lambda end: end.test_loss)
-        found.append(
-            Calibration(
-                cells[one.cell].label, one.method, standing_for(one.method), errors, losses, estimate(errors),
-                estimate(losses),
-            )
-        )  # fmt: skip
+        if ends:
+            errors = one.by_unit(ends, lambda end: end.test_calibration_error)
+            losses = one.by_unit(ends, lambda end: end.test_loss)
+            found.append(Calibration(cells[one.cell].label, one.method, standing_for(one.method), errors, losses))
     order = [cell.label for cell in cells.values()]
     return tuple(sorted(found, key=lambda one: order.index(one.cell)))
 
@@ -65,37 +67,24 @@ def lower_than(data: Sequence[Calibration], baseline: str) -> dict[str, tuple[in
     return tally
 
 
-def figure_of(data: Sequence[Calibration]) -> tuple[Figure, Arrangement]:
-    """Draw two panels, calibration error and loss: one row a problem, a marker a method, every replicate (or seed) a "
-    "tick."""
-    errors = [
-        dots.Dot(
-            panel=_ERROR,
-            row=one.cell,
-            method=one.method,
-            mean=theme.hundredths(one.error.mean),
-            ci95=(theme.hundredths(one.error.ci95[0]), theme.hundredths(one.error.ci95[1])),
-            values=tuple(theme.hundredths(value) for value in one.errors),
-            hover=f"{_who(one)}<br>{_percent(one.error.mean)} points [{_percent(one.error.ci95[0])}, "
-            f"{_percent(one.error.ci95[1])}], n = {one.error.n}",
-        )
-        for one in data
-    ]
-    losses = [
-        dots.Dot(
-            panel=_LOSS,
-            row=one.cell,
-            method=one.method,
-            mean=one.loss.mean,
-            ci95=one.loss.ci95,
-            values=one.losses,
-            hover=f"{_who(one)}<br>{theme.number(one.loss.mean)} nats [{theme.number(one.loss.ci95[0])}, "
-            f"{theme.number(one.loss.ci95[1])}], n = {one.loss.n}",
-        )
-        for one in data
-    ]
-    scales = {_ERROR: dots.Scale("percentage points", holds=0.0), _LOSS: dots.Scale("nats", holds=0.0)}
-    return dots.figure_of([*errors, *losses], scales)
+def figure_of(data: Sequence[Calibration]) -> Figure:
+    """Draw two panels, error and loss: one row a problem, a marker a method, every replicate (or seed) a tick."""
+    marks = []
+    for one in data:
+        errors, losses = tuple(map(theme.hundredths, one.errors)), one.losses
+        marks += [_dot(one, _ERROR, errors, "points"), _dot(one, _LOSS, losses, "nats")]
+    scales = {
+        _ERROR: dots.Scale("percentage points, lower is better", holds=0.0),
+        _LOSS: dots.Scale("nats, lower is better", holds=0.0),
+    }
+    return dots.figure_of(marks, scales)
+
+
+def _dot(one: Calibration, panel: str, values: tuple[float, ...], unit: str) -> dots.Dot:
+    found = estimate(values)
+    said = f"{theme.within(found.mean, found.ci95, theme.plain)} {unit}, n = {found.n}"
+    hover = hover_of(one.method, one.cell, said)
+    return dots.Dot(panel, one.cell, one.method, found.mean, found.ci95, values, hover)
 
 
 def _percent(value: float) -> str:
@@ -103,37 +92,28 @@ def _percent(value: float) -> str:
     return f"{theme.hundredths(value):.2f}" if theme.known(value) else "–"
 
 
-def _who(one: Calibration) -> str:
-    return f"<b>{theme.plot_text(one.method)}</b> · {theme.plot_text(one.cell)}"
-
-
 def table_of(data: Sequence[Calibration]) -> Table:
     """Return one row a problem and method."""
-    return Table(
+    errors, losses = [one.error for one in data], [one.loss for one in data]
+    return columns.table_of(
         "calibration-error",
-        "Expected calibration error and negative log-likelihood on test; means over the confirm runs.",
+        "Expected calibration error and negative log-likelihood on test; means over the confirm runs. Of both, lower "
+        "is better.",
         (
-            Column("Problem", "problem"),
-            Column("Method", "method"),
-            Column("Weights", "weights"),
-            numeric("Calibration error, points", "calibration_error"),
-            numeric("95 % CI low", "calibration_error_ci95_low"),
-            numeric("95 % CI high", "calibration_error_ci95_high"),
-            numeric("NLL, nats", "nll"),
-            numeric("95 % CI low", "nll_ci95_low"),
-            numeric("95 % CI high", "nll_ci95_high"),
-            numeric("n", "n"),
-        ),
-        tuple(
-            (
-                Entry(one.cell),
-                Entry(one.method, method=one.method),
-                Entry(one.weights),
-                *(Entry(_percent(v), v if theme.known(v) else None) for v in (one.error.mean, *one.error.ci95)),
-                *(Entry(theme.number(v), v if theme.known(v) else None) for v in (one.loss.mean, *one.loss.ci95)),
-                Entry(str(one.error.n), one.error.n),
-            )
-            for one in data
+            columns.words("Problem", "problem", [one.cell for one in data]),
+            columns.methods("Method", "method", [one.method for one in data]),
+            columns.words("Weights", "weights", [one.weights for one in data]),
+            *columns.estimates(
+                "Calibration error, points",
+                "calibration_error",
+                [(one.mean, one.ci95) for one in errors],
+                _percent,
+                "calibration_error_ci95",
+            ),
+            columns.hidden("calibration_error_unit", ["fraction"] * len(data)),
+            *columns.estimates("NLL, nats", "nll", [(one.mean, one.ci95) for one in losses], theme.number, "nll_ci95"),
+            columns.hidden("nll_unit", ["nats"] * len(data)),
+            columns.counts("n", "n", [one.n for one in errors]),
         ),
     )
 
@@ -144,7 +124,6 @@ def chart_of(sources: Sources) -> Chart | None:
     data = calibrations_of(sources.confirmed, sources.cells)
     if not data:
         return None
-    figure, narrow = figure_of(data)
     clauses = [f"{lower} of {total} with {method}" for method, (lower, total) in lower_than(data, baseline).items()]
     return Chart(
         id="calibration-error",
@@ -158,16 +137,12 @@ def chart_of(sources: Sources) -> Chart | None:
             "log-likelihood: the test loss, which wrong and confident predictions drive up."
         ),
         caption=(
-            f"Means over {prose.numbers(one.error.n for one in data)} {sources.units}, each a small tick (the mean of "
-            "its completed confirm runs), with their 95 % Student-t intervals; 15 equal bins. An averaging method "
+            f"Means over {prose.numbers(len(one.errors) for one in data)} {sources.units}, each a small tick (the mean "
+            "of its completed confirm runs), with their 95 % Student-t intervals; 15 equal bins. An averaging method "
             "stands for its average, every other for its last weights. Descriptive: paired differences are in the "
             "table of losses."
         ),
-        keys=(
-            *(Key(method, method) for method in dict.fromkeys(one.method for one in data)),
-            Key(f"one of the {sources.units}", "", "tick"),
-        ),
-        figure=figure,
-        narrow=narrow,
+        keys=sources.keys_of(one.method for one in data),
+        figure=figure_of(data),
         table=sources.fitted(table_of(data), "runs.parquet"),
     )

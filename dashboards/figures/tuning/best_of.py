@@ -1,274 +1,204 @@
-"""What do more trials bring? Expected best validation score of k trials, against trials and against what they cost."""
+"""What do more trials bring? Expected best validation score of k trials, over k."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 from dashboards import prose, theme
-from dashboards.cells import Cell
+from dashboards.cells import LabelledCell
 from dashboards.contenders import keeps_last, longer, method_of
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.panels import Arrangement, Axes, anchors, axis, grid_of_cells, lay_out, shares_stay_shares
-from dashboards.figures.kit.traces import Figure, Trace, scatter
+from dashboards.figures.kit.panels import Panel, grid_of_cells, lay_out, marker, shares_stay_shares
+from dashboards.figures.kit.traces import Figure, Trace, hover_of, line, scatter
 from dashboards.score import Score
-from dashboards.tables.table import Column, Entry, Table, most, numeric
+from dashboards.tables import columns
+from dashboards.tables.table import Table, most
 from study.findings import Findings
+from study.stats import TuningCurve
 
-Against = Literal["trials", "cost"]
 _LEVEL = 1e-9  # scores are multiples of 1 / examples
 MOST_LINEAR = 30  # trials; beyond, the axis is logarithmic
+_ROWS = 8  # of a search in the table
 MOST_POINTS, AMPLE = 100, 8  # a line, and up to how many problems; fewer of them in larger studies
 
 
 @dataclass(frozen=True, slots=True)
 class BestOf:
-    """One search: expected best of k trials with its simultaneous band; scores are fractions.
+    """One search, and the cell that it is of, by its label.
 
-    ``method`` is the role, such as ``SGD best``; ``cost``: gradient evaluations of k trials over those of one run of
-    the baseline.
+    ``cost``: gradient evaluations of k trials over those of one run of the baseline; NaN where nobody knows.
     """
 
     cell: str
-    method: str
-    epochs_factor: float
-    trials: tuple[int, ...]
+    curve: TuningCurve
     cost: tuple[float, ...]
-    expected: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
 
     @property
     def name(self) -> str:
         """Role, and how many times the epochs where that is more than one."""
-        return longer(self.method, self.epochs_factor)
+        return longer(self.curve.method, self.curve.epochs_factor)
 
     @property
     def filled(self) -> bool:
         """Whether its markers are filled; open are those of longer training and of a baseline's last weights."""
-        return self.epochs_factor == 1 and not keeps_last(self.method)
+        return self.curve.epochs_factor == 1 and not keeps_last(self.curve.method)
 
 
-def curves_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[BestOf, ...]:
+def curves_of(findings: Findings, cells: Mapping[str, LabelledCell]) -> tuple[BestOf, ...]:
     """Return the curves of all searches that were measured, by cell, method and epochs."""
-    unit = {
-        curve.cell: curve.gradient_evaluations[0] / curve.trials[0]
-        for curve in findings.tuning_curves
-        if (method_of(curve.method), curve.epochs_factor) == (findings.baseline, 1) and curve.trials
-    }
     order, methods = list(cells), list(findings.methods)
     known = [curve for curve in findings.tuning_curves if curve.cell in cells and curve.trials]
+    known.sort(key=lambda c: (order.index(c.cell), methods.index(method_of(c.method)), c.epochs_factor))
+    unit = {
+        curve.cell: curve.gradient_evaluations[0] / curve.trials[0]
+        for curve in reversed(known)
+        if (method_of(curve.method), curve.epochs_factor) == (findings.baseline, 1)
+    }
     return tuple(
         BestOf(
-            cell=cells[c.cell].label,
-            method=c.method,
-            epochs_factor=c.epochs_factor,
-            trials=c.trials,
-            cost=tuple(spent / unit[c.cell] if c.cell in unit else math.nan for spent in c.gradient_evaluations),
-            expected=c.expected,
-            low=c.low,
-            high=c.high,
+            cells[curve.cell].label,
+            curve,
+            tuple(spent / unit.get(curve.cell, math.nan) for spent in curve.gradient_evaluations),
         )
-        for c in sorted(known, key=lambda c: (order.index(c.cell), methods.index(method_of(c.method)), c.epochs_factor))
+        for curve in known
     )
 
 
-def leaders(curves: Sequence[BestOf], against: Against) -> dict[str, int]:
-    """Return in how many problems each search leads: at the most trials, or the most cost, that all have paid for.
+def leaders(curves: Sequence[BestOf]) -> dict[str, int]:
+    """Return in how many problems each search leads at the most trials that all of them have had.
 
     Searches that are level lead together; a problem with a single search has no leader.
     """
     found: dict[str, int] = {}
-    for cell in dict.fromkeys(curve.cell for curve in curves):
-        here = [curve for curve in curves if curve.cell == cell and theme.known(_ends(curve, against)[-1])]
+    for cell in dict.fromkeys(one.cell for one in curves):
+        here = [one for one in curves if one.cell == cell]
         if len(here) < 2:
             continue
-        common = min(_ends(curve, against)[-1] for curve in here)
-        reached = {curve.name: at(curve, against, common) for curve in here}
+        common = min(one.curve.trials[-1] for one in here)
+        reached = {one.name: at(one.curve, common) for one in here}
         for name, score in reached.items():
             found[name] = found.get(name, 0) + (score >= max(reached.values()) - _LEVEL)
     return found
 
 
-def at(curve: BestOf, against: Against, spent: float) -> float:
-    """Return the expected best at the last number of trials that ``spent`` pays for; −∞ where it pays for none."""
-    paid = [e for x, e in zip(_ends(curve, against), curve.expected, strict=True) if x <= spent * (1 + 1e-9)]
-    return paid[-1] if paid else -math.inf
+def at(curve: TuningCurve, trials: int) -> float:
+    """Return the expected best at the last k that is no more than ``trials``."""
+    return [best for k, best in zip(curve.trials, curve.expected, strict=True) if k <= trials][-1]
 
 
-def _ends(curve: BestOf, against: Against) -> tuple[float, ...]:
-    return curve.trials if against == "trials" else curve.cost
-
-
-def figure_of(curves: Sequence[BestOf], against: Against, score: Score) -> tuple[Figure, Arrangement]:
+def figure_of(curves: Sequence[BestOf], score: Score) -> Figure:
     """Draw one panel a problem: a line a search, the edges of its band thin and dotted."""
-    curves = [curve for curve in curves if theme.known(_ends(curve, against)[-1])]
-    names = list(dict.fromkeys(curve.cell for curve in curves))
-    logarithmic = max(curve.trials[-1] for curve in curves) > MOST_LINEAR
+    names = list(dict.fromkeys(one.cell for one in curves))
+    logarithmic = max(one.curve.trials[-1] for one in curves) > MOST_LINEAR
     points = most(MOST_POINTS, len(names), AMPLE)
-    traces: list[Trace] = []
-    axes: Axes = {}
-    for panel, name in enumerate(names):
-        here = [thinned(curve, points) for curve in curves if curve.cell == name]
-        low, high = shown(here)
-        for curve in here:
-            traces.append(_band(curve, against, panel))
-        for curve in here:
-            traces.append(_line(curve, against, panel, score))
-        right = max(_ends(curve, against)[-1] for curve in here)
-        left = min(_ends(curve, against)[0] for curve in here)
-        axes[axis("x", panel)] = {
-            "title": {"text": "trials" if against == "trials" else "gradients, × one base run"},
+    panels = []
+    for name in names:
+        here = [one for one in curves if one.cell == name]
+        kept = [thinned(len(one.curve.trials), points) for one in here]
+        left, right = min(one.curve.trials[0] for one in here), max(one.curve.trials[-1] for one in here)
+        x = {
+            "title": {"text": "trials"},
             "type": "log" if logarithmic else "linear",
             "range": [math.log10(left * 0.9), math.log10(right * 1.1)] if logarithmic else [0, right * 1.04],
-            "nticks": 5,
         }
-        axes[axis("y", panel)] = {"range": [theme.in_points(low), theme.in_points(high)], "nticks": 6}
-    titles = [theme.wrapped(name, 22) for name in names]
-    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title=score.axis("validation"))
+        bands = [_band(one.curve, places, score) for one, places in zip(here, kept, strict=True)]
+        lines = [_line(one, places, score) for one, places in zip(here, kept, strict=True)]
+        panels.append(Panel(theme.wrapped(name, 22), bands + lines, x, score.axis_from(*shown(here))))
+    return lay_out(panels, grid_of_cells(len(panels)), y_title=score.axis("validation"))
 
 
-def thinned(curve: BestOf, points: int) -> BestOf:
-    """Return the curve at no more than ``points`` of its k, in geometric steps from the first to the last one."""
-    total = len(curve.trials)
+def thinned(total: int, points: int) -> list[int]:
+    """Return no more than ``points`` of the positions of a curve, in geometric steps from the first to the last one."""
     if total <= points:
-        return curve
-    kept = sorted({round(total ** (i / (points - 1))) - 1 for i in range(points)})
-    cost, expected, low, high = (
-        tuple(values[i] for i in kept) for values in (curve.cost, curve.expected, curve.low, curve.high)
-    )
-    trials = tuple(curve.trials[i] for i in kept)
-    return replace(curve, trials=trials, cost=cost, expected=expected, low=low, high=high)
+        return list(range(total))
+    return sorted({round(total ** (i / (points - 1))) - 1 for i in range(points)})
 
 
 def shown(curves: Sequence[BestOf]) -> tuple[float, float]:
     """Return the scores that a panel shows: all lines, and a third of their range of the bands above and below."""
-    values = [v for curve in curves for v in curve.expected]
+    values = [v for one in curves for v in one.curve.expected]
     room = theme.least((max(values) - min(values)) / 3, 0.005)
     return shares_stay_shares(min(values) - room, max(values) + room, values)
 
 
-def _band(curve: BestOf, against: Against, panel: int) -> Trace:
+def _band(curve: TuningCurve, kept: Sequence[int], score: Score) -> Trace:
     """Draw both edges of a band, untinted: with few trials the tints of all methods would fill the panel."""
-    xs = theme.rounded(_ends(curve, against))
-    low, high = (theme.rounded([theme.in_points(v) for v in values]) for values in (curve.low, curve.high))
+    xs = [curve.trials[i] for i in kept]
+    low, high = (score.drawn([values[i] for i in kept]) for values in (curve.low, curve.high))
+    look = line(theme.faded(theme.style_of(curve.method).color, 0.4), 1, "dot")
+    return scatter([*xs, None, *xs], [*low, None, *high], "lines", line=look)
+
+
+def _line(one: BestOf, kept: Sequence[int], score: Score) -> Trace:
+    curve, style = one.curve, theme.style_of(one.curve.method)
     return scatter(
-        x=[*xs, None, *xs],
-        y=[*low, None, *high],
-        mode="lines",
-        line={"width": 1, "color": theme.faded(theme.style_of(curve.method).color, 0.4), "dash": "dot"},
-        hoverinfo="skip",
-        **anchors(panel),
+        [curve.trials[i] for i in kept],
+        score.drawn([curve.expected[i] for i in kept]),
+        "lines+markers" if len(curve.trials) <= 12 else "lines",
+        [hover_of(one.name, f"best of {curve.trials[i]}", score.full_text(curve.expected[i])) for i in kept],
+        line=line(
+            style.color, 2 if curve.epochs_factor == 1 else 1.2, "dot" if keeps_last(curve.method) else style.dash
+        ),
+        marker=marker(style, 6, filled=one.filled, edge=1.4),
     )
 
 
-def _line(curve: BestOf, against: Against, panel: int, score: Score) -> Trace:
-    style = theme.style_of(curve.method)
-    return scatter(
-        x=theme.rounded(_ends(curve, against)),
-        y=theme.rounded([theme.in_points(v) for v in curve.expected]),
-        mode="lines+markers" if len(curve.trials) <= 12 else "lines",
-        line={
-            "color": style.color,
-            "width": 2 if curve.epochs_factor == 1 else 1.2,
-            "dash": "dot" if keeps_last(curve.method) else style.dash,
-        },
-        marker={"symbol": style.symbol, "size": 6}
-        if curve.filled
-        else {"symbol": style.symbol, "size": 6, "color": theme.PAPER, "line": {"color": style.color, "width": 1.4}},
-        hoverinfo="text",
-        hovertext=[
-            f"{theme.plot_text(curve.name)}, best of {k}: {score.text(e)}"
-            for k, e in zip(curve.trials, curve.expected, strict=True)
-        ],
-        **anchors(panel),
-    )
-
-
-def table_of(curves: Sequence[BestOf], against: Against, score: Score) -> Table:
-    """Return one row a doubling of the trials and one at their end, or that last one alone against cost."""
-    return Table(
-        f"best-of-{against}",
-        "Expected best validation score of k trials with its simultaneous 95 % band, and what k trials cost"
-        + (", where k doubles." if against == "trials" else ", for all trials; the other k are in the table above."),
+def table_of(curves: Sequence[BestOf], score: Score) -> Table:
+    """Return a few rows a search: from its first trial to its last, in geometric steps."""
+    rows = [(one, i) for one in curves for i in thinned(len(one.curve.trials), _ROWS)]
+    band = [score.ends((one.curve.low[i], one.curve.high[i])) for one, i in rows]
+    return columns.table_of(
+        "best-of-trials",
+        f"Expected best validation {score.name} of k trials with its simultaneous 95 % band, and what k trials "
+        f"cost{score.direction}.",
         (
-            Column("Problem", "problem"),
-            Column("Method", "method"),
-            numeric("Trials", "trials"),
-            numeric("Cost, × one base run", "relative_cost"),
-            numeric(score.head("Expected best"), "expected_best"),
-            numeric(score.head("Band low"), "band95_low"),
-            numeric(score.head("Band high"), "band95_high"),
-        ),
-        tuple(
-            (
-                Entry(curve.cell),
-                Entry(curve.name),
-                Entry(str(curve.trials[i]), curve.trials[i]),
-                Entry(theme.ratio(curve.cost[i]), curve.cost[i] if theme.known(curve.cost[i]) else None),
-                *(Entry(score.text(v), v) for v in (curve.expected[i], curve.low[i], curve.high[i])),
-            )
-            for curve in curves
-            for i in (doublings(curve.trials) if against == "trials" else [-1])
+            columns.words("Problem", "problem", [one.cell for one, _ in rows]),
+            columns.words("Method", "method", [one.name for one, _ in rows]),
+            columns.counts("Trials", "trials", [one.curve.trials[i] for one, i in rows]),
+            columns.numbers("Cost, × one base run", "relative_cost", [one.cost[i] for one, i in rows], theme.ratio),
+            columns.scores(score, "Expected best", "expected_best", [one.curve.expected[i] for one, i in rows]),
+            columns.numbers(score.head("Band low"), "band95_low", [low for low, _ in band], score.write),
+            columns.numbers(score.head("Band high"), "band95_high", [high for _, high in band], score.write),
+            columns.units([score] * len(rows)),
         ),
     )
 
 
-def doublings(trials: Sequence[int]) -> list[int]:
-    """Return the positions of the first k, of every first k that is at least twice the last one taken, and the end."""
-    taken = [0]
-    for i, k in enumerate(trials):
-        if k >= 2 * trials[taken[-1]]:
-            taken.append(i)
-    return taken if taken[-1] == len(trials) - 1 else [*taken, len(trials) - 1]
-
-
-def chart_of(sources: Sources, against: Against) -> Chart | None:
-    """Return the chart of what further trials bring, over their number or their cost; None without data."""
-    findings, score = sources.findings, sources.score
-    data = curves_of(findings, sources.cells)
-    if against == "cost":
-        data = tuple(curve for curve in data if theme.known(curve.cost[-1]))
-    if not data or max(curve.trials[-1] for curve in data) < 2:
+def chart_of(sources: Sources) -> Chart | None:
+    """Return the chart, None without data."""
+    score = sources.score
+    data = curves_of(sources.findings, sources.cells)
+    if not data or max(one.curve.trials[-1] for one in data) < 2:
         return None
-    figure, narrow = figure_of(data, against, score)
-    lead = leaders(data, against)
-    total = len({curve.cell for curve in data})
-    leading = [f"{name} in {number}" for name, number in sorted(lead.items(), key=lambda pair: -pair[1]) if number]
-    paid = {
-        "trials": "After the trials that all methods were granted",
-        "cost": "At the highest cost that every search has reached",
-    }
-    points, longest = most(MOST_POINTS, total, AMPLE), max(len(curve.trials) for curve in data)
+    total = len({one.cell for one in data})
+    lead = sorted(leaders(data).items(), key=lambda pair: -pair[1])
+    leading = [f"{name} in {number}" for name, number in lead if number]
+    points, longest = most(MOST_POINTS, total, AMPLE), max(len(one.curve.trials) for one in data)
     left_out = f" Of up to {longest} k no more than {points} are drawn." if longest > points else ""
-    samplers = {curve.sampler for curve in findings.tuning_curves if curve.approximate}
+    samplers = prose.listed(sorted({one.curve.sampler.upper() for one in data}))
     approximate = (
-        f" Approximate: formula and band assume independent trials, and {' and '.join(sorted(samplers)).upper()} does "
-        "not draw independently."
-        if samplers
-        else ""
+        f" Approximate: formula and band assume independent trials, and {samplers} does not draw independently."
     )
-    searches = dict.fromkeys((curve.name, curve.method, curve.filled) for curve in data)
+    searches = dict.fromkeys((one.name, one.curve.method, one.filled) for one in data)
     return Chart(
-        id=f"best-of-{against}",
+        id="best-of-trials",
         heading=(
-            f"{paid[against]}, the expected best is highest with {prose.listed(leading)} of "
+            f"After the trials that all methods were granted, the expected best is "
+            f"{'highest' if score.higher_is_better else 'lowest'} with {prose.listed(leading)} of "
             f"{prose.things(total, 'problem')}"
             if leading
             else f"Expected best validation {score.name} of a search"
         ),
         reading=(
-            f"A line is the validation {score.name} that the best of k trials is expected to reach"
-            + (", over k." if against == "trials" else ", over what k trials cost in runs of the baseline.")
-            + " Where a line is flat, further trials buy nothing."
+            f"A line is the validation {score.name} that the best of k trials is expected to reach, over k. Where a "
+            "line is flat, further trials buy nothing; what k trials cost is in the table."
         ),
         caption=(
-            f"{prose.numbers(curve.trials[-1] for curve in data)} trials a search, those of all replicates taken "
+            f"{prose.numbers(one.curve.trials[-1] for one in data)} trials a search, those of all replicates taken "
             "together. Thin and dotted: simultaneous 95 % confidence band (not an interval at one k), cut at the "
             f"panel; with few trials it rules little out. Methods that are level lead together.{left_out}{approximate}"
         ),
         keys=tuple(Key(name, role, "both" if filled else "open") for name, role, filled in searches),
-        figure=figure,
-        narrow=narrow,
-        table=sources.fitted(table_of(data, against, score), "findings.json"),
+        figure=figure_of(data, score),
+        table=sources.fitted(table_of(data, score), "findings.json"),
     )

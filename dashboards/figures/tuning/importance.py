@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dashboards import prose, theme
 from dashboards.figures.kit import dots
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.panels import Arrangement
-from dashboards.figures.kit.traces import Figure
-from dashboards.tables.table import MOST_RUN_ROWS, Column, Entry, Table, numeric
+from dashboards.figures.kit.traces import Figure, hover_of
+from dashboards.tables import columns
+from dashboards.tables.table import MOST_RUN_ROWS, Table
 from study.findings import Findings
 from study.stats import Importance
 
@@ -31,58 +31,42 @@ def deciding(importances: Sequence[Importance]) -> dict[str, tuple[str, float]]:
     return {i.method: max(i.shares, key=lambda pair: pair[1]) for i in importances if len(i.shares) > 1}
 
 
-def figure_of(importances: Sequence[Importance]) -> tuple[Figure, Arrangement]:
+def figure_of(importances: Sequence[Importance]) -> Figure:
     """Draw one row a hyper-parameter, a marker a method."""
-    shown = dict.fromkeys(name for importance in importances for name, _ in importance.shares)
-    names = sorted(shown, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     marks = [
-        dots.Dot(
-            panel=_PANEL,
-            row=words_of(name),
-            method=i.method,
-            mean=share,
-            ci95=(float("nan"), float("nan")),
-            values=(),
-            hover=f"<b>{theme.plot_text(i.method)}</b>: {words_of(name)}<br>share {share:.2f}, "
-            f"R² on unseen settings {i.r2:.2f}",
-        )
-        for row in names
+        dots.Dot(_PANEL, words_of(name), i.method, share, dots.NOWHERE, (), _hover(i, name, share))
         for i in importances
         for name, share in i.shares
-        if name == row
     ]
+    order = [words_of(name) for name in _ORDER]
+    marks.sort(key=lambda dot: order.index(dot.row) if dot.row in order else len(order))
     return dots.figure_of(marks, {_PANEL: dots.Scale("share, 0 to 1", holds=0.0)})
+
+
+def _hover(of: Importance, name: str, share: float) -> str:
+    return hover_of(of.method, "", f"{words_of(name)}: share {share:.2f}, R² on unseen settings {of.r2:.2f}")
 
 
 def words_of(name: str) -> str:
     """Say a hyper-parameter."""
-    return theme.plot_text(name.replace("_", " "))
+    return name.replace("_", " ")
 
 
 def table_of(importances: Sequence[Importance]) -> Table:
     """Return one row a method and hyper-parameter."""
-    return Table(
+    rows = [(i, name, share) for i in importances for name, share in i.shares]
+    return columns.table_of(
         "importance",
         "Share of every hyper-parameter in how the trials of a method rank on validation.",
         (
-            Column("Method", "method"),
-            Column("Hyper-parameter", "parameter"),
-            numeric("Share", "share"),
-            numeric("R² on unseen settings", "r2"),
-            numeric("Settings", "settings"),
-            numeric("Problems", "cells"),
-        ),
-        tuple(
-            (
-                Entry(i.method, method=i.method),
-                Entry(words_of(name), name),
-                Entry(f"{share:.2f}", share),
-                Entry(f"{i.r2:.2f}", i.r2),
-                Entry(str(i.settings), i.settings),
-                Entry(str(i.cells), i.cells),
-            )
-            for i in importances
-            for name, share in i.shares
+            columns.methods("Method", "method", [i.method for i, _, _ in rows]),
+            columns.words(
+                "Hyper-parameter", "parameter", [words_of(name) for _, name, _ in rows], [name for _, name, _ in rows]
+            ),
+            columns.numbers("Share", "share", [share for _, _, share in rows], "{:.2f}".format),
+            columns.numbers("R² on unseen settings", "r2", [i.r2 for i, _, _ in rows], "{:.2f}".format),
+            columns.counts("Settings", "settings", [i.settings for i, _, _ in rows]),
+            columns.counts("Problems", "cells", [i.cells for i, _, _ in rows]),
         ),
     )
 
@@ -92,7 +76,6 @@ def chart_of(sources: Sources) -> Chart | None:
     data = importances_of(sources.findings)
     if not data:
         return None
-    figure, narrow = figure_of(data)
     clauses = [f"{words_of(name)} for {method} ({share:.2f})" for method, (name, share) in deciding(data).items()]
     predicted = prose.span([i.r2 for i in data], "{:.2f}".format)
     unknown = unknown_methods(sources.findings)
@@ -115,7 +98,6 @@ def chart_of(sources: Sources) -> Chart | None:
             f"the surface predicts settings that it has not seen (R² {predicted}).{left_out}"
         ),
         keys=tuple(Key(i.method, i.method) for i in data),
-        figure=figure,
-        narrow=narrow,
+        figure=figure_of(data),
         table=sources.fitted(table_of(data), "runs.parquet", MOST_RUN_ROWS),
     )

@@ -5,7 +5,6 @@ download and the dark colours do without, and it shows no values under the point
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,15 +12,15 @@ from itertools import islice
 import pandas as pd
 
 from dashboards import prose, theme
-from dashboards.cells import Cell
+from dashboards.cells import LabelledCell
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchor, anchors, axis, foot, lay_out
-from dashboards.figures.kit.traces import Figure, Trace, scatter
-from dashboards.figures.kit.tried import NO_AVERAGE, Run, runs_in, start_words
+from dashboards.figures.kit.panels import Grid, Panel, foot, lay_out
+from dashboards.figures.kit.traces import Figure, Trace, hover_of, line, scatter, upright
+from dashboards.figures.kit.tried import NO_AVERAGE, Run, runs_in, start_words, tried_of
 from dashboards.figures.tuning.radii import Radii, radii_of
 from dashboards.score import Score
-from dashboards.tables.table import MOST_MADE, MOST_RUN_ROWS, Column, Entry, Table, most, numeric
-from study.findings import Findings
+from dashboards.tables import columns
+from dashboards.tables.table import MOST_MADE, MOST_RUN_ROWS, Table, most
 
 MIN_TRIALS = 20  # fewer lines than this show no pattern
 MOST_DRAWN = 150  # lines a panel, four points each; fewer in a study of many problems
@@ -70,7 +69,7 @@ class Bundle:
     drawn_every: int
 
 
-def bundles_of(runs: pd.DataFrame, cells: Mapping[str, Cell]) -> tuple[Bundle, ...]:
+def bundles_of(runs: pd.DataFrame, cells: Mapping[str, LabelledCell]) -> tuple[Bundle, ...]:
     """Return one bundle a problem. ``runs`` as in `dashboards.figures.kit.tried.tried_of`."""
     groups = {str(cell): own for cell, own in runs.groupby("cell", observed=True) if cell in cells}
     found = []
@@ -85,50 +84,45 @@ def bundles_of(runs: pd.DataFrame, cells: Mapping[str, Cell]) -> tuple[Bundle, .
 
 def best_families(bundles: Iterable[Bundle]) -> dict[str, tuple[int, int]]:
     """Return, by family, how many of the runs in the best quarters are its own, and how many runs it has in all."""
-    best: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for bundle in bundles:
-        families = bundle.runs["family"]
-        best.update(families[bundle.runs["score"] >= bundle.cut].tolist())
-        total.update(families.tolist())
-    return {family: (best[family], number) for family, number in total.items()}
+    runs = pd.concat([bundle.runs.assign(best=bundle.runs["score"] >= bundle.cut) for bundle in bundles])
+    found = runs.groupby("family", observed=True)["best"].agg(["sum", "size"])
+    return {str(family): (int(best), int(total)) for family, best, total in found.itertuples()}
 
 
-def figure_of(bundles: tuple[Bundle, ...], score: Score) -> tuple[Figure, Arrangement]:
+def figure_of(bundles: tuple[Bundle, ...], score: Score) -> Figure:
     """Draw one panel a problem: an upright axis a setting, one line a run, the best quarter strong."""
     settings = settings_of(pd.concat([bundle.runs for bundle in bundles]))
     names = [*(setting.name for setting in settings), "averaged from", "validation"]
-    traces: list[Trace] = []
-    axes: Axes = {}
-    shapes: list[dict[str, object]] = []
-    for panel, bundle in enumerate(bundles):
-        shapes += [
-            {"type": "line", "xref": anchor("x", panel), "yref": anchor("y", panel), "x0": x, "x1": x, "y0": 0, "y1": 1,
-             "layer": "below", "line": {"color": theme.MUTED, "width": 1}}
-            for x in range(len(names))
-        ]  # fmt: skip
-        drawn = runs_in(bundle.runs[:: bundle.drawn_every])
-        for strong in (False, True):
-            for family in dict.fromkeys(run.family for run in drawn):
-                alike = [run for run in drawn if run.family == family and (run.score >= bundle.cut) == strong]
-                if alike:
-                    traces.append(_lines(bundle, alike, settings, panel, score, strong=strong))
-        traces.append(_ends(bundle, settings, panel, score))
-        axes[axis("x", panel)] = {
-            "tickvals": list(range(len(names))),
-            "ticktext": [name.replace(" ", "<br>") for name in names],
-            "range": [-0.32, len(names) - 0.68],
-            "showgrid": False,
-            "ticks": "",
-            "tickangle": 0,
-            "tickfont": {"color": theme.INK, "size": 11},
-        }
-        axes[axis("y", panel)] = {"visible": False, "range": [-0.16, 1.16]}
+    x = {
+        "tickvals": list(range(len(names))),
+        "ticktext": [name.replace(" ", "<br>") for name in names],
+        "range": [-0.32, len(names) - 0.68],
+        "showgrid": False,
+        "ticks": "",
+        "tickangle": 0,
+        "tickfont": {"color": theme.INK, "size": 11},
+    }
+    y = {"visible": False, "range": [-0.16, 1.16]}
+    rules = [upright(at, line(theme.MUTED, 1)) | {"yref": "y"} for at in range(len(names))]
+    panels = [
+        Panel(theme.wrapped(bundle.cell, 34), _traces(bundle, settings, score), x, y, rules) for bundle in bundles
+    ]
     grid = Grid(
         columns=3, narrow_columns=1, row=210, narrow_row=190, left=14, narrow_left=8, gap=96, x_gap=0.05,
         y_labels="all", at_least=2, bottom=56,
     )  # fmt: skip
-    return lay_out(traces, [theme.wrapped(bundle.cell, 34) for bundle in bundles], grid, axes, shapes=shapes)
+    return lay_out(panels, grid)
+
+
+def _traces(bundle: Bundle, settings: Sequence[Setting], score: Score) -> list[Trace]:
+    drawn = runs_in(bundle.runs[:: bundle.drawn_every])
+    traces = []
+    for strong in (False, True):
+        for family in dict.fromkeys(run.family for run in drawn):
+            alike = [run for run in drawn if run.family == family and (run.score >= bundle.cut) == strong]
+            if alike:
+                traces.append(_lines(bundle, alike, settings, score, strong=strong))
+    return [*traces, _ends(bundle, settings, score)]
 
 
 def heights(run: Run, bundle: Bundle, settings: Sequence[Setting]) -> list[float]:
@@ -137,28 +131,24 @@ def heights(run: Run, bundle: Bundle, settings: Sequence[Setting]) -> list[float
     return [*(setting.height(run) for setting in settings), run.start, value]
 
 
-def _lines(
-    bundle: Bundle, runs: list[Run], settings: Sequence[Setting], panel: int, score: Score, *, strong: bool
-) -> Trace:
+def _lines(bundle: Bundle, runs: list[Run], settings: Sequence[Setting], score: Score, *, strong: bool) -> Trace:
     style, count = theme.style_of(theme.methods().last_of(runs[0].family)), len(settings) + 2
     silent = [""] * (count - 1)  # the words stand at the score alone: at every axis they would be most of the chart
     return scatter(
-        x=[x for _ in runs for x in (*range(count), None)],
-        y=[y for run in runs for y in (*theme.rounded(heights(run, bundle, settings)), None)],
-        mode="lines+markers",
-        line={"color": theme.faded(style.color, 0.85 if strong else 0.16), "width": 1.8 if strong else 1},
+        [x for _ in runs for x in (*range(count), None)],
+        [y for run in runs for y in (*heights(run, bundle, settings), None)],
+        "lines+markers",
+        [text for run in runs for text in (*silent, _hover(run, score), "")],
+        line=line(theme.faded(style.color, 0.85 if strong else 0.16), 1.8 if strong else 1),
         marker={
             "symbol": style.symbol,
             "size": 5 if strong else 3,
             "color": theme.faded(style.color, 0.9 if strong else 0.2),
         },
-        hoverinfo="text",
-        hovertext=[text for run in runs for text in (*silent, _hover(run, score), "")],
-        **anchors(panel),
     )
 
 
-def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int, score: Score) -> Trace:
+def _ends(bundle: Bundle, settings: Sequence[Setting], score: Score) -> Trace:
     """Write what the lower and the upper end of every axis stand for."""
     texts = [
         *(setting.ends for setting in settings),
@@ -166,73 +156,66 @@ def _ends(bundle: Bundle, settings: Sequence[Setting], panel: int, score: Score)
         (score.text(bundle.floor, 1), score.text(bundle.best, 1)),
     ]
     return scatter(
-        x=[x for x in range(len(texts)) for _ in (0, 1)],
-        y=[-0.02, 1.02] * len(texts),
-        mode="text",
+        [x for x in range(len(texts)) for _ in (0, 1)],
+        [-0.02, 1.02] * len(texts),
+        "text",
         text=[text for pair in texts for text in pair],
         textposition=["bottom center", "top center"] * len(texts),
         textfont={"color": theme.MUTED, "size": 10},
         cliponaxis=False,
-        hoverinfo="skip",
-        **anchors(panel),
     )
 
 
 def _hover(run: Run, score: Score) -> str:
     rho = f", rho {theme.number(run.rho)}" if theme.methods().families[run.family].rule else ""
     weights = "not averaged" if run.start == NO_AVERAGE else f"averaged from {start_words(run.start)}"
-    return (
-        f"<b>{theme.plot_text(theme.methods().last_of(run.family))}</b>, trial {run.trial}<br>learning rate "
-        f"{theme.number(run.learning_rate)}{rho}<br>{weights}: validation {score.text(run.score)}"
+    return hover_of(
+        theme.methods().last_of(run.family),
+        f"trial {run.trial}",
+        f"learning rate {theme.number(run.learning_rate)}{rho}",
+        f"{weights}: validation {score.full_text(run.score)}",
     )
 
 
 def table_of(bundles: tuple[Bundle, ...], score: Score) -> Table:
     """Return one row a run."""
-    return Table(
+    rows = list(islice(((bundle, run) for bundle in bundles for run in runs_in(bundle.runs)), MOST_MADE))
+    runs = [run for _, run in rows]
+    starts = [run.start for run in runs]
+    return columns.table_of(
         "parallel",
-        "The tune runs at equal epochs: settings, the weights that validation prefers and their validation score.",
+        "The tune runs at equal epochs: settings, the weights that validation prefers and their validation "
+        f"{score.name}{score.direction}.",
         (
-            Column("Problem", "problem"),
-            Column("Trajectory", "family"),
-            numeric("Trial", "trial"),
-            numeric("Learning rate", "learning_rate"),
-            numeric("rho", "rho"),
-            numeric("Weight decay", "weight_decay"),
-            numeric("Averaged from", "average_start"),
-            numeric(score.head("Validation"), "val_score"),
-            Column("Best quarter", "best_quarter"),
-        ),
-        tuple(
-            (
-                Entry(bundle.cell),
-                Entry(theme.methods().last_of(run.family), run.family),
-                Entry(str(run.trial), run.trial),
-                Entry(theme.number(run.learning_rate), run.learning_rate),
-                Entry(theme.number(run.rho), run.rho),
-                Entry(theme.number(run.weight_decay), run.weight_decay if theme.known(run.weight_decay) else None),
-                Entry(start_words(run.start), run.start),
-                Entry(score.text(run.score), run.score),
-                Entry("yes" if run.score >= bundle.cut else "no"),
-            )
-            for bundle, run in islice(((bundle, run) for bundle in bundles for run in runs_in(bundle.runs)), MOST_MADE)
+            columns.words("Problem", "problem", [bundle.cell for bundle, _ in rows]),
+            columns.words(
+                "Trajectory",
+                "family",
+                [theme.methods().last_of(run.family) for run in runs],
+                [run.family for run in runs],
+            ),
+            columns.counts("Trial", "trial", [run.trial for run in runs]),
+            columns.numbers("Learning rate", "learning_rate", [run.learning_rate for run in runs]),
+            columns.numbers("rho", "rho", [run.rho for run in runs]),
+            columns.numbers("Weight decay", "weight_decay", [run.weight_decay for run in runs]),
+            columns.numbers("Averaged from", "average_start", starts, start_words),
+            columns.scores(score, "Validation", "val_score", [run.score for run in runs]),
+            columns.words(
+                "Best quarter", "best_quarter", ["yes" if run.score >= bundle.cut else "no" for bundle, run in rows]
+            ),
+            columns.units([score] * len(rows)),
         ),
         total=sum(len(bundle.runs) for bundle in bundles),
     )
 
 
-def trials_of(findings: Findings) -> list[int]:
-    """Return how many trials each search at equal epochs had."""
-    return [chosen.trials for chosen in findings.selections if chosen.lengths == (1.0,)]
-
-
 def chart_of(sources: Sources) -> Chart | None:
     """Return the chart, None without data and below twenty trials a search."""
-    score = sources.score
-    data = bundles_of(sources.tried, sources.cells)
-    if not data or max(trials_of(sources.findings), default=0) < MIN_TRIALS:
+    searches = [chosen.trials for chosen in sources.findings.selections if chosen.lengths == (1.0,)]
+    enough, score = max(searches, default=0) >= MIN_TRIALS, sources.score
+    data = bundles_of(tried_of(sources.frame), sources.cells) if enough else ()
+    if not data:
         return None
-    figure, narrow = figure_of(data, score)
     clauses = [
         f"{best} of {total} runs with {theme.methods().last_of(family)} steps"
         for family, (best, total) in best_families(data).items()
@@ -247,14 +230,13 @@ def chart_of(sources: Sources) -> Chart | None:
         ),
         caption=(
             f"{prose.numbers(len(bundle.runs) for bundle in data)} runs a panel, those of all replicates, hence no "
-            "interval. Rates and radii on log axes over all that was tried; scores far below the others are drawn at "
-            f"the foot.{f' Every {step}th run is drawn.' if step > 1 else ''}"
+            "interval. Rates and radii on log axes over all that was tried; better scores stand higher, those "
+            f"far worse than the others at the foot.{f' Every {step}th run is drawn.' if step > 1 else ''}"
         ),
         keys=tuple(
             Key(f"{theme.methods().last_of(family)} steps", theme.methods().last_of(family), "both")
             for family in dict.fromkeys(family for bundle in data for family in bundle.runs["family"].unique())
         ),
-        figure=figure,
-        narrow=narrow,
+        figure=figure_of(data, score),
         table=sources.fitted(table_of(data, score), "runs.parquet", MOST_RUN_ROWS),
     )

@@ -2,199 +2,142 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from dashboards import prose, theme
-from dashboards.cells import Cell
+from dashboards.cells import LabelledCell
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.panels import Arrangement, Axes, anchor, anchors, axis, foot, grid_of_cells, lay_out
-from dashboards.figures.kit.traces import Figure, Trace, scatter
+from dashboards.figures.kit.panels import Panel, foot, grid_of_cells, lay_out
+from dashboards.figures.kit.traces import Figure, Shape, Trace, level, line, scatter, upright
 from dashboards.figures.tuning.radii import Radii, radii_of
 from dashboards.score import Score
-from dashboards.tables.table import MOST_MADE, MOST_RUN_ROWS, Column, Entry, Table, most, numeric
+from dashboards.tables import columns
+from dashboards.tables.table import MOST_MADE, MOST_RUN_ROWS, Table, most
 from study.findings import Findings
+from study.stats import RhoResponse
 
 BINS = 5
 MOST_DRAWN = 300  # markers a panel, fewer in a study of many problems
-_SERIES = (("last", "SAM"), ("averaged", "WASAM"))
+_SERIES = {"last": "SAM", "averaged": "WASAM"}  # kinds of weights, and whose colours they have
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One cell's tune runs of the sam family, of all replicates; scores are fractions.
+    """One cell's tune runs of the sam family, of all replicates, and the cell's label.
 
-    All runs are held; ``drawn_every`` is the step at which they are drawn, 1 up to 300 of them. ``best_last`` and
-    ``best_averaged`` join the best run of each fifth of the log range of rho (only fifths that hold a run);
-    ``selected_rho`` has what validation picked for SAM, one a replicate; ``floor`` is the lowest score drawn: runs
-    below stand at the foot of the panel.
+    ``drawn_every`` is the step at which the runs are drawn, 1 up to 300 of them; ``floor`` is the worst score drawn:
+    runs that are worse stand at that edge of the panel.
     """
 
     cell: str
-    rho: tuple[float, ...]
-    learning_rate: tuple[float, ...]
-    last: tuple[float, ...]
-    averaged: tuple[float, ...]
-    best_last: tuple[tuple[float, float], ...]
-    best_averaged: tuple[tuple[float, float], ...]
-    base_best: float
-    selected_rho: tuple[float, ...]
+    runs: RhoResponse
     floor: float
     drawn_every: int
 
 
-def responses_of(findings: Findings, cells: Mapping[str, Cell]) -> tuple[Response, ...]:
-    """Compute one response a cell that has tune runs."""
-    drawn = most(MOST_DRAWN, len(findings.rho_responses))
-    return tuple(
-        Response(
-            cell=cells[r.cell].label if r.cell in cells else r.cell,
-            rho=r.rho,
-            learning_rate=r.learning_rate,
-            last=r.last,
-            averaged=r.averaged,
-            best_last=best_of_bins(r.rho, r.last),
-            best_averaged=best_of_bins(r.rho, r.averaged),
-            base_best=r.base_best,
-            selected_rho=r.selected_rho,
-            drawn_every=-(-len(r.rho) // drawn),
-            floor=foot([v for v in (*r.last, *r.averaged, r.base_best) if theme.known(v)] or [0.0]),
-        )
-        for r in findings.rho_responses
-        if r.rho
-    )
+def responses_of(findings: Findings, cells: Mapping[str, LabelledCell]) -> tuple[Response, ...]:
+    """Return one response a cell that has tune runs."""
+    drawn, found = most(MOST_DRAWN, len(findings.rho_responses)), []
+    for runs in findings.rho_responses:
+        if runs.rho:
+            label = cells[runs.cell].label if runs.cell in cells else runs.cell
+            found.append(Response(label, runs, foot(_known(runs) or [0.0]), -(-len(runs.rho) // drawn)))
+    return tuple(found)
 
 
-def best_of_bins(rho: tuple[float, ...], scores: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
-    """Return (rho, score) of the best run in each of five equal parts of the log range of rho > 0."""
+def _known(runs: RhoResponse) -> list[float]:
+    """Return all scores that were measured, the baseline's among them."""
+    return [v for v in (*runs.last, *runs.averaged, runs.base_best) if theme.known(v)]
+
+
+def best_of_bins(rho: Sequence[float], scores: Sequence[float]) -> list[tuple[float, float]]:
+    """Return (rho, score) of the best run in each of five equal parts of the log range of rho > 0 that holds one."""
     runs = [(r, s) for r, s in zip(rho, scores, strict=True) if r > 0 and theme.known(s)]
     if not runs:
-        return ()
+        return []
     low, high = math.log(min(r for r, _ in runs)), math.log(max(r for r, _ in runs))
     best: dict[int, tuple[float, float]] = {}
     for r, a in runs:
         part = min(BINS - 1, int(BINS * (math.log(r) - low) / (high - low))) if high > low else 0
         if part not in best or a > best[part][1]:
             best[part] = (r, a)
-    return tuple(best[part] for part in sorted(best))
+    return [best[part] for part in sorted(best)]
 
 
-def figure_of(responses: tuple[Response, ...], score: Score) -> tuple[Figure, Arrangement]:
+def figure_of(responses: Sequence[Response], score: Score) -> Figure:
     """Draw one panel a cell, rho on a log axis; rho = 0 stands apart at its left end."""
-    radii = radii_of([rho for response in responses for rho in response.rho])
-    traces: list[Trace] = []
-    axes: Axes = {}
-    shapes: list[dict[str, object]] = []
-    for panel, response in enumerate(responses):
-        traces += _traces(response, panel, radii, score)
-        shapes += _lines(response, panel, radii)
-        top = max([v for v in (*response.last, *response.averaged, response.base_best) if theme.known(v)] or [1.0])
+    radii = radii_of([rho for response in responses for rho in response.runs.rho])
+    panels = []
+    for response in responses:
+        top = max(_known(response.runs) or [1.0])
         room = 0.06 * theme.least(top - response.floor, 0.01)
-        axes[axis("x", panel)] = radii.axis()
-        axes[axis("y", panel)] = {
-            "range": [theme.in_points(response.floor - room), theme.in_points(top + room)],
-            "nticks": 6,
-        }
-    titles = [theme.wrapped(response.cell, 22) for response in responses]
-    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title=score.axis("validation"), shapes=shapes)
+        y = score.axis_from(response.floor - room, top + room)
+        traces = [trace for kind in _SERIES for trace in _traces(response, kind, radii, score)]
+        title = theme.wrapped(response.cell, 22)
+        panels.append(Panel(title, traces, radii.axis(), y, _guides(response.runs, radii, score)))
+    return lay_out(panels, grid_of_cells(len(panels)), y_title=score.axis("validation"))
 
 
-def _lines(response: Response, panel: int, radii: Radii) -> list[dict[str, object]]:
-    where = {"layer": "below", "type": "line"}
-    base = theme.in_points(response.base_best)
-    lines: list[dict[str, object]] = []
-    if theme.known(response.base_best):
-        lines.append(
-            where
-            | {"xref": f"{anchor('x', panel)} domain", "yref": anchor("y", panel), "x0": 0, "x1": 1}
-            | {"y0": base, "y1": base, "line": {"color": theme.style_of("SGD").color, "width": 1.5}}
-        )
-    for rho, times in sorted(Counter(response.selected_rho).items()):
-        x, width = radii.at(rho), 1 + 2 * (times - 1) / max(1, len(response.selected_rho) - 1)
-        lines.append(
-            where
-            | {"xref": anchor("x", panel), "yref": f"{anchor('y', panel)} domain", "x0": x, "x1": x}
-            | {
-                "y0": 0,
-                "y1": 1,
-                "line": {"color": theme.style_of("SAM").color, "width": round(width, 2), "dash": "dot"},
-            }
-        )
-    return lines
+def _guides(runs: RhoResponse, radii: Radii, score: Score) -> list[Shape]:
+    """Return what tuning picked for the baseline as a level line, and every selected rho as an upright one."""
+    base = [runs.base_best] if theme.known(runs.base_best) else []
+    found = [level(y, line(theme.style_of("SGD").color, 1.5)) for y in score.drawn(base)]
+    for rho, times in sorted(Counter(runs.selected_rho).items()):
+        width = round(1 + 2 * (times - 1) / max(1, len(runs.selected_rho) - 1), 2)
+        found.append(upright(radii.at(rho), line(theme.style_of("SAM").color, width, "dot")))
+    return found
 
 
-def _traces(response: Response, panel: int, radii: Radii, score: Score) -> list[Trace]:
-    traces = []
-    for (name, method), best in zip(_SERIES, (response.best_last, response.best_averaged), strict=True):
-        style = theme.style_of(method)
-        values = response.last if name == "last" else response.averaged
-        runs = [run for run in zip(response.rho, response.learning_rate, values, strict=True) if theme.known(run[2])][
-            :: response.drawn_every
-        ]
-        traces.append(
-            scatter(
-                x=theme.rounded([radii.at(rho) for rho, _, _ in runs]),
-                y=theme.rounded([theme.in_points(max(v, response.floor)) for _, _, v in runs]),
-                mode="markers",
-                marker={
-                    "symbol": [style.symbol if v >= response.floor else f"{style.symbol}-open" for _, _, v in runs],
-                    "size": 6,
-                    "color": theme.faded(style.color, 0.5),
-                },
-                hoverinfo="text",
-                hovertext=[
-                    f"{name} weights, {score.text(v)}<br>rho {theme.number(rho)}, learning rate {theme.number(lr)}"
-                    for rho, lr, v in runs
-                ],
-                **anchors(panel),
-            )
-        )
-        traces.append(
-            scatter(
-                x=theme.rounded([math.log10(rho) for rho, _ in best]),
-                y=theme.rounded([theme.in_points(v) for _, v in best]),
-                mode="lines",
-                line={"color": style.color, "width": 2, "dash": style.dash},
-                hoverinfo="skip",
-                **anchors(panel),
-            )
-        )
-    return traces
+def _traces(response: Response, kind: str, radii: Radii, score: Score) -> list[Trace]:
+    style, floor, runs = theme.style_of(_SERIES[kind]), response.floor, response.runs
+    values: tuple[float, ...] = getattr(runs, kind)
+    known = [run for run in zip(runs.rho, runs.learning_rate, values, strict=True) if theme.known(run[2])]
+    drawn, best = known[:: response.drawn_every], best_of_bins(runs.rho, values)
+    markers = scatter(
+        [radii.at(rho) for rho, _, _ in drawn],
+        score.drawn([max(v, floor) for _, _, v in drawn]),
+        "markers",
+        [
+            f"{kind} weights, {score.full_text(v)}<br>rho {theme.number(rho)}, learning rate {theme.number(rate)}"
+            for rho, rate, v in drawn
+        ],
+        marker={
+            "symbol": [style.symbol if v >= floor else f"{style.symbol}-open" for _, _, v in drawn],
+            "size": 6,
+            "color": theme.faded(style.color, 0.5),
+        },
+    )
+    joined = scatter(
+        [math.log10(rho) for rho, _ in best],
+        score.drawn([v for _, v in best]),
+        "lines",
+        line=line(style.color, 2, style.dash),
+    )
+    return [markers, joined]
 
 
-def table_of(responses: tuple[Response, ...], score: Score) -> Table:
+def table_of(responses: Sequence[Response], score: Score) -> Table:
     """Return the runs as a table."""
-    return Table(
+    all_runs = (
+        (one.cell, *run)
+        for one in responses
+        for run in sorted(zip(one.runs.rho, one.runs.learning_rate, one.runs.last, one.runs.averaged, strict=True))
+    )
+    rows = list(islice(all_runs, MOST_MADE))
+    return columns.table_of(
         "rho",
-        f"Validation {score.name} of the tune runs with perturbed steps.",
+        f"Validation {score.name} of the tune runs with perturbed steps{score.direction}.",
         (
-            Column("Problem", "problem"),
-            numeric("rho", "rho"),
-            numeric("Learning rate", "learning_rate"),
-            numeric(score.head("Last"), "val_score_last"),
-            numeric(score.head("Best average"), "val_score_averaged"),
+            columns.words("Problem", "problem", [cell for cell, *_ in rows]),
+            columns.numbers("rho", "rho", [rho for _, rho, *_ in rows]),
+            columns.numbers("Learning rate", "learning_rate", [rate for _, _, rate, *_ in rows]),
+            columns.scores(score, "Last", "val_score_last", [last for *_, last, _ in rows]),
+            columns.scores(score, "Best average", "val_score_averaged", [averaged for *_, averaged in rows]),
+            columns.units([score] * len(rows)),
         ),
-        tuple(
-            (
-                Entry(response.cell),
-                Entry(theme.number(rho), rho),
-                Entry(theme.number(lr), lr),
-                Entry(score.text(last), last),
-                Entry(score.text(averaged), averaged),
-            )
-            for response, (rho, lr, last, averaged) in islice(
-                (
-                    (response, run)
-                    for response in responses
-                    for run in sorted(
-                        zip(response.rho, response.learning_rate, response.last, response.averaged, strict=True)
-                    )
-                ),
-                MOST_MADE,
-            )
-        ),
-        total=sum(len(response.rho) for response in responses),
+        total=sum(len(one.runs.rho) for one in responses),
     )
 
 
@@ -217,19 +160,19 @@ def chart_of(sources: Sources) -> Chart | None:
     data = responses_of(sources.findings, sources.cells)
     if not data:
         return None
-    figure, narrow = figure_of(data, score)
+    step = max(one.drawn_every for one in data)
+    thinned = f" Of many runs every {step}th is drawn; the lines rest on all." if step > 1 else ""
     return Chart(
         id="rho",
-        heading=heading_of([r.selected_rho for r in data]),
+        heading=heading_of([one.runs.selected_rho for one in data]),
         reading=(
             "Each marker is one tune run. Runs at the same rho differ by their learning rate, so the lines join "
-            f"the best run in each of {BINS} equal parts of the log range; open markers at the foot lie below. Dotted: "
-            "what validation picked in each replicate, the wider the more often."
+            f"the best run in each of {BINS} equal parts of the log range; open markers at an edge are worse still. "
+            "Dotted: what validation picked in each replicate, the wider the more often."
         ),
         caption=(
-            f"{prose.numbers(len(response.rho) for response in data)} runs a panel, those of all replicates, hence no "
-            f"interval. Validation {score.name}, optimistic by "
-            f"selection.{_thinned(response.drawn_every for response in data)}"
+            f"{prose.numbers(len(one.runs.rho) for one in data)} runs a panel, those of all replicates, hence no "
+            f"interval. Validation {score.name}, optimistic by selection.{thinned}"
         ),
         keys=(
             Key("SAM, last weights", "SAM", "both"),
@@ -237,12 +180,6 @@ def chart_of(sources: Sources) -> Chart | None:
             Key("what tuning picked for the baseline, in the mean", "SGD", "line"),
             Key("rho selected for SAM", "SAM", "guide"),
         ),
-        figure=figure,
-        narrow=narrow,
+        figure=figure_of(data, score),
         table=sources.fitted(table_of(data, score), "runs.parquet", MOST_RUN_ROWS),
     )
-
-
-def _thinned(steps: Iterable[int]) -> str:
-    step = max(steps)
-    return f" Of many runs every {step}th is drawn; the lines rest on all." if step > 1 else ""

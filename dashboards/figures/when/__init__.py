@@ -1,1 +1,1 @@
-"""When flat minima help: forest, map of gains, slopes, decay."""
+"""When flat minima help: the forest, and gains over two factors."""

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards import prose, theme
-from dashboards.cells import Cell
+from dashboards.cells import LabelledCell
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.panels import Arrangement, Axes, anchors, axis, grid_of_cells, lay_out
-from dashboards.figures.kit.traces import Figure, Trace, scatter
-from dashboards.tables.table import Column, Entry, Table, numeric
+from dashboards.figures.kit.panels import Panel, grid_of_cells, lay_out
+from dashboards.figures.kit.traces import Figure, Trace, line, scatter
+from dashboards.score import Score
+from dashboards.tables import columns
+from dashboards.tables.table import Table
 from study.findings.quantities import barrier
 from study.records import LineRecord
 from study.stats import Estimate, estimate
@@ -22,7 +24,7 @@ MOST_DRAWN = 40  # panels
 class Way:
     """All lines between the same two methods in one cell.
 
-    ``alphas`` run from 0 (``start``) to 1 (``end``); ``train`` and ``test`` hold one line a run, losses in nats;
+    ``alphas`` run from 0 (``start``) to 1 (``end``); ``train`` and ``test`` hold one line a run;
     ``barrier``: the highest rise of the training loss above the straight line between its ends, over runs.
     """
 
@@ -34,35 +36,40 @@ class Way:
     test: tuple[tuple[float, ...], ...]
     barrier: Estimate
 
+    @property
+    def mean_train(self) -> list[float]:
+        """The mean training loss over runs at every point of the line."""
+        return list(map(statistics.fmean, zip(*self.train, strict=True)))
 
-def ways_of(lines: Iterable[LineRecord], cells: Mapping[str, Cell]) -> tuple[Way, ...]:
+    @property
+    def mean_test(self) -> list[float]:
+        """The mean test loss over runs at every point of the line."""
+        return list(map(statistics.fmean, zip(*self.test, strict=True)))
+
+
+def ways_of(lines: Iterable[LineRecord], cells: Mapping[str, LabelledCell]) -> tuple[Way, ...]:
     """Group the lines by cell and by the methods at their ends, in the order of cells and of methods."""
     groups: dict[tuple[str, str, str], list[LineRecord]] = {}
-    for line in sorted(lines, key=lambda line: (line.replicate, line.seed)):
-        if line.cell in cells and all(map(theme.known, (*line.train_losses, *line.test_losses))):
-            groups.setdefault((line.cell, line.start, line.end), []).append(line)
+    for one in sorted(lines, key=lambda one: (one.replicate, one.seed)):
+        if one.cell in cells and all(map(theme.known, (*one.train_losses, *one.test_losses))):
+            groups.setdefault((one.cell, one.start, one.end), []).append(one)
     names, methods = list(cells), list(theme.methods())
     ordered = sorted(groups, key=lambda key: (names.index(key[0]), methods.index(key[1]), methods.index(key[2])))
     ways = []
     for key in ordered:
-        alike = [line for line in groups[key] if line.alphas == groups[key][0].alphas]
+        alike = [one for one in groups[key] if one.alphas == groups[key][0].alphas]
         ways.append(
             Way(
                 cell=cells[key[0]].label,
                 start=key[1],
                 end=key[2],
                 alphas=alike[0].alphas,
-                train=tuple(line.train_losses for line in alike),
-                test=tuple(line.test_losses for line in alike),
-                barrier=estimate([barrier(line) for line in alike]),
+                train=tuple(one.train_losses for one in alike),
+                test=tuple(one.test_losses for one in alike),
+                barrier=estimate(list(map(barrier, alike))),
             )
         )
     return tuple(ways)
-
-
-def mean_of(losses: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Return the mean loss over runs at every point of the line."""
-    return tuple(statistics.fmean(at) for at in zip(*losses, strict=True))
 
 
 def drawn_of(ways: Sequence[Way], limit: int = MOST_DRAWN) -> tuple[Way, ...]:
@@ -75,56 +82,45 @@ def drawn_of(ways: Sequence[Way], limit: int = MOST_DRAWN) -> tuple[Way, ...]:
     return tuple(way for way in ways if (way.cell, way.start) in kept)
 
 
-def figure_of(ways: Sequence[Way]) -> tuple[Figure, Arrangement]:
+def figure_of(ways: Sequence[Way], score: Score) -> Figure:
     """Draw one panel a cell and baseline: all runs thin, their mean thick; test loss dashed."""
-    panels: dict[tuple[str, str], list[Way]] = {}
+    groups: dict[tuple[str, str], list[Way]] = {}
     for way in ways:
-        panels.setdefault((way.cell, way.start), []).append(way)
+        groups.setdefault((way.cell, way.start), []).append(way)
+    several = len({start for _, start in groups}) > 1
+    panels = [
+        _panel(f"{cell}, from {start}" if several else cell, start, here, score)
+        for (cell, start), here in groups.items()
+    ]
+    return lay_out(panels, grid_of_cells(len(panels)), y_title=f"{score.loss_head('loss')}, lower is better")
+
+
+def _panel(title: str, start: str, ways: Sequence[Way], score: Score) -> Panel:
     traces: list[Trace] = []
-    axes: Axes = {}
-    for panel, ((_, start), here) in enumerate(panels.items()):
-        for way in here:
-            traces += [*_traces(way, way.train, panel, "train"), *_traces(way, way.test, panel, "test")]
-        values = [v for way in here for losses in (*way.train, *way.test) for v in losses]
-        room = 0.06 * max(max(values) - min(values), 0.05)
-        axes[axis("x", panel)] = {
-            "tickvals": [0, 1],
-            "ticktext": [theme.plot_text(start), theme.plot_text(here[0].end) if len(here) == 1 else "method"],
-            "range": [-0.12, 1.12],
-        }
-        axes[axis("y", panel)] = {"range": [max(0.0, min(values) - room), max(values) + room], "nticks": 5}
-    several = len({start for _, start in panels}) > 1
-    titles = [theme.wrapped(f"{cell}, from {start}" if several else cell, 22) for cell, start in panels]
-    return lay_out(traces, titles, grid_of_cells(len(titles)), axes, y_title="loss, nats")
+    for way in ways:
+        traces += _traces(way, way.train, way.mean_train, "train", score)
+        traces += _traces(way, way.test, way.mean_test, "test", score)
+    values = [v for way in ways for losses in (*way.train, *way.test) for v in losses]
+    room = 0.06 * max(max(values) - min(values), 0.05)
+    low = min(values) - room
+    end = theme.plot_text(ways[0].end) if len(ways) == 1 else "method"
+    x = {"tickvals": [0, 1], "ticktext": [theme.plot_text(start), end], "range": [-0.12, 1.12]}
+    y = {"range": [low if min(values) < 0 else max(0.0, low), max(values) + room]}
+    return Panel(theme.wrapped(title, 22), traces, x, y)
 
 
-def _traces(way: Way, losses: Sequence[Sequence[float]], panel: int, part: str) -> list[Trace]:
+def _traces(way: Way, losses: Sequence[Sequence[float]], mean: Sequence[float], part: str, score: Score) -> list[Trace]:
     color, dash = theme.style_of(way.end).color, "solid" if part == "train" else "dash"
+    hover = [
+        f"<b>{part} loss</b>, {alpha:.0%} of the way to {theme.plot_text(way.end)}"
+        f"<br>{score.loss_text(value)}, n = {len(losses)}"
+        for alpha, value in zip(way.alphas, mean, strict=True)
+    ]
     thin_x = [alpha for _ in losses for alpha in (*way.alphas, None)]
-    thin_y = [value for one in losses for value in (*theme.rounded(one), None)]
-    mean = mean_of(losses)
+    thin_y = [value for one in losses for value in (*one, None)]
     return [
-        scatter(
-            x=thin_x,
-            y=thin_y,
-            mode="lines",
-            line={"color": theme.faded(color, 0.3), "width": 1, "dash": dash},
-            hoverinfo="skip",
-            **anchors(panel),
-        ),
-        scatter(
-            x=theme.rounded(way.alphas),
-            y=theme.rounded(mean),
-            mode="lines",
-            line={"color": color, "width": 2.4, "dash": dash},
-            hoverinfo="text",
-            hovertext=[
-                f"<b>{part} loss</b>, {alpha:.0%} of the way to {theme.plot_text(way.end)}"
-                f"<br>{theme.number(value)} nats, n = {len(losses)}"
-                for alpha, value in zip(way.alphas, mean, strict=True)
-            ],
-            **anchors(panel),
-        ),
+        scatter(thin_x, thin_y, "lines", line=line(theme.faded(color, 0.3), 1, dash)),
+        scatter(way.alphas, mean, "lines", hover, line=line(color, 2.4, dash)),
     ]
 
 
@@ -136,42 +132,35 @@ def barriers(ways: Iterable[Way]) -> dict[tuple[str, str], list[float]]:
     return found
 
 
-def table_of(ways: Iterable[Way]) -> Table:
+def table_of(ways: Iterable[Way], score: Score) -> Table:
     """Return one row a point of a mean line, with the barrier of its line."""
-    return Table(
+    rows = [
+        (way, alpha, train, test)
+        for way in ways
+        for alpha, train, test in zip(way.alphas, way.mean_train, way.mean_test, strict=True)
+    ]
+    barriers = [way.barrier for way, *_ in rows]
+    return columns.table_of(
         "lines",
         "Mean loss over runs on the straight lines between the weights of two methods, and the training barrier.",
         (
-            Column("Problem", "problem"),
-            Column("From", "start"),
-            Column("To", "end"),
-            numeric("Share of the way", "alpha"),
-            numeric("Train loss", "train_loss"),
-            numeric("Test loss", "test_loss"),
-            numeric("Barrier [95 % CI]", "barrier"),
-            numeric("n", "n"),
-        ),
-        tuple(
-            (
-                Entry(way.cell),
-                Entry(way.start, method=way.start),
-                Entry(way.end, method=way.end),
-                Entry(f"{alpha:.2f}", alpha),
-                Entry(theme.number(train), train),
-                Entry(theme.number(test), test),
-                Entry(_barrier_words(way.barrier), way.barrier.mean),
-                Entry(str(way.barrier.n), way.barrier.n),
-            )
-            for way in ways
-            for alpha, train, test in zip(way.alphas, mean_of(way.train), mean_of(way.test), strict=True)
+            columns.words("Problem", "problem", [way.cell for way, *_ in rows]),
+            columns.methods("From", "start", [way.start for way, *_ in rows]),
+            columns.methods("To", "end", [way.end for way, *_ in rows]),
+            columns.numbers("Share of the way", "alpha", [alpha for _, alpha, *_ in rows], "{:.2f}".format),
+            columns.numbers(score.loss_head("Train loss"), "train_loss", [train for *_, train, _ in rows]),
+            columns.numbers(score.loss_head("Test loss"), "test_loss", [test for *_, test in rows]),
+            *columns.estimates(
+                score.loss_head("Barrier"),
+                "barrier",
+                [(b.mean, b.ci95) for b in barriers],
+                theme.number,
+                "barrier_ci95",
+            ),
+            columns.counts("n", "n", [b.n for b in barriers]),
+            columns.hidden("unit", [score.loss_csv_unit] * len(rows)),
         ),
     )
-
-
-def _barrier_words(found: Estimate) -> str:
-    low, high = found.ci95
-    mean = theme.number(found.mean)
-    return f"{mean} [{theme.number(low)}, {theme.number(high)}]" if theme.known(low) else mean
 
 
 def chart_of(sources: Sources) -> Chart | None:
@@ -179,8 +168,7 @@ def chart_of(sources: Sources) -> Chart | None:
     ways = ways_of(sources.lines, sources.cells)
     if not ways:
         return None
-    drawn = drawn_of(ways)
-    figure, narrow = figure_of(drawn)
+    drawn, score = drawn_of(ways), sources.score
     panels, shown = (len({(way.cell, way.start) for way in some}) for some in (ways, drawn))
     left_out = (
         f" The {shown} of {panels} panels with the highest barriers are drawn; all lines are in lines/."
@@ -188,10 +176,8 @@ def chart_of(sources: Sources) -> Chart | None:
         else ""
     )
     found = barriers(ways)
-    told = [
-        f"{prose.span(heights, theme.number)} nats from {start} to {end}" for (start, end), heights in found.items()
-    ]
-    highest = [f"{theme.number(max(heights))} nats on the way to {end}" for (_, end), heights in found.items()]
+    told = [f"{prose.span(heights, score.loss_text)} from {start} to {end}" for (start, end), heights in found.items()]
+    highest = [f"{score.loss_text(max(heights))} on the way to {end}" for (_, end), heights in found.items()]
     return Chart(
         id="lines",
         heading=f"The highest mean barrier in the training loss is {prose.listed(highest)}",
@@ -210,7 +196,6 @@ def chart_of(sources: Sources) -> Chart | None:
             Key("test loss", "", "dashed"),
             *(Key(end, end) for end in dict.fromkeys(w.end for w in ways)),
         ),
-        figure=figure,
-        narrow=narrow,
-        table=sources.fitted(table_of(ways), "lines/"),
+        figure=figure_of(drawn, score),
+        table=sources.fitted(table_of(ways, score), "lines/"),
     )

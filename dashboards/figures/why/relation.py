@@ -10,18 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards import prose, theme
-from dashboards.cells import Cell
-from dashboards.contenders import unit_of
+from dashboards.cells import LabelledCell
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.confirmed import records_by_method
-from dashboards.figures.kit.dots import ticks
-from dashboards.figures.kit.panels import Arrangement, Axes, Grid, anchor, anchors, axis, lay_out
-from dashboards.figures.kit.traces import Figure, Trace, scatter
+from dashboards.figures.kit.confirmed import OfMethod
+from dashboards.figures.kit.dots import NOWHERE, log_axis
+from dashboards.figures.kit.panels import Grid, Panel, lay_out, marker
+from dashboards.figures.kit.traces import Figure, Trace, hover_of, level, line, scatter, upright
 from dashboards.figures.why.sharpness import probed
 from dashboards.score import Score
-from dashboards.tables.table import Column, Entry, Table, numeric
+from dashboards.tables import columns
+from dashboards.tables.table import Table
 from study.findings import Findings
-from study.records import RunRecord
 from study.stats import Slope, robust_slopes
 
 MEASURE = "top_eigenvalue"
@@ -59,11 +58,13 @@ class Relation:
     slope: Slope | None
 
 
-def relations_of(findings: Findings, records: Iterable[RunRecord], cells: Mapping[str, Cell]) -> tuple[Relation, ...]:
+def relations_of(
+    findings: Findings, by_method: Iterable[OfMethod], cells: Mapping[str, LabelledCell]
+) -> tuple[Relation, ...]:
     """Return the methods whose sharpness and gain are both known in some problem, at equal epochs where possible."""
     probes: dict[tuple[str, str], dict[int, float]] = {}
     rates: dict[tuple[str, str], float] = {}
-    for chosen, runs in records_by_method(records, findings.selections, one_tuning=unit_of(findings) == "seed"):
+    for chosen, runs in by_method:
         values: dict[int, list[float]] = {}
         for one in runs:
             value = probed(one, MEASURE)
@@ -103,92 +104,61 @@ def adjusted_slope(points: Sequence[Point]) -> Slope | None:
     return slope if theme.known(slope.slope) else None
 
 
-def figure_of(relations: Sequence[Relation], score: Score) -> tuple[Figure, Arrangement]:
+def figure_of(relations: Sequence[Relation], score: Score) -> Figure:
     """Draw one panel a method: sharpness over the baseline's across, gain up; axes shared."""
     points = [point for relation in relations for point in relation.points]
     ratios, gains = [p.ratio for p in points] + [1.0], [p.gain for p in points] + [0.0]
-    low, high = min(ratios) / 1.3, max(ratios) * 1.3
     room = 0.1 * theme.least(max(gains) - min(gains), 0.01)
-    traces: list[Trace] = []
-    axes: Axes = {}
-    shapes: list[dict[str, object]] = []
-    for panel, relation in enumerate(relations):
-        traces.append(_trace(relation, panel))
-        shapes += _guides(panel)
-        at = ticks(low, high)
-        axes[axis("x", panel)] = {
-            "type": "log",
-            "range": [math.log10(low), math.log10(high)],
-            "tickvals": at,
-            "ticktext": [f"{value:g}×" for value in at],
-            "title": {"text": "sharpness, × base"},
-        }
-        axes[axis("y", panel)] = {
-            "range": [theme.in_points(min(gains) - room), theme.in_points(max(gains) + room)],
-            "nticks": 6,
-        }
+    x = log_axis(min(ratios) / 1.3, max(ratios) * 1.3, "{}×") | {"title": {"text": "sharpness, × base"}}
+    y = {"range": [theme.in_points(min(gains) - room), theme.in_points(max(gains) + room)]}
+    dotted = line(theme.MUTED, 1, "dot")
+    guides = [upright(1, dotted), level(0, dotted)]
+    panels = [Panel(theme.plot_text(one.method), [_trace(one)], x, y, guides) for one in relations]
     grid = Grid(
         columns=3, narrow_columns=2, row=200, narrow_row=165, left=58, narrow_left=50, gap=104, x_gap=0.06,
         y_labels="first", at_least=2, top=30,
     )  # fmt: skip
-    titles = [theme.plot_text(relation.method) for relation in relations]
-    return lay_out(traces, titles, grid, axes, y_title=f"gain, {score.percentage_points}", shapes=shapes)
+    return lay_out(panels, grid, y_title=f"gain, {score.percentage_points}")
 
 
-def _guides(panel: int) -> list[dict[str, object]]:
-    line = {"color": theme.MUTED, "width": 1, "dash": "dot"}
-    x, y = anchor("x", panel), anchor("y", panel)
-    common: dict[str, object] = {"type": "line", "layer": "below", "line": line}
-    return [
-        common | {"xref": x, "yref": f"{y} domain", "x0": 1, "x1": 1, "y0": 0, "y1": 1},
-        common | {"xref": f"{x} domain", "yref": y, "x0": 0, "x1": 1, "y0": 0, "y1": 0},
-    ]
-
-
-def _trace(relation: Relation, panel: int) -> Trace:
-    style = theme.style_of(relation.method)
+def _trace(relation: Relation) -> Trace:
     return scatter(
-        x=theme.rounded([point.ratio for point in relation.points]),
-        y=theme.rounded([theme.in_points(point.gain) for point in relation.points]),
-        mode="markers",
-        marker={"symbol": style.symbol, "size": 9, "color": style.color},
-        hoverinfo="text",
-        hovertext=[
-            f"<b>{theme.plot_text(point.method)}</b> · {theme.plot_text(point.cell)}<br>{theme.ratio(point.ratio)} the "
-            f"baseline's eigenvalue (n = {point.units[0]})<br>{theme.gain(point.gain)} {theme.unit()} "
-            f"(n = {point.units[1]} others)"
+        [point.ratio for point in relation.points],
+        [theme.in_points(point.gain) for point in relation.points],
+        "markers",
+        [
+            hover_of(
+                point.method,
+                point.cell,
+                f"{theme.ratio(point.ratio)} the baseline's eigenvalue (n = {point.units[0]})",
+                f"{theme.gain(point.gain)} {theme.unit()} (n = {point.units[1]} others)",
+            )
             for point in relation.points
         ],
-        **anchors(panel),
+        marker=marker(theme.style_of(relation.method), 9, filled=True),
     )
 
 
-def table_of(relations: Sequence[Relation]) -> Table:
+def table_of(relations: Sequence[Relation], score: Score) -> Table:
     """Return one row a point, with its method's adjusted slope where there is one."""
-    return Table(
+    points = [point for relation in relations for point in relation.points]
+    slopes = [relation.slope for relation in relations for _ in relation.points]
+    return columns.table_of(
         "relation",
         "Gain in every second replicate (or seed), and sharpness over the baseline's in those between them.",
         (
-            Column("Method", "method"),
-            Column("Problem", "problem"),
-            numeric("Eigenvalue, × baseline's", "eigenvalue_ratio"),
-            numeric(f"Gain, {theme.unit()}", "gain"),
-            numeric("Learning rate, × baseline's", "learning_rate_ratio"),
-            numeric("n, sharpness", "n_sharpness"),
-            numeric("n, gain", "n_gain"),
-        ),
-        tuple(
-            (
-                Entry(relation.method, method=relation.method),
-                Entry(point.cell),
-                Entry(theme.ratio(point.ratio), point.ratio),
-                Entry(theme.gain(point.gain), point.gain),
-                Entry(theme.ratio(point.rate), point.rate),
-                Entry(str(point.units[0]), point.units[0]),
-                Entry(str(point.units[1]), point.units[1]),
-            )
-            for relation in relations
-            for point in relation.points
+            columns.methods("Method", "method", [p.method for p in points]),
+            columns.words("Problem", "problem", [p.cell for p in points]),
+            columns.numbers("Eigenvalue, × baseline's", "eigenvalue_ratio", [p.ratio for p in points], theme.ratio),
+            columns.numbers(f"Gain, {theme.unit()}", "gain", [p.gain for p in points], theme.gain),
+            columns.numbers(
+                "Learning rate, × baseline's", "learning_rate_ratio", [p.rate for p in points], theme.ratio
+            ),
+            columns.counts("n, sharpness", "n_sharpness", [p.units[0] for p in points]),
+            columns.counts("n, gain", "n_gain", [p.units[1] for p in points]),
+            columns.hidden("slope_per_doubling", [slope.slope if slope else None for slope in slopes]),
+            *columns.hidden_ends("slope_ci95", [slope.ci95 if slope else NOWHERE for slope in slopes]),
+            columns.units([score] * len(points)),
         ),
     )
 
@@ -196,10 +166,9 @@ def table_of(relations: Sequence[Relation]) -> Table:
 def chart_of(sources: Sources) -> Chart | None:
     """Return the chart, None without data."""
     score = sources.score
-    data = relations_of(sources.findings, sources.records, sources.cells)
+    data = relations_of(sources.findings, sources.by_method, sources.cells)
     if not data:
         return None
-    figure, narrow = figure_of(data, score)
     adjusted = [(r.method, r.slope) for r in data if r.slope is not None]
     without = [r.method for r in data if r.slope is None]
     sure = [method for method, slope in adjusted if slope.ci95[0] > 0 or slope.ci95[1] < 0]
@@ -239,7 +208,6 @@ def chart_of(sources: Sources) -> Chart | None:
             "Descriptive: no interval of a slope makes it a cause."
         ),
         keys=tuple(Key(one.method, one.method) for one in data),
-        figure=figure,
-        narrow=narrow,
-        table=sources.fitted(table_of(data), "records/"),
+        figure=figure_of(data, score),
+        table=sources.fitted(table_of(data, score), "records/"),
     )

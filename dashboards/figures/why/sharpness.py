@@ -6,24 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards import prose, theme
-from dashboards.cells import Cell
-from dashboards.contenders import unit_of
+from dashboards.cells import LabelledCell
 from dashboards.figures.kit import dots
-from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.confirmed import Standing, records_by_method, standing_for
-from dashboards.figures.kit.panels import Arrangement
-from dashboards.figures.kit.traces import Figure
-from dashboards.tables.table import Column, Entry, Table, numeric
-from study.plan.selection import Selection
+from dashboards.figures.kit.chart import Chart, Sources
+from dashboards.figures.kit.confirmed import OfMethod, Standing, standing_for
+from dashboards.figures.kit.traces import Figure, hover_of
+from dashboards.score import Score
+from dashboards.tables import columns
+from dashboards.tables.table import Table
 from study.records import RunRecord
 from study.stats import estimate
 
 MEASURES = {
     "top_eigenvalue": "largest Hessian eigenvalue",
     "trace": "Hessian trace",
-    "worst_case_rise": "worst-case rise, nats",
-    "average_case_rise": "average-case rise, nats",
+    "worst_case_rise": "worst-case rise",
+    "average_case_rise": "average-case rise",
 }
+_RISES = ("worst_case_rise", "average_case_rise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,10 @@ class Sharpness:
     ci95: tuple[float, float]
 
 
-def sharpness_of(
-    records: Iterable[RunRecord],
-    selections: Iterable[Selection],
-    cells: Mapping[str, Cell],
-    *,
-    one_tuning: bool = False,
-) -> tuple[Sharpness, ...]:
+def sharpness_of(by_method: Iterable[OfMethod], cells: Mapping[str, LabelledCell]) -> tuple[Sharpness, ...]:
     """Collect the probes of every method at equal epochs; an averaging method stands for its average."""
     found = []
-    for (chosen, *_), runs in records_by_method(records, selections, one_tuning=one_tuning):
+    for (chosen, *_), runs in by_method:
         if chosen.cell not in cells:
             continue
         for measure in MEASURES:
@@ -110,45 +104,38 @@ def against_baseline(data: Iterable[Sharpness], measure: str) -> dict[str, tuple
     return {method: (math.exp(sum(logs) / len(logs)), len(logs)) for method, logs in ratios.items()}
 
 
-def figure_of(data: Sequence[Sharpness]) -> tuple[Figure, Arrangement]:
+def figure_of(data: Sequence[Sharpness], score: Score) -> Figure:
     """Draw one panel a measure on a log axis, one row a cell, the methods of a cell below each other."""
-    marks = [dots.Dot(MEASURES[s.measure], s.cell, s.method, s.mean, s.ci95, s.values, _hover(s)) for s in data]
-    scales = {words: dots.Scale(log=True) for words in MEASURES.values()}
-    return dots.figure_of(marks, scales, columns=2 if len({s.measure for s in data}) in (2, 4) else 3)
+    panels = {measure: _words_of(measure, score) for measure in MEASURES}
+    marks = [dots.Dot(panels[s.measure], s.cell, s.method, s.mean, s.ci95, s.values, _hover(s, score)) for s in data]
+    several = len({s.measure for s in data})
+    scales = {words: dots.Scale(log=True) for words in panels.values()}
+    return dots.figure_of(marks, scales, columns=2 if several in (2, 4) else 3)
 
 
-def _hover(s: Sharpness) -> str:
-    return (
-        f"<b>{theme.plot_text(s.method)}</b> · {theme.plot_text(s.cell)}<br>{MEASURES[s.measure]}: "
-        f"{theme.number(s.mean)} [{theme.number(s.ci95[0])}, {theme.number(s.ci95[1])}], n = {len(s.values)}"
-    )
+def _words_of(measure: str, score: Score) -> str:
+    return score.loss_head(MEASURES[measure]) if measure in _RISES else MEASURES[measure]
 
 
-def table_of(data: Sequence[Sharpness]) -> Table:
+def _hover(s: Sharpness, score: Score) -> str:
+    found = theme.within(s.mean, s.ci95, theme.number)
+    return hover_of(s.method, s.cell, f"{_words_of(s.measure, score)}: {found}, n = {len(s.values)}")
+
+
+def table_of(data: Sequence[Sharpness], score: Score) -> Table:
     """Return the probes as a table: one row a cell, method and measure."""
-    return Table(
+    loss = score.loss_csv_unit
+    return columns.table_of(
         "sharpness",
         "Sharpness of the weights of each method at the end of the confirm runs; geometric means.",
         (
-            Column("Problem", "problem"),
-            Column("Method", "method"),
-            Column("Weights", "weights"),
-            Column("Measure", "measure"),
-            numeric("Mean", "mean"),
-            numeric("95 % CI low", "ci95_low"),
-            numeric("95 % CI high", "ci95_high"),
-            numeric("n", "n"),
-        ),
-        tuple(
-            (
-                Entry(s.cell),
-                Entry(s.method, method=s.method),
-                Entry(s.weights),
-                Entry(MEASURES[s.measure], s.measure),
-                *(Entry(theme.number(v), v if theme.known(v) else None) for v in (s.mean, *s.ci95)),
-                Entry(str(len(s.values)), len(s.values)),
-            )
-            for s in data
+            columns.words("Problem", "problem", [s.cell for s in data]),
+            columns.methods("Method", "method", [s.method for s in data]),
+            columns.words("Weights", "weights", [s.weights for s in data]),
+            columns.words("Measure", "measure", [_words_of(s.measure, score) for s in data], [s.measure for s in data]),
+            *columns.estimates("Mean", "mean", [(s.mean, s.ci95) for s in data], theme.number),
+            columns.counts("n", "n", [len(s.values) for s in data]),
+            columns.hidden("unit", [loss if s.measure in _RISES else f"{loss} / distance²" for s in data]),
         ),
     )
 
@@ -159,19 +146,15 @@ def heading_of(data: Sequence[Sharpness]) -> str:
         found = against_baseline(data, measure)
         if found:
             clauses = [f"{theme.ratio(times)} with {method}" for method, (times, _) in found.items()]
-            name = words.removesuffix(", nats")
-            return f"The {name} is, in the mean and against its baseline's, {prose.listed(clauses)}"
+            return f"The {words} is, in the mean and against its baseline's, {prose.listed(clauses)}"
     return "Sharpness of the weights that the confirm runs end with"
 
 
 def chart_of(sources: Sources) -> Chart | None:
     """Return the chart, None without data."""
-    data = sharpness_of(
-        sources.records, sources.findings.selections, sources.cells, one_tuning=unit_of(sources.findings) == "seed"
-    )
+    data = sharpness_of(sources.by_method, sources.cells)
     if not data:
         return None
-    figure, narrow = figure_of(data)
     without = sum(not theme.known(s.mean) for s in data)
     error = trace_error(sources.records)
     trace = f" The trace of one run is an estimate, to ±{100 * error:.0f}\u202f% in the median." if error else ""
@@ -189,11 +172,7 @@ def chart_of(sources: Sources) -> Chart | None:
             f"average, every other for its last weights.{left_out}{trace} Descriptive: flatter "
             "weights need not be better ones, and measures of sharpness can disagree."
         ),
-        keys=(
-            *(Key(m, m) for m in dict.fromkeys(s.method for s in data)),
-            Key(f"one of the {sources.units}", "", "tick"),
-        ),
-        figure=figure,
-        narrow=narrow,
-        table=sources.fitted(table_of(data), "records/"),
+        keys=sources.keys_of(s.method for s in data),
+        figure=figure_of(data, sources.score),
+        table=sources.fitted(table_of(data, sources.score), "records/"),
     )
