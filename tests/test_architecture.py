@@ -19,7 +19,7 @@ OURS = ("wasam_core", "study", "dashboards")
 # The rooms of the house, lowest first. A room is a folder of `study`, a module that lies flat in it, or a package.
 FLOORS: tuple[set[str], ...] = (
     {"wasam_core"},
-    {"study.streams", "study.files", "study.command_line", "study.records"},
+    {"study.streams", "study.files", "study.garbage", "study.command_line", "study.records"},
     {"study.specs"},
     {"study.data", "study.models", "study.plan", "study.stats"},
     {"study.tasks", "study.findings", "study.listeners"},

@@ -13,6 +13,7 @@ from study.findings.content import FINDINGS_VERSION, DeltaStrip, Findings, Metho
 from study.findings.evidence import Evidence, gather, mean_known, planned_runs
 from study.findings.outcomes import evaluate, literature_of
 from study.findings.tuning import importances_of, rho_responses_of, tuning_curves_of
+from study.garbage import without_collector
 from study.plan.cells import Cell
 from study.records import FactorValue, LineRecord, RunRecord
 from study.specs.budgets import Budget
@@ -31,6 +32,7 @@ LOSS, CALIBRATION_ERROR = "test_loss", "test_calibration_error"
 DELTA_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
+@without_collector()
 def find(
     spec: StudySpec,
     records: Iterable[RunRecord],

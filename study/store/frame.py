@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
+from study.garbage import without_collector
 from study.records import METRICS, FactorValue, RunRecord, configuration_of, kind_of
 from study.specs.methods import methods_reading
 from study.specs.tasks import factor_column, kind_of_value
@@ -36,6 +37,7 @@ _JOB_COLUMNS = (
 _NOTHING = SimpleNamespace(weights="last", epoch=0, weights_epoch=None, **dict.fromkeys(METRICS))  # of a failed run
 
 
+@without_collector()
 def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
     """Return the tidy frame: one row per run × weights × epoch kept.
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from study.files import write_atomically
+from study.garbage import without_collector
 from study.records import RECORD_VERSION, LineRecord, PlaneRecord, RunRecord, kind_of
 from study.specs.methods import BUILT_IN
 
@@ -35,6 +36,7 @@ def write_record(folder: Path, record: RunRecord) -> Path:
     return path
 
 
+@without_collector()
 def read_records(folder: Path) -> dict[str, RunRecord]:
     """Read all records of a results folder, by run id, in the order of their names.
 
