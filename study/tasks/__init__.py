@@ -39,7 +39,8 @@ def build_task(name: str, data: Any, factors: Mapping[str, FactorValue], seed: i
     task: Task = resolve_name(TASKS[name].build)(data, factors, seed, test_seed)
     inputs, _ = next(examples_of(task.val, "val").first(1).batches(1))
     fitting = _NUMBERS // sum(tensor.numel() for tensor in leaves(inputs))
-    return replace(task, evaluation_batch=max(_FEWEST, min(EVALUATION_BATCH, fitting)))
+    size = max(_FEWEST, min(EVALUATION_BATCH, fitting))
+    return replace(task, evaluation_batch=size, metric_batch=EVALUATION_BATCH)
 
 
 __all__ = [

@@ -121,6 +121,9 @@ class Task:
         origin: What the data are, such as a hash, where no version of a package says it; goes into every record.
         evaluation_batch: Examples at a time in an evaluation; None: as many as a DataLoader of the task reads, or as a
             step trains on.
+        metric_batch: Examples whose outputs an evaluation puts together before it asks for loss and metric, where these
+            would take their time over many small batches; 0: it asks batch by batch. Not for one that is a matter of
+            its batch, such as a contrastive loss.
         parameter_groups: From the model to groups as torch's optimizers take them, with options of their own such as
             ``weight_decay``; a group's learning rate is the run's, at every step of its schedule, times its
             ``lr_scale`` (1 without). None: one group.
@@ -139,6 +142,7 @@ class Task:
     clean_targets: Any = None
     origin: str = ""
     evaluation_batch: int | None = None
+    metric_batch: int = 0
     parameter_groups: Callable[[Any], list[dict[str, Any]]] | None = None
 
     def open_test(self, stage: str) -> Examples:

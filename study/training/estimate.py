@@ -145,9 +145,7 @@ def forward_evaluations(spec: StudySpec, search: Search, stage: str, pace: Pace)
         averages = len(started) + sum("swa" not in name for name in job.averages)
         forwards = points * pace.val + averages * (pace.val + pace.statistics)
         if stage == "confirm":
-            tested = pace.test + min(TRAIN_METRICS_SIZE, pace.train)
-            averaged = sum(kind not in ("last", "best") for kind in job.reads)
-            forwards += len(job.reads) * tested + averaged * pace.statistics
+            forwards += len(job.reads) * (pace.test + min(TRAIN_METRICS_SIZE, pace.train))
         found.append(forwards)
     return statistics.fmean(found)
 

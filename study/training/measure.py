@@ -16,7 +16,7 @@ from study.tasks.adapted import by_number, numbered
 from study.tasks.examples import Examples
 from study.tasks.loaded import Pair
 from study.tasks.means import mean_of
-from study.tasks.nests import device_of, mapped
+from study.tasks.nests import device_of, examples_in, joined, leaves, mapped
 from study.tasks.task import Task
 from study.training.scores import NotAMeanError, OfCalibration, OfMean, Sum, sum_of
 from study.training.train import arithmetic
@@ -25,6 +25,7 @@ from wasam_core.modes import eval_mode
 
 _LARGEST = 1e300  # losses and scores beyond it are no numbers to calculate with
 _FLOAT32 = 4  # bytes
+_TOGETHER = 2**20  # bytes of outputs that are put together at most
 PROBE_RHO = 0.05  # radius of the probed rises; one for all methods, so that they can be compared
 
 
@@ -92,8 +93,8 @@ class Evaluator:
     def evaluate(self, examples: Examples, *, describes: bool = False) -> Evaluated:
         """Return loss, score and calibration error of all examples, in evaluation mode.
 
-        No output outlives its batch, but those that a metric of the whole split needs, on the CPU; a mean is over what
-        it is a mean of, whatever the batches.
+        No output outlives its batch, but small ones that the task has put together, and those that a metric of the
+        whole split needs, on the CPU; a mean is over what it is a mean of, whatever the batches.
 
         Args:
             examples: What is evaluated.
@@ -113,14 +114,11 @@ class Evaluator:
         sums: dict[str, Sum] = {"loss": OfMean(mean_of(task.loss)), "score": sum_of(task.metric, keep=keep)}
         if task.classifies:
             sums["calibration_error"] = OfCalibration()
-        for inputs, targets in self.batches(examples):
-            with arithmetic(self.precision, device_of((targets, inputs))):
-                outputs = self.model(inputs)
-            outputs = mapped(outputs, lambda t: t.float() if t.is_floating_point() and t.itemsize < _FLOAT32 else t)
+        for outputs, targets in put_together(self._outputs(examples), task.metric_batch):
             for name in list(sums):
                 with _left_out(sums, name, if_wanted=describes):
                     sums[name].update(outputs, targets)
-            del inputs, outputs, targets  # before the next ones are made
+            del outputs, targets
         found: dict[str, Any] = {}
         for name in list(sums):
             with _left_out(sums, name, if_wanted=describes):
@@ -128,6 +126,16 @@ class Evaluator:
         score = found.get("score")
         signed = None if score is None else task.metric.signed(score)
         return Evaluated(signed, found.get("calibration_error"), found.get("loss"))
+
+    def _outputs(self, examples: Examples) -> Iterator[Pair]:
+        """Yield outputs and targets, batch by batch."""
+        for inputs, targets in self.batches(examples):
+            with arithmetic(self.precision, device_of((targets, inputs))):
+                outputs = self.model(inputs)
+            outputs = mapped(outputs, lambda t: t.float() if t.is_floating_point() and t.itemsize < _FLOAT32 else t)
+            del inputs
+            yield outputs, targets
+            del outputs, targets  # before the next ones are made
 
     def probe(self, weights: str, examples: Examples, seed: int, budget: int, cost: Cost) -> list[Probe]:
         """Return the sharpness of the weights that the model holds.
@@ -171,3 +179,17 @@ def _left_out(sums: dict[str, Sum], name: str, *, if_wanted: bool) -> Iterator[N
         if not if_wanted:
             raise
         del sums[name]
+
+
+def put_together(batches: Iterable[Pair], size: int) -> Iterator[Pair]:
+    """Yield outputs and targets of several batches as those of one, until they have ``size`` examples or are large."""
+    held: list[Pair] = []
+    for batch in batches:
+        held.append(batch)
+        sizes = [examples_in(targets) for _, targets in held]
+        if sum(sizes) >= size or sum(tensor.nbytes for outputs, _ in held for tensor in leaves(outputs)) > _TOGETHER:
+            yield joined(held, sizes) if len(held) > 1 else batch
+            held = []
+        del batch
+    if held:
+        yield joined(held, [examples_in(targets) for _, targets in held])

@@ -66,6 +66,9 @@ class Run(AnyRun):
         # The epoch that validation prefers so far: how it scored there, and in the confirm stage its weights.
         self._best: Measurement | None = None
         self._best_state: dict[str, torch.Tensor] = {}
+        # Buffers under averages as the confirm stage validated them, BatchNorm's statistics among them: test needs the
+        # same, and they cost a pass over the training examples.
+        self._buffers: dict[str | int, list[torch.Tensor]] = {}
         with self._watched():
             self._build(data)
 
@@ -172,17 +175,17 @@ class Run(AnyRun):
         self._validate_last()
         if self._best is not None:
             self._history.measurements.append(replace(self._best, epoch=self._epoch))
-        measured: dict[int, Measurement] = {}  # averages of the same epochs are the same bits
+        measured: dict[str | int, Measurement] = {}
         for name in self._job.averages:
-            start = self._averages.start_epoch(name) if name.startswith("swa@") else -1
-            if start in measured:
-                self._history.measurements.append(replace(measured[start], weights=name))
-                continue
-            with self._average(name):
-                found = self._measure(name, {"val": self._sets["val"]})
-                self._history.measurements.append(found)
-            if start >= 0:
-                measured[start] = found
+            same = self._same_as(name)
+            if same not in measured:
+                with self._average(name):
+                    measured[same] = self._measure(name, {"val": self._sets["val"]})
+            self._history.measurements.append(replace(measured[same], weights=name))
+
+    def _same_as(self, average: str) -> str | int:
+        """Return what averages share that are the same bits: those of the same epochs."""
+        return self._averages.start_epoch(average) if average.startswith("swa@") else average
 
     def _measure_final(self) -> None:
         """Measure all weights on validation; in the confirm stage test those that validation prefers of each kind.
@@ -231,8 +234,16 @@ class Run(AnyRun):
     @contextmanager
     def _average(self, name: str) -> Iterator[None]:
         """Let the model hold an average, under BatchNorm statistics of its own."""
+        same = self._same_as(name)
         with self._averages.average_parameters(name):
-            self._recalibrate()
+            if same in self._buffers:
+                for buffer, value in zip(self._model.buffers(), self._buffers[same], strict=True):
+                    buffer.copy_(value)
+                weights_moved()
+            else:
+                self._recalibrate()
+                if self._job.stage == "confirm":
+                    self._buffers[same] = [buffer.clone() for buffer in self._model.buffers()]
             yield
 
     def _recalibrate(self) -> None:

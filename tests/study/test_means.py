@@ -18,9 +18,9 @@ from study.tasks import Guess, Mean, Metric, Task, over_examples
 from study.tasks.adapted import by_number, numbered
 from study.tasks.examples import examples_of
 from study.tasks.means import mean_of
-from study.tasks.task import ACCURACY, accuracy, token_cross_entropy
+from study.tasks.task import ACCURACY, accuracy, classification, token_cross_entropy
 from study.training import scores
-from study.training.measure import Evaluator
+from study.training.measure import Evaluator, put_together
 from study.training.scores import OfMean, OfWhole, sum_of
 from study.training.train import Draws, Recipe, take_step, train
 from wasam_core import WASAM, WeightAverages
@@ -339,3 +339,28 @@ def test_an_evaluation_takes_as_many_examples_at_a_time_as_its_owner(given: int 
     seen.clear()
     Evaluator(task.model, replace(task, evaluation_batch=10), batch_size=4).evaluate(examples_of(part, "val"))
     assert seen == [10]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "width", "sizes"), [(0, 3, [4] * 5), (7, 3, [8, 8, 4]), (99, 3, [20]), (99, 2**17, [4] * 5)]
+)
+def test_loss_and_metric_see_small_outputs_together(wanted: int, width: int, sizes: list[int]) -> None:
+    """As many batches as make the wanted number of examples, or till they are large; all in order, whatever it is."""
+    rng = torch.Generator().manual_seed(5)
+    batches = [(torch.randn(4, width, generator=rng), torch.arange(4) + 4 * number) for number in range(5)]
+    found = list(put_together(iter(batches), wanted))
+    assert [len(targets) for _, targets in found] == sizes
+    for part in (0, 1):
+        assert torch.equal(torch.cat([pair[part] for pair in found]), torch.cat([pair[part] for pair in batches]))
+
+
+def test_what_is_put_together_changes_no_number() -> None:
+    rng = torch.Generator().manual_seed(6)
+    part = torch.randn(50, 3, generator=rng), torch.randint(3, (50,), generator=rng)
+    task = classification(nn.Identity(), part, part, lambda: part, classes=3)
+    alone, together = (
+        Evaluator(task.model, replace(task, evaluation_batch=7, metric_batch=size)).evaluate(examples_of(part, "val"))
+        for size in (0, 20)
+    )
+    assert together == pytest.approx(alone, rel=1e-6)
+    assert together.score == alone.score == accuracy(*part)
