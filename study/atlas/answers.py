@@ -211,7 +211,7 @@ def replacements(gains: pd.DataFrame) -> list[Question]:
 
     Both are about gains at equal epochs. *Averaging replaces decay*: its gain over last weights, at a constant rate
     minus at one annealed to 0. *SAM replaces early stopping*: what of its gain over last weights is gone where the
-    baseline keeps its best epoch, in cells with wrong labels. Then, of both, what is left over that baseline.
+    baseline keeps its best epoch, in cells with wrong labels. Of both, what is left over that baseline. Last `longer`.
     """
     swa, sam = (cell_means(gains, method, "E") for method in ("SWA", "SAM"))
     noisy = sam[sam["level label_noise"] == 1]
@@ -228,7 +228,19 @@ def replacements(gains: pd.DataFrame) -> list[Question]:
             noisy["over_last"] - noisy["over_best"],
         ),
         question(with_noise.format("its gain over a baseline that keeps its best epoch"), noisy, noisy["over_best"]),
+        longer(gains),
     ]
+
+
+def longer(gains: pd.DataFrame) -> Question:
+    """Return what twice the epochs give the baseline's best epoch: what SAM's cost would buy instead.
+
+    It is SAM's gain at equal epochs minus that at twice the baseline's, and like is held against like: the strongest of
+    more baselines is stronger by chance alone.
+    """
+    cells = cell_means(gains, "SAM")
+    words = "twice the epochs instead of SAM: what they give the baseline's best epoch"
+    return question(words, cells, cells["over_best"] - cells["over_best_longer"])
 
 
 def beside_decay(gains: pd.DataFrame, method: str) -> Iterator[Row]:

@@ -6,8 +6,8 @@ from typing import Literal
 
 import pandas as pd
 
-from study.atlas.answers import Question, moderation_by_factors, question, replacements
-from study.atlas.cell_means import cell_means, rows_of
+from study.atlas.answers import Question, longer, moderation_by_factors, question, replacements
+from study.atlas.cell_means import rows_of
 from study.atlas.frames import least_elsewhere
 from study.atlas.markdown import Gain, Row, estimated
 from study.atlas.verdicts import DELTA
@@ -71,19 +71,12 @@ def _above_the_worse(gains: pd.DataFrame) -> Question:
     return question("WASAM minus the worse of SWA and SAM", scores, scores["WASAM"] - worse)
 
 
-def _equal_compute(gains: pd.DataFrame) -> Question:
-    """Hold like against like: the strongest of more baselines is stronger by chance alone."""
-    cells = cell_means(gains, "SAM")
-    words = "SAM's gain over the baseline's best epoch: at equal epochs minus at twice the baseline's"
-    return question(words, cells, cells["over_best"] - cells["over_best_longer"])
-
-
 _JUDGES: dict[int, Callable[[pd.DataFrame], _Held]] = {
     1: _by_factor("label_noise", "SAM"),
     2: _by_question(lambda gains: replacements(gains)[0], _positive),
     5: _by_question(_above_the_worse, _not_below),
     9: _by_factor("augmentation", "SAM"),
     10: _by_factor("epochs", "SAM"),
-    12: _by_question(_equal_compute, _positive),
+    12: _by_question(longer, _positive),
     13: _by_question(lambda gains: replacements(gains)[2], _positive),
 }

@@ -12,6 +12,7 @@ from study.atlas.answers import (
     Moderation,
     beside_decay,
     distributions,
+    longer,
     moderation_by_factors,
     moderation_by_features,
     replacements,
@@ -136,13 +137,14 @@ def sentences(folder: Path = PARTS, write: Callable[[Gain], str] = gain, unit: s
     if gains.empty:
         return {}
     found = distributions(gains)
-    return {"What": _what(found, write, unit), "How surely": _how_surely(gains, found), "Over what": _over(folder)}
+    what = _what(gains, found, write, unit)
+    return {"What": what, "How surely": _how_surely(gains, found), "Over what": _over(folder)}
 
 
-def _what(found: list[Distribution], write: Callable[[Gain], str], unit: str) -> str:
+def _what(gains: pd.DataFrame, found: list[Distribution], write: Callable[[Gain], str], unit: str) -> str:
     tasks = len(found[0].by_task)
     shown = {one.method: one.typical.mean > 0 for one in found if one.p_holm < ALPHA}
-    gainers, losers = ([method for method, up in shown.items() if up == gains] for gains in (True, False))
+    gainers, losers = ([method for method, up in shown.items() if up == wanted] for wanted in (True, False))
     said = [
         f"{_listed(names)} {verb}{'s' if len(names) == 1 else ''} on average"
         for names, verb in ((gainers, "gain"), (losers, "lose"))
@@ -151,11 +153,17 @@ def _what(found: list[Distribution], write: Callable[[Gain], str], unit: str) ->
     claim = f"{_listed(said) or 'no method is shown to gain or to lose on average'} (p after Holm)"
     if tasks < MIN_TASKS:
         claim = "mean gains are told but not judged, since so few tasks are no sample"
-    means = _listed([f"{one.method} {write(Gain(one.typical.mean, one.typical.ci95))}" for one in found])
+    even, twice = distributions(gains, "E"), longer(gains)
+    most = max(twice.by_task, key=lambda task: twice.by_task[task])
     return (
         f"Over {tasks} small tasks, against the strongest tuned baseline that up to twice the gradient evaluations "
-        f"contain, {claim}: {means} {unit}."
+        f"contain, {claim}: {_means(found, write)} {unit}; at equal epochs, {_means(even, write)}, where twice the "
+        f"epochs give the baseline {write(estimated(twice.found))} ({write(Gain(twice.by_task[most]))} with {most})."
     )
+
+
+def _means(found: list[Distribution], write: Callable[[Gain], str]) -> str:
+    return _listed([f"{one.method} {write(Gain(one.typical.mean, one.typical.ci95))}" for one in found])
 
 
 def _how_surely(gains: pd.DataFrame, found: list[Distribution]) -> str:

@@ -351,7 +351,7 @@ def test_the_parts_are_half_designs_of_four_factors_that_differ_between_tasks() 
         changed = {key for key, values in problem.factors.items() if isinstance(values, list)}
         if "satellite" in name:
             changed |= {"base"}
-        if "decay" not in name:
+        if "decay" not in name and "more-steps" not in name:
             by_task.setdefault(problem.task, set()).update(changed)
             count = len({repr(sorted(job.items())) for job in _cells(spec)})
             counts[problem.task] = counts.get(problem.task, 0) + count
@@ -365,6 +365,13 @@ def test_the_parts_are_half_designs_of_four_factors_that_differ_between_tasks() 
 
 def _cells(spec: StudySpec) -> list[dict[str, Any]]:
     return [dict(cell.factors) for cell in cells(spec)]
+
+
+def test_a_part_with_more_steps_is_that_without_but_for_them() -> None:
+    one, more = SPECS["atlas/fashion"], SPECS["atlas/fashion-more-steps"]
+    (problem,), (other,) = one.problems, more.problems
+    assert other == problem.model_copy(update={"factors": problem.factors | {"batch_size": 20}})
+    assert more == one.model_copy(update={"name": more.name, "question": more.question, "problems": more.problems})
 
 
 def test_the_two_quarters_of_the_satellite_are_the_half_of_a_design() -> None:

@@ -155,7 +155,9 @@ def test_verdicts_of_a_null_are_few() -> None:
 
 def as_two_parts(frame: pd.DataFrame) -> pd.DataFrame:
     """Return an atlas in which half of a task's cells are another part, under another base optimizer."""
-    other = (frame["task"] == "digits") & (frame["label_noise"] > 0)
+    first, second, *_ = FACTORS
+    alike = frame[first].rank(method="dense") == frame[second].rank(method="dense")  # so each part has all levels
+    other = (frame["task"] == "digits") & alike
     frame = frame.copy()
     frame.loc[other, ["part", "base"]] = ["atlas-digits-adamw", "AdamW"]
     return frame
@@ -179,6 +181,14 @@ def test_two_parts_of_one_task_are_one_task() -> None:
     trials = simulated_trials()
     parted = pd.concat([trials, trials[trials["task"] == "digits"].assign(part="digits-2")])
     assert [*costs_of(parted, "SAM").index] == [*costs_of(trials, "SAM").index]
+
+
+def test_what_differs_between_parts_that_were_not_planned_for_it_is_no_factor() -> None:
+    """A part that was added with other batches says nothing of batches: whatever else differs goes with them."""
+    added = simulated(tasks=TASKS[:1], mean=0.2, seed=1).assign(part="atlas-digits-2", batch_size=20)
+    both = pd.concat([simulated().assign(batch_size=100), added], ignore_index=True)
+    assert cell_means(both, "SAM")["level batch_size"].isna().all()
+    assert {one.name for one in moderation_by_factors(both, "SAM")} == {*FACTORS}
 
 
 def test_parts_whose_decay_was_searched_count_in_their_own_question_alone() -> None:
@@ -269,12 +279,14 @@ def test_signs_are_those_of_the_specs() -> None:
 
 
 def test_what_replaces_what_is_measured_task_by_task() -> None:
-    decay_last, decay_best, stopping, left = replacements(simulated(early_stopping=0.05, decay=0.03, mean=0.01))
+    found = replacements(simulated(early_stopping=0.05, decay=0.03, mean=0.01, longer=0.02))
+    decay_last, decay_best, stopping, left, longer = found
     assert decay_last.found.mean == pytest.approx(0.03, abs=0.003)
     assert decay_best.found.mean == pytest.approx(0.0, abs=0.003)
     assert stopping.found.mean == pytest.approx(0.05 + 0.03 / 2, abs=1e-9)  # half of the cells have a constant rate
     assert left.found.mean == pytest.approx(0.01, abs=0.004)
-    assert all(len(one.by_task) == one.found.n == 6 for one in (decay_last, decay_best, stopping, left))
+    assert longer.found.mean == pytest.approx(0.02, abs=1e-9)
+    assert all(len(one.by_task) == one.found.n == 6 for one in found)
 
 
 def test_a_gain_beside_a_tuned_decay_is_held_against_that_beside_a_fixed_one() -> None:
