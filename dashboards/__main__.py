@@ -13,6 +13,7 @@ from dashboards.picture import write_picture
 from dashboards.report import write_report
 from dashboards.studies import is_study, study_folders
 from dashboards.watch import EVERY_S, until_parent_exits, watch
+from study.command_line import execute
 from study.specs.spec import SpecError
 from study.store.folder import ResultsError
 from study.store.record_files import RecordError
@@ -109,4 +110,4 @@ if __name__ == "__main__":
     # A shell starts background jobs with SIGINT ignored; a watch must end on it there too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a folder's name may be no text
-    sys.exit(main())
+    execute(main)

@@ -23,6 +23,7 @@ from study.atlas.markdown import Answer, Gain, P, Share, Size
 from study.atlas.markdown import Entry as Content
 from study.atlas.summary import answers, sentences, validation
 from study.atlas.verdicts import DELTA
+from study.command_line import execute
 from study.files import write_atomically
 from study.store.folder import ResultsError
 
@@ -83,6 +84,8 @@ def build_atlas(folder: Path = PARTS) -> str:
         facts=sentences(folder, lambda gain: theme.gain_within(gain.mean, gain.ends), "points of accuracy"),
         charts={chart.id: chart for chart in charts},
         tables=tables,
+        glossary=(),
+        beside="the parts that this page is made of hold",
         delta=f"{theme.threshold(DELTA)} {theme.unit()}",
         figures=Markup(page.packed(page.json_text(packed))),  # base64
         plotly=Markup(page.packed_plotly()),  # base64
@@ -131,4 +134,4 @@ def entry_of(content: Content) -> Entry:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    execute(main)

@@ -73,7 +73,7 @@ def _block(findings: Findings, cells: dict[str, LabelledCell], budget: str) -> s
             unit = score_in(findings, cell.task).points
             lines += _fitted(cell.label, " " * 2, " " * 4)
             lines += _fitted(f"gains in {unit} over {'; '.join(sorted(over))}", " " * 4, " " * 6)
-            lines += map(line, own)
+            lines += [part for effect in own for part in _fitted(line(effect), "", " " * 10)]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from dashboards.cells import LabelledCell
 from dashboards.contenders import delta_of, in_epochs, unit_of
 from dashboards.figures.kit.chart import Sources
 from dashboards.figures.kit.confirmed import Confirmed, End
-from dashboards.figures.kit.panels import inliers
+from dashboards.figures.kit.panels import FAR, inliers
 from dashboards.score import Score, score_in, split_of
 from dashboards.tables.accuracies import contender_of
 from dashboards.tables.beside_verdicts import weights_in_words
@@ -20,7 +20,6 @@ from dashboards.tables.table import most
 from study.plan.selection import Selection
 from study.stats import Effect
 
-_FAR = 8.0  # interquartile ranges: who opens a verdict wants to see its replicates, unless one would hide all others
 MOST_UNITS = 400  # replicates of a verdict, fewer in a study of many problems; findings.json has all of them
 
 
@@ -53,7 +52,7 @@ def _verdict(sources: Sources, effect: Effect, score: Score, limit: int) -> dict
     findings, cell = sources.findings, sources.cells[effect.cell]
     style = theme.style_of(effect.method)
     delta, labels = delta_of(findings, effect.task), dict(findings.origin.labels) if findings.origin else {}
-    low, high = inliers(effect.differences, least=delta, holds=[-delta, 0.0, delta, effect.mean], times=_FAR)
+    low, high = inliers(effect.differences, least=delta, holds=[-delta, 0.0, delta, effect.mean], times=FAR)
 
     def named(baseline: str) -> str:
         return in_epochs(baseline, cell.epochs, sources.best_at.get((cell.name, baseline)))

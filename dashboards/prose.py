@@ -6,7 +6,7 @@ Every function returns plain text; escaping is the page's business.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from dashboards import theme
+from dashboards import far_out, theme
 from dashboards.cells import LabelledCell, where
 from dashboards.contenders import budget_name, delta_of, families_of, in_epochs, unit_of, unit_words
 from dashboards.score import Score, score_in, score_of, split_of
@@ -147,7 +147,7 @@ def _by_how_much(findings: Findings, effects: Sequence[Effect], cells: Mapping[s
             if same
             else f"over {_strongest(findings)} of each"
         )
-        return f"{gains} {score.points} {where_from}"
+        return "; ".join(filter(None, (f"{gains} {score.points} {where_from}", far_out.words(findings, effects))))
     by_unit: dict[str, tuple[Score, list[float]]] = {}
     for effect in effects:
         score = score_in(findings, effect.task)
@@ -160,10 +160,11 @@ def _by_how_much(findings: Findings, effects: Sequence[Effect], cells: Mapping[s
     score = score_in(findings, most.task)
     reached, against = (score.full_text(mean_of(values)) for values in (most.method_values, most.baseline_values))
     each = " of each" if _several(findings) else ""
-    return (
+    told = (
         f"{listed(ranges)} over {_strongest(findings)}{each}, the largest {reached} against {against} "
         f"{split_of(findings)}{score.name}{score.direction}"
     )
+    return "; ".join(filter(None, (told, far_out.words(findings, effects))))
 
 
 def _several(findings: Findings) -> bool:
@@ -190,7 +191,7 @@ def _nothing(findings: Findings, primary: Sequence[Effect], cells: Mapping[str, 
     if not known:
         return said
     # Gains in different units are compared in multiples of δ, which is in that of each.
-    most = max(known, key=lambda e: e.mean / delta_of(findings, e.task))
+    most = max(far_out.steady(findings, known)[0], key=lambda e: e.mean / delta_of(findings, e.task))
     return f"{said}; the largest gain is {most.method}'s{_in(most, cells)}, {_by_how_much(findings, [most], cells)}"
 
 
@@ -247,6 +248,7 @@ def how_surely(findings: Findings, cells: Mapping[str, LabelledCell]) -> str:
     parts = [_over_runs(findings, number) if findings.origin else f"over {number} paired {unit_words(findings)}{each}"]
     parts += _intervals(findings, cells) if has_verdict(findings) else []
     parts += _lost(findings)
+    parts += filter(None, [far_out.words(findings, [e for e in _primary(findings) if e.n])])
     said = "; ".join(parts)
     return f"{said[0].upper()}{said[1:]}. {scope(findings)}".strip()
 

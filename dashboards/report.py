@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from markupsafe import Markup
 
-from dashboards import page, prose, theme, words
+from dashboards import far_out, page, prose, theme, words
 from dashboards.cells import LabelledCell, cells_of
 from dashboards.charts import charts_of
 from dashboards.comparisons import without_early_verdicts
@@ -29,10 +29,13 @@ from study.findings import Findings
 from study.findings.taken import said
 from study.findings.units import FRACTION
 from study.records import LineRecord, PlaneRecord, RunRecord
+from study.stats.typical import MEAN
 from study.store.record_files import read_lines, read_planes
 
 if TYPE_CHECKING:
     from study.store.results import Study
+
+_AND_RUNS = " and runs.parquet, beside this page, hold"
 
 
 def build_report(
@@ -78,7 +81,7 @@ def _built(sources: Sources, built: datetime | None, reload_s: int, command: str
         "styles": styles_of({*findings.methods, *(chosen.contender for chosen in findings.selections)}),
         "details": details_of(sources, curves.panels_of(sources)),
     }
-    score = sources.score
+    score, carried = sources.score, far_out.note(findings)
     return page.render(
         "template.html",
         ("page.js", "report.js", "details.js"),
@@ -102,14 +105,16 @@ def _built(sources: Sources, built: datetime | None, reload_s: int, command: str
         claim_rows={name: claims.lines_of(tables[name]) for name in ("hypotheses", "literature")},
         headings=_headings(findings),
         readings={
-            "hypotheses": claims.reading_of(findings),
-            "literature": claims.LITERATURE_READING,
-            "comparisons": verdicts.comparison_reading(findings),
-            "moderators": moderators.slope_reading(findings),
+            "hypotheses": claims.reading_of(findings) + carried,
+            "literature": claims.LITERATURE_READING + carried,
+            "comparisons": verdicts.comparison_reading(findings) + carried,
+            "moderators": moderators.slope_reading(findings) + carried,
             "selections": beside_verdicts.selection_reading(score),
-            "interactions": beside_verdicts.interaction_reading(findings),
+            "interactions": beside_verdicts.interaction_reading(findings) + carried,
         },
+        carried=carried,
         judged=findings.origin is not None,
+        beside=f"findings.json{', beside this page, holds' if findings.origin else _AND_RUNS}",
         again=_judged_again(findings),
         rules=_rules(findings),
         caveats=_caveats(findings, cells),
@@ -152,10 +157,11 @@ def _reaches(findings: Findings) -> str:
     one = {"replicate": "replicate", "seed": "seed of one tuning", "run": "run"}[unit_of(findings)]
     whose = "method" if table else f"baseline and method at {budget_name(findings, findings.primary_budget)}"
     unit = dict(table.columns)["cost"] if table else "gradient evaluations"
+    middles = prose.listed(sorted({score_in(findings, task).way.middle for task in findings.scores} or {MEAN.middle}))
     cost = f" Cost: {unit} of a run over those of the cheapest baseline." if unit else ""
     return (
-        f"{metric[0].upper()}{metric[1:]}, of every {whose}: a dot is one {one}, the bar their mean; each problem has "
-        f"a scale of its own, and arrows count what lies beyond it.{cost}"
+        f"{metric[0].upper()}{metric[1:]}, of every {whose}: a dot is one {one}, the bar their {middles}; each problem "
+        f"has a scale of its own, and arrows count what lies beyond it.{cost}"
     )
 
 
@@ -229,6 +235,8 @@ def _caveats(findings: Findings, cells: Mapping[str, LabelledCell]) -> list[tupl
         named = caveat.cell in cells
         detail = caveat.detail.replace(caveat.cell, cells[caveat.cell].label) if named else caveat.detail
         found.setdefault(caveat.kind, []).append(detail)
+    if carried := far_out.sentences(findings, cells):
+        found["far out"] = carried
     return list(found.items())
 
 

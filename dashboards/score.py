@@ -8,6 +8,7 @@ from dashboards import theme
 from study.findings import Findings
 from study.findings.content import ScoreUnit
 from study.findings.units import FRACTION
+from study.stats.typical import Way, way_of
 
 _SPLITS = {"test_score": "test ", "val_score": "validation ", "score": ""}  # the last: nobody knows
 _LONGEST = 40
@@ -56,6 +57,11 @@ class Score:
     def percentage_points(self) -> str:
         """The unit of a gain, in full."""
         return "percentage points" if self.share else self.points
+
+    @property
+    def way(self) -> Way:
+        """How scores of several runs are put together: the mean of shares, the median of what has no bound."""
+        return way_of(self.share)
 
     @property
     def full(self) -> str:

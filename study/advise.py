@@ -16,6 +16,7 @@ from study.atlas.features import FEATURES, features_of
 from study.atlas.frames import PARTS, load_gains
 from study.atlas.markdown import Gain, Row, number, table
 from study.atlas.verdicts import DELTA
+from study.command_line import execute
 from study.data import load_data
 from study.driver.own_code import try_own_tasks
 from study.driver.resume import find_data
@@ -197,4 +198,4 @@ def _resembles(method: str, one: Prediction) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    execute(main)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from study.command_line import aligned, command, whole_number
+from study.command_line import aligned, command, execute, whole_number
 from study.simulations import Rate, calibrate
 
 _EXAMPLES = """\
@@ -50,4 +50,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    execute(main)

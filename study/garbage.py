@@ -14,4 +14,7 @@ def without_collector() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():  # what was made is old at once, and not looked through as if it were young
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

@@ -1,7 +1,6 @@
 """``python -m study.judge``: the verdicts of a study on results that exist already, from wherever they come."""
 
 import argparse
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from study.command_line import EXIT_DONE, command, refused
+from study.command_line import EXIT_DONE, command, execute, refused
 from study.existing.columns import Options
 from study.existing.question import question_of
 from study.existing.reading import read_table, table_of
@@ -227,4 +226,4 @@ def _deltas(given: Sequence[str]) -> float | dict[str, float] | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    execute(main)

@@ -4,14 +4,13 @@ import importlib.util
 import json
 import keyword
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
 
-from study.command_line import EXIT_DONE, command, refused
+from study.command_line import EXIT_DONE, command, execute, refused
 from study.files import write_atomically
 from study.templates import spelled_out
 
@@ -175,4 +174,4 @@ def _check_name(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    execute(main)

@@ -228,8 +228,7 @@ class Job(_Frozen):
     @property
     def run_id(self) -> str:
         """Hash of all that decides a measurement: 16 hex digits."""
-        later = {name for name in _ADDED_LATER if getattr(self, name) == Job.model_fields[name].default}
-        content = self.model_dump(mode="json", exclude=_NOT_IN_ID | later)
+        content = {name: value for name, usual in _IN_ID.items() if (value := getattr(self, name)) != usual}
         if self.own_family:  # what its optimizer needs follows from what it is
             content["own_family"] = _without_defaults(replace(self.own_family, needs=None))
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -274,6 +273,14 @@ class Job(_Frozen):
         """
         stretched = int(self.factors["epochs"]) * self.epochs_factor
         return int(stretched + 1e-9) if self.test_seed else round(stretched)
+
+
+# Fields that a run id is made of, with the value at which each is left out; no value is an Ellipsis.
+_IN_ID = {
+    name: field.default if name in _ADDED_LATER else ...
+    for name, field in Job.model_fields.items()
+    if name not in _NOT_IN_ID
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
@@ -452,16 +459,17 @@ class RunRecord(_Frozen):
         if "epochs" not in self.job.factors:
             raise ValueError("a job without factors.epochs")
         stands = {(m.weights, m.epoch) for m in self.measurements}
+        epochs = self.job.epochs
         if len(stands) < len(self.measurements):
             raise ValueError("two measurements of the same weights at the same epoch")
-        if any(epoch > self.job.epochs for _, epoch in stands):
-            raise ValueError(f"a measurement after the last epoch, {self.job.epochs}")
+        if any(epoch > epochs for _, epoch in stands):
+            raise ValueError(f"a measurement after the last epoch, {epochs}")
         if self.status == "failed" and stands:
             raise ValueError("measurements of a run that failed")
         if self.status == "pruned" and not stands:
             raise ValueError("a pruned run without a measurement")
-        if self.status in ("completed", "diverged") and ("last", self.job.epochs) not in stands:
-            raise ValueError(f"no measurement of the last weights at the last epoch, {self.job.epochs}")
+        if self.status in ("completed", "diverged") and ("last", epochs) not in stands:
+            raise ValueError(f"no measurement of the last weights at the last epoch, {epochs}")
         return self
 
     @property

@@ -1,16 +1,16 @@
 """``python -m study.replicate``: put finished studies of one question side by side; do they say the same?"""
 
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from study.command_line import aligned, command, refused, whole_number
+from study.command_line import aligned, command, execute, refused, whole_number
 from study.findings import FindingsError
 from study.findings.gains import Comparison, Gains, gains_of
+from study.records import changed_files
 from study.specs.spec import SpecError, StudySpec
 from study.stats import Effect, estimate
 from study.stats.replication import LEVEL, Relabelling, agreement, flipped, relabelling_test
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flips = [comparison for comparison, effects in rows.items() if flipped([effect.verdict for effect in effects])]
     found = relabelled(together.values(), options.permutations, np.random.default_rng(options.seed))
     print(in_words(rows, flips, found))
+    for note in other_sources(studies):
+        print(note)
     return 1 if flips or found.differs else 0
 
 
@@ -109,6 +111,25 @@ def _check_same_question(first: Study, other: Study) -> None:
             f"{first.folder} and {other.folder} differ in {differing}; studies of one spec are compared, which differ "
             "in their seed alone."
         )
+
+
+def other_sources(studies: Sequence[Study]) -> list[str]:
+    """Say which code of the user's own was not the same in all studies, a sentence each."""
+    found: dict[str, dict[str, int]] = {}  # by name: its sources, and the first study's seed
+    for study in studies:
+        for record in study.records:
+            for name, source in record.sources.items() if record.measurements else ():
+                found.setdefault(name, {}).setdefault(source, study.spec.seed)
+    notes = []
+    for name, by_source in found.items():
+        first, *others = by_source
+        files = dict.fromkeys(file for other in others for file in changed_files(first, other))
+        if files:
+            notes.append(
+                f"NOTE: the source of {name} was changed in between ({', '.join(files)}; seeds "
+                f"{', '.join(map(str, by_source.values()))}): what differs between the studies may be that."
+            )
+    return notes
 
 
 def _differing(one: StudySpec, two: StudySpec) -> list[str]:
@@ -211,4 +232,4 @@ def in_words(rows: Mapping[Comparison, Sequence[Effect]], flips: Sequence[Compar
 _NO_FLIP = "Gate 1, passed: nowhere does one study say helps and another hurts."
 
 if __name__ == "__main__":
-    sys.exit(main())
+    execute(main)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from study.command_line import EXIT_DONE, refused
+from study.command_line import EXIT_DONE, execute, refused
 from study.data.folders import DATA, DOWNLOAD
 from study.driver.conduct import (
     ConclusionError,
@@ -300,6 +300,6 @@ if __name__ == "__main__":
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a folder's name may be no text
     try:
-        sys.exit(main())
+        execute(main)
     except KeyboardInterrupt as interruption:  # before there was a study, or a second time while the first was handled
         sys.exit(_exit_code(interruption))

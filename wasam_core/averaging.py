@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from wasam_core.average_state import FORMAT, check_model, check_state
-from wasam_core.lookup import Form, Lookup, buffer_places, forms_of, parameter_places
+from wasam_core.lookup import Form, Lookup, buffer_places, forms_of, parameter_places, written_by_passes
 from wasam_core.memory import lasting_memory, snapshot
+from wasam_core.moved import refuse_away
 from wasam_core.options import whole
 from wasam_core.running_means import RunningMeans, accumulator_dtype
 from wasam_core.verdicts import Verdict
@@ -93,6 +94,7 @@ class WeightAverages:
         self.last_epoch = 0
         self.steps = 0
         self._device = device
+        self._max_epochs = max_epochs or 0
         self._swap: WeightSwap | None = None
         self._lookup = Lookup(model, buffers=average_buffers)
         # The tensors that were last taken in, or compared with them.
@@ -152,15 +154,21 @@ class WeightAverages:
         """Take in the weights at the end of epoch `epoch` (1-based): SWA and LAWA.
 
         Raises:
-            ValueError: if epochs do not come in increasing order.
-            RuntimeError: inside `average_parameters`, or if the model has other parameters than those taken in before.
-                Nothing has changed then.
+            ValueError: if epochs do not come in increasing order, or are more than max_epochs where starts are
+                fractions of these.
+            RuntimeError: where weights are perturbed or swapped, here or by another object, or if the model has other
+                parameters than those taken in before. Nothing has changed then.
         """
         self._refuse_swapped("update")
         if epoch <= self.last_epoch:
             raise ValueError(
                 f"update({epoch}) after update({self.last_epoch}): call it once at the end of "
                 "each epoch, with 1, 2, 3 ..."
+            )
+        if self._starts and epoch > self._max_epochs:
+            raise ValueError(
+                f"update({epoch}) with max_epochs = {self._max_epochs}: starts are fractions of the run, which is "
+                "longer than was said. Give its whole length in epochs as max_epochs."
             )
         tensors = self._present("update")
         snapshots = []
@@ -210,7 +218,8 @@ class WeightAverages:
         values = self._read(name)
         tensors = self._present("average_parameters")
         names = [*self._lookup.tensors()]
-        swap = WeightSwap(tensors, parameter_places(self.model.modules()) + buffer_places(self.model.modules()))
+        modules = list(self.model.modules())
+        swap = WeightSwap(tensors, parameter_places(modules) + buffer_places(modules), written_by_passes(modules))
         changed = False
         self._swap = swap
         try:
@@ -317,6 +326,15 @@ class WeightAverages:
         self._forms, self._named = forms, {}
         self.last_epoch, self.steps = counters
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies are made of.
+
+        Raises:
+            RuntimeError: inside `average_parameters`, which a copy would never leave.
+        """
+        self._refuse_swapped("copy")
+        return self.__dict__
+
     def _segments_of(self, name: str) -> list[RunningMeans]:
         return [s for epoch, s in self._segments.items() if epoch >= self._starts[name]]
 
@@ -330,6 +348,7 @@ class WeightAverages:
             if forms != self._forms:
                 check_model(call, named, self._forms if self.ready else ())
             self._named, self._tensors, self._places, self._forms = named, tensors, places, forms
+        refuse_away(call, tensors)
         return tensors
 
     def _refuse_swapped(self, call: str) -> None:

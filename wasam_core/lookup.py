@@ -22,6 +22,13 @@ def buffer_places(modules: Iterable[nn.Module]) -> list[Place]:
     return places_in([module._buffers for module in modules])
 
 
+def written_by_passes(modules: Iterable[nn.Module]) -> set[Tensor]:
+    """Return what a pass through modules may write to: their buffers, and embeddings that are kept within a norm."""
+    found = list(modules)
+    kept = [m.weight for m in found if isinstance(m, nn.Embedding | nn.EmbeddingBag) and m.max_norm is not None]
+    return {*kept, *(tensor for _, _, tensor in buffer_places(found))}
+
+
 def places_in(tables: Iterable[Any]) -> list[Place]:
     """Return the places of the tensors in such tables."""
     return [(table, key, t) for table in filter(None, tables) for key, t in table.items() if t is not None]

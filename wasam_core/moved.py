@@ -1,8 +1,14 @@
-"""Say that weights have moved, to those who keep something that was computed of them."""
+"""Say that weights have moved: to those who keep something that was computed of them, and to those who read them."""
+
+from collections.abc import Iterable, Sequence
+from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
 from wasam_core.bare_torch import forget_parametrized
+
+_away: WeakKeyDictionary[object, Sequence[Tensor]] = WeakKeyDictionary()  # what somebody will put back, by who will
 
 
 def weights_moved() -> None:
@@ -24,3 +30,24 @@ def weights_moved() -> None:
     """
     torch.clear_autocast_cache()
     forget_parametrized()
+
+
+def note_away(holder: object, tensors: Sequence[Tensor]) -> None:
+    """Note that `tensors` hold other values than the trained ones until `holder` says that they are back."""
+    _away[holder] = tensors
+
+
+def note_back(holder: object) -> None:
+    """Note that what `holder` has moved is back."""
+    _away.pop(holder, None)
+
+
+def refuse_away(call: str, tensors: Iterable[Tensor]) -> None:
+    """Refuse `call`, which reads trained weights, where one of `tensors` is perturbed or swapped, by whomever."""
+    if _away:
+        asked = {*tensors}
+        if not all(asked.isdisjoint(held) for held in [*_away.values()]):
+            raise RuntimeError(
+                f"{call}() while the weights are perturbed, or hold an average: they return at the end of that step or "
+                "block. Call it before or after."
+            )

@@ -50,8 +50,8 @@ def unpack(state_dict: StateDict) -> Parts:
     return Parts({**state_dict, "state": state, "param_groups": groups}, counters, average)
 
 
-def check_fit(parts: Parts, groups: list[dict[str, Any]]) -> None:
-    """Refuse a state that is not one of an optimizer over such groups, or has lost a part."""
+def check_fit(parts: Parts, groups: list[dict[str, Any]], variant: str) -> None:
+    """Refuse a state that is not one of an optimizer over such groups and of that variant, or has lost a part."""
     saved = parts.base["param_groups"]
     if [len(group["params"]) for group in saved] != [len(group["params"]) for group in groups]:
         raise ValueError(
@@ -70,6 +70,11 @@ def check_fit(parts: Parts, groups: list[dict[str, Any]]) -> None:
             saved_shapes, shapes = sorted(saved_shapes), sorted(shapes)
         for there, here in zip(saved_shapes, shapes, strict=True):
             _compare("shape", there, here)
+        if (saved_variant := parts.counters.get("variant", variant)) != variant:  # which earlier states don't name
+            raise ValueError(
+                f'The saved state is of variant="{saved_variant}", whose rho means another radius in "{variant}": '
+                f'build the optimizer with variant="{saved_variant}", as the saved one.'
+            )
     elif any("rho" in group for group in saved):
         raise ValueError(
             "The state dict is of a WASAM and has lost its own part (average, counters, random numbers): it was made "

@@ -9,10 +9,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from wasam_core.buffers import frozen_batchnorm_statistics
 from wasam_core.groups import Group, check_group, names_of, tensors_of
@@ -106,6 +109,8 @@ class Perturbation:
         self.eta = self.rule.eta if eta is None else float(eta)
         if not 0.0 <= self.eta < math.inf:
             raise ValueError(f"eta = {eta!r}: the offset of |w| must be a finite number >= 0.")
+        if self.eta and self.rule.rescales is None:
+            raise ValueError(f'eta = {eta!r} does nothing in variant "{variant}": leave it out, or choose "asam".')
         self.variant = variant
         self.needs_names = bool(self.rule.rescales)  # which tell parameters from each other
         self._stand_in = StandIn()
@@ -203,6 +208,7 @@ def perturbed(
 
     The weights move to w + rho * T² g / ||T g|| (T = 1 for "sam"), the block computes the gradient
     there, and the weights return bit for bit, also if the block raises. Then any optimizer steps.
+    A step inside the block, which would be lost at its end, is refused.
 
     Args:
         params: a model, or parameters, or (name, parameter) pairs, with gradients from the clean
@@ -221,6 +227,7 @@ def perturbed(
         The `Ascent`: norm, and whether it was finite. If it was not, the weights have not moved.
 
     Raises:
+        RuntimeError: if an optimizer of these parameters steps inside the block.
         ValueError: for a negative rho, an unknown variant, "asam" without names, or parameters that are split over
             processes (FSDP).
 
@@ -245,9 +252,10 @@ def perturbed(
     if perturbation.needs_names and names is None and model is not None:
         names = names_of(tensors, model)
     after = capture_rng({p.device for p in tensors})
-    with torch.no_grad():
-        ascent = perturbation.apply([Target(tensors, names, -rho if maximize else rho)])
+    hook = register_optimizer_step_pre_hook(partial(_refuse_step, {*tensors}))
     try:
+        with torch.no_grad():
+            ascent = perturbation.apply([Target(tensors, names, -rho if maximize else rho)])
         with frozen_batchnorm_statistics(model):
             if zero_grad:
                 for p in tensors:
@@ -256,7 +264,16 @@ def perturbed(
                 restore_rng(rng)
             yield ascent
     finally:
+        hook.remove()
         with torch.no_grad():
             perturbation.undo()
         if rng is not None:
             restore_rng(after)
+
+
+def _refuse_step(moved: set[Tensor], optimizer: Optimizer, *_: object) -> None:
+    if any(p in moved for group in optimizer.param_groups for p in group["params"]):
+        raise RuntimeError(
+            f"{type(optimizer).__name__} steps inside perturbed(): the weights return at the end of the block, and the "
+            "step would be lost. Let it step after the block."
+        )

@@ -21,6 +21,7 @@ from wasam_core.buffers import BufferGuard
 from wasam_core.cost import Cost
 from wasam_core.groups import BaseOptimizer, Params, check_group, names_of, refuse_replaced
 from wasam_core.memory import snapshot
+from wasam_core.moved import refuse_away
 from wasam_core.norms import FiniteCheck, any_entry, global_norm, is_finite
 from wasam_core.options import check_rho, whole
 from wasam_core.own_state import Parts, averaged_values, check_fit, pack, shapes_of, unpack
@@ -196,10 +197,11 @@ class WASAM(WrappedOptimizer):
             and a second pass is needed in any case.
 
         Raises:
-            RuntimeError: between the two steps, or while the weights are swapped.
+            RuntimeError: between the two steps, or while the weights are perturbed or swapped, by whomever.
         """
         self._require_clean("first_step")
         params = self._note_devices()
+        refuse_away("first_step", params)
         try:
             return self._ascend(params, self._targets(), _told(examples), zero_grad=zero_grad)
         except BaseException:
@@ -272,6 +274,7 @@ class WASAM(WrappedOptimizer):
         if examples is None and batch:
             examples = len(batch[0])
         params = self._note_devices()
+        refuse_away("step", params)
         try:
             targets = self._targets()
             if self.m is not None and targets:
@@ -649,6 +652,7 @@ class WASAM(WrappedOptimizer):
         (average,) = self._average.state_dicts()
         counters = {
             "attempts": self._attempts,
+            "variant": self._perturbation.variant,
             "cost": self.cost.state_dict(),
             "averaged": average["count"],
             "shapes": shapes_of(self.param_groups),
@@ -665,8 +669,8 @@ class WASAM(WrappedOptimizer):
 
         Raises:
             RuntimeError: while the weights are perturbed or swapped.
-            ValueError: if groups, shapes or names differ, if a part is missing, or from the base optimizer. Nothing has
-                changed then.
+            ValueError: if groups, shapes, names or variants differ, if a part is missing, or from the base optimizer.
+                Nothing has changed then.
         """
         self._require_clean("load_state_dict")
         state_dict = self._shown(self._optimizer_load_state_dict_pre_hooks, dict(state_dict))
@@ -685,7 +689,7 @@ class WASAM(WrappedOptimizer):
 
     def _take_over(self, parts: Parts) -> None:
         """Take over all of a state, or nothing."""
-        check_fit(parts, self.param_groups)
+        check_fit(parts, self.param_groups, self._perturbation.variant)
         counters, average, base = parts.counters, RunningMeans(), self.base_optimizer
         if counters is not None:
             values = averaged_values(parts, self.parameters())

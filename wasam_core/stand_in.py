@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wasam_core.bare_torch import users_of_storage
-from wasam_core.moved import weights_moved
+from wasam_core.moved import note_away, note_back, weights_moved
 from wasam_core.verdicts import Verdict, erase_unless, is_far
 
 LOW_PRECISION = {torch.float16, torch.bfloat16}
@@ -59,6 +59,7 @@ class StandIn:
         if not self._aside:
             torch._foreach_copy_(self._spares, params)
         self.active = True
+        note_away(self, params)
 
     def add(self, params: list[Tensor], steps: list[Tensor], factor: float | Tensor, verdict: Verdict = True) -> None:
         """Move `params`, the next ones of those that `begin` got, by `factor` times `steps`; by 0 against a verdict."""
@@ -101,6 +102,7 @@ class StandIn:
         else:
             torch._foreach_copy_(self._params, self._spares)
         self.active = False
+        note_back(self)
         weights_moved()
 
 

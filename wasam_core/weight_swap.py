@@ -1,13 +1,13 @@
 """The exchange of a model's weights for others, and back."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from wasam_core.lookup import Place, put_back
 from wasam_core.memory import lasting_memory, snapshot
-from wasam_core.moved import weights_moved
+from wasam_core.moved import note_away, note_back, weights_moved
 from wasam_core.running_means import check_shapes
 
 
@@ -20,10 +20,14 @@ class WeightSwap:
     Args:
         parameters: the tensors to exchange.
         places: where modules keep these and their buffers; all tensors found there are kept and return.
+        written: those that a pass through the model may write to, which is no training.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], places: Iterable[Place] = ()) -> None:
+    def __init__(
+        self, parameters: Sequence[Tensor], places: Iterable[Place] = (), written: Collection[Tensor] = ()
+    ) -> None:
         self._parameters = list(parameters)
+        self._watched = [p for p in parameters if p not in written]
         self._places: list[Place] = []
         self._kept: dict[Tensor, tuple[Tensor, Tensor]] = {}  # by tensor: its storage, and a copy of its values
         self._versions: list[int | None] = []
@@ -47,21 +51,24 @@ class WeightSwap:
             ValueError: if they are not as many or not of the same shapes; nothing has changed then.
         """
         check_shapes(self._parameters, values)
+        note_away(self, self._parameters)
         try:
             _write(self._parameters, values)
-            self._versions = _versions(self._parameters)
+            self._versions = _versions(self._watched)
         except BaseException:
             self.undo()
             raise
 
     def undo(self) -> bool:
         """Put everything back; return whether the parameters were changed or replaced since `put`."""
-        changed = self._versions != _versions(self._parameters)
+        changed = self._versions != _versions(self._watched)
         try:
             return self._undo() or changed
         except BaseException:
             self._undo()  # all is still kept: what an interrupt has left half done is done again
             raise
+        finally:
+            note_back(self)
 
     def _undo(self) -> bool:
         replaced = [place[2] for place in self._places if put_back(place)]
@@ -70,7 +77,7 @@ class WeightSwap:
                 tensor.data = home
         same = {t: copy for t, (_, copy) in self._kept.items() if t.shape == copy.shape}
         _write(list(same), list(same.values()))
-        return any(one is p for one in replaced for p in self._parameters)
+        return any(one is p for one in replaced for p in self._watched)
 
 
 def _write(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:

@@ -14,8 +14,8 @@ from wasam_core.bare_torch import Eager, bare_step, take_step
 from wasam_core.batchnorm import recalibrate_batchnorm
 from wasam_core.cost import Cost
 from wasam_core.groups import BaseOptimizer, Group, Params, as_groups, build_base, check_group, merge_into
-from wasam_core.lookup import Place, buffer_places, parameter_places
-from wasam_core.moved import weights_moved
+from wasam_core.lookup import Place, buffer_places, parameter_places, written_by_passes
+from wasam_core.moved import refuse_away, weights_moved
 from wasam_core.running_means import RunningMeans, check_shapes
 from wasam_core.weight_swap import WeightSwap
 
@@ -151,8 +151,9 @@ class WrappedOptimizer(Eager, Optimizer):
         self._bare_step = bare_step(self.base_optimizer)
 
     def _refuse_others(self, call: str) -> None:
-        """Refuse `call` for parameters that the model has parted with, or others than the average is of."""
+        """Refuse `call` for parameters that hold other weights, or have left the model, or the average is not of."""
         params = self.parameters()
+        refuse_away(call, params)
         missing = self._found_in_model - self._count_in_model(params)
         if missing > 0:
             raise RuntimeError(
@@ -214,12 +215,13 @@ class WrappedOptimizer(Eager, Optimizer):
         self._refuse_others("swap_swa_sgd")
         params = self.parameters()
         places: list[Place] = []
-        if self.model is not None:
+        modules = [] if self.model is None else list(self.model.modules())
+        if modules:
             own = {*params}
-            places += buffer_places(self.model.modules())
-            places += [place for place in parameter_places(self.model.modules()) if place[2] in own]
+            places += buffer_places(modules)
+            places += [place for place in parameter_places(modules) if place[2] in own]
         values = self._average.read()
-        swap = WeightSwap(params if values else [], places)
+        swap = WeightSwap(params if values else [], places, written_by_passes(modules))
         swap.put(values)
         self._swap = swap
 

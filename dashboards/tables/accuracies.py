@@ -12,13 +12,15 @@ from dashboards import theme
 from dashboards.cells import LabelledCell
 from dashboards.contenders import in_epochs, lengths_under
 from dashboards.figures.kit.confirmed import Confirmed
+from dashboards.figures.kit.dots import NOWHERE
 from dashboards.figures.kit.panels import inliers
 from dashboards.score import Score, metric_words, score_in, split_of
 from dashboards.tables import columns
 from dashboards.tables.table import Table
 from study.findings import Findings
 from study.findings.content import ResultsTable
-from study.stats import Effect, estimate
+from study.stats import Effect
+from study.stats.typical import MEAN, Typical, Way
 
 MOST_DOTS = 60  # of a row: of more replicates, every so manieth is drawn
 MOST_PANELS = 8  # in sight; the others are one click away
@@ -35,6 +37,7 @@ class Reached:
         gradient_evaluations: Of a completed run, in the mean; NaN where nobody counted them.
         relative: The same over those of the baseline at equal epochs.
         strongest: The baseline that methods are held against.
+        way: How its values are put together.
     """
 
     cell: str
@@ -45,11 +48,12 @@ class Reached:
     gradient_evaluations: float = math.nan
     relative: float = math.nan
     strongest: bool = False
+    way: Way = MEAN
 
     @property
-    def mean(self) -> float:
-        """The mean over replicates (or seeds)."""
-        return statistics.fmean(self.values)
+    def typical(self) -> Typical:
+        """What its replicates (or seeds) are typically like."""
+        return self.way.of(self.values)
 
 
 def reached_of(
@@ -96,7 +100,7 @@ def _given(findings: Findings, table: ResultsTable, cells: Mapping[str, Labelled
         rows += [
             Reached(
                 name, runs.method, runs.method, runs.method, tuple(map(score.measured, runs.scores)), runs.cost,
-                runs.cost / shortest, (name, runs.method) in strongest,
+                runs.cost / shortest, (name, runs.method) in strongest, score.way,
             )
             for runs in own
         ]  # fmt: skip
@@ -120,7 +124,8 @@ def _of_cell(
         spent = [end.gradient_evaluations for end in chosen.final if end.status == "completed"] if chosen else []
         cost = statistics.fmean(spent) if spent else math.nan
         measured = tuple(map(score.measured, values))
-        rows.append(Reached(cell.name, contender, name, method, measured, cost, strongest=contender in strongest))
+        chief = contender in strongest
+        rows.append(Reached(cell.name, contender, name, method, measured, cost, strongest=chief, way=score.way))
 
     baselines = dict.fromkeys(one.baseline for effect in effects for one in effect.against)
     for baseline in baselines:
@@ -153,7 +158,7 @@ class Row:
     method: str
     strongest: bool
     dots: tuple[float, ...]
-    mean: float
+    middle: float
     beyond: tuple[int, int]
     score: str
     cost: str
@@ -161,10 +166,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A problem as it is drawn: its ticks as (position, words), and its rows."""
+    """A problem as it is drawn: its ticks as (position, words), and its rows; ``middle`` is "mean" or "median"."""
 
     label: str
     metric: str
+    middle: str
     ticks: tuple[tuple[float, str], ...]
     rows: tuple[Row, ...]
 
@@ -181,6 +187,7 @@ def panels_of(findings: Findings, cells: Mapping[str, LabelledCell], reached: Se
                 Panel(
                     cell.label,
                     f"{split_of(findings)}{score.full}{score.direction}",
+                    score.way.middle,
                     tuple((_at(tick, low, high), _tick(score, tick, low, high)) for tick in _ticks(low, high)),
                     tuple(_row(row, score, low, high) for row in rows),
                 )
@@ -189,7 +196,7 @@ def panels_of(findings: Findings, cells: Mapping[str, LabelledCell], reached: Se
 
 
 def _ends(rows: Sequence[Reached]) -> tuple[float, float]:
-    low, high = inliers([value for row in rows for value in row.values], holds=[row.mean for row in rows])
+    low, high = inliers([value for row in rows for value in row.values], holds=[row.typical.middle for row in rows])
     margin = 0.04 * (high - low) or 0.01 * max(abs(high), 1e-6)
     return low - margin, high + margin
 
@@ -215,24 +222,30 @@ def _tick(score: Score, value: float, low: float, high: float) -> str:
 
 def _row(row: Reached, score: Score, low: float, high: float) -> Row:
     every = -(-len(row.values) // MOST_DOTS)
+    middle = row.typical.middle
     inside = [value for value in row.values if low <= value <= high]
     return Row(
         name=row.name,
         method=row.method,
         strongest=row.strongest,
         dots=tuple(_at(value, low, high) for value in inside[::every]),
-        mean=_at(row.mean, low, high),
+        middle=_at(middle, low, high),
         beyond=(sum(value < low for value in row.values), sum(value > high for value in row.values)),
-        score=score.write(row.mean),
+        score=score.write(middle),
         cost=theme.ratio(row.relative),
     )
 
 
+def _ends_by(way: Way, reached: Iterable[Reached]) -> list[tuple[float, float]]:
+    return [row.typical.ends if row.way is way else NOWHERE for row in reached]
+
+
 def accuracy_table(findings: Findings, cells: Mapping[str, LabelledCell], reached: Sequence[Reached]) -> Table:
-    """Return the download: one row a problem and contender, with the interval of its mean and its unit."""
+    """Return the download: one row a problem and contender, what it typically reaches, and its unit."""
     scores = [score_in(findings, cells[row.cell].task) for row in reached]
-    found = [estimate(row.values) for row in reached]
-    texts = [theme.within(one.mean, one.ci95, score.write) for score, one in zip(scores, found, strict=True)]
+    found = [row.typical for row in reached]
+    ways = list(dict.fromkeys(row.way for row in reached)) or [MEAN]
+    texts = [theme.within(one.middle, one.ends, score.write) for score, one in zip(scores, found, strict=True)]
     return columns.table_of(
         "accuracies",
         f"{metric_words(findings).capitalize()} of every contender of the primary budget.",
@@ -245,7 +258,13 @@ def accuracy_table(findings: Findings, cells: Mapping[str, LabelledCell], reache
                 [row.name for row in reached],
                 [row.contender for row in reached],
             ),
-            *columns.estimates("Mean", "test_score", [(one.mean, one.ci95) for one in found], texts=texts),
+            columns.numbers(
+                " or ".join(f"{way.title} [{way.short}]" for way in ways),
+                "test_score",
+                [one.middle for one in found],
+                texts=texts,
+            ),
+            *(hidden for way in ways for hidden in columns.hidden_ends(way.csv, _ends_by(way, reached))),
             columns.counts("n", "n", [one.n for one in found]),
             columns.units(scores),
             columns.numbers(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from dashboards import theme
 from dashboards.score import Score
 from dashboards.tables.table import Column, CsvValue, Entry, Table, numeric
+from study.stats.typical import Typical, Way
 
 Ends = tuple[float, float]
 Write = Callable[[float], str]
@@ -89,11 +90,12 @@ def estimates(
     write: Write = theme.gain,
     ends: str = "ci95",
     texts: Sequence[str] = (),
+    what: str = "95 % CI",
 ) -> tuple[Filled, ...]:
-    """Return a column of numbers with their 95 % intervals; the download has ``ends``, low and high, beside it."""
+    """Return a column of numbers with ``what`` around them; the download has ``ends``, low and high, beside it."""
     found = list(found)
     said = texts or [theme.within(mean, interval, write) for mean, interval in found]
-    shown = numbers(f"{title} [95 % CI]", csv, [mean for mean, _ in found], texts=said)
+    shown = numbers(f"{title} [{what}]", csv, [mean for mean, _ in found], texts=said)
     return shown, *hidden_ends(ends, [interval for _, interval in found])
 
 
@@ -110,12 +112,17 @@ def scores(score: Score, title: str, csv: str, values: Sequence[float | None], o
     return numbers(score.head(title), csv, measured, texts=[one.text(value) for one, value in each])
 
 
-def score_estimates(
-    score: Score, title: str, csv: str, found: Iterable[tuple[float, Ends]], ends: str = "ci95"
+def typical(
+    title: str, csv: str, found: Sequence[Typical], way: Way, write: Write, ends: str = ""
 ) -> tuple[Filled, ...]:
-    """Return a column of scores with their intervals, as their metric measured them."""
-    measured = [(score.measured(mean), score.ends(interval)) for mean, interval in found]
-    return estimates(score.head(title), csv, measured, score.write, ends)
+    """Return a column of what runs are typically like, with the ends that ``way`` puts around it."""
+    return estimates(title, csv, [(one.middle, one.ends) for one in found], write, ends or way.csv, what=way.short)
+
+
+def typical_scores(score: Score, csv: str, found: Iterable[Typical]) -> tuple[Filled, ...]:
+    """Return a column of what scores of several runs are typically like, as their metric measured them."""
+    measured = [Typical(one.n, score.measured(one.middle), score.ends(one.ends)) for one in found]
+    return typical(score.head(score.way.title), csv, measured, score.way, score.write)
 
 
 def hidden(csv: str, values: Iterable[float | str | None]) -> Filled:

@@ -3,15 +3,18 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from dashboards import theme
+from dashboards import far_out, theme
 from dashboards.cells import LabelledCell
 from dashboards.comparisons import Distinct, distinct
+from dashboards.contenders import unit_words
 from dashboards.score import score_in, score_of
 from dashboards.tables import columns
 from dashboards.tables.table import Table
 from dashboards.tables.verdicts import in_order, who
 from study.findings import Findings
 from study.stats import Effect
+
+_LARGE = 1000.0  # beyond, decimals say nothing
 
 
 def loss_table(findings: Findings, cells: Mapping[str, LabelledCell]) -> Table:
@@ -50,6 +53,7 @@ def loss_table(findings: Findings, cells: Mapping[str, LabelledCell]) -> Table:
             ),
             columns.hidden("score_unit", [own.csv_unit for own in scores]),
             columns.counts("n", "n", [effect.n for effect in effects]),
+            *far_out.column(findings, effects),
         ),
         groups=[effect.cell for effect in effects],
     )
@@ -64,15 +68,15 @@ def _gains(rows: Sequence[Distinct], effects: Iterable[Effect]) -> list[tuple[fl
 
 def loss_heading(findings: Findings) -> str:
     """State in how many comparisons score and loss move in opposite directions, by their means."""
-    scores = {(effect.cell, effect.method, effect.budget): effect.mean for effect in findings.effects}
-    pairs = [
-        (effect.mean, scores[effect.cell, effect.method, effect.budget])
-        for effect in (one.effect for one in distinct(_of_metric(findings, "test_loss"), findings.primary_budget))
-        if effect.n and (effect.cell, effect.method, effect.budget) in scores
-    ]
-    apart = sum(loss * gain < 0 for loss, gain in pairs)
-    name = score_of(findings).name
-    return f"Test loss: mean gains point the other way than those in {name} in {apart} of {len(pairs)} comparisons"
+    scores = {(effect.cell, effect.method, effect.budget): effect for effect in findings.effects}
+    known = [one.effect for one in distinct(_of_metric(findings, "test_loss"), findings.primary_budget)]
+    known = [effect for effect in known if effect.n and (effect.cell, effect.method, effect.budget) in scores]
+    pairs = [(effect, scores[effect.cell, effect.method, effect.budget]) for effect in known]
+    apart = sum(loss.mean * gain.mean < 0 for loss, gain in pairs)
+    carried = sum(any(far_out.far_out(findings, effect) for effect in pair) for pair in pairs)
+    held = f"; {carried} of these pairs hold {unit_words(findings)} that are far out" if carried else ""
+    where = f"{apart} of {len(pairs)} comparisons{held}"
+    return f"Test loss: mean gains point the other way than those in {score_of(findings).name} in {where}"
 
 
 def _of_metric(findings: Findings, metric: str) -> list[Effect]:
@@ -86,5 +90,5 @@ def _percentage_points(gain: float) -> str:
 
 
 def _signed(value: float) -> str:
-    text = f"{value:+.3f}".replace("-", "−")
+    text = (f"{value:+.3f}" if abs(value) < _LARGE else f"{value:+,.0f}").replace("-", "−")
     return text if float(f"{value:.3f}") else "0.000"

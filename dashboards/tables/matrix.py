@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dashboards import theme
 from dashboards.cells import LabelledCell
 from dashboards.contenders import budget_name, in_epochs
+from dashboards.far_out import far_out
 from dashboards.score import score_in
 from dashboards.tables.verdicts import Wording, interval_of, n_words, off_words, wording_of
 from study.findings import Findings
@@ -112,6 +113,7 @@ def _matrix_entry(findings: Findings, effect: Effect, wording: Wording, usual: i
         *([f"Holm p {theme.p_value(effect.p_holm)}"] if effect.p_holm is not None else []),
         *([f"n = {n_words(effect)}"] if short or effect.apart else []),
         *([off_words(effect)] if effect.off else []),
+        *([f"{count} far out"] if (count := far_out(findings, effect)) else []),
     ]
     score = score_in(findings, effect.task)
     with score.written():

@@ -10,6 +10,7 @@ from study.atlas.card import all_answers, front, write_card
 from study.atlas.domains import DOMAINS
 from study.atlas.frames import PARTS
 from study.atlas.part import write_part
+from study.command_line import execute
 from study.specs.spec import SpecError
 from study.store.folder import ResultsError
 from study.store.record_files import RecordError
@@ -72,4 +73,4 @@ def _add(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    execute(main)

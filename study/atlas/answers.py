@@ -22,6 +22,7 @@ from study.specs.budgets import Budget
 from study.specs.spec import parse_spec, suite_specs
 from study.stats import ModeratorRule, RandomEffects, estimate, holm, moderator_rule, random_effects
 from study.stats.clustered import slopes_within
+from study.stats.designs import NEGLIGIBLE
 from study.stats.estimates import Estimate
 
 Seen = Literal["as expected", "the opposite", "seen", "not seen", "too few tasks"]
@@ -137,6 +138,7 @@ def moderation_by_features(gains: pd.DataFrame, method: str) -> list[Moderation]
 def _moderation(method: str, name: str, cells: pd.DataFrame, values: pd.Series, gain: str) -> Moderation:
     having = cells.assign(value=values)[values.notna()]
     own = having[["value", gain]] - having.groupby("task")[["value", gain]].transform("mean")
+    own["value"] = own["value"].where(own["value"].abs() > NEGLIGIBLE * own["value"].abs().max(), 0.0)  # but rounding
     products = (
         pd.DataFrame({"top": own["value"] * own[gain], "bottom": own["value"] ** 2}).groupby(having["task"]).sum()
     )

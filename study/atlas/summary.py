@@ -137,11 +137,11 @@ def sentences(folder: Path = PARTS, write: Callable[[Gain], str] = gain, unit: s
     if gains.empty:
         return {}
     found = distributions(gains)
-    what = _what(gains, found, write, unit)
-    return {"What": what, "How surely": _how_surely(gains, found), "Over what": _over(folder)}
+    surely = f"{_at_equal_epochs(gains, write)}; {_how_surely(gains, found)}"
+    return {"What": _what(found, write, unit), "How surely": surely, "Over what": _over(folder)}
 
 
-def _what(gains: pd.DataFrame, found: list[Distribution], write: Callable[[Gain], str], unit: str) -> str:
+def _what(found: list[Distribution], write: Callable[[Gain], str], unit: str) -> str:
     tasks = len(found[0].by_task)
     shown = {one.method: one.typical.mean > 0 for one in found if one.p_holm < ALPHA}
     gainers, losers = ([method for method, up in shown.items() if up == wanted] for wanted in (True, False))
@@ -153,12 +153,18 @@ def _what(gains: pd.DataFrame, found: list[Distribution], write: Callable[[Gain]
     claim = f"{_listed(said) or 'no method is shown to gain or to lose on average'} (p after Holm)"
     if tasks < MIN_TASKS:
         claim = "mean gains are told but not judged, since so few tasks are no sample"
-    even, twice = distributions(gains, "E"), longer(gains)
-    most = max(twice.by_task, key=lambda task: twice.by_task[task])
     return (
         f"Over {tasks} small tasks, against the strongest tuned baseline that up to twice the gradient evaluations "
-        f"contain, {claim}: {_means(found, write)} {unit}; at equal epochs, {_means(even, write)}, where twice the "
-        f"epochs give the baseline {write(estimated(twice.found))} ({write(Gain(twice.by_task[most]))} with {most})."
+        f"contain, {claim}: {_means(found, write)} {unit}."
+    )
+
+
+def _at_equal_epochs(gains: pd.DataFrame, write: Callable[[Gain], str]) -> str:
+    twice = longer(gains)
+    most = max(twice.by_task, key=lambda task: twice.by_task[task])
+    return (
+        f"At equal epochs the means are {_means(distributions(gains, 'E'), write)}, where twice the epochs give the "
+        f"baseline {write(estimated(twice.found))}, with {most} {write(Gain(twice.by_task[most]))}"
     )
 
 
@@ -172,7 +178,7 @@ def _how_surely(gains: pd.DataFrame, found: list[Distribution]) -> str:
     rules = [method for method in METHODS if rule(gains, method).reliable]
     which = f"a rule for {_listed(rules)} holds" if rules else "no rule is found that holds"
     return (
-        f"Of {found[0].cells} cells {told}; of {signs.total()} signs that were named before the first run "
+        f"of {found[0].cells} cells {told}; of {signs.total()} signs that were named before the first run "
         f"{signs['as expected']} are seen, {signs['the opposite']} reversed, {signs['not seen']} not seen, and "
         f"{signs['too few tasks']} have too few tasks; {which} in tasks that it has not seen."
     )

@@ -32,6 +32,7 @@ _SETTINGS = {
     "RAY_health_check_failure_threshold": "1000",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what later releases do; the device comes from the resources
 }
+_STARTS = 3  # Ray waits half a minute for its own processes, which may not be enough where many others run
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
@@ -78,7 +79,7 @@ def cluster(address: str | None, tasks: Iterable[str] = ()) -> Iterator[Cluster]
         try:
             # Without an address Ray joins whatever cluster is named in the machine's temporary folder.
             environment = {"py_modules": modules} if modules else None
-            joined = ray.init(address=address or "local", runtime_env=environment, **_QUIET)
+            joined = _init(address=address or "local", runtime_env=environment, **_QUIET)
         except Exception as error:  # Ray raises just that where a busy machine takes it too long
             raise _no_cluster(address, error) from error
         stack.callback(ray.shutdown)
@@ -86,6 +87,17 @@ def cluster(address: str | None, tasks: Iterable[str] = ()) -> Iterator[Cluster]
         url = f"http://{joined.dashboard_url}" if joined.dashboard_url else ""
         warning = "" if address else warning_of(ray.nodes()[0]["NodeManagerAddress"])
         yield Cluster(ray.cluster_resources(), url, stop_watching, warning)
+
+
+def _init(**asked: Any) -> Any:
+    """Call ``ray.init``, and again where it had no time; what it left behind ends with this process."""
+    for _ in range(_STARTS - 1):
+        try:
+            return ray.init(**asked)
+        except Exception as error:
+            if "timed out" not in str(error):
+                raise
+    return ray.init(**asked)
 
 
 @contextmanager

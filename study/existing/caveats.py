@@ -18,7 +18,8 @@ from study.stats import Effect
 from study.stats.effects import FEW_REPLICATES, MIN_UNITS
 
 _SETTING: Final = re.compile(
-    r"^(lr|learning_?rate|weight_?decay|wd|momentum|rho|batch_?size|epochs|dropout|warmup|width|depth|hidden|layers)$"
+    r"^(lr|learning_?rate|weight_?decay|wd|momentum|rho|batch_?size|epochs|dropout|warmup|width|depth|hidden|layers"
+    r"|arch|architecture|model|network|net|backbone|schedule|scheduler|augmentation|split|fold|data|dataset|task)$"
 )
 _NO_SETTING: Final = re.compile(  # names of a run, and where it ran
     r"seed|name|dir|path|file|host|node|device|gpu|rank|port|url|uuid|date|time|version|^id$|_id$"
@@ -33,6 +34,7 @@ def caveats_of(asked: Question, effects: Sequence[Effect], strips: Iterable[Delt
         *_tuning(asked),
         *_selected(asked.columns.score),
         *_unpaired(effects, asked),
+        *_folds(asked.columns.seed),
         *_few(effects),
         *_left_out(asked.runs),
         *_without_score(asked.runs),
@@ -104,6 +106,22 @@ def _unpaired(effects: Sequence[Effect], asked: Question) -> Iterable[Caveat]:
             "sees small gains less often, and nothing is known of gains run by run."
         )
         yield Caveat("unpaired", "", "", detail)
+    if asked.runs.alike:
+        detail = (
+            f"{_rows(asked.runs.alike)} equal to an earlier one in every column: if these are copies, n is too large "
+            "and every p too small; a column that tells runs apart, such as a seed, would show it."
+        )
+        yield Caveat("unpaired", "", "", detail)
+
+
+def _folds(seed: str) -> Iterable[Caveat]:
+    if "fold" in bare(seed).lower():
+        detail = (
+            f"The units are folds ({seed}), whose training parts share most of their examples: their scores move "
+            "together, intervals are too narrow, and verdicts come too easily (Nadeau & Bengio 2003). Splits that are "
+            "drawn anew share less, and new data nothing."
+        )
+        yield Caveat("folds", "", "", detail)
 
 
 def _few(effects: Sequence[Effect]) -> Iterable[Caveat]:
@@ -139,7 +157,7 @@ def _without_score(runs: Runs) -> Iterable[Caveat]:
             detail = (
                 f"{method}: {reasons.total()} of {planned[method]} runs can't be used ({told}). A study counts a "
                 "diverged run at chance level; here it is missing, which flatters a method that diverges: put that "
-                "score in its row to have it count."
+                "score in its row, as of a run that finished, to have it count."
             )
             yield Caveat("rows without a score", "", method, detail)
 

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from study.existing.columns import Columns, bare
@@ -12,11 +13,15 @@ from study.existing.reading import Row, Table
 from study.existing.trackers import TableError
 from study.existing.values import label_of, number_of
 
-_ENDED: Final = {"finished", "completed", "complete", "success", "succeeded", "done", "terminated"}
+_ENDED: Final = {"finished", "completed", "complete", "success", "succeeded", "successful", "done", "ok", "terminated"}
 _NOT_ENDED: Final = {
     "crashed", "failed", "fail", "failure", "killed", "running", "preempted", "preempting", "pending", "scheduled",
     "waiting", "queued", "pruned", "error", "canceled", "cancelled", "interrupted", "oom", "diverged",
+    "timeout", "timed_out", "out_of_memory", "node_fail", "aborted", "stopped", "exception", "incomplete", "unfinished",
 }  # fmt: skip
+_SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_PROGRESS: Final = {"epoch", "step", "globalstep", "trainerglobalstep", "iteration", "iter", "round"}  # of one run
+_SUMMARIES: Final = {"mean", "average", "avg", "overall", "median", "std", "stdev", "sd", "sem", "min", "max"}
 _IDENTITY: Final = {"name", "id", "run_id", "number", "created", "created_at", "start_time", "end_time", "runtime"}
 
 
@@ -46,11 +51,13 @@ class Runs:
         sides: By problem and method, each in the order of the table.
         left_out: Why rows are in no side, and how many.
         seeds: The label of every unit.
+        alike: Where no column says the seed: rows that are equal to an earlier one in every column.
     """
 
     sides: Mapping[str, Mapping[str, Side]]
     left_out: Mapping[str, int]
     seeds: Mapping[int, str]
+    alike: int = 0
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -68,11 +75,12 @@ def runs_of(table: Table, columns: Columns, whole: str) -> Runs:
 
     Raises:
         TableError: scores or costs that are no numbers, names that differ in spelling alone, several scores for one
-            method, problem and seed.
+            method, problem and seed, or of one run where no column says the seed.
     """
     state = _state_column(table)
     left_out: Counter[str] = Counter()
     grouped = _grouped(table, columns, whole, left_out)
+    alike = 0 if columns.seed else _check_whole_runs(grouped, table, left_out)
     _check_spelling("methods", {method for _, method, _ in grouped})
     _check_spelling("problems", {problem for problem, _, _ in grouped})
     numbers = _unit_numbers([seed for _, _, seed in grouped])
@@ -84,7 +92,7 @@ def runs_of(table: Table, columns: Columns, whole: str) -> Runs:
             clashes[problem, method, seed] = found
     if clashes:
         raise TableError(_clash(clashes, columns))
-    return Runs(sides, left_out, {number: seed for seed, number in numbers.items()})
+    return Runs(sides, left_out, {number: seed for seed, number in numbers.items()}, alike)
 
 
 def _grouped(table: Table, columns: Columns, whole: str, left_out: Counter[str]) -> _Grouped:
@@ -96,6 +104,10 @@ def _grouped(table: Table, columns: Columns, whole: str, left_out: Counter[str])
         seed = label_of(row.get(columns.seed)) if columns.seed else f"row {number}"
         if method is None or problem is None or seed is None:
             left_out[f"no {'method' if method is None else 'problem' if problem is None else 'seed'}"] += 1
+            continue
+        labels = (seed, problem) if columns.problem else (seed,)
+        if summary := next((label for label in labels if label.lower() in _SUMMARIES), ""):
+            left_out[f"a summary of other rows and no run ({summary})"] += 1
             continue
         for role, label, names in (("method", method, columns.method), ("problem", problem, columns.problem)):
             own = tuple(label_of(row.get(name)) for name in names)
@@ -127,14 +139,74 @@ def _is_number(label: str) -> bool:
     return value is not None and not math.isnan(value)
 
 
-def _state_column(table: Table) -> str:
-    """Return the column that says how a run ended; "" where none holds such words alone."""
+def _check_whole_runs(grouped: _Grouped, table: Table, left_out: Counter[str]) -> int:
+    """Where a row alone is a run, leave copies of one out, and return how many others are equal to an earlier one.
+
+    Raises:
+        TableError: rows that are measurements of one run, epoch after epoch.
+    """
+    identities = [column for column in table.columns if bare(column).lower() in _IDENTITY]
+    seen: set[tuple[str | None, ...]] = set()
+    alike = 0
+    for key, [(_, row)] in list(grouped.items()):
+        own = tuple(label_of(row.get(column)) for column in table.columns)
+        if own in seen and any(label_of(row.get(column)) for column in identities):
+            left_out["a copy of another row, in every column"] += 1
+            del grouped[key]
+        elif own in seen:
+            alike += 1
+        seen.add(own)
     for column in table.columns:
+        if re.sub(r"[^a-z]", "", bare(column).lower()) in _PROGRESS:
+            sides: dict[tuple[str, str], list[float]] = {}
+            for (problem, method, _), [(_, row)] in grouped.items():
+                sides.setdefault((problem, method), []).append(number_of(row.get(column)) or 0.0)
+            for (problem, method), places in sides.items():
+                if _is_sequence(places):
+                    raise TableError(
+                        f"the {len(places)} rows of {method} on {problem} go on in {column} from {min(places):g} to "
+                        f"{max(places):g}, as measurements of one run do: keep one row a run, its last or the one that "
+                        "validation chose, or give --seed."
+                    )
+    return alike
+
+
+def _is_sequence(places: Sequence[float]) -> bool:
+    """Tell whether places lie at equal distances, each as often as the others, as those of a run's measurements."""
+    times = Counter(places)
+    each = sorted(times)
+    steps = {round(after - before, 9) for before, after in pairwise(each)}
+    return len(each) > 2 and len(steps) == 1 and len({*times.values()}) == 1
+
+
+def _state_column(table: Table) -> str:
+    """Return the column that says how a run ended; "" where none does.
+
+    Raises:
+        TableError: a column that says it of some rows alone.
+    """
+    for column in table.columns:
+        words = {text.lower() for row in table.rows if (text := label_of(row.get(column))) is not None}
+        if column.lower() in _NOT_ENDED - {"error"} and words and words <= {*_SWITCH}:  # an error may be a metric
+            return column
         if column.lower() in ("state", "status"):
-            words = {text.lower() for row in table.rows if (text := label_of(row.get(column))) is not None}
-            if words and words <= _ENDED | _NOT_ENDED:
+            known = words & (_ENDED | _NOT_ENDED)
+            if known and known < words:
+                raise TableError(
+                    f"the column {column} says {', '.join(sorted(words - known)[:3])} of some runs, and whether those "
+                    f"ended can't be told; write finished or failed, as of the others ({', '.join(sorted(known)[:3])})."
+                )
+            if known:
                 return column
     return ""
+
+
+def _how_ended(row: Row, column: str) -> str:
+    """Return how a run ended, in a word of its state's column or, of a switch such as ``failed``, that column's."""
+    word = (label_of(row.get(column)) or "").lower()
+    if column.lower() not in _NOT_ENDED:
+        return word
+    return column.lower() if _SWITCH.get(word) else "finished"
 
 
 def _check_spelling(role: str, names: set[str]) -> None:
@@ -161,7 +233,7 @@ def _put(
     scored: dict[float, tuple[int, Row]] = {}
     reasons: list[str] = []
     for number, row in found:
-        ended = (label_of(row.get(state)) or "").lower() if state else ""
+        ended = _how_ended(row, state) if state else ""
         value = _number(row, number, columns.score)
         if ended in _NOT_ENDED:
             reasons.append(ended)

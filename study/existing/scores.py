@@ -25,6 +25,14 @@ _LOWER: Final = {
     "loss", "error", "err", "mae", "mse", "rmse", "mape", "nll", "perplexity", "ppl", "ece", "brier", "wer", "cer",
     "fid", "regret", "distance",
 }  # fmt: skip
+# What turns a metric round, or makes another quantity of it, as in neg_log_loss, 1-acc, acc_drop, time_to_acc.
+_TURNED: Final = {
+    "neg", "negative", "negated", "minus", "inv", "inverse", "inverted", "complement", "misclassification", "attack",
+    "drop", "gap", "gain", "reduction", "improvement", "decrease", "increase", "change", "diff", "difference", "delta",
+    "degradation", "forgetting", "std", "stdev", "stddev", "sd", "sem", "stderr", "var", "variance", "range", "rank",
+    "time", "to",
+}  # fmt: skip
+_LESS: Final = re.compile(r"(^|[^a-z0-9])(1|100)\s*[-−–]")
 _METRIC_COLUMNS: Final = ("metric", "metric_name", "measure")
 DELTA: Final = 0.005  # of fractions: half a point; there is no default for a unit of one's own
 LEAST_OF_PERCENTS: Final = 0.05  # below, a δ given for percents was meant for fractions
@@ -112,7 +120,8 @@ def _words(metric: str) -> frozenset[str]:
 
 
 def _direction(metric: str, words: frozenset[str]) -> bool:
-    if bool(words & _HIGHER) == bool(words & _LOWER):
+    turned = bool(words & _TURNED) or _LESS.search(metric) is not None
+    if turned or bool(words & _HIGHER) == bool(words & _LOWER):
         raise TableError(
             f"whether more of {metric} is better can't be told from its name; give --lower-is-better or "
             "--higher-is-better."

@@ -82,7 +82,7 @@ class MethodSummary:
 OF_DESIGN = (
     "protocol 1", "one tuning", "few replicates", "extended after looking", "changed task", "unpaired streams",
     "own loop", "no best epoch", "best is not the best", "over the ceiling",
-    "not tuned here", "several configurations", "selected score", "unpaired",
+    "not tuned here", "several configurations", "selected score", "unpaired", "folds",
 )  # fmt: skip
 CAVEATS = (
     *OF_DESIGN, "unfinished study", "scores of several kinds", "lower is better", "failed runs", "diverged runs",

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from study.findings.content import FindingsError, ScoreUnit
 from study.findings.streams import Streams, streams_of
-from study.findings.units import pooled_tasks, score_units
+from study.findings.units import FRACTION, pooled_tasks, score_units
 from study.plan.cells import Cell, Proposal, confirm_runs, proposal_of, search_name, searches
 from study.plan.cells import cells as planned_cells
 from study.plan.replicates import Replicate
@@ -200,6 +200,10 @@ class Evidence:
     def spec_in(self, cell: str) -> StudySpec:
         """Return the study as the task of a cell has it."""
         return self.spec.as_of(next((one.task for one in self.cells if one.name == cell), ""))
+
+    def is_share(self, cell: str) -> bool:
+        """Tell whether the scores of a cell are shares, which can't be far off."""
+        return all(self.scores[one.task].unit == FRACTION for one in self.cells if one.name == cell)
 
     def of(self, cell: str, one: Contender) -> Tried:
         """Return what was measured of a contender in a cell."""

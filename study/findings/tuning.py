@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from study.findings.evidence import Evidence, Trial, TunedRun, mean_known
+from study.findings.evidence import Evidence, Trial, TunedRun
 from study.plan.cells import Proposal
 from study.specs.contenders import Contender, at_equal_epochs, contender, trials_at
 from study.specs.spec import StudySpec
@@ -15,7 +15,9 @@ from study.stats.tuning import (
     curve_points,
     expected_best,
     importance,
+    median_best,
 )
+from study.stats.typical import way_of
 
 
 def tuning_curves_of(evidence: Evidence) -> tuple[TuningCurve, ...]:
@@ -42,7 +44,8 @@ def _curve(evidence: Evidence, cell: str, one: Contender, length: float) -> Tuni
         return None
     found = [trial for trials in by_replicate for trial in trials]
     values, points = [trial.value for trial in found], curve_points(min(map(len, by_replicate)))
-    low, high = best_band(values, points)
+    share = evidence.is_share(cell)
+    low, high = best_band(values, points, median=not share)
     cost = statistics.fmean(trial.tuned.cost for trial in found)
     return TuningCurve(
         cell=cell,
@@ -50,7 +53,7 @@ def _curve(evidence: Evidence, cell: str, one: Contender, length: float) -> Tuni
         epochs_factor=length,
         sampler=evidence.spec.search.sampler,
         trials=tuple(points),
-        expected=tuple(expected_best(values, points).tolist()),
+        expected=tuple((expected_best if share else median_best)(values, points).tolist()),
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
         gradient_evaluations=tuple(k * cost for k in points),
@@ -115,6 +118,7 @@ def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> R
     tuned = {one.number: one for search in searches for one in search.runs}
     points = sorted(point for one in tuned.values() for point in _rho_point(one))
     base = evidence.of(cell, at_equal_epochs(spec, spec.table["SAM"].baseline)).selections
+    picked = [chosen.val_score for chosen in base.values() if not math.isnan(chosen.val_score)]
     sam = evidence.of(cell, contender(spec, "SAM", spec.primary_budget)).selections
     return RhoResponse(
         cell=cell,
@@ -122,7 +126,7 @@ def _rho_response(evidence: Evidence, cell: str, perturbing: Iterable[str]) -> R
         learning_rate=tuple(rate for _, rate, _, _ in points),
         last=tuple(last for _, _, last, _ in points),
         averaged=tuple(averaged for _, _, _, averaged in points),
-        base_best=mean_known(chosen.val_score for chosen in base.values()),
+        base_best=way_of(evidence.is_share(cell)).of(picked).middle,
         selected_rho=tuple(chosen.rho for chosen in sam.values()),
     )
 

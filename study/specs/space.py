@@ -2,9 +2,18 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from study.records import Family
@@ -18,9 +27,17 @@ REDUCTION = 3  # of the runs that are compared at a rung one in three goes on; t
 
 
 class Strict(BaseModel):
-    """A frozen part of a spec: unknown keys, NaN and infinity are refused."""
+    """A frozen part of a spec: unknown keys, NaN, infinity, and true for 1, as pydantic takes it, are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_no_switch(cls, value: object, info: ValidationInfo) -> object:
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and bool not in (wanted, *get_args(wanted)) and not is_frozen(info):
+            raise NotAllowed("a number or a text is wanted, neither true nor false")
+        return value
 
 
 def is_frozen(info: ValidationInfo) -> bool:

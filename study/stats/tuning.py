@@ -32,7 +32,8 @@ class TuningCurve:
         sampler: How trials were proposed: by none independently, as the formula and the band assume. A QMC design is
             spread more evenly, so that few trials do better than it says.
         trials: k; at most 100 values up to the number of trials.
-        expected: Expected best validation accuracy of k trials.
+        expected: Best validation score of k trials: of shares the expected one; of scores without a bound that in the
+            median, as one trial that ends far out would take an expectation with it.
         low, high: Its simultaneous 95 % band for all k.
         gradient_evaluations: What k trials cost on average, in examples.
     """
@@ -53,8 +54,9 @@ class RhoResponse:
     """Validation accuracy of the sam family against rho in one cell, from the tune stage; one point a run.
 
     ``last`` and ``averaged`` (best average of the run on validation, NaN without averages) are fractions, in
-    the order of ``rho``. ``base_best`` is the validation accuracy of the tuned baseline, on average over replicates,
-    NaN before its tune stage is over. ``selected_rho`` is what validation froze for SAM, by replicate.
+    the order of ``rho``. ``base_best`` is the validation score of the tuned baseline, over replicates the mean of
+    shares and the median of other scores (`study.stats.typical`); NaN before its tune stage is over. ``selected_rho``
+    is what validation froze for SAM, by replicate.
     """
 
     cell: str
@@ -97,6 +99,17 @@ def expected_best(values: Sequence[float], trials: Sequence[int]) -> Vector:
     return found
 
 
+def median_best(values: Sequence[float], trials: Sequence[int]) -> Vector:
+    """Return the median of the best of k of the given values, drawn without replacement: the lower of two."""
+    return _medians(_chances_of_best(len(values), tuple(trials)), np.sort(np.asarray(values, dtype=np.float64)))
+
+
+def _medians(chances: Vector, ascending: Vector) -> Vector:
+    """Return, row by row of the chances of ascending values, the first that at least half of all lies at or below."""
+    found: Vector = ascending[np.argmax(np.cumsum(chances, axis=1) >= 0.5 - 1e-9, axis=1)]
+    return found
+
+
 @functools.lru_cache(maxsize=16)  # the searches of a study have equally many trials
 def _chances_of_best(n: int, trials: tuple[int, ...]) -> Vector:
     """Return, row by row for each k, the chance of each of n ascending values to be the best of k."""
@@ -114,7 +127,7 @@ def _log_choose(n: NDArray[np.int_] | int, k: NDArray[np.int_] | int) -> Vector:
     return found
 
 
-def best_band(values: Sequence[float], trials: Sequence[int]) -> tuple[Vector, Vector]:
+def best_band(values: Sequence[float], trials: Sequence[int], *, median: bool = False) -> tuple[Vector, Vector]:
     """Return the simultaneous 95 % band of the expected best of k independent trials, for scores in [0, 1].
 
     The Kolmogorov–Smirnov band around the distribution of values, carried through x ↦ ∫ x dF(x)^k. It holds for any
@@ -122,11 +135,15 @@ def best_band(values: Sequence[float], trials: Sequence[int]) -> tuple[Vector, V
     rare excellent one out. A bootstrap can't know of values it has not seen: with 8 (20) uniform trials its 95 %
     interval held the expected best of 8 (20) only 61 % (63 %) of the time. Where a score leaves [0, 1] (R² can be
     negative), the worst and the best that was seen take the place of 0 and 1: the band is then no longer a guarantee.
+    ``median``: that of the median of the best of k, from the same band around the distribution.
 
     Source: Lourie et al. 2024, "Show Your Work with Confidence", arXiv 2311.09480; as ``opda``, method "ks".
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     low_chances, below_all, high_chances, above_all = _band_chances(len(values), tuple(trials))
+    if median:
+        low = _medians(np.column_stack([below_all, low_chances]), np.insert(ordered, 0, ordered[0]))
+        return low, _medians(np.column_stack([high_chances, above_all]), np.append(ordered, ordered[-1]))
     worst, best = float(ordered[0]), float(ordered[-1])
     worst, best = 0.0 if 0 <= worst <= 1 else worst, 1.0 if 0 <= best <= 1 else best
     return low_chances @ ordered + worst * below_all, high_chances @ ordered + best * above_all

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from study.command_line import execute
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -83,4 +85,4 @@ def columns_in_words() -> str:
 
 
 if __name__ == "__main__":
-    print(columns_in_words())
+    execute(lambda: print(columns_in_words()))

@@ -5,14 +5,17 @@ It is built column by column, what belongs to a run once per run, so that 100,00
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from study.garbage import without_collector
-from study.records import METRICS, FactorValue, RunRecord, configuration_of, kind_of
+from study.records import METRICS, FactorValue, Job, RunRecord, configuration_of, kind_of
 from study.specs.methods import methods_reading
 from study.specs.tasks import factor_column, kind_of_value
 
@@ -34,7 +37,10 @@ _JOB_COLUMNS = (
     "stage", "cell", "task", "replicate", "family", "epochs_factor", "learning_rate", "rho", "average_start",
     "seed", "trial", "search",
 )  # fmt: skip
+_MEASURED = ("weights_epoch", "epoch", *METRICS)
 _NOTHING = SimpleNamespace(weights="last", epoch=0, weights_epoch=None, **dict.fromkeys(METRICS))  # of a failed run
+# What no values, or None among them, would make something else of.
+_TYPES = dict.fromkeys(("learning_rate", "rho", "average_start", *_TIME_COLUMNS), "float64") | {"trial": "Int64"}
 
 
 @without_collector()
@@ -47,61 +53,58 @@ def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
     are SGD's, its averages SWA's, EMA's and LAWA's.
     """
     runs = list(records)
-    found = [run.measurements or (_NOTHING,) for run in runs]
-    owner = np.repeat(np.arange(len(runs)), [len(measured) for measured in found])
-    measured = [measurement for of_run in found for measurement in of_run]
-    last = np.array([run.last_epoch if run.measurements else 0 for run in runs], dtype="int64")
-    epoch = np.array([measurement.epoch for measurement in measured], dtype="int64")
-    metrics = np.array([*map(attrgetter(*METRICS), measured)], dtype="float64").reshape(-1, len(METRICS))  # None: NaN
-    weights = pd.Series([measurement.weights for measurement in measured], dtype="str")
-    columns = {
-        **_repeated(_head(runs), owner),
-        "weights": weights,
-        "method": _methods(weights, runs, owner),
-        "weights_epoch": np.array(
-            [measurement.weights_epoch for measurement in measured], dtype="float64"
-        ),  # None: NaN
-        "epoch": epoch,
-        "final": epoch == last[owner],
-        **dict(zip(METRICS, metrics.T, strict=True)),
-        **_repeated(_tail(runs), owner),
-    }
-    floats = dict.fromkeys(("learning_rate", "rho", "average_start", *_TIME_COLUMNS), "float64")
-    frame = pd.DataFrame(columns).astype(floats | {"trial": "Int64", "weights_epoch": "Int64"})
-    return frame.copy()  # in one piece: of a hundred columns that each stand alone pandas warns whoever adds one
-
-
-def _methods(weights: pd.Series, runs: Sequence[RunRecord], owner: np.ndarray) -> pd.Series:
-    """Return whose row each is: the method that reads such weights; if none does, that of its family's last ones."""
-    reading = [methods_reading(run.job) for run in runs]
-    whose = [reading[of].get(kind_of(name), reading[of]["last"]) for of, name in zip(owner, weights, strict=True)]
-    return pd.Series(whose, dtype="str")
-
-
-def _repeated(runs: pd.DataFrame, owner: np.ndarray) -> dict[str, pd.Series]:
-    """Return every column with a run's value in each of its rows."""
-    rows = runs.take(owner)
-    rows.index = pd.RangeIndex(len(rows))
-    return {str(name): rows[name] for name in rows}
-
-
-def _head(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """Fixed columns in a fixed order, then the factors by name, so that rebuilt frames are identical."""
     jobs = [run.job for run in runs]
-    columns = {
-        "run_id": [run.run_id for run in runs],
-        "configuration": [configuration_of(job).id for job in jobs],
-        **_attributes(jobs, _JOB_COLUMNS),
-    }
-    return pd.concat([_table(columns), _factors(runs)], axis="columns")
+    found = [run.measurements or (_NOTHING,) for run in runs]
+    owner = np.repeat(np.arange(len(runs)), [*map(len, found)])
+    measured = _measured([*chain.from_iterable(found)], jobs, owner)
+    of_runs = _head(runs, jobs), _attributes(runs, (*_RUN_COLUMNS, *_TIME_COLUMNS, "device"))
+    head, tail = (table.take(owner).set_axis(measured.index) for table in of_runs)
+    return pd.concat([head, measured, tail], axis=1)
 
 
-def _factors(runs: Sequence[RunRecord]) -> pd.DataFrame:
+def _measured(found: Sequence[Any], jobs: Sequence[Job], owner: np.ndarray) -> pd.DataFrame:
+    """Return the columns of what was measured; a run's last measurement is of its last epoch, see `RunRecord`."""
+    flat = [*chain.from_iterable(map(attrgetter(*_MEASURED), found))]
+    numbers = pa.array(flat, pa.float64()).to_numpy(zero_copy_only=False).reshape(-1, len(_MEASURED))  # None: NaN
+    measured = pd.DataFrame(numbers, columns=list(_MEASURED)).astype({"weights_epoch": "Int64", "epoch": "int64"})
+    of_weights, names = pd.factorize(np.array([one.weights for one in found], dtype="object"))
+    measured.insert(0, "weights", _named(names, of_weights))
+    measured.insert(1, "method", _methods(jobs, owner, of_weights, names))
+    measured.insert(4, "final", measured["epoch"] == measured["epoch"].groupby(owner).transform("max"))
+    return measured
+
+
+def _named(names: Any, numbers: np.ndarray) -> pd.Series:
+    """Return names by their numbers, each of them made once."""
+    return pd.Series(pd.array(names, dtype="str").take(numbers))
+
+
+def _methods(jobs: Sequence[Job], owner: np.ndarray, of_weights: np.ndarray, names: np.ndarray) -> pd.Series:
+    """Return whose row each is: the method that reads such weights; if none does, that of its family's last ones.
+
+    Trajectories and names of weights are few: what each pair of them belongs to is looked up once.
+    """
+    trajectories = [(job.family, *(job.own_methods.items() if job.own_family else ())) for job in jobs]
+    tables = [methods_reading(job) for job in dict(zip(trajectories, jobs, strict=True)).values()]
+    number = {trajectory: place for place, trajectory in enumerate(dict.fromkeys(trajectories))}
+    whose = [table.get(kind_of(name), table["last"]) for table in tables for name in names]
+    of_run = np.array([number[trajectory] for trajectory in trajectories], dtype="int64")
+    return _named(whose, of_run[owner] * len(names) + of_weights)
+
+
+def _head(runs: Sequence[RunRecord], jobs: Sequence[Job]) -> pd.DataFrame:
+    """Fixed columns in a fixed order, then the factors by name, so that rebuilt frames are identical."""
+    names = {"run_id": [run.run_id for run in runs], "configuration": [configuration_of(job).id for job in jobs]}
+    return pd.concat([_table(names), _attributes(jobs, _JOB_COLUMNS), _factors(jobs)], axis=1)
+
+
+def _factors(jobs: Sequence[Job]) -> pd.DataFrame:
     """Return one row of factors a run."""
-    given = [run.job.factors | run.job.searched_factors for run in runs]
-    names = sorted({name for own in given for name in own})
-    columns = {factor_column(name): _alike([own.get(name) for own in given]) for name in names}
-    return pd.DataFrame(columns, index=range(len(runs)))
+    given = [job.factors | job.searched_factors for job in jobs]
+    columns = {
+        factor_column(name): _alike([own.get(name) for own in given]) for name in sorted({*chain.from_iterable(given)})
+    }
+    return pd.DataFrame(columns, index=range(len(jobs)))
 
 
 def _alike(values: Sequence[FactorValue | None]) -> Sequence[object]:
@@ -109,22 +112,20 @@ def _alike(values: Sequence[FactorValue | None]) -> Sequence[object]:
 
     New ones are refused: `study.specs.tasks.check_values`.
     """
-    kinds = {kind_of_value(value) for value in values if value is not None}
+    distinct = {*zip(map(type, values), values, strict=True)}  # 1, 1.0 and True are equal
+    kinds = {kind_of_value(value) for _, value in distinct if value is not None}
     if len(kinds) > 1 or "" in kinds:
         return [value if value is None else str(value) for value in values]
     return [math.nan if value is None else value for value in values]
 
 
-def _tail(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    return _table(_attributes(runs, (*_RUN_COLUMNS, *_TIME_COLUMNS, "device")))
-
-
-def _attributes(objects: Iterable[object], names: Sequence[str]) -> dict[str, Sequence[object]]:
+def _attributes(objects: Sequence[object], names: Sequence[str]) -> pd.DataFrame:
     """Return columns of attributes; of no objects, empty ones."""
     columns = list(zip(*map(attrgetter(*names), objects), strict=True)) or [()] * len(names)
-    return dict(zip(names, columns, strict=True))
+    return _table(dict(zip(names, columns, strict=True)))
 
 
 def _table(columns: Mapping[str, Sequence[object]]) -> pd.DataFrame:
     """Return columns as a table; where there are no runs pandas would take them all for numbers."""
-    return pd.DataFrame(columns, dtype=None if columns[next(iter(columns))] else "object")
+    table = pd.DataFrame(columns, dtype=None if columns[next(iter(columns))] else "object")
+    return table.astype({name: kind for name, kind in _TYPES.items() if name in columns})

@@ -6,6 +6,7 @@ half of one. Records of older versions are brought to the present one as they ar
 """
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,12 +44,15 @@ def read_records(folder: Path) -> dict[str, RunRecord]:
     Raises:
         RecordError: a file is not a record of this version, or its name and content disagree.
     """
-    return {path.stem: _read(path) for path in sorted((folder / "records").glob("*.json"))}
+    place = folder / "records"
+    names = sorted(os.listdir(place)) if place.is_dir() else ()  # texts sort faster than paths
+    return {name.removesuffix(".json"): _read(place / name) for name in names if name.endswith(".json")}
 
 
 def _read(path: Path) -> RunRecord:
     try:
-        record = _parsed(path.read_bytes())
+        with path.open("rb", buffering=0) as file:
+            record = _parsed(file.read())
     except (ValueError, RecursionError) as error:  # no JSON, no record, or an unknown version
         raise RecordError(
             f"{path} is not a run record of version {RECORD_VERSION}: {_reason(error)}; "

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
+from study.command_line import execute
 from study.data import load_data
 from study.records import RunRecord
 from study.training.trial import Run
@@ -50,4 +51,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    execute(main)

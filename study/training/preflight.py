@@ -38,6 +38,7 @@ from study.training.building import adapted
 from study.training.loop_preflight import LoopTrials
 from study.training.miniature import FEW, MiniatureError, Rehearsal, first_batch, same_tensors
 from study.training.needs import find_needs
+from study.training.parts import check_part, shared_inputs
 from study.training.stand_ins import rehearsed, shown
 from study.training.tracebacks import first_line, user_traceback
 from study.training.train import begin_training
@@ -79,8 +80,8 @@ def preflight(spec: StudySpec, conclude: Conclude = lambda spec, records: None) 
     Of each own task it is checked that it can be built, and that a seed says what is built. Then every family is
     trained and measured in miniature in every cell, tune stage and confirm stage, and the study is followed from its
     agenda to its conclusions with records that hold what these runs have measured. The test data are opened by the
-    confirm stage in miniature alone, and to see whether the first examples change with the seed and the replicate;
-    nothing of either is kept or shown.
+    confirm stage in miniature alone, to see whether the first examples change with the seed and the replicate, and,
+    where they are tensors, whether all of them can be measured; no score of theirs is kept or shown.
 
     Args:
         spec: The study.
@@ -219,6 +220,7 @@ class _OwnTask:
     def __init__(self, spec: StudySpec, cell: Cell) -> None:
         self.cell, self.factors = cell, Handed(cell.factors)
         self.repeats = True  # built again with the same seed, its training part begins with the same examples
+        self.shared = ""
         self._spec, self._replicate = spec, replicate_of(spec, 1)
 
     def _built(
@@ -239,6 +241,8 @@ class _OwnTask:
             examples, weights = _first_examples(task.train, "train"), _weights(task)
         with _told(cell, "a forward pass and its loss"):
             self._check_loss(task)
+        self.check_part("train", lambda: task.train)
+        self.check_part("val", lambda: task.val)
         again = self._built("building the task a second time")
         with _told(cell, "reading the training examples a second time"):
             self.repeats = same_tensors(examples, _first_examples(again.train, "train"))
@@ -248,6 +252,12 @@ class _OwnTask:
                 f"task = {cell.task!r} was built twice with seed {seed}, and the "
                 f"{'training examples' if same_weights else 'initial weights'} differ; build the model anew in every "
                 "call and draw everything from the seed, because methods are compared on equal data from equal weights"
+            )
+        if _trained_storage(task) & _trained_storage(again):
+            raise PreflightError(
+                f"task = {cell.task!r} was built twice, and both have the same model: a run would go on with the "
+                "weights of the run before it; build the model anew in every call (what is loaded once may be kept, "
+                "and copied: copy.deepcopy)"
             )
         self._other = self._built("building the task with another seed", seed=fresh)
         with _told(cell, "reading the training examples of another seed"):
@@ -263,6 +273,7 @@ class _OwnTask:
         factors, table = self.cell.factors, self._spec.table
         loss_of, model = task.training_loss or task.loss, begin_training(adapted(task))
         _, targets, outputs, loss = first_batch(task.train, model, loss_of, int(factors["batch_size"]))
+        self._classes = outputs.shape[-1] if task.classifies and isinstance(outputs, Tensor) else None
         if not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad:
             given = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise PreflightError(
@@ -280,6 +291,11 @@ class _OwnTask:
             # They count by what the loss is a mean over.
             mean_of(loss_of).check(mapped(outputs, torch.Tensor.detach), targets)
 
+    def check_part(self, part: str, data: Callable[[], Any]) -> None:
+        """Look through all of a part for what would fail, or diverge, when it is measured."""
+        with _told(self.cell, f"reading the {part} examples"):
+            check_part(self._task, self.cell.task, part, data(), self._classes)
+
     def check_read(self, planned: Sequence[Cell]) -> None:
         """Make sure that its factors are read: where it was tried, or where it is built in other cells."""
         task = self.cell.task
@@ -294,8 +310,14 @@ class _OwnTask:
             check_read(task, given, built.items())
 
     def test_part(self) -> TestPart:
-        """Return where its test part comes from, by the first examples with other seeds and another replicate."""
+        """Return where its test part comes from, by the first examples with other seeds and another replicate.
+
+        ``shared`` says then whether it has examples that other parts have, too.
+        """
         with _told(self.cell, "reading the first test examples of two seeds and of two replicates"):
+            task, test = self._task, self._task.test()
+            self.check_part("test", lambda: test)
+            self.shared = shared_inputs(self.cell.task, {"train": task.train, "validation": task.val, "test": test})
             here, there = (_first_examples(task.test(), "test") for task in (self._task, self._other))
             if not same_tensors(here, there):
                 return "run"
@@ -310,6 +332,8 @@ class _OwnTask:
 def _notes(spec: StudySpec, tasks: Mapping[str, _OwnTask], test_parts: Mapping[str, TestPart]) -> Iterator[str]:
     """Say what a test part leaves a verdict to speak of, where that may not be what is meant, and what streams do."""
     for task, found in test_parts.items():
+        if tasks[task].shared:
+            yield tasks[task].shared
         if found == "run":
             yield (
                 f"task = {task!r} has other first test examples with another seed: a run may be tested on what another "
@@ -355,6 +379,11 @@ def _first_examples(data: Any, part: str) -> list[Tensor]:
         torch.manual_seed(0)
         inputs, targets = next(examples_of(data, part).first(FEW).batches(FEW))
     return [tensor.clone() for tensor in leaves((inputs, targets))]
+
+
+def _trained_storage(task: Task) -> set[int]:
+    """Return where the weights that are trained lie."""
+    return {p.untyped_storage().data_ptr() for p in task.model.parameters() if p.requires_grad and p.numel()}
 
 
 def _weights(task: Task) -> list[Tensor]:

@@ -66,9 +66,9 @@ class Run(AnyRun):
         # The epoch that validation prefers so far: how it scored there, and in the confirm stage its weights.
         self._best: Measurement | None = None
         self._best_state: dict[str, torch.Tensor] = {}
-        # Buffers under averages as the confirm stage validated them, BatchNorm's statistics among them: test needs the
-        # same, and they cost a pass over the training examples.
-        self._buffers: dict[str | int, list[torch.Tensor]] = {}
+        # Buffers under averages as the confirm stage validated them, BatchNorm's statistics among them, by epoch: test
+        # needs the same, and they cost a pass over the training examples.
+        self._buffers: dict[tuple[int, str | int], list[torch.Tensor]] = {}
         with self._watched():
             self._build(data)
 
@@ -234,16 +234,16 @@ class Run(AnyRun):
     @contextmanager
     def _average(self, name: str) -> Iterator[None]:
         """Let the model hold an average, under BatchNorm statistics of its own."""
-        same = self._same_as(name)
+        here = self._epoch, self._same_as(name)
         with self._averages.average_parameters(name):
-            if same in self._buffers:
-                for buffer, value in zip(self._model.buffers(), self._buffers[same], strict=True):
+            if here in self._buffers:
+                for buffer, value in zip(self._model.buffers(), self._buffers[here], strict=True):
                     buffer.copy_(value)
                 weights_moved()
             else:
                 self._recalibrate()
                 if self._job.stage == "confirm":
-                    self._buffers[same] = [buffer.clone() for buffer in self._model.buffers()]
+                    self._buffers[here] = [buffer.clone() for buffer in self._model.buffers()]
             yield
 
     def _recalibrate(self) -> None:

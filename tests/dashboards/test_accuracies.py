@@ -38,7 +38,7 @@ def test_every_baseline_and_method_of_the_primary_budget_is_a_row(sources) -> No
                 assert own[effect.method].values == pytest.approx(effect.method_values)
                 assert own[effect.baseline].values == pytest.approx(effect.baseline_values)
                 for one in effect.against:
-                    assert own[one.baseline].mean == pytest.approx(one.baseline_mean)
+                    assert own[one.baseline].typical.middle == pytest.approx(one.baseline_mean)
         strongest = [row for row in own.values() if row.strongest]
         assert {row.contender for row in strongest} == {
             e.baseline for e in sources.findings.effects if (e.cell, e.budget) == (name, "G")
@@ -74,7 +74,7 @@ def test_an_outlier_is_an_arrow_and_sets_no_scale(sources) -> None:
     assert len(panel.rows[0].dots) == len(rows[0].values) - 1
     assert [words for _, words in panel.ticks] == pytest.approx([words for _, words in calm.ticks])
     for row in (*panel.rows, *calm.rows):
-        assert all(0 <= at <= 100 for at in (*row.dots, row.mean))
+        assert all(0 <= at <= 100 for at in (*row.dots, row.middle))
 
 
 def test_the_metric_keeps_its_unit_and_its_direction() -> None:
@@ -98,12 +98,12 @@ def test_the_metric_keeps_its_unit_and_its_direction() -> None:
     assert panel.metric == "test MAE, k$, lower is better"
     effect = next(e for e in findings.effects if (e.method, e.budget) == ("SAM", "G"))
     own = next(row for row in rows if row.contender == "SAM")
-    assert own.mean > 0
-    assert own.mean == pytest.approx(-statistics.fmean(effect.method_values))
+    assert own.typical.middle > 0
+    assert own.typical.middle == pytest.approx(-statistics.median(effect.method_values))
     table = accuracies.accuracy_table(findings, sources.cells, rows)
     at = {column.csv: i for i, column in enumerate(table.columns)}
     assert {row[at["unit"]].value for row in table.rows} == {"k$"}
-    assert table.rows[0][at["test_score"]].value == pytest.approx(rows[0].mean)
+    assert table.rows[0][at["test_score"]].value == pytest.approx(rows[0].typical.middle)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.97, 0.99), (0.1, 0.9), (-3.0, 250.0), (1e-5, 2e-5), (0.9312, 0.9313)])

@@ -9,7 +9,8 @@ from dashboards.figures.training import curves
 from dashboards.figures.when import forest, pooled
 from dashboards.score import Score
 from dashboards.tables import losses, moderators
-from study.stats import ModeratorRule, estimate
+from study.stats import ModeratorRule
+from study.stats.typical import Typical
 
 ACCURACY = Score("accuracy", share=True)
 
@@ -101,7 +102,7 @@ def test_losses_stand_beside_accuracies(study) -> None:
 
 def test_a_band_of_two_seeds_does_not_blow_up_the_axis() -> None:
     wide = {1: (0.8, (-3.0, 4.6)), 2: (0.9, (-2.0, 3.8))}
-    curve = curves.Curve("c", "SGD", {k: replace(estimate([mean] * 2), ci95=ends) for k, (mean, ends) in wide.items()})
+    curve = curves.Curve("c", "SGD", {k: Typical(2, mean, ends) for k, (mean, ends) in wide.items()})
     assert curves.shown([curve]) == pytest.approx((0.7, 1.0))
     figure = curves.figure_of((curve,), (), ACCURACY)
     assert min(figure.data[0]["y"]) >= 0

@@ -26,7 +26,7 @@ def test_calibration_is_that_of_the_frame(made) -> None:
     for one in data:
         assert one.error.n == 6
         assert (one.weights == "last") == (one.method in ("SGD", "SAM"))
-        assert one.error.mean == pytest.approx(sum(one.errors) / 6)
+        assert one.error.middle == pytest.approx(sum(one.errors) / 6)
     assert calibration.lower_than(data, "SGD")["SWA"] == (4, 4)
 
 

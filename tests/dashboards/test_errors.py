@@ -23,6 +23,7 @@ from dashboards.tables import moderators
 from study.findings import Findings, find
 from study.records import RunRecord
 from study.stats import Moderator
+from study.stats.typical import MEDIAN
 from study.store.frame import frame_of
 
 LEAST = -60.0  # no gain is as low, and no negated error as high
@@ -107,13 +108,13 @@ def test_what_is_drawn_and_exported_is_what_the_metric_measured(sources: Sources
     chart = charts["curves"]
     at = {column.csv: i for i, column in enumerate(chart.table.columns)}
     exported = [row[at["val_score"]].value for row in chart.table.rows]
-    means = [v for curve in curves.curves_of(sources.confirmed, sources.cells) for v in curve.means]
+    means = [v for curve in curves.curves_of(sources.confirmed, sources.cells, MEDIAN) for v in curve.line]
     assert exported[: len(means)] == [-mean for mean in means]
     drawn = [trace["y"] for trace in chart.figure.data if trace["mode"].startswith("lines") and "fill" not in trace]
     assert [y for ys in drawn for y in ys] == pytest.approx([-mean for mean in means], rel=1e-5)
     for name, around in {
-        "curves": ("ci95_low", "val_score", "ci95_high"),
-        "best-of-trials": ("band95_low", "expected_best", "band95_high"),
+        "curves": ("quartile_low", "val_score", "quartile_high"),
+        "best-of-trials": ("band95_low", "median_best", "band95_high"),
     }.items():
         at = {column.csv: i for i, column in enumerate(charts[name].table.columns)}
         for row in charts[name].table.rows:

@@ -21,14 +21,15 @@ from dashboards.figures.when import forest, two_by_two
 from dashboards.figures.why import averaging
 from dashboards.score import Score
 from study.records import configuration_of
-from study.stats import RhoResponse, estimate
+from study.stats import RhoResponse
+from study.stats.typical import MEAN, Typical
 
 ACCURACY = Score("accuracy", share=True)
 
 
 def curve_of(cell: str, ends: dict[int, tuple[float, float]]) -> curves.Curve:
     """Return a curve of SGD through the middles of intervals, by epoch."""
-    return curves.Curve(cell, "SGD", {epoch: replace(estimate(pair), ci95=pair) for epoch, pair in ends.items()})
+    return curves.Curve(cell, "SGD", {epoch: Typical(2, sum(pair) / 2, pair) for epoch, pair in ends.items()})
 
 
 @pytest.fixture(scope="module")
@@ -95,15 +96,17 @@ def test_an_interval_with_a_diverged_run_does_not_flatten_the_others(clean) -> N
 
 def test_averaging_is_told_within_the_same_runs(clean) -> None:
     effects = clean.findings.averaging
-    marks = averaging.dots_of(effects, clean.cells)
+    marks = averaging.dots_of(clean.findings, effects, clean.cells)
     assert {mark.method for mark in marks} == {"SWA", "WASAM"}
     assert len(marks) == 16
     for mark, effect in zip(marks, effects, strict=True):
         assert mark.mean == pytest.approx(100 * effect.mean)
         assert mark.values == pytest.approx([100 * gain for gain in effect.differences])
-    for row, effect in zip(averaging.table_of(effects, clean.cells, ACCURACY).rows, effects, strict=True):
+    for row, effect in zip(
+        averaging.table_of(clean.findings, effects, clean.cells, ACCURACY).rows, effects, strict=True
+    ):
         assert row[4].value - row[3].value == pytest.approx(row[5].value) == pytest.approx(effect.mean)
-    heading = averaging.heading_of(effects, clean.cells)
+    heading = averaging.heading_of(clean.findings, effects, clean.cells)
     assert heading.startswith("Within the same runs, averaging changes the score by ")
     assert "with a constant rate" in heading
 
@@ -130,7 +133,7 @@ def test_foot_keeps_runs_that_are_not_far_off() -> None:
 
 def test_curves_average_the_confirm_runs(clean) -> None:
     runs = confirmed_runs(clean.frame, clean.findings.selections)
-    data = curves.curves_of(runs, clean.cells)
+    data = curves.curves_of(runs, clean.cells, MEAN)
     assert {curve.method for curve in data} == {"SGD", "SAM"}
     assert len(data) == 24  # SGD at both lengths, and SAM
     assert {(c.name, c.length) for c in data} >= {("SGD", 1.0), ("SAM", 1.0)}
@@ -150,14 +153,14 @@ def test_curves_average_the_confirm_runs(clean) -> None:
         (frame["stage"] == "confirm") & frame["configuration"].isin(picked)
         & (frame["weights"] == "last") & (frame["epoch"] == max(curve.scores))
     ]  # fmt: skip
-    assert end.mean == pytest.approx(rows.groupby("replicate")["val_score"].mean().mean())
-    assert end.ci95[0] < end.mean < end.ci95[1]
+    assert end.middle == pytest.approx(rows.groupby("replicate")["val_score"].mean().mean())
+    assert end.ends[0] < end.middle < end.ends[1]
     assert {found.n for found in curve.scores.values()} == {6}
 
 
 def test_averages_end_where_their_runs_do(clean) -> None:
     runs = confirmed_runs(clean.frame, clean.findings.selections)
-    averages = curves.averages_of(runs, clean.cells)
+    averages = curves.averages_of(runs, clean.cells, MEAN)
     assert {average.method for average in averages} == {"SWA", "WASAM"}
     assert len(averages) == 16
     first = averages[0]
@@ -170,10 +173,10 @@ def test_averages_end_where_their_runs_do(clean) -> None:
     ]  # fmt: skip
     preferred = rows.loc[rows.groupby("run_id")["val_score"].idxmax()]
     assert len(preferred) == first.score.n == 6
-    assert first.score.mean == pytest.approx(preferred["val_score"].mean())
+    assert first.score.middle == pytest.approx(preferred["val_score"].mean())
     starts = preferred["weights"].str.removeprefix("swa@").astype(float)
     assert first.start == pytest.approx(starts.median() * first.epoch, rel=0.15)  # ties go by the loss
-    figure = curves.figure_of(curves.curves_of(runs, clean.cells), averages, ACCURACY)
+    figure = curves.figure_of(curves.curves_of(runs, clean.cells, MEAN), averages, ACCURACY)
     shades = [shape for shape in figure.layout["shapes"] if shape["type"] == "rect"]
     assert len(shades) == 8
     assert all(0 < shade["x0"] < shade["x1"] for shade in shades)
@@ -275,7 +278,7 @@ def test_the_diverging_colours_are_centred_at_zero(value: float) -> None:
 def test_curves_keep_at_most_300_points(clean, monkeypatch) -> None:
     monkeypatch.setattr(curves, "MOST_POINTS", 3)
     runs = confirmed_runs(clean.frame, clean.findings.selections)
-    thinned = curves.curves_of(runs, clean.cells)
+    thinned = curves.curves_of(runs, clean.cells, MEAN)
     assert max(len(curve.scores) for curve in thinned) <= 3
     last = clean.frame.loc[clean.frame["epochs_factor"] == 1].groupby("cell")["epoch"].max()
     assert {max(curve.scores) for curve in thinned if curve.length == 1} == set(last)

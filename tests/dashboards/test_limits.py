@@ -8,7 +8,7 @@ from dashboards.figures.tuning import best_of, rho
 from dashboards.figures.why import lines
 from dashboards.score import Score
 from dashboards.tables.table import AMPLE, Column, Entry, Table, fitted, most
-from study.stats import RhoResponse, estimate
+from study.stats import RhoResponse
 
 ACCURACY = Score("accuracy", share=True)
 
@@ -39,7 +39,7 @@ def test_a_thinned_line_keeps_both_ends_and_every_early_step() -> None:
 
 def test_panels_of_barriers_are_the_highest_ones() -> None:
     ways = tuple(
-        lines.Way(f"problem {i}", "SGD", "SAM", (0.0, 1.0), ((0.1, 0.1),), ((0.1, 0.1),), estimate([float(i)]))
+        lines.Way(f"problem {i}", "SGD", "SAM", (0.0, 1.0), ((0.1, 0.1),), ((0.1, 0.1),), (float(i),))
         for i in range(50)
     )
     assert lines.drawn_of(ways[:40]) == ways[:40]

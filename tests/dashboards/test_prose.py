@@ -15,8 +15,9 @@ from dashboards.score import Score
 from dashboards.tables import beside_verdicts
 from dashboards.tables.verdicts import Wording
 from study.findings import Caveat, DeltaStrip, Findings, MethodSummary, RunCounts
-from study.stats import Effect, estimate
+from study.stats import Effect
 from study.stats.effects import Against
+from study.stats.typical import Typical
 
 CELLS = {
     name: LabelledCell(name, name, "digits", {"label_noise": noise, "schedule": schedule})
@@ -247,7 +248,7 @@ def test_the_other_headings_state_numbers() -> None:
     accuracy, error = Score("accuracy", share=True), Score("MAE", share=False, unit="k$", higher_is_better=False)
     ends = {"SGD": (0.1, 0.2, 0.3, 0.4), "SAM": (0.2, 0.3, 0.4, 0.3)}
     data = [
-        curves.Curve(f"cell {i}", method, {1: estimate([end])})
+        curves.Curve(f"cell {i}", method, {1: Typical(1, end, (math.nan, math.nan))})
         for method, all_ends in ends.items()
         for i, end in enumerate(all_ends)
     ]

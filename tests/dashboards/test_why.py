@@ -17,6 +17,7 @@ from dashboards.score import score_of
 from study.findings import find
 from study.records import Probe
 from study.stats import robust_slopes
+from study.stats.typical import MEAN
 from study.store.frame import frame_of
 
 
@@ -80,7 +81,7 @@ def test_the_trace_stands_beside_the_eigenvalue_with_its_own_error(probed) -> No
 def test_gain_and_sharpness_come_from_different_replicates(probed) -> None:
     findings, frame, records, _ = probed
     cells = cells_of(findings, frame)
-    relations = relation.relations_of(findings, records_by_method(records, findings.selections), cells)
+    relations = relation.relations_of(findings, records_by_method(records, findings.selections), cells, MEAN)
     assert [r.method for r in relations] == ["SWA", "SAM", "WASAM"]
     effect = next(e for e in findings.effects if (e.method, e.budget) == ("SAM", "E"))
     point = next(p for p in relations[1].points if p.cell == cells[effect.cell].label)
@@ -90,12 +91,14 @@ def test_gain_and_sharpness_come_from_different_replicates(probed) -> None:
     # A changed sharpness in the gain's own replicates moves nothing.
     others = set(effect.units[1::2])
     spoiled = [r if r.job.replicate not in others else r.model_copy(update={"probes": ()}) for r in records]
-    assert relation.relations_of(findings, records_by_method(spoiled, findings.selections), cells) == relations
+    assert relation.relations_of(findings, records_by_method(spoiled, findings.selections), cells, MEAN) == relations
 
 
 def test_a_relation_within_a_method_takes_six_problems(probed) -> None:
     findings, frame, records, _ = probed
-    few = relation.relations_of(findings, records_by_method(records, findings.selections), cells_of(findings, frame))
+    few = relation.relations_of(
+        findings, records_by_method(records, findings.selections), cells_of(findings, frame), MEAN
+    )
     assert all(r.slope is None for r in few)
     chart = charts_of(Sources(findings, frame, cells_of(findings, frame), records))["relation"]
     assert "too few" in chart.heading
@@ -171,8 +174,8 @@ def test_lines_are_grouped_with_their_barrier(probed) -> None:
     assert [(way.start, way.end) for way in ways[:2]] == [("SGD", "SWA"), ("SGD", "SAM")]
     assert {way.barrier.n for way in ways} == {6}
     for way in ways:
-        assert way.barrier.mean == pytest.approx(0.6 if way.end == "SAM" else 0.0, abs=0.03)
-        assert len(way.mean_train) == len(way.alphas) == 11
+        assert way.barrier.middle == pytest.approx(0.6 if way.end == "SAM" else 0.0, abs=0.03)
+        assert len(way.middle_train) == len(way.alphas) == 11
 
 
 def test_why_is_there_with_data_and_absent_without(probed) -> None:
@@ -188,5 +191,5 @@ def test_why_is_there_with_data_and_absent_without(probed) -> None:
     for id_ in ("sharpness", "lines"):
         chart = charts_of(Sources(findings, frame, cells, records, measured))[id_]
         assert "n = 6" in chart.caption
-        assert "interval" in chart.caption
+        assert ("quartiles" if id_ == "lines" else "interval") in chart.caption
         assert "Descriptive" in chart.caption

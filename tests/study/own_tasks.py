@@ -324,6 +324,7 @@ OTHERS = ("numbers", "tokens", "tied")
 
 # What users get wrong: each is called by its name in the tests of the preflight.
 
+_KEPT_WEIGHT, _TRUNK = nn.Parameter(torch.ones(3, 6)), nn.Linear(6, 4).requires_grad_(False)
 _KEPT = Joined()
 
 
@@ -449,6 +450,61 @@ def loses_the_gradient(seed: int, factors: dict[str, Any]) -> Task:
 def loses_finiteness(seed: int, factors: dict[str, Any]) -> Task:
     """An infinite loss."""
     return replace(tensors(seed, factors), loss=lambda o, t: o.exp().sum() * float("inf"))
+
+
+def keeps_a_model_that_passes_leave_alone(seed: int, factors: dict[str, Any]) -> Task:
+    """One model for all runs, which a forward pass does not give away; its weights lie in copies of one module."""
+    task = tensors(seed, factors)
+    model = nn.Sequential(nn.Linear(6, 3))
+    model[0].weight = _KEPT_WEIGHT
+    return replace(task, model=model)
+
+
+def keeps_a_part_that_is_not_trained(seed: int, factors: dict[str, Any]) -> Task:
+    """A frozen trunk that is loaded once, and a new head."""
+    return replace(tensors(seed, factors), model=nn.Sequential(_TRUNK, nn.Linear(4, 3)))
+
+
+def knows_missing_numbers(seed: int, factors: dict[str, Any]) -> Task:
+    """Inputs without a number, which the model knows, and targets that don't count."""
+
+    class Knowing(Joined):
+        def forward(self, both: Tensor) -> Tensor:
+            return super().forward(both.nan_to_num())
+
+    return _changed(replace(tensors(seed, factors), model=Knowing()), "all", number=float("nan"), target=-100)
+
+
+def _changed(task: Task, part: str, *, number: float | None = None, target: int | None = None) -> Task:
+    """Put a number and a target into the last example of a part, which no miniature sees."""
+
+    def of(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = x.clone(), y.clone()
+        if number is not None:
+            x[-1, 0] = number
+        if target is not None:
+            y[-1] = target
+        return x, y
+
+    train, val, test = (of(*data) for data in (task.train, task.val, task.test()))  # type: ignore[misc]
+    changed = {"train": train, "val": val, "test": lambda: test}
+    return replace(task, **(changed if part == "all" else {part: changed[part]}))  # type: ignore[arg-type]
+
+
+def wrong_in(part: str, **what: float) -> Any:
+    """Return a task with one wrong example in a part."""
+    return lambda seed, factors: _changed(tensors(seed, factors), part, **what)  # type: ignore[arg-type]
+
+
+train_has_a_class_too_many, val_has_a_class_too_many, test_has_a_class_too_many = (
+    wrong_in(part, target=3) for part in ("train", "val", "test")
+)
+train_lacks_a_class, val_lacks_a_class, test_lacks_a_class = (
+    wrong_in(part, target=-1) for part in ("train", "val", "test")
+)
+train_lacks_a_number, val_lacks_a_number, test_lacks_a_number = (
+    wrong_in(part, number=float("nan")) for part in ("train", "val", "test")
+)
 
 
 def keeps_its_model(seed: int, factors: dict[str, Any]) -> Task:

@@ -183,6 +183,15 @@ def test_two_parts_of_one_task_are_one_task() -> None:
     assert [*costs_of(parted, "SAM").index] == [*costs_of(trials, "SAM").index]
 
 
+def test_a_task_in_which_nothing_varies_but_by_rounding_is_no_witness() -> None:
+    frame = simulated(by_feature=0.01)
+    own = frame["task"] == TASKS[0]
+    frame.loc[own, "score_gap"] = np.where(frame.loc[own, "label_noise"] > 0, 0.1, 0.1 + 1e-15)
+    found = {one.name: one for one in moderation_by_features(frame, "SAM")}["score_gap"]
+    assert {*found.by_task} == {*TASKS[1:]}
+    assert max(map(abs, found.by_task.values())) < 0.05
+
+
 def test_what_differs_between_parts_that_were_not_planned_for_it_is_no_factor() -> None:
     """A part that was added with other batches says nothing of batches: whatever else differs goes with them."""
     added = simulated(tasks=TASKS[:1], mean=0.2, seed=1).assign(part="atlas-digits-2", batch_size=20)

@@ -538,3 +538,21 @@ def test_a_workers_start_does_not_import_what_only_the_driver_needs() -> None:
     code = "import sys, study.training.trial; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"sklearn", "torchvision", "ray", "optuna", "scipy.ndimage"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(("told", "tries"), [(["timed out"] * 3, 3), (["timed out", "no room"], 2), (["no room"], 1)])
+def test_ray_is_started_again_where_it_had_no_time(
+    told: list[str], tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from study.engine.cluster import cluster  # noqa: PLC0415  # with Ray
+
+    asked: list[str] = []
+
+    def init(address: str, **_: Any) -> Any:
+        asked.append(address)
+        raise Exception(told[len(asked) - 1])  # as Ray does
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(EngineError, match=f"can't be started on this machine: {told[-1]}"), cluster(None):
+        pass
+    assert asked == ["local"] * tries

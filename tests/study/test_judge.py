@@ -203,6 +203,11 @@ def without(rows: list[Row], where: Callable[[Row], bool]) -> list[Row]:
     return [row for row in rows if not where(row)]
 
 
+def seedless(rows: list[Row]) -> list[Row]:
+    """Leave out what says which runs share a seed."""
+    return [{name: value for name, value in row.items() if name != "seed"} for row in rows]
+
+
 COUNTED: dict[str, tuple[Callable[[list[Row]], list[Row]], str, str]] = {
     "a missing pair": (
         lambda rows: without(rows, of("SAM", 3)),
@@ -284,6 +289,46 @@ COUNTED: dict[str, tuple[Callable[[list[Row]], list[Row]], str, str]] = {
         "selected score",
         "best_test_acc is the best of several measurements",
     ),
+    "a state of an outcome that some tools have": (
+        lambda rows: [row | {"status": "TIMEOUT" if of("SAM", 1)(row) else "COMPLETED"} for row in rows],
+        "rows without a score",
+        "SAM: 1 of 16 runs can't be used (1 timeout).",
+    ),
+    "a switch for runs that failed": (
+        lambda rows: [row | {"failed": of("SAM", 1)(row)} for row in rows],
+        "rows without a score",
+        "SAM: 1 of 16 runs can't be used (1 failed).",
+    ),
+    "several networks": (
+        lambda rows: [row | {"arch": ("mlp", "cnn")[row["seed"] % 2]} for row in rows],
+        "several configurations",
+        "The runs of SAM differ in arch",
+    ),
+    "copies, as far as one can tell": (
+        lambda rows: seedless(rows * 2),
+        "unpaired",
+        f"{6 * SEEDS} rows are equal to an earlier one in every column: if these are copies, n is too large",
+    ),
+    "copies of runs that have names": (
+        lambda rows: seedless([row | {"Name": f"run-{k}"} for k, row in enumerate(rows)] * 2),
+        "rows left out",
+        f"{6 * SEEDS} rows are left out: a copy of another row, in every column.",
+    ),
+    "means of the seeds": (
+        lambda rows: rows + [row | {"seed": "mean"} for row in rows if row["seed"] == 0],
+        "rows left out",
+        "6 rows are left out: a summary of other rows and no run (mean).",
+    ),
+    "means of the problems": (
+        lambda rows: rows + [row | {"dataset": "Average"} for row in rows if row["dataset"] == "digits"],
+        "rows left out",
+        f"{3 * SEEDS} rows are left out: a summary of other rows and no run (Average).",
+    ),
+    "folds": (
+        lambda rows: [{("fold" if k == "seed" else k): v for k, v in row.items()} for row in rows],
+        "folds",
+        "The units are folds (fold)",
+    ),
     "always": (lambda rows: rows, "not tuned here", "Nothing was tuned here"),
     "no cost": (lambda rows: rows, "cost", "What a run cost is not known"),
 }
@@ -323,6 +368,46 @@ def test_costs_are_compared() -> None:
     assert found.verdicts.cost_ratio.tolist() == pytest.approx([2.0, 3.01 / 3] * 2)
 
 
+TURNED = (
+    "neg_mean_squared_error", "neg_log_loss", "test_neg_loss", "negative_log_likelihood", "-negAcc", "1-acc",
+    "1 - test_acc", "100−acc", "acc_drop", "generalization gap acc", "loss_reduction", "testErrorDecrease",
+    "std_test_acc", "rank_test_score", "acc_diff", "time_to_acc", "steps_to_accuracy", "inverse_loss",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_a_name_that_is_turned_round_tells_no_direction(name: str) -> None:
+    rows = frame({(name if k == "test_acc" else k): v for k, v in row.items()} for row in table())
+    with pytest.raises(TableError, match="give --lower-is-better or --higher-is-better"):
+        judge(rows, score=name, baseline="SGD", delta=0.005)
+    more, less = (judge(rows, score=name, baseline="SGD", delta=0.005, higher_is_better=way) for way in (True, False))
+    assert [e.mean for e in more.findings.effects] == pytest.approx([-e.mean for e in less.findings.effects])
+
+
+@pytest.mark.parametrize(
+    ("name", "higher"),
+    [
+        ("log_likelihood", True),
+        ("test/top5", True),
+        ("balanced_accuracy", True),
+        ("nll", False),
+        ("val_error_rate", False),
+    ],
+)
+def test_other_names_tell_it(name: str, higher: bool) -> None:
+    rows = frame({(name if k == "test_acc" else k): v for k, v in row.items()} for row in table())
+    found = judge(rows, score=name, baseline="SGD", delta=0.005).findings
+    assert found.scores["digits"].higher_is_better is higher
+
+
+def test_runs_that_ended_at_different_epochs_are_runs() -> None:
+    rows = [row | {"epoch": 40 + row["seed"] ** 2} for row in table()]
+    found = judge(
+        frame(row | {"seed": None, "run": k} for k, row in enumerate(rows)).drop(columns="seed"), baseline="SGD"
+    )
+    assert {effect.n for effect in found.findings.effects} == {SEEDS}
+
+
 Refused = tuple[Callable[[list[Row]], list[Row]], dict[str, Any], str]
 
 
@@ -334,7 +419,26 @@ def renamed(**names: str) -> Callable[[list[Row]], list[Row]]:
     return lambda rows: [{names.get(name, name): value for name, value in row.items()} for row in rows]
 
 
+def as_log(column: str, start: int = 0, stride: int = 1) -> Callable[[list[Row]], list[Row]]:
+    """Turn the seeds into places of one run."""
+    return lambda rows: seedless([row | {column: start + stride * row["seed"]} for row in rows])
+
+
 REFUSED: dict[str, Refused] = {
+    **{
+        f"one run, {column} after {column}": (as_log(column, start, stride), {}, f"of SGD on digits go on in {column}")
+        for column, start, stride in (("epoch", 0, 1), ("Step", 500, 500), ("trainer/global_step", 99, 100))
+    },
+    "several runs without a name, epoch after epoch": (
+        lambda rows: as_log("epoch")(rows + [row | {"test_acc": row["test_acc"] + 0.001} for row in rows]),
+        {},
+        f"the {2 * SEEDS} rows of SGD on digits go on in epoch from 0 to {SEEDS - 1}",
+    ),
+    "a state that tells of some runs alone": (
+        lambda rows: [row | {"state": ("finished", "exit 1")[row["seed"] % 2]} for row in rows],
+        {},
+        "the column state says exit 1 of some runs",
+    ),
     "no such column": (same, {"score": "tset_acc"}, "no such column; did you mean test_acc?"),
     "no such baseline": (same, {"baseline": "SGDD"}, "methods are SGD, SAM, Lion; did you mean SGD?"),
     "which baseline": (
@@ -638,3 +742,9 @@ def test_a_studys_folder_is_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="results folder of a study"):
         judge(frame(table()), baseline="SGD").save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
+
+
+def test_a_file_may_have_any_name(tmp_path: Path) -> None:
+    rows = [{k: v for k, v in row.items() if k != "dataset"} for row in table(problems=("digits",))]
+    frame(rows).to_csv(tmp_path / "mean.csv", index=False)
+    assert {effect.n for effect in judge(tmp_path / "mean.csv", baseline="SGD").findings.effects} == {SEEDS}

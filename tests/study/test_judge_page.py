@@ -114,6 +114,7 @@ def test_the_page_has_every_run_and_leaves_out_what_only_records_tell() -> None:
     assert not ids & {"why", "tuning", "runs", "methods", "curves"}
     assert "Switched off" not in page.tables["verdicts"]
     assert "the strongest of SGD last and SGD best" in page.words
+    assert "runs.parquet" not in text.partition("</script>")[2]  # `study.judge` writes none
 
 
 def test_the_command_on_the_page_judges_the_table_again(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

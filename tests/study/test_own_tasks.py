@@ -34,6 +34,7 @@ from study.training import miniature
 from study.training.building import adapted
 from study.training.measure import Evaluator
 from study.training.miniature import LIGHT, SMALL, Size
+from study.training.parts import shared_inputs
 from study.training.preflight import PreflightError, preflight
 from study.training.trial import Run, run
 from wasam_core.probes.landscape import line
@@ -218,6 +219,33 @@ def test_the_preflight_says_where_the_test_part_comes_from(name: str, found: str
         assert preflight(spec_of(name, replicates=1)).notes == ()  # there is but one
 
 
+def test_examples_in_two_parts_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    import own_tasks  # noqa: PLC0415  # on the path inside a test alone
+
+    def build(seed: int, factors: dict[str, Any]) -> Any:
+        task = own_tasks.tensors(seed, factors)
+        (known, answers), (inputs, targets) = task.train, task.test()
+        return replace(task, test=lambda: (torch.cat([inputs, known[:7]]), torch.cat([targets, answers[:7]])))
+
+    monkeypatch.setattr(own_tasks, "leaks", build, raising=False)
+    (note,) = preflight(spec_of("leaks")).notes
+    assert f"7 of {len(own_tasks.tensors(1, {}).test()[0]) + 7} test inputs stand in the train part" in note
+
+
+def test_inputs_of_any_type_and_shape_are_told_apart_bit_by_bit() -> None:
+    rng = torch.Generator().manual_seed(3)
+    numbers = torch.randint(-100, 100, (24, 2, 3), generator=rng)
+    assert len(numbers.flatten(1).unique(dim=0)) == 24
+    for kind in (torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.int8, torch.complex64):
+        inputs, targets = numbers.to(kind).transpose(1, 2), torch.zeros(24)
+        one, two = (inputs[:14], targets[:14]), (inputs[12:], targets[12:])
+        assert "2 of 12 test inputs stand in the train part" in shared_inputs("t", {"train": one, "test": two})
+        assert not shared_inputs("t", {"train": (inputs[:12], targets[:12]), "test": two})
+    flat = torch.arange(5.0), torch.zeros(5)
+    assert "5 of 5 val inputs" in shared_inputs("t", {"train": flat, "val": flat})
+    assert not shared_inputs("t", {"train": ({"x": flat[0]}, flat[1]), "val": ({"x": flat[0]}, flat[1])})
+
+
 @pytest.mark.parametrize("name", ["raises_in_test", "raises_in_test_of_replicates"])
 def test_the_preflight_opens_the_test_part_in_the_confirm_stage_alone(name: str) -> None:
     with pytest.raises(PreflightError, match=r"in miniature, the confirm stage of SGD, SWA in the cell .* KeyError"):
@@ -331,6 +359,11 @@ def test_a_large_network_is_tried_on_less(monkeypatch: pytest.MonkeyPatch) -> No
     assert shown == ["depth=1 kind=a", "depth=1 kind=b", "depth=2 kind=a", "depth=3 kind=a"]
 
 
+@pytest.mark.parametrize("name", ["knows_missing_numbers", "keeps_a_part_that_is_not_trained"])
+def test_what_a_model_knows_is_no_mistake(name: str) -> None:
+    preflight(spec_of(name))
+
+
 @pytest.mark.parametrize("name", ["needs_a_rare_class", "needs_a_whole_batch"])
 def test_what_a_few_examples_cannot_have_is_asked_of_more(name: str) -> None:
     preflight(spec_of(name))
@@ -363,6 +396,16 @@ def test_what_a_few_examples_cannot_have_is_asked_of_more(name: str) -> None:
         ("has_a_bare_metric", "it must be a study.tasks.Metric", ""),
         ("guesses_nothing", "finite numbers", ""),
         ("keeps_its_model", "the initial weights differ", ""),
+        ("keeps_a_model_that_passes_leave_alone", "both have the same model", ""),
+        *(
+            (f"{part}_{name}", message.format(part), "")
+            for part in ("train", "val", "test")
+            for name, message in (
+                ("has_a_class_too_many", "has a {} part with 1 targets such as 3, and outputs of 3 classes"),
+                ("lacks_a_class", "has a {} part with 1 targets such as -1, and outputs of 3 classes"),
+                ("lacks_a_number", r"has a {} part with 1 of \d+ inputs that are not finite.* their loss is nan"),
+            )
+        ),
         ("draws_without_a_seed", "the training examples differ", ""),
         ("ignores_its_seed", "neither the initial weights nor the training examples differ", ""),
     ],

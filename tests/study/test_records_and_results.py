@@ -1,5 +1,6 @@
 """Records are the truth: atomic, refused when damaged, and a frame is rebuilt from them in any order."""
 
+import hashlib
 import json
 import random
 import re
@@ -17,7 +18,7 @@ from study.driver.resume import opened
 from study.files import temporary_beside, write_atomically
 from study.findings import find
 from study.plan.agenda import Agenda
-from study.records import METRICS, RECORD_VERSION, Configuration, Job, RunRecord, configuration_of
+from study.records import METRICS, RECORD_VERSION, Configuration, FactorValue, Family, Job, RunRecord, configuration_of
 from study.specs.spec import StudySpec, load_spec
 from study.store.folder import (
     ResultsError,
@@ -136,6 +137,20 @@ def test_a_run_id_follows_every_field_of_the_job(study: tuple[StudySpec, list[Ru
         assert job.model_copy(update=change).run_id == job.run_id
 
 
+def test_a_run_id_is_a_hash_of_what_the_job_says_as_json(study: tuple[StudySpec, list[RunRecord]]) -> None:
+    job = study[1][0].job
+    later = {"weight_decay", "rungs", "stop_below", "replicate", "test_seed", "options", "loop", "tested_of",
+             "features", "probe_evaluations", "own_family"}  # fmt: skip
+    for change in ({}, {"weight_decay": 1e-5}, {"stop_below": ((3, "last+swa", 0.5),), "rungs": (3,)}, {"trial": None},
+                   {"options": (("beta", 1.0),), "features": True, "loop": True, "tested_of": ("last",)}):  # fmt: skip
+        changed = Job.model_validate(job.model_dump() | change)
+        said = json.loads(changed.model_dump_json(exclude={"cell", "reads", "own_methods"}))
+        usual = json.loads(Job.model_construct().model_dump_json(include=later, warnings=False))
+        content = {name: value for name, value in said.items() if name not in later or value != usual[name]}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        assert changed.run_id == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def test_the_frame_has_one_row_per_run_weights_and_epoch(study: tuple[StudySpec, list[RunRecord]]) -> None:
     frame = frame_of(study[1])
     assert not frame.duplicated(["run_id", "weights", "epoch"]).any()
@@ -152,6 +167,50 @@ def test_the_frame_is_what_one_dict_a_row_makes(study: tuple[StudySpec, list[Run
         expected = pd.DataFrame(rows).astype(dict.fromkeys(METRICS, "float64"))
         assert set(frame.columns) == set(expected.columns)
         pd.testing.assert_frame_equal(frame, expected[frame.columns], check_dtype=False)
+
+
+def test_a_run_has_the_same_rows_alone_as_among_others(study: tuple[StudySpec, list[RunRecord]]) -> None:
+    runs = study[1][:3] + study[1][-3:]
+    own = {"own_family": Family("sgd"), "own_methods": {"last": "Mine", "swa": "Mine averaged"}}
+    changes: list[dict[str, object]] = [
+        {"family": "mine", **own}, {"family": "mine", **own, "own_methods": {"last": "Theirs"}},
+        {"family": "sam", **own}, {"own_methods": own["own_methods"]},
+        {"weight_decay": 0.25}, {"weight_decay": 0.5, "options": (("beta", 1.0),)},
+    ]  # fmt: skip
+    for run, change in zip(tuple(runs), changes, strict=True):
+        runs.insert(len(runs) // 2, run.model_copy(update={"job": run.job.model_copy(update=change)}))
+    ended = runs[0].measurements[:1]
+    runs.append(runs[0].model_copy(update={"status": "pruned", "measurements": ended}))
+    runs.insert(2, runs[0].model_copy(update={"status": "failed", "measurements": (), "error": "boom"}))
+    frame = frame_of(runs)
+    assert {"Mine", "Mine averaged", "Theirs", "SGD", "SWA", "SAM", "WASAM"} == {*frame["method"]}
+    assert (frame["weight_decay"] == 0.25).any()
+    assert frame["final"].iloc[-1]
+    alone = pd.concat([_plain(frame_of([run])) for run in runs], ignore_index=True)
+    pd.testing.assert_frame_equal(_plain(frame), _plain(alone)[list(frame)])
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame's values without their types, which go by all values of a column; None where there is none."""
+    return frame.astype("object").where(frame.notna(), None)
+
+
+@pytest.mark.parametrize(
+    ("given", "held"),
+    [
+        ((1, True, 1.0), ["1", "True", "1.0"]),  # equal in Python, of different kinds
+        ((1, 2**60), ["1", str(2**60)]),
+        ((1, 2.5, 1.0), [1.0, 2.5, 1.0]),
+        ((True, False), [True, False]),
+    ],
+)
+def test_a_factor_of_several_kinds_is_a_column_of_texts(
+    study: tuple[StudySpec, list[RunRecord]], given: tuple[FactorValue, ...], held: list[FactorValue]
+) -> None:
+    job = study[1][0].job
+    jobs = (job.model_copy(update={"factors": job.factors | {"own": value}}) for value in given)
+    frame = frame_of(study[1][0].model_copy(update={"job": one, "measurements": ()}) for one in jobs)
+    assert [*map(repr, frame["own"].tolist())] == [*map(repr, held)]
 
 
 def _rows(record: RunRecord) -> list[dict[str, object]]:

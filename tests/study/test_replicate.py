@@ -163,6 +163,24 @@ def test_the_command_prints_every_study_of_every_comparison(
     assert capsys.readouterr().out == printed  # the order in which folders are given does not matter
 
 
+def test_code_that_was_changed_between_studies_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def made(seed: int, **sources: str) -> str:
+        spec, records = repeated_study(seed)
+        own = {"task_source": sources["task"], "own_sources": {"own:Lion": sources["optimizer"]}}
+        return str(write_results(tmp_path / f"{seed}", spec, [record.model_copy(update=own) for record in records]))
+
+    first = made(0, task="my_task.py=0a net.py=1b", optimizer="own.py=2c")
+    same = made(1, task="my_task.py=0a net.py=1b", optimizer="own.py=2c")
+    assert main([first, same]) == 0
+    assert "NOTE" not in capsys.readouterr().out
+    other = made(2, task="my_task.py=0a net.py=99", optimizer="own.py=98")
+    assert main([first, same, other]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NOTE")]
+    assert len(notes) == 2
+    assert "the source of digits was changed in between (net.py; seeds 0, 2)" in notes[0]
+    assert "the source of own:Lion was changed in between (own.py; seeds 0, 2)" in notes[1]
+
+
 def test_gains_are_those_of_the_findings_where_the_baseline_is_the_same(folders: list[Path]) -> None:
     for study in comparable(folders):
         gains = gains_of(study.spec, study.records)

@@ -264,3 +264,32 @@ def test_all_mistakes_are_told_at_once_where_the_toml_has_them_and_what_was_mean
         "[[problems]] 2: tsk was given, which is not a key of a spec there; did you mean task?",
     ):
         assert told in message
+
+
+@pytest.mark.parametrize("given", ["true", "false"])
+@pytest.mark.parametrize(
+    "key",
+    ["replicates", "confirms", "seed", "delta", "alpha", "search.trials", "search.rho", "search.rho.low", "name",
+     "problems.delta", "methods.Lion.learning_rate"],
+)  # fmt: skip
+def test_a_switch_is_no_number(key: str, given: str) -> None:
+    content = {
+        "name": "s", "question": "?", "methods": {"SGD": {}, "Lion": {"optimizer": "own:Lion"}}, "replicates": 2,
+        "search": {"trials": 2, "sampler": "qmc", "rho": {"low": 0.1, "high": 0.5}}, "problems": [{"task": "digits"}],
+    }  # fmt: skip
+    *path, last = key.split(".")
+    place: Any = content
+    for part in path:
+        place = place[part][0] if part == "problems" else place[part]
+    place[last] = given == "true"
+    with pytest.raises(ValidationError, match="a number or a text is wanted, neither true nor false"):
+        StudySpec.model_validate(content)
+
+
+def test_switches_are_switches() -> None:
+    content = {
+        "name": "s", "question": "?", "methods": ["SGD", "SWA"], "replicates": 2, "probes": True, "features": False,
+        "search": {"trials": 2, "sampler": "qmc", "rho": {"low": 0.1, "high": 0.5, "log": True}},
+        "problems": [{"task": "own:build", "factors": {"train_size": 200, "wide": [True, False]}}],
+    }  # fmt: skip
+    assert StudySpec.model_validate(content).probes is True

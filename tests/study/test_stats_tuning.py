@@ -23,6 +23,7 @@ from study.stats.tuning import (
     curve_points,
     expected_best,
     importance,
+    median_best,
 )
 
 accuracies = st.lists(st.integers(0, 1000).map(lambda k: k / 1000), min_size=1, max_size=9)
@@ -41,6 +42,32 @@ def test_expected_best_runs_from_the_mean_to_the_best(values: list[float]) -> No
     assert found[0] == pytest.approx(statistics.fmean(values))
     assert found[-1] == pytest.approx(max(values))
     assert (np.diff(found) >= -1e-12).all()
+
+
+@given(accuracies)
+def test_median_best_is_the_lower_median_over_all_choices(values: list[float]) -> None:
+    points = range(1, len(values) + 1)
+    brute = [statistics.median_low([max(some) for some in itertools.combinations(values, k)]) for k in points]
+    assert median_best(values, list(points)).tolist() == brute
+
+
+def test_median_best_does_not_follow_a_trial_that_is_far_out() -> None:
+    values = [*np.random.default_rng(0).normal(size=60).tolist(), -1e6, 1e6]
+    assert np.abs(median_best(values, range(1, 20))).max() < 4
+    low, high = best_band(values, [1, 5], median=True)
+    assert (low <= median_best(values, [1, 5])).all()
+    assert (high >= median_best(values, [1, 5])).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 40))
+def test_the_band_of_the_median_is_that_of_opda(seed: int, n: int) -> None:
+    values, points = np.random.default_rng(seed).normal(size=n), list(range(1, n + 1))
+    ends = values.min(), values.max()
+    low_cdf, _, high_cdf = opda.nonparametric.EmpiricalDistribution.confidence_bands(values, 0.95, *ends, method="ks")
+    low, high = best_band(values.tolist(), points, median=True)
+    assert_allclose(low, high_cdf.quantile_tuning_curve(points), atol=1e-9)
+    assert_allclose(high, low_cdf.quantile_tuning_curve(points), atol=1e-9)
 
 
 def test_expected_best_is_unbiased() -> None:

@@ -354,6 +354,28 @@ def test_costs_are_billed(digits: Pool) -> None:
         assert record.forward_evaluations == (3 + 4) * 400 + (2 + best) * (300 + 397) + 3 * 300
 
 
+class Curious(Run):
+    """A run whose averages somebody looks at after every epoch."""
+
+    def _take(self, epoch: int, train_loss: float) -> None:
+        super()._take(epoch, train_loss)
+        for name in {*self._job.averages} & {*self._averages.ready}:
+            with self._average(name):
+                self._measure(name, {"val": self._sets["val"]})
+
+
+@pytest.mark.parametrize("stage", ["tune", "confirm"])
+def test_an_average_is_measured_under_statistics_of_its_own_whoever_looked_before(digits: Pool, stage: str) -> None:
+    curious, plain = (kind(job(stage=stage), digits, "cpu", "0") for kind in (Curious, Run))
+    assert curious.advance()
+    assert plain.advance()
+    assert curious.record().measurements == plain.record().measurements
+    swa = final(plain.record().measurements)["swa@0.3"]
+    with curious._averages.average_parameters("swa@0.3"):
+        curious._recalibrate()
+        assert curious._evaluator.evaluate(curious._sets["val"]).loss == swa.val_loss
+
+
 def test_smoke_jobs_name_every_average_once() -> None:
     spec = load_spec("smoke")[0]
     agenda, sums = Agenda(spec), set()

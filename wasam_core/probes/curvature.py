@@ -1,7 +1,6 @@
 """The Hessian of a loss surface: products with vectors, largest eigenvalues, trace with its interval."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -55,7 +54,7 @@ class Trace:
     Attributes:
         value: The estimate.
         standard_error: Over the random probes alone, at these examples.
-        low, high: The interval of 95 % by Student's t with probes - 1 degrees of freedom.
+        low, high: The interval of 95 %; how often it covers the trace stands in `hutchinson_trace`.
         probes: Random vectors behind the standard error, one product each.
         n: Examples in the loss.
     """
@@ -213,6 +212,17 @@ def hutchinson_trace(
         tr H = tr(Vᵀ H V) + E[(Pz)ᵀ H (Pz)],
     which narrows the interval a lot when few eigenvalues dominate, for no further product.
 
+    The variance of zᵀ A z, twice the sum of the squares of A off its diagonal, is estimated without bias by twice the
+    sum over i of the variance of zᵢ (A z)ᵢ between probes. The spread of the few zᵀ A z themselves is small whenever
+    they are all too small, as they mostly are where one eigenvalue dominates: Student's t by it covered the trace of a
+    matrix of rank one 82 %, 89 % and 91 % of the time with 5, 12 and 30 probes. With Student's t and probes - 1 degrees
+    of freedom the interval here covers it 95 to 96 % of the time, and the traces of other matrices (near to diagonal,
+    Wishart, the Hessian of a small net) 95 to 99 %; with 2 to 4 probes 96 to 100 %: too wide rather than too narrow.
+    Not so where all curvature lies in a handful of weights, whose signs may agree by chance: 49 % with two weights and
+    2 probes. Misses are one-sided: a trace that one eigenvalue dominates lies above the interval. Measured over 2,000
+    repetitions of each; `tests/wasam_core/test_trace_coverage.py` repeats it. Normal z, for which twice the mean of
+    ||A z||² is the variance, covered as often and gave wider intervals, for they add the variance of the diagonal.
+
     Args:
         hessian: The operator.
         probes: Number of z (≥ 2), one product each.
@@ -222,8 +232,8 @@ def hutchinson_trace(
     Raises:
         ValueError: For arguments out of range.
 
-    Source: Hutchinson 1990, "A stochastic estimator of the trace of the influence matrix"; the deflation as in Meyer
-        et al. 2021 (arXiv 2010.09649).
+    Source: Hutchinson 1990, "A stochastic estimator of the trace of the influence matrix", which has the variance, too;
+        the deflation as in Meyer et al. 2021 (arXiv 2010.09649).
 
     Example:
         >>> model = torch.nn.Linear(2, 1, bias=False)
@@ -234,17 +244,13 @@ def hutchinson_trace(
     """
     whole("probes", probes, least=2)
     exact, signs = 0.0, hessian.draw_signs(probes, generator)
+    rest = signs if known is None else signs - known.vectors @ (known.vectors.T @ signs)
+    products = hessian.times_each(rest)
+    value = math.fsum((rest * products).sum(0).tolist()) / probes
     if known is not None:
-        exact = math.fsum(value for value in known.values if not math.isnan(value))
-        signs = signs - known.vectors @ (known.vectors.T @ signs)
-    rest, error = mean_and_standard_error((signs * hessian.times_each(signs)).sum(0).tolist())
-    value = exact + rest
+        exact = math.fsum(found for found in known.values if not math.isnan(found))
+        products = products - known.vectors @ (known.vectors.T @ products)
+    error = math.sqrt(2.0 * (signs * products).var(1).sum().item() / probes)
+    value += exact
     half_width = float(stdtrit(probes - 1, (1 + CONFIDENCE) / 2)) * error
     return Trace(value, error, value - half_width, value + half_width, probes, hessian.surface.examples)
-
-
-def mean_and_standard_error(samples: Sequence[float]) -> tuple[float, float]:
-    """Return the mean of two samples or more, and its standard error s / sqrt(count)."""
-    count = len(samples)
-    mean = math.fsum(samples) / count
-    return mean, math.sqrt(math.fsum((s - mean) ** 2 for s in samples) / (count - 1) / count)

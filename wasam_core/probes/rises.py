@@ -9,7 +9,6 @@ from torch import Tensor
 
 from wasam_core.norms import global_norm
 from wasam_core.options import check_rho, whole
-from wasam_core.probes.curvature import mean_and_standard_error
 from wasam_core.probes.surface import Batch, LossSurface, count_examples
 
 Vector = list[Tensor]
@@ -156,7 +155,8 @@ def average_case_rise(
             surface.loss_at(_moved(surface, direction, sign * rho / math.sqrt(surface.size))) for sign in (1, -1)
         )
         rises.append((there + back) / 2 - surface.loss)
-    rise, error = mean_and_standard_error(rises)
+    rise = math.fsum(rises) / draws
+    error = math.sqrt(math.fsum((found - rise) ** 2 for found in rises) / (draws - 1) / draws)
     return AverageCase(rise, error, rho, adaptive, draws, surface.examples)
 
 

@@ -39,10 +39,12 @@ def figure_of(found: Mapping[str, Sequence[Moderation]]) -> Figure:
         marks, dict.fromkeys(found, scale), columns=len(found), shapes=[upright(0, line(theme.MUTED, 1))]
     )
     rows = list(dict.fromkeys(dot.row for dot in marks))
+    edge = 0.03 * (span[1] - span[0])  # an arrow's own width, or it would stand on the names of the rows
+    ends = span[0] + edge, span[1] - edge
     for panel, some in enumerate(found.values()):
         signed = [one for one in some if one.expected in ("+", "-")]
         expected = scatter(
-            [dots.inside(span[one.expected == "+"], span) for one in signed],
+            [ends[one.expected == "+"] for one in signed],
             [float(len(rows) - 1 - rows.index(one.name)) for one in signed],
             "markers",
             [hover_of(one.method, one.name, f"expected {one.expected}: {one.seen}") for one in signed],

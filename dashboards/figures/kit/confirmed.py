@@ -12,7 +12,6 @@ from dashboards import theme
 from dashboards.contenders import label_of
 from study.plan.selection import Preferred, Selection, preferred_of
 from study.records import Configuration, RunRecord, configuration_of, kind_of
-from study.stats import Estimate, estimate
 
 _Key = tuple[str, str, tuple[str, ...], tuple[float, ...]]  # (cell, name, reads, lengths) of a contender
 
@@ -88,9 +87,9 @@ class Confirmed:
             found.setdefault(end.seed if self.one_tuning else end.replicate, []).append(value(end))
         return tuple(statistics.fmean(values) for _, values in sorted(found.items()))
 
-    def over_units(self, epoch: int) -> Estimate:
-        """Return the mean validation score of the last weights at an epoch, over units."""
-        return estimate([statistics.fmean(scores) for scores in self.course[epoch].values()])
+    def at(self, epoch: int) -> list[float]:
+        """Return the validation scores of the last weights at an epoch, one a unit."""
+        return [statistics.fmean(scores) for scores in self.course[epoch].values()]
 
 
 def confirmed_runs(

@@ -9,6 +9,7 @@ from dashboards import theme
 from dashboards.figures.kit.traces import Arrangement, Figure, Shape, Trace
 
 Axis = Mapping[str, object]
+FAR = 8.0  # interquartile ranges: beyond, a value hides all others, or carries their mean
 _TITLE_LINES = 2  # that every grid has room for above its panels
 _Y_TITLE = 40  # characters of a line beside a panel
 
@@ -122,6 +123,12 @@ def inliers(
     inside = [value for value in ordered if low - reach <= value <= high + reach]
     inside += [value for value in holds if low - 2 * reach <= value <= high + 2 * reach]
     return min(inside), max(inside)
+
+
+def reach(scores: Sequence[float]) -> tuple[float, float]:
+    """Return the worst and the best score that a panel should show; of scores without a bound, none that is far out."""
+    best = max(scores) if theme.shares() else inliers(scores, times=FAR)[1]
+    return foot([score for score in scores if score <= best]), best
 
 
 def foot(values: Sequence[float]) -> float:

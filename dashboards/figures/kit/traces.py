@@ -65,6 +65,6 @@ def box(x: tuple[float, float], y: tuple[float, float] | None, color: str, edge:
 
 
 def hover_of(method: str, where: str, *lines: str) -> str:
-    """Return what the pointer shows at a marker: whose it is, where, and what there is to say."""
+    """Return what the pointer shows at a marker: whose it is, where, and what there is to say, if anything."""
     head = f"<b>{theme.plot_text(method)}</b>" + (f" · {theme.plot_text(where)}" if where else "")
-    return "<br>".join([head, *map(theme.plot_text, lines)])
+    return "<br>".join([head, *map(theme.plot_text, filter(None, lines))])

@@ -12,7 +12,7 @@ from dashboards.figures.kit.confirmed import Confirmed, for_methods, standing_fo
 from dashboards.figures.kit.traces import Figure, hover_of
 from dashboards.tables import columns
 from dashboards.tables.table import Table
-from study.stats import Estimate, estimate
+from study.stats.typical import MEAN, MEDIAN, Typical, Way
 
 _ERROR, _LOSS = "expected calibration error", "negative log-likelihood"
 
@@ -31,14 +31,14 @@ class Calibration:
     losses: tuple[float, ...]
 
     @property
-    def error(self) -> Estimate:
-        """The mean calibration error with its 95 % Student-t interval."""
-        return estimate(self.errors)
+    def error(self) -> Typical:
+        """The calibration error in the mean: it is a share."""
+        return MEAN.of(self.errors)
 
     @property
-    def loss(self) -> Estimate:
-        """The mean loss with its 95 % Student-t interval."""
-        return estimate(self.losses)
+    def loss(self) -> Typical:
+        """The loss in the median: it has no bound."""
+        return MEDIAN.of(self.losses)
 
 
 def calibrations_of(runs: Iterable[Confirmed], cells: Mapping[str, LabelledCell]) -> tuple[Calibration, ...]:
@@ -58,12 +58,12 @@ def calibrations_of(runs: Iterable[Confirmed], cells: Mapping[str, LabelledCell]
 
 def lower_than(data: Sequence[Calibration], baseline: str) -> dict[str, tuple[int, int]]:
     """Return, by method, in how many problems its mean calibration error is below the baseline's, and of how many."""
-    base = {one.cell: one.error.mean for one in data if one.method == baseline}
+    base = {one.cell: one.error.middle for one in data if one.method == baseline}
     tally: dict[str, tuple[int, int]] = {}
     for one in data:
         if one.method != baseline and one.cell in base:
             lower, total = tally.get(one.method, (0, 0))
-            tally[one.method] = (lower + (one.error.mean < base[one.cell]), total + 1)
+            tally[one.method] = (lower + (one.error.middle < base[one.cell]), total + 1)
     return tally
 
 
@@ -72,7 +72,7 @@ def figure_of(data: Sequence[Calibration]) -> Figure:
     marks = []
     for one in data:
         errors, losses = tuple(map(theme.hundredths, one.errors)), one.losses
-        marks += [_dot(one, _ERROR, errors, "points"), _dot(one, _LOSS, losses, "nats")]
+        marks += [_dot(one, _ERROR, errors, "points", MEAN), _dot(one, _LOSS, losses, "nats", MEDIAN)]
     scales = {
         _ERROR: dots.Scale("percentage points, lower is better", holds=0.0),
         _LOSS: dots.Scale("nats, lower is better", holds=0.0),
@@ -80,11 +80,11 @@ def figure_of(data: Sequence[Calibration]) -> Figure:
     return dots.figure_of(marks, scales)
 
 
-def _dot(one: Calibration, panel: str, values: tuple[float, ...], unit: str) -> dots.Dot:
-    found = estimate(values)
-    said = f"{theme.within(found.mean, found.ci95, theme.plain)} {unit}, n = {found.n}"
+def _dot(one: Calibration, panel: str, values: tuple[float, ...], unit: str, way: Way) -> dots.Dot:
+    found = way.of(values)
+    said = f"{way.middle} {theme.within(found.middle, found.ends, theme.plain)} {unit}, n = {found.n}"
     hover = hover_of(one.method, one.cell, said)
-    return dots.Dot(panel, one.cell, one.method, found.mean, found.ci95, values, hover)
+    return dots.Dot(panel, one.cell, one.method, found.middle, found.ends, values, hover)
 
 
 def _percent(value: float) -> str:
@@ -97,21 +97,22 @@ def table_of(data: Sequence[Calibration]) -> Table:
     errors, losses = [one.error for one in data], [one.loss for one in data]
     return columns.table_of(
         "calibration-error",
-        "Expected calibration error and negative log-likelihood on test; means over the confirm runs. Of both, lower "
+        "Expected calibration error and negative log-likelihood on test, over the confirm runs. Of both, lower "
         "is better.",
         (
             columns.words("Problem", "problem", [one.cell for one in data]),
             columns.methods("Method", "method", [one.method for one in data]),
             columns.words("Weights", "weights", [one.weights for one in data]),
-            *columns.estimates(
-                "Calibration error, points",
+            *columns.typical(
+                "Mean calibration error, points",
                 "calibration_error",
-                [(one.mean, one.ci95) for one in errors],
+                errors,
+                MEAN,
                 _percent,
                 "calibration_error_ci95",
             ),
             columns.hidden("calibration_error_unit", ["fraction"] * len(data)),
-            *columns.estimates("NLL, nats", "nll", [(one.mean, one.ci95) for one in losses], theme.number, "nll_ci95"),
+            *columns.typical("Median NLL, nats", "nll", losses, MEDIAN, theme.number, "nll_quartile"),
             columns.hidden("nll_unit", ["nats"] * len(data)),
             columns.counts("n", "n", [one.n for one in errors]),
         ),
@@ -137,10 +138,10 @@ def chart_of(sources: Sources) -> Chart | None:
             "log-likelihood: the test loss, which wrong and confident predictions drive up."
         ),
         caption=(
-            f"Means over {prose.numbers(len(one.errors) for one in data)} {sources.units}, each a small tick (the mean "
-            "of its completed confirm runs), with their 95 % Student-t intervals; 15 equal bins. An averaging method "
-            "stands for its average, every other for its last weights. Descriptive: paired differences are in the "
-            "table of losses."
+            f"Over {prose.numbers(len(one.errors) for one in data)} {sources.units}, each a small tick (the mean of "
+            "its completed confirm runs): of the error, in 15 equal bins, the mean with its 95 % Student-t interval; "
+            "of the loss, which has no bound, the median with its quartiles. An averaging method stands for its "
+            "average, every other for its last weights. Descriptive: paired differences are in the table of losses."
         ),
         keys=sources.keys_of(one.method for one in data),
         figure=figure_of(data),

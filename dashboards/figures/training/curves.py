@@ -10,12 +10,12 @@ from dashboards.cells import LabelledCell
 from dashboards.contenders import longer
 from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.confirmed import Confirmed, End, for_methods, standing_for, trajectories_of
-from dashboards.figures.kit.panels import Panel, foot, grid_of_cells, lay_out, marker, shares_stay_shares, whiskers
+from dashboards.figures.kit.panels import Panel, grid_of_cells, lay_out, marker, reach, shares_stay_shares, whiskers
 from dashboards.figures.kit.traces import Figure, Shape, Trace, box, hover_of, line, scatter, upright
 from dashboards.score import Score
 from dashboards.tables import columns
 from dashboards.tables.table import Table, most
-from study.stats import Estimate, estimate
+from study.stats.typical import Typical, Way
 
 MOST_POINTS, AMPLE = 300, 16  # per curve, and up to how many problems; the frame keeps them all
 SHOWN_BELOW_BEST = 0.25
@@ -27,21 +27,21 @@ class Curve:
     """The validation score of one tuned trajectory in one cell, with its last weights: by epoch, over units.
 
     Of the epochs that were kept every ``drawn_every``-th is held, back from the last one. ``length`` is in multiples of
-    the cell's epochs, ``name`` says it; ``train`` is the mean training score at the end, NaN where none was measured.
+    the cell's epochs, ``name`` says it; ``train`` is the training score at the end, NaN where none was measured.
     """
 
     cell: str
     method: str
-    scores: Mapping[int, Estimate]
+    scores: Mapping[int, Typical]
     drawn_every: int = 1
     length: float = 1.0
     name: str = ""
     train: float = math.nan
 
     @property
-    def means(self) -> list[float]:
-        """The mean scores, from the first epoch to the last."""
-        return [found.mean for found in self.scores.values()]
+    def line(self) -> list[float]:
+        """The middle of the scores, from the first epoch to the last."""
+        return [found.middle for found in self.scores.values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +55,25 @@ class Marked:
     cell: str
     method: str
     epoch: float
-    score: Estimate
+    score: Typical
     start: float | None = None
 
 
-def best_epochs_of(runs: Iterable[Confirmed], cells: Mapping[str, LabelledCell]) -> tuple[Marked, ...]:
+def best_epochs_of(runs: Iterable[Confirmed], cells: Mapping[str, LabelledCell], way: Way) -> tuple[Marked, ...]:
     """Return the preferred epochs of the trajectories, where runs kept their best one."""
     return tuple(
         Marked(
             cells[one.cell].label,
             one.method,
             statistics.median(end.stands for end in ends),
-            estimate(one.by_unit(ends, lambda end: end.val_score)),
+            way.of(one.by_unit(ends, lambda end: end.val_score)),
         )
         for one in trajectories_of(runs)
         if (ends := one.of_kind("best"))
     )
 
 
-def averages_of(runs: Iterable[Confirmed], cells: Mapping[str, LabelledCell]) -> tuple[Marked, ...]:
+def averages_of(runs: Iterable[Confirmed], cells: Mapping[str, LabelledCell], way: Way) -> tuple[Marked, ...]:
     """Compute where the averages of the averaging methods end, at equal epochs."""
     found = []
     for one in for_methods(runs):
@@ -81,7 +81,7 @@ def averages_of(runs: Iterable[Confirmed], cells: Mapping[str, LabelledCell]) ->
         if standing_for(one.method) == "last" or one.lengths != (1.0,) or not ends:
             continue
         start = statistics.median(map(_start_of, ends)) if standing_for(one.method) == "swa" else None
-        score = estimate(one.by_unit(ends, lambda end: end.val_score))
+        score = way.of(one.by_unit(ends, lambda end: end.val_score))
         found.append(Marked(cells[one.cell].label, one.method, ends[0].epoch, score, start))
     return tuple(found)
 
@@ -91,7 +91,7 @@ def _start_of(end: End) -> float:
     return float(end.weights.partition("@")[2]) * end.epoch
 
 
-def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, LabelledCell]) -> tuple[Curve, ...]:
+def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, LabelledCell], way: Way) -> tuple[Curve, ...]:
     """Compute the curves of every trajectory and length, with their last weights, where epochs were kept."""
     curves = []
     points = most(MOST_POINTS, len(cells), AMPLE)
@@ -100,9 +100,9 @@ def curves_of(runs: Iterable[Confirmed], cells: Mapping[str, LabelledCell]) -> t
             continue
         step = -(-len(one.course) // points)
         epochs = sorted(one.course)[::-step][::-1]  # the last one among them
-        scores = {epoch: one.over_units(epoch) for epoch in epochs}
+        scores = {epoch: way.of(one.at(epoch)) for epoch in epochs}
         cell = cells[one.cell]
-        curves.append(Curve(cell.label, one.method, scores, step, one.lengths[0], _name(one, cell), _train(one)))
+        curves.append(Curve(cell.label, one.method, scores, step, one.lengths[0], _name(one, cell), _train(one, way)))
     return tuple(curves)
 
 
@@ -113,13 +113,12 @@ def _name(one: Confirmed, cell: LabelledCell) -> str:
     return longer(one.method, one.lengths[0])
 
 
-def _train(one: Confirmed) -> float:
-    found = [end.train_score for end in one.of_kind("last") if not math.isnan(end.train_score)]
-    return statistics.fmean(found) if found else math.nan
+def _train(one: Confirmed, way: Way) -> float:
+    return way.of([end.train_score for end in one.of_kind("last") if not math.isnan(end.train_score)]).middle
 
 
 def figure_of(curves: Sequence[Curve], averages: Sequence[Marked], score: Score, best: Sequence[Marked] = ()) -> Figure:
-    """Draw one panel a cell; a band is the interval of the mean, the shade the epochs that are averaged."""
+    """Draw one panel a cell; a band holds the ends around the line, the shade the epochs that are averaged."""
     panels = []
     for name in dict.fromkeys(curve.cell for curve in curves):
         here = [curve for curve in curves if curve.cell == name]
@@ -131,7 +130,7 @@ def figure_of(curves: Sequence[Curve], averages: Sequence[Marked], score: Score,
 def _panel(
     name: str, curves: Sequence[Curve], averages: Sequence[Marked], best: Sequence[Marked], score: Score
 ) -> Panel:
-    low, top = shown(curves, [average.score.mean for average in averages])
+    low, top = shown(curves, [average.score.middle for average in averages])
     room = 0.05 * theme.least(top - low, 0.01)
     ends = low - room, top + room
     traces = [trace for curve in curves for trace in _traces(curve, ends, score)]
@@ -162,16 +161,16 @@ def _shade(averages: Sequence[Marked]) -> list[Shape]:
 def _end(average: Marked, position: int, span: Span, score: Score) -> Trace:
     """Draw where an average ends, just right of the last epoch; its interval is cut at the panel."""
     style, found = theme.style_of(average.method), average.score
-    low, high = score.ends(found.ci95)
-    said = f"{score.full_text(found.mean)}, 95 % CI {score.write(low)} to {score.write(high)}"
-    ends = found.ci95 if theme.known(found.ci95[0]) else (found.mean, found.mean)
-    mean, *cut = _cut((found.mean, *ends), span, score)
+    low, high = score.ends(found.ends)
+    said = f"{score.full_text(found.middle)}, {score.way.short} {score.write(low)} to {score.write(high)}"
+    ends = found.ends if theme.known(found.ends[0]) else (found.middle, found.middle)
+    middle, *cut = _cut((found.middle, *ends), span, score)
     return scatter(
         [average.epoch * (1.035 + 0.05 * position)],
-        [mean],
+        [middle],
         "markers",
         [hover_of(average.method, "average at the end", f"{said}, n = {found.n}")],
-        error_y=whiskers([mean - min(cut)], [max(cut) - mean], style.color, 1.6),
+        error_y=whiskers([middle - min(cut)], [max(cut) - middle], style.color, 1.6),
         marker=marker(style, 8, filled=True),
     )
 
@@ -190,11 +189,11 @@ def _trained(curve: Curve, span: Span, score: Score) -> Trace:
 
 def _best(one: Marked, span: Span, score: Score) -> Trace:
     """Draw the epoch that validation prefers as an open marker."""
-    mean, epoch = score.full_text(one.score.mean), theme.number(one.epoch)
-    said = f"epoch {epoch} in the median, {mean} in the mean, n = {one.score.n}"
+    middle, epoch = score.full_text(one.score.middle), theme.number(one.epoch)
+    said = f"epoch {epoch} in the median, {middle} in the {score.way.middle}, n = {one.score.n}"
     return scatter(
         [one.epoch],
-        _cut([one.score.mean], span, score),
+        _cut([one.score.middle], span, score),
         "markers",
         [hover_of(one.method, "best epoch of each run", said)],
         marker=marker(theme.style_of(one.method), 11, filled=False, edge=2),
@@ -202,28 +201,28 @@ def _best(one: Marked, span: Span, score: Score) -> Trace:
 
 
 def shown(curves: Sequence[Curve], ends: Sequence[float] = ()) -> Span:
-    """Return the scores that a panel shows: all means, and bands as far as they reach less than that again.
+    """Return the scores that a panel shows: all lines, and bands as far as they reach less than that again.
 
     With two seeds a Student-t band is many times wider than the curves are apart; it is cut at the axis. Training
     scores are shown as far as they leave half of the panel to validation.
     """
-    means = [*(v for curve in curves for v in curve.means), *ends]
-    top = max(means)
-    below = SHOWN_BELOW_BEST if theme.shares() else top - foot(means)
-    floor = max(min(means), top - below)
+    lines = [*(v for curve in curves for v in curve.line), *ends]
+    worst, top = reach(lines)
+    below = SHOWN_BELOW_BEST if theme.shares() else top - worst
+    floor = max(min(lines), top - below)
     room = theme.least(top - floor, 0.05)
-    bands = [v for curve in curves for found in curve.scores.values() for v in found.ci95 if theme.known(v)]
+    bands = [v for curve in curves for found in curve.scores.values() for v in found.ends if theme.known(v)]
     low = max(min([floor, *bands]), floor - room, top - below)
-    low, high = shares_stay_shares(low, min(max([top, *bands]), top + room), means)
-    means = [v for curve in curves for v in curve.means]
-    room = theme.least(max(means) - foot(means), 0.05)
+    low, high = shares_stay_shares(low, min(max([top, *bands]), top + room), lines)
+    worst, top = reach([v for curve in curves for v in curve.line])
+    room = theme.least(top - worst, 0.05)
     return low, max([high, *(min(curve.train, high + room) for curve in curves if theme.known(curve.train))])
 
 
 def _traces(curve: Curve, span: Span, score: Score) -> list[Trace]:
     style = theme.style_of(curve.method)
-    known = {epoch: found.ci95 for epoch, found in curve.scores.items() if theme.known(found.ci95[0])}
-    span = shares_stay_shares(*span, curve.means)
+    known = {epoch: found.ends for epoch, found in curve.scores.items() if theme.known(found.ends[0])}
+    span = shares_stay_shares(*span, curve.line)
     low, high = (_cut([ends[side] for ends in known.values()], span, score) for side in (0, 1))
     band = scatter(
         [*known, *reversed(known)],
@@ -233,18 +232,18 @@ def _traces(curve: Curve, span: Span, score: Score) -> list[Trace]:
         fill="toself",
         fillcolor=theme.faded(style.color, 0.18),
     )
-    mean = scatter(
+    middle = scatter(
         curve.scores,
-        score.drawn(curve.means),
+        score.drawn(curve.line),
         "lines+markers" if len(curve.scores) <= 12 else "lines",
         [
-            hover_of(curve.name, f"epoch {epoch}", f"{score.full_text(found.mean)}, n = {found.n}")
+            hover_of(curve.name, f"epoch {epoch}", f"{score.full_text(found.middle)}, n = {found.n}")
             for epoch, found in curve.scores.items()
         ],
         line=line(style.color, 2, style.dash if curve.length == 1 else "dot"),
         marker={"symbol": style.symbol, "size": 6},
     )
-    return [band, mean]
+    return [band, middle]
 
 
 def table_of(curves: Sequence[Curve], averages: Sequence[Marked], score: Score) -> Table:
@@ -253,12 +252,13 @@ def table_of(curves: Sequence[Curve], averages: Sequence[Marked], score: Score) 
     rows += [(one.cell, one.method, int(one.epoch), one.score) for one in averages]
     return columns.table_of(
         "curves",
-        f"Mean validation {score.name} of the last weights by epoch, and of the averages at the end{score.direction}.",
+        f"{score.way.title} validation {score.name} of the last weights by epoch, and of the averages at the end"
+        f"{score.direction}.",
         (
             columns.words("Problem", "problem", [cell for cell, *_ in rows]),
             columns.words("Trajectory", "method", [name for _, name, *_ in rows]),
             columns.counts("Epoch", "epoch", [epoch for *_, epoch, _ in rows]),
-            *columns.score_estimates(score, "Mean", "val_score", [(one.mean, one.ci95) for *_, one in rows]),
+            *columns.typical_scores(score, "val_score", [one for *_, one in rows]),
             columns.counts("n", "n", [one.n for *_, one in rows]),
             columns.units([score] * len(rows)),
         ),
@@ -270,7 +270,7 @@ def heading_of(curves: Sequence[Curve], score: Score) -> str:
     ends: dict[str, dict[str, float]] = {}
     for curve in curves:
         if curve.length == 1:
-            ends.setdefault(curve.method, {})[curve.cell] = curve.means[-1]
+            ends.setdefault(curve.method, {})[curve.cell] = curve.line[-1]
     first, last = list(ends)[:1], list(ends)[-1:]
     both = [cell for cell in ends[first[0]] if cell in ends[last[0]]] if first != last else []
     if not both:
@@ -278,14 +278,15 @@ def heading_of(curves: Sequence[Curve], score: Score) -> str:
     base, other = first[0], last[0]
     where = prose.share(sum(ends[other][cell] > ends[base][cell] for cell in both), len(both))
     higher = "higher" if score.higher_is_better else "lower, that is better,"
-    return f"At the last epoch, mean validation {score.name} is {higher} with {other} than with {base} in {where}"
+    said = f"{score.way.middle} validation {score.name} is {higher} with {other} than with {base} in {where}"
+    return f"At the last epoch, {said}"
 
 
 def panels_of(sources: Sources) -> dict[str, list[object]]:
     """Return by problem in which chart, and in which panel of it, its curves are drawn."""
     found: dict[str, list[object]] = {}
     for number, part in enumerate(sources.by_measure, 1):
-        drawn = dict.fromkeys(curve.cell for curve in curves_of(part.confirmed, part.cells))
+        drawn = dict.fromkeys(curve.cell for curve in curves_of(part.confirmed, part.cells, part.score.way))
         name = "curves" if number == 1 else f"curves-{number}"
         found |= {label: [name, panel] for panel, label in enumerate(drawn)}
     return found
@@ -294,12 +295,12 @@ def panels_of(sources: Sources) -> dict[str, list[object]]:
 def chart_of(sources: Sources) -> Chart | None:
     """Return the chart, None without data."""
     runs, cells, score = sources.confirmed, sources.cells, sources.score
-    data = curves_of(runs, cells)
+    data = curves_of(runs, cells, score.way)
     if not data:
         return None
     drawn = {curve.cell for curve in data}
-    averages = [average for average in averages_of(runs, cells) if average.cell in drawn]
-    best = [one for one in best_epochs_of(runs, cells) if one.cell in drawn]
+    averages = [average for average in averages_of(runs, cells, score.way) if average.cell in drawn]
+    best = [one for one in best_epochs_of(runs, cells, score.way) if one.cell in drawn]
     trajectories = {curve.name if curve.length == 1 else f"{curve.method}, longer": curve.method for curve in data}
     shade = (
         " Shaded: the epochs that are averaged, from the start that validation chose in the median run (dotted in the "
@@ -309,16 +310,17 @@ def chart_of(sources: Sources) -> Chart | None:
     )
     epoch = " Open markers: the epoch that validation prefers, in the median run, and its score." if best else ""
     cut = f"at most {100 * SHOWN_BELOW_BEST:.0f} points below" if theme.shares() else "no score that is far worse than"
+    band = "the interval of the mean" if score.share else "from quartile to quartile"
     step = max(curve.drawn_every for curve in data)
     units = [found.n for curve in data for found in curve.scores.values()]
     return Chart(
         id="curves",
         heading=heading_of(data, score),
-        reading=f"One line a trajectory, with its last weights; the band is the interval of the mean.{epoch}{shade}",
+        reading=f"One line a trajectory, with its last weights; the band is {band}.{epoch}{shade}",
         caption=(
-            f"Mean over {prose.numbers(units)} {sources.units} with its 95 % Student-t interval, cut "
+            f"{score.way.title} over {prose.numbers(units)} {sources.units} with {score.way.ends}, cut "
             f"at the axis: confirm runs of what validation picked in each. A panel shows {cut} its best."
-            f"{f' Every {step}th epoch that was kept is drawn.' if step > 1 else ''}"
+            f"{f' Of the epochs that were kept one in {step} is drawn.' if step > 1 else ''}"
         ),
         keys=(
             *(Key(name, method, "both" if name == method else "dotted") for name, method in trajectories.items()),

@@ -1,4 +1,4 @@
-"""What do more trials bring? Expected best validation score of k trials, over k."""
+"""What do more trials bring? Best validation score of k trials, expected or in the median, over k."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ def leaders(curves: Sequence[BestOf]) -> dict[str, int]:
 
 
 def at(curve: TuningCurve, trials: int) -> float:
-    """Return the expected best at the last k that is no more than ``trials``."""
+    """Return the best to be had at the last k that is no more than ``trials``."""
     return [best for k, best in zip(curve.trials, curve.expected, strict=True) if k <= trials][-1]
 
 
@@ -143,20 +143,30 @@ def _line(one: BestOf, kept: Sequence[int], score: Score) -> Trace:
     )
 
 
+def _best(score: Score) -> str:
+    """Name what is drawn: of shares the expected best, of scores without a bound the median best."""
+    return "expected best" if score.share else "median best"
+
+
 def table_of(curves: Sequence[BestOf], score: Score) -> Table:
     """Return a few rows a search: from its first trial to its last, in geometric steps."""
     rows = [(one, i) for one in curves for i in thinned(len(one.curve.trials), _ROWS)]
     band = [score.ends((one.curve.low[i], one.curve.high[i])) for one, i in rows]
     return columns.table_of(
         "best-of-trials",
-        f"Expected best validation {score.name} of k trials with its simultaneous 95 % band, and what k trials "
-        f"cost{score.direction}.",
+        f"{_best(score).capitalize()} validation {score.name} of k trials with its simultaneous 95 % band, and what "
+        f"k trials cost{score.direction}.",
         (
             columns.words("Problem", "problem", [one.cell for one, _ in rows]),
             columns.words("Method", "method", [one.name for one, _ in rows]),
             columns.counts("Trials", "trials", [one.curve.trials[i] for one, i in rows]),
             columns.numbers("Cost, × one base run", "relative_cost", [one.cost[i] for one, i in rows], theme.ratio),
-            columns.scores(score, "Expected best", "expected_best", [one.curve.expected[i] for one, i in rows]),
+            columns.scores(
+                score,
+                _best(score).capitalize(),
+                _best(score).replace(" ", "_"),
+                [one.curve.expected[i] for one, i in rows],
+            ),
             columns.numbers(score.head("Band low"), "band95_low", [low for low, _ in band], score.write),
             columns.numbers(score.head("Band high"), "band95_high", [high for _, high in band], score.write),
             columns.units([score] * len(rows)),
@@ -175,6 +185,7 @@ def chart_of(sources: Sources) -> Chart | None:
     leading = [f"{name} in {number}" for name, number in lead if number]
     points, longest = most(MOST_POINTS, total, AMPLE), max(len(one.curve.trials) for one in data)
     left_out = f" Of up to {longest} k no more than {points} are drawn." if longest > points else ""
+    reaches = "is expected to reach" if score.share else "reaches in the median"
     samplers = prose.listed(sorted({one.curve.sampler.upper() for one in data}))
     approximate = (
         f" Approximate: formula and band assume independent trials, and {samplers} does not draw independently."
@@ -183,20 +194,21 @@ def chart_of(sources: Sources) -> Chart | None:
     return Chart(
         id="best-of-trials",
         heading=(
-            f"After the trials that all methods were granted, the expected best is "
+            f"After the trials that all methods were granted, the {_best(score)} is "
             f"{'highest' if score.higher_is_better else 'lowest'} with {prose.listed(leading)} of "
             f"{prose.things(total, 'problem')}"
             if leading
-            else f"Expected best validation {score.name} of a search"
+            else f"{_best(score).capitalize()} validation {score.name} of a search"
         ),
         reading=(
-            f"A line is the validation {score.name} that the best of k trials is expected to reach, over k. Where a "
+            f"A line is the validation {score.name} that the best of k trials {reaches}, over k. Where a "
             "line is flat, further trials buy nothing; what k trials cost is in the table."
         ),
         caption=(
             f"{prose.numbers(one.curve.trials[-1] for one in data)} trials a search, those of all replicates taken "
             "together. Thin and dotted: simultaneous 95 % confidence band (not an interval at one k), cut at the "
-            f"panel; with few trials it rules little out. Methods that are level lead together.{left_out}{approximate}"
+            f"panel; with few trials it rules little out. Methods that are level lead together.{left_out}"
+            f"{approximate}"
         ),
         keys=tuple(Key(name, role, "both" if filled else "open") for name, role, filled in searches),
         figure=figure_of(data, score),

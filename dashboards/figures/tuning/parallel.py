@@ -14,7 +14,7 @@ import pandas as pd
 from dashboards import prose, theme
 from dashboards.cells import LabelledCell
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.panels import Grid, Panel, foot, lay_out
+from dashboards.figures.kit.panels import Grid, Panel, lay_out, reach
 from dashboards.figures.kit.traces import Figure, Trace, hover_of, line, scatter, upright
 from dashboards.figures.kit.tried import NO_AVERAGE, Run, runs_in, start_words, tried_of
 from dashboards.figures.tuning.radii import Radii, radii_of
@@ -58,7 +58,7 @@ def settings_of(runs: pd.DataFrame) -> tuple[Setting, ...]:
 class Bundle:
     """All tune runs of one problem, as a table with the columns of `Run`; every ``drawn_every``-th is drawn.
 
-    ``cut`` is the score that the best quarter reaches, ``floor`` the lowest drawn.
+    ``cut`` is the score that the best quarter reaches; ``floor`` and ``best`` are the worst and the best drawn.
     """
 
     cell: str
@@ -78,7 +78,7 @@ def bundles_of(runs: pd.DataFrame, cells: Mapping[str, LabelledCell]) -> tuple[B
             scores = sorted(groups[name]["score"].tolist(), reverse=True)
             cut = scores[max(1, math.ceil(BEST_SHARE * len(scores))) - 1]
             step = -(-len(scores) // most(MOST_DRAWN, len(groups)))
-            found.append(Bundle(cells[name].label, groups[name], cut, foot(scores), scores[0], step))
+            found.append(Bundle(cells[name].label, groups[name], cut, *reach(scores), step))
     return tuple(found)
 
 
@@ -127,7 +127,7 @@ def _traces(bundle: Bundle, settings: Sequence[Setting], score: Score) -> list[T
 
 def heights(run: Run, bundle: Bundle, settings: Sequence[Setting]) -> list[float]:
     """Return where a run crosses the upright axes, as shares of their height."""
-    value = (max(run.score, bundle.floor) - bundle.floor) / max(bundle.best - bundle.floor, 1e-9)
+    value = (min(max(run.score, bundle.floor), bundle.best) - bundle.floor) / max(bundle.best - bundle.floor, 1e-9)
     return [*(setting.height(run) for setting in settings), run.start, value]
 
 
@@ -231,7 +231,7 @@ def chart_of(sources: Sources) -> Chart | None:
         caption=(
             f"{prose.numbers(len(bundle.runs) for bundle in data)} runs a panel, those of all replicates, hence no "
             "interval. Rates and radii on log axes over all that was tried; better scores stand higher, those "
-            f"far worse than the others at the foot.{f' Every {step}th run is drawn.' if step > 1 else ''}"
+            f"far off the others at the ends.{f' One run in {step} is drawn.' if step > 1 else ''}"
         ),
         keys=tuple(
             Key(f"{theme.methods().last_of(family)} steps", theme.methods().last_of(family), "both")

@@ -9,7 +9,7 @@ from itertools import islice
 from dashboards import prose, theme
 from dashboards.cells import LabelledCell
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.panels import Panel, foot, grid_of_cells, lay_out
+from dashboards.figures.kit.panels import Panel, grid_of_cells, lay_out, reach
 from dashboards.figures.kit.traces import Figure, Shape, Trace, level, line, scatter, upright
 from dashboards.figures.tuning.radii import Radii, radii_of
 from dashboards.score import Score
@@ -27,13 +27,14 @@ _SERIES = {"last": "SAM", "averaged": "WASAM"}  # kinds of weights, and whose co
 class Response:
     """One cell's tune runs of the sam family, of all replicates, and the cell's label.
 
-    ``drawn_every`` is the step at which the runs are drawn, 1 up to 300 of them; ``floor`` is the worst score drawn:
-    runs that are worse stand at that edge of the panel.
+    ``drawn_every`` is the step at which the runs are drawn, 1 up to 300 of them; ``floor`` and ``top`` are the worst
+    and the best score drawn: runs beyond stand at that edge of the panel.
     """
 
     cell: str
     runs: RhoResponse
     floor: float
+    top: float
     drawn_every: int
 
 
@@ -43,7 +44,7 @@ def responses_of(findings: Findings, cells: Mapping[str, LabelledCell]) -> tuple
     for runs in findings.rho_responses:
         if runs.rho:
             label = cells[runs.cell].label if runs.cell in cells else runs.cell
-            found.append(Response(label, runs, foot(_known(runs) or [0.0]), -(-len(runs.rho) // drawn)))
+            found.append(Response(label, runs, *reach(_known(runs) or [0.0]), -(-len(runs.rho) // drawn)))
     return tuple(found)
 
 
@@ -71,9 +72,8 @@ def figure_of(responses: Sequence[Response], score: Score) -> Figure:
     radii = radii_of([rho for response in responses for rho in response.runs.rho])
     panels = []
     for response in responses:
-        top = max(_known(response.runs) or [1.0])
-        room = 0.06 * theme.least(top - response.floor, 0.01)
-        y = score.axis_from(response.floor - room, top + room)
+        room = 0.06 * theme.least(response.top - response.floor, 0.01)
+        y = score.axis_from(response.floor - room, response.top + room)
         traces = [trace for kind in _SERIES for trace in _traces(response, kind, radii, score)]
         title = theme.wrapped(response.cell, 22)
         panels.append(Panel(title, traces, radii.axis(), y, _guides(response.runs, radii, score)))
@@ -91,20 +91,21 @@ def _guides(runs: RhoResponse, radii: Radii, score: Score) -> list[Shape]:
 
 
 def _traces(response: Response, kind: str, radii: Radii, score: Score) -> list[Trace]:
-    style, floor, runs = theme.style_of(_SERIES[kind]), response.floor, response.runs
+    style, runs = theme.style_of(_SERIES[kind]), response.runs
+    floor, top = response.floor, response.top
     values: tuple[float, ...] = getattr(runs, kind)
     known = [run for run in zip(runs.rho, runs.learning_rate, values, strict=True) if theme.known(run[2])]
     drawn, best = known[:: response.drawn_every], best_of_bins(runs.rho, values)
     markers = scatter(
         [radii.at(rho) for rho, _, _ in drawn],
-        score.drawn([max(v, floor) for _, _, v in drawn]),
+        score.drawn([min(max(v, floor), top) for _, _, v in drawn]),
         "markers",
         [
             f"{kind} weights, {score.full_text(v)}<br>rho {theme.number(rho)}, learning rate {theme.number(rate)}"
             for rho, rate, v in drawn
         ],
         marker={
-            "symbol": [style.symbol if v >= floor else f"{style.symbol}-open" for _, _, v in drawn],
+            "symbol": [style.symbol if floor <= v <= top else f"{style.symbol}-open" for _, _, v in drawn],
             "size": 6,
             "color": theme.faded(style.color, 0.5),
         },
@@ -161,13 +162,13 @@ def chart_of(sources: Sources) -> Chart | None:
     if not data:
         return None
     step = max(one.drawn_every for one in data)
-    thinned = f" Of many runs every {step}th is drawn; the lines rest on all." if step > 1 else ""
+    thinned = f" Of many runs one in {step} is drawn; the lines rest on all." if step > 1 else ""
     return Chart(
         id="rho",
         heading=heading_of([one.runs.selected_rho for one in data]),
         reading=(
             "Each marker is one tune run. Runs at the same rho differ by their learning rate, so the lines join "
-            f"the best run in each of {BINS} equal parts of the log range; open markers at an edge are worse still. "
+            f"the best run in each of {BINS} equal parts of the log range; open markers at an edge lie beyond it. "
             "Dotted: what validation picked in each replicate, the wider the more often."
         ),
         caption=(
@@ -177,7 +178,7 @@ def chart_of(sources: Sources) -> Chart | None:
         keys=(
             Key("SAM, last weights", "SAM", "both"),
             Key("WASAM, best average", "WASAM", "both"),
-            Key("what tuning picked for the baseline, in the mean", "SGD", "line"),
+            Key(f"what tuning picked for the baseline, in the {score.way.middle}", "SGD", "line"),
             Key("rho selected for SAM", "SAM", "guide"),
         ),
         figure=figure_of(data, score),

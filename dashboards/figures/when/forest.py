@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
-from dashboards import prose, theme
+from dashboards import far_out, prose, theme
 from dashboards.cells import LabelledCell
 from dashboards.comparisons import Distinct, distinct
 from dashboards.contenders import budget_name, delta_of, short_budgets
@@ -39,6 +39,11 @@ class Forest:
         """The methods that have a gain, in the order drawn."""
         measured = {mark.effect.method for mark in self.marks}
         return [method for method in self.findings.methods if method in measured]
+
+    @property
+    def primary(self) -> list[Effect]:
+        """The gains under the primary budget."""
+        return [mark.effect for mark in self.marks if self.findings.primary_budget in mark.budgets]
 
     @property
     def deltas(self) -> list[float]:
@@ -108,6 +113,7 @@ def _gains(forest: Forest) -> list[dots.Dot]:
             wording.verdict(effect, mark.budgets),
             *([f"switched off in {effect.off} of {effect.n}"] if effect.off else []),
             *([f"{diverged} diverged"] if diverged else []),
+            far_out.words(findings, [effect]),
         )
         filled = findings.primary_budget in mark.budgets
         found.append(dots.of_gain(_panel(effect.method), label, effect, hover, filled=filled))
@@ -195,10 +201,10 @@ def table_of(forest: Forest, score: Score) -> Table:
 
 def heading_of(forest: Forest) -> str:
     """State, for every method, the range of its gains under the primary budget."""
-    primary = [mark.effect for mark in forest.marks if forest.findings.primary_budget in mark.budgets]
+    primary, others = far_out.steady(forest.findings, forest.primary)
     by_method = {m: means for m in forest.methods if (means := [e.mean for e in primary if e.method == m])}
     told = [f"{method} {prose.span(means, theme.gain)}" for method, means in by_method.items()]
-    return f"Mean gains over the strongest baseline, in {theme.unit()}: {prose.listed(told)}"
+    return f"Mean gains over the strongest baseline, in {theme.unit()}: {prose.listed(told)}{others}"
 
 
 _APART = "Mean paired gain, or the difference of the means of runs that are not paired (Welch),"

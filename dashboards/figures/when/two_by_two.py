@@ -7,7 +7,7 @@ then the paper, light or dark, and the ink reads on every field.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards import prose, theme
+from dashboards import far_out, prose, theme
 from dashboards.cells import LabelledCell, words_of
 from dashboards.contenders import budget_name, delta_of, excludes_zero
 from dashboards.figures.kit.chart import Chart, Key, Sources
@@ -91,7 +91,7 @@ def _order(value: FactorValue) -> tuple[bool, float, str]:
     return (not number, float(value) if number else 0.0, str(value))
 
 
-def figure_of(data: GainMap, cells: Mapping[str, LabelledCell]) -> Figure:
+def figure_of(findings: Findings, data: GainMap, cells: Mapping[str, LabelledCell]) -> Figure:
     """Draw one panel a method over two factors: the first row on top, a coloured field a problem."""
     characters = max(5, min(13, _NARROW_CHARACTERS // len(data.columns)))
     across = [theme.wrapped(name, characters) for name in data.columns]
@@ -105,13 +105,15 @@ def figure_of(data: GainMap, cells: Mapping[str, LabelledCell]) -> Figure:
         "tickfont": {"color": theme.INK, "size": 11},
         "title": {"text": theme.plot_text(data.factor.replace("_", " "))},
     }
-    panels = [_panel(data, method, cells, x) for method in data.gains]
+    panels = [_panel(findings, data, method, cells, x) for method in data.gains]
     figure = lay_out(panels, _grid(data, across))
     figure.layout["hoverdistance"] = 40  # a pointer anywhere in a field finds it
     return figure
 
 
-def _panel(data: GainMap, method: str, cells: Mapping[str, LabelledCell], x: Mapping[str, object]) -> Panel:
+def _panel(
+    findings: Findings, data: GainMap, method: str, cells: Mapping[str, LabelledCell], x: Mapping[str, object]
+) -> Panel:
     effects = data.gains[method]
     at = [(column, len(data.rows) - 1 - row) for row, column in (data.places[e.cell] for e in effects)]
     half = 0.5 - _GAP
@@ -122,7 +124,7 @@ def _panel(data: GainMap, method: str, cells: Mapping[str, LabelledCell], x: Map
     written = len(data.columns) <= _MOST_COLUMNS_WITH_TEXT
     font = {"color": theme.INK, "size": 12 if len(data.columns) <= 5 else 11}
     look = {"text": list(map(_written, effects)), "textfont": font} if written else {"marker": {"opacity": 0}}
-    hover = [_hover(effect, cells) for effect in effects]
+    hover = [_hover(findings, effect, cells) for effect in effects]
     texts = scatter([i for i, _ in at], [j for _, j in at], "text" if written else "markers", hover, **look)
     return Panel(theme.plot_text(method), [texts], x, rows_axis(data.rows), fields)
 
@@ -132,9 +134,9 @@ def _written(effect: Effect) -> str:
     return f"{f'<b>{gain}</b>' if excludes_zero(effect) else gain}<br>n = {effect.n}"
 
 
-def _hover(effect: Effect, cells: Mapping[str, LabelledCell]) -> str:
+def _hover(findings: Findings, effect: Effect, cells: Mapping[str, LabelledCell]) -> str:
     gain = f"{theme.gain(effect.mean)} {theme.unit()}, 95 % CI {theme.interval(effect.ci95)}, n = {effect.n}"
-    return hover_of(effect.method, cells[effect.cell].label, gain, effect.verdict)
+    return hover_of(effect.method, cells[effect.cell].label, gain, effect.verdict, far_out.words(findings, [effect]))
 
 
 def _grid(data: GainMap, across: Sequence[str]) -> Grid:
@@ -173,12 +175,13 @@ def heading_of(findings: Findings, cells: Mapping[str, LabelledCell], gains: Seq
     known = [found for found in findings.factor_interactions if found.n]
     sure = [found for found in known if found.ci95[0] > 0 or found.ci95[1] < 0]
     if not known:
+        gains, others = far_out.steady(findings, gains)
         least, most = (choose(gains, key=lambda gain: gain.mean) for choose in (min, max))
         ends = [
             f"{words} in {cells[one.cell].label} ({one.method} {theme.gain(one.mean)})"
             for words, one in (("largest", most), ("smallest", least))
         ]
-        return f"The gain is {prose.listed(ends)}, in {theme.unit()}"
+        return f"The gain is {prose.listed(ends)}, in {theme.unit()}{others}"
     names = " and ".join(name.replace("_", " ") for name in known[0].factors)
     if not sure:
         return f"{names.capitalize()} are not shown to change a gain together by more, or less, than each alone"
@@ -229,6 +232,6 @@ def chart_of(sources: Sources) -> Chart | None:
             Key("gain", "", "field", theme.diverging(1, 1)),
             Key("loss", "", "field", theme.diverging(-1, 1)),
         ),
-        figure=figure_of(data, sources.cells),
+        figure=figure_of(findings, data, sources.cells),
         table=sources.fitted(table_of(data, sources.cells, score), "findings.json"),
     )

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from dashboards import prose, theme
 from dashboards.cells import LabelledCell
 from dashboards.figures.kit.chart import Chart, Key, Sources
-from dashboards.figures.kit.panels import Panel, grid_of_cells, lay_out
+from dashboards.figures.kit.panels import FAR, Panel, grid_of_cells, inliers, lay_out
 from dashboards.figures.kit.traces import Figure, Trace, line, scatter
 from dashboards.score import Score
 from dashboards.tables import columns
 from dashboards.tables.table import Table
 from study.findings.quantities import barrier
 from study.records import LineRecord
-from study.stats import Estimate, estimate
+from study.stats.typical import MEDIAN, Typical
 
 MOST_DRAWN = 40  # panels
 
@@ -25,7 +25,7 @@ class Way:
     """All lines between the same two methods in one cell.
 
     ``alphas`` run from 0 (``start``) to 1 (``end``); ``train`` and ``test`` hold one line a run;
-    ``barrier``: the highest rise of the training loss above the straight line between its ends, over runs.
+    ``barriers``: of every run the highest rise of the training loss above the straight line between its ends.
     """
 
     cell: str
@@ -34,17 +34,22 @@ class Way:
     alphas: tuple[float, ...]
     train: tuple[tuple[float, ...], ...]
     test: tuple[tuple[float, ...], ...]
-    barrier: Estimate
+    barriers: tuple[float, ...]
 
     @property
-    def mean_train(self) -> list[float]:
-        """The mean training loss over runs at every point of the line."""
-        return list(map(statistics.fmean, zip(*self.train, strict=True)))
+    def barrier(self) -> Typical:
+        """What the barriers of its runs are typically like."""
+        return MEDIAN.of(self.barriers)
 
     @property
-    def mean_test(self) -> list[float]:
-        """The mean test loss over runs at every point of the line."""
-        return list(map(statistics.fmean, zip(*self.test, strict=True)))
+    def middle_train(self) -> list[float]:
+        """The median training loss over runs at every point of the line."""
+        return list(map(statistics.median, zip(*self.train, strict=True)))
+
+    @property
+    def middle_test(self) -> list[float]:
+        """The median test loss over runs at every point of the line."""
+        return list(map(statistics.median, zip(*self.test, strict=True)))
 
 
 def ways_of(lines: Iterable[LineRecord], cells: Mapping[str, LabelledCell]) -> tuple[Way, ...]:
@@ -66,24 +71,24 @@ def ways_of(lines: Iterable[LineRecord], cells: Mapping[str, LabelledCell]) -> t
                 alphas=alike[0].alphas,
                 train=tuple(one.train_losses for one in alike),
                 test=tuple(one.test_losses for one in alike),
-                barrier=estimate(list(map(barrier, alike))),
+                barriers=tuple(map(barrier, alike)),
             )
         )
     return tuple(ways)
 
 
 def drawn_of(ways: Sequence[Way], limit: int = MOST_DRAWN) -> tuple[Way, ...]:
-    """Return the ways of the ``limit`` panels, a cell and a baseline each, with the highest mean barriers."""
+    """Return the ways of the ``limit`` panels, a cell and a baseline each, with the highest median barriers."""
     highest: dict[tuple[str, str], float] = {}
     for way in ways:
         panel = (way.cell, way.start)
-        highest[panel] = max(highest.get(panel, way.barrier.mean), way.barrier.mean)
+        highest[panel] = max(highest.get(panel, way.barrier.middle), way.barrier.middle)
     kept = set(heapq.nlargest(limit, highest, key=lambda panel: highest[panel]))
     return tuple(way for way in ways if (way.cell, way.start) in kept)
 
 
 def figure_of(ways: Sequence[Way], score: Score) -> Figure:
-    """Draw one panel a cell and baseline: all runs thin, their mean thick; test loss dashed."""
+    """Draw one panel a cell and baseline: all runs thin, their median thick; test loss dashed."""
     groups: dict[tuple[str, str], list[Way]] = {}
     for way in ways:
         groups.setdefault((way.cell, way.start), []).append(way)
@@ -98,51 +103,62 @@ def figure_of(ways: Sequence[Way], score: Score) -> Figure:
 def _panel(title: str, start: str, ways: Sequence[Way], score: Score) -> Panel:
     traces: list[Trace] = []
     for way in ways:
-        traces += _traces(way, way.train, way.mean_train, "train", score)
-        traces += _traces(way, way.test, way.mean_test, "test", score)
-    values = [v for way in ways for losses in (*way.train, *way.test) for v in losses]
-    room = 0.06 * max(max(values) - min(values), 0.05)
-    low = min(values) - room
+        traces += _traces(way, way.train, way.middle_train, "train", score)
+        traces += _traces(way, way.test, way.middle_test, "test", score)
+    worst, best = _span(ways)
+    room = 0.06 * max(worst - best, 0.05)
+    low = best - room
     end = theme.plot_text(ways[0].end) if len(ways) == 1 else "method"
     x = {"tickvals": [0, 1], "ticktext": [theme.plot_text(start), end], "range": [-0.12, 1.12]}
-    y = {"range": [low if min(values) < 0 else max(0.0, low), max(values) + room]}
+    y = {"range": [low if best < 0 else max(0.0, low), worst + room]}
     return Panel(theme.wrapped(title, 22), traces, x, y)
 
 
-def _traces(way: Way, losses: Sequence[Sequence[float]], mean: Sequence[float], part: str, score: Score) -> list[Trace]:
+def _span(ways: Sequence[Way]) -> tuple[float, float]:
+    """Return the highest and the lowest loss that a panel shows: all medians, and all runs but those far out."""
+    runs = [losses for way in ways for losses in (*way.train, *way.test)]
+    middles = [losses for way in ways for losses in (way.middle_train, way.middle_test)]
+    _, worst = inliers(list(map(max, runs)), times=FAR)
+    best, _ = inliers(list(map(min, runs)), times=FAR)
+    return max(worst, *map(max, middles)), min(best, *map(min, middles))
+
+
+def _traces(
+    way: Way, losses: Sequence[Sequence[float]], middle: Sequence[float], part: str, score: Score
+) -> list[Trace]:
     color, dash = theme.style_of(way.end).color, "solid" if part == "train" else "dash"
     hover = [
         f"<b>{part} loss</b>, {alpha:.0%} of the way to {theme.plot_text(way.end)}"
         f"<br>{score.loss_text(value)}, n = {len(losses)}"
-        for alpha, value in zip(way.alphas, mean, strict=True)
+        for alpha, value in zip(way.alphas, middle, strict=True)
     ]
     thin_x = [alpha for _ in losses for alpha in (*way.alphas, None)]
     thin_y = [value for one in losses for value in (*one, None)]
     return [
         scatter(thin_x, thin_y, "lines", line=line(theme.faded(color, 0.3), 1, dash)),
-        scatter(way.alphas, mean, "lines", hover, line=line(color, 2.4, dash)),
+        scatter(way.alphas, middle, "lines", hover, line=line(color, 2.4, dash)),
     ]
 
 
 def barriers(ways: Iterable[Way]) -> dict[tuple[str, str], list[float]]:
-    """Return the mean barriers of all cells by pair of methods."""
+    """Return the median barriers of all cells by pair of methods."""
     found: dict[tuple[str, str], list[float]] = {}
     for way in ways:
-        found.setdefault((way.start, way.end), []).append(way.barrier.mean)
+        found.setdefault((way.start, way.end), []).append(way.barrier.middle)
     return found
 
 
 def table_of(ways: Iterable[Way], score: Score) -> Table:
-    """Return one row a point of a mean line, with the barrier of its line."""
+    """Return one row a point of a median line, with the barrier of its line."""
     rows = [
         (way, alpha, train, test)
         for way in ways
-        for alpha, train, test in zip(way.alphas, way.mean_train, way.mean_test, strict=True)
+        for alpha, train, test in zip(way.alphas, way.middle_train, way.middle_test, strict=True)
     ]
     barriers = [way.barrier for way, *_ in rows]
     return columns.table_of(
         "lines",
-        "Mean loss over runs on the straight lines between the weights of two methods, and the training barrier.",
+        "Median loss over runs on the straight lines between the weights of two methods, and the training barrier.",
         (
             columns.words("Problem", "problem", [way.cell for way, *_ in rows]),
             columns.methods("From", "start", [way.start for way, *_ in rows]),
@@ -150,13 +166,7 @@ def table_of(ways: Iterable[Way], score: Score) -> Table:
             columns.numbers("Share of the way", "alpha", [alpha for _, alpha, *_ in rows], "{:.2f}".format),
             columns.numbers(score.loss_head("Train loss"), "train_loss", [train for *_, train, _ in rows]),
             columns.numbers(score.loss_head("Test loss"), "test_loss", [test for *_, test in rows]),
-            *columns.estimates(
-                score.loss_head("Barrier"),
-                "barrier",
-                [(b.mean, b.ci95) for b in barriers],
-                theme.number,
-                "barrier_ci95",
-            ),
+            *columns.typical(score.loss_head("Barrier"), "barrier", barriers, MEDIAN, theme.number, "barrier_quartile"),
             columns.counts("n", "n", [b.n for b in barriers]),
             columns.hidden("unit", [score.loss_csv_unit] * len(rows)),
         ),
@@ -180,16 +190,16 @@ def chart_of(sources: Sources) -> Chart | None:
     highest = [f"{score.loss_text(max(heights))} on the way to {end}" for (_, end), heights in found.items()]
     return Chart(
         id="lines",
-        heading=f"The highest mean barrier in the training loss is {prose.listed(highest)}",
+        heading=f"The highest median barrier in the training loss is {prose.listed(highest)}",
         reading=(
             "From the baseline's weights on the left to each method's on the right. A hump in a solid line is a "
             "barrier: the two lie in different valleys."
         ),
         caption=(
-            f"Thick: mean over {prose.numbers(way.barrier.n for way in ways)} confirm runs, the first of every "
-            "replicate; thin: every run. Barrier, the "
-            f"highest rise above the straight line between the ends: {prose.listed(told)}; 95 % Student-t intervals "
-            f"are in the table. BatchNorm statistics are measured anew at every point.{left_out} Descriptive."
+            f"Thick: median over {prose.numbers(way.barrier.n for way in ways)} confirm runs, the first of every "
+            "replicate; thin: every run, cut at the panel where it is far out. Barrier, the highest rise above the "
+            f"straight line between the ends, in the median: {prose.listed(told)}; its quartiles are in the table. "
+            f"BatchNorm statistics are measured anew at every point.{left_out} Descriptive."
         ),
         keys=(
             Key("training loss", "", "line"),

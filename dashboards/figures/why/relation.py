@@ -14,7 +14,7 @@ from dashboards.cells import LabelledCell
 from dashboards.figures.kit.chart import Chart, Key, Sources
 from dashboards.figures.kit.confirmed import OfMethod
 from dashboards.figures.kit.dots import NOWHERE, log_axis
-from dashboards.figures.kit.panels import Grid, Panel, lay_out, marker
+from dashboards.figures.kit.panels import FAR, Grid, Panel, inliers, lay_out, marker
 from dashboards.figures.kit.traces import Figure, Trace, hover_of, level, line, scatter, upright
 from dashboards.figures.why.sharpness import probed
 from dashboards.score import Score
@@ -22,6 +22,7 @@ from dashboards.tables import columns
 from dashboards.tables.table import Table
 from study.findings import Findings
 from study.stats import Slope, robust_slopes
+from study.stats.typical import Way
 
 MEASURE = "top_eigenvalue"
 MIN_CELLS = 6  # an intercept, two slopes, and three degrees of freedom
@@ -33,7 +34,7 @@ class Point:
 
     Attributes:
         ratio: Geometric mean of its top eigenvalue over that of its baseline, over the units that the gain leaves out.
-        gain: Mean gain over the other units, as a fraction.
+        gain: Gain over the other units, put together as scores are.
         rate: Learning rate of the method over that of its baseline, geometric means over replicates.
         units: Units (replicates, or seeds of one tuning) behind the sharpness and behind the gain.
     """
@@ -59,7 +60,7 @@ class Relation:
 
 
 def relations_of(
-    findings: Findings, by_method: Iterable[OfMethod], cells: Mapping[str, LabelledCell]
+    findings: Findings, by_method: Iterable[OfMethod], cells: Mapping[str, LabelledCell], way: Way
 ) -> tuple[Relation, ...]:
     """Return the methods whose sharpness and gain are both known in some problem, at equal epochs where possible."""
     probes: dict[tuple[str, str], dict[int, float]] = {}
@@ -85,7 +86,7 @@ def relations_of(
         if sharp and gains:
             log = statistics.fmean(probes[own][unit] - probes[base][unit] for unit in sharp)
             point = Point(
-                cells[effect.cell].label, effect.method, math.exp(log), statistics.fmean(gains),
+                cells[effect.cell].label, effect.method, math.exp(log), way.of(gains).middle,
                 rates[own] / rates[base], (len(sharp), len(gains)),
             )  # fmt: skip
             found.setdefault(effect.method, []).append(point)
@@ -107,13 +108,14 @@ def adjusted_slope(points: Sequence[Point]) -> Slope | None:
 def figure_of(relations: Sequence[Relation], score: Score) -> Figure:
     """Draw one panel a method: sharpness over the baseline's across, gain up; axes shared."""
     points = [point for relation in relations for point in relation.points]
-    ratios, gains = [p.ratio for p in points] + [1.0], [p.gain for p in points] + [0.0]
-    room = 0.1 * theme.least(max(gains) - min(gains), 0.01)
+    ratios = [p.ratio for p in points] + [1.0]
+    low, high = inliers([p.gain for p in points] + [0.0], holds=[0.0], times=FAR)
+    room = 0.1 * theme.least(high - low, 0.01)
     x = log_axis(min(ratios) / 1.3, max(ratios) * 1.3, "{}×") | {"title": {"text": "sharpness, × base"}}
-    y = {"range": [theme.in_points(min(gains) - room), theme.in_points(max(gains) + room)]}
+    y = {"range": [theme.in_points(low - room), theme.in_points(high + room)]}
     dotted = line(theme.MUTED, 1, "dot")
     guides = [upright(1, dotted), level(0, dotted)]
-    panels = [Panel(theme.plot_text(one.method), [_trace(one)], x, y, guides) for one in relations]
+    panels = [Panel(theme.plot_text(one.method), [_trace(one, (low, high))], x, y, guides) for one in relations]
     grid = Grid(
         columns=3, narrow_columns=2, row=200, narrow_row=165, left=58, narrow_left=50, gap=104, x_gap=0.06,
         y_labels="first", at_least=2, top=30,
@@ -121,10 +123,11 @@ def figure_of(relations: Sequence[Relation], score: Score) -> Figure:
     return lay_out(panels, grid, y_title=f"gain, {score.percentage_points}")
 
 
-def _trace(relation: Relation) -> Trace:
+def _trace(relation: Relation, span: tuple[float, float]) -> Trace:
+    low, high = span
     return scatter(
         [point.ratio for point in relation.points],
-        [theme.in_points(point.gain) for point in relation.points],
+        [theme.in_points(min(max(point.gain, low), high)) for point in relation.points],
         "markers",
         [
             hover_of(
@@ -135,8 +138,17 @@ def _trace(relation: Relation) -> Trace:
             )
             for point in relation.points
         ],
-        marker=marker(theme.style_of(relation.method), 9, filled=True),
+        marker=marker(theme.style_of(relation.method), 9, filled=True) | _arrows(relation, span),
     )
+
+
+def _arrows(relation: Relation, span: tuple[float, float]) -> dict[str, object]:
+    """Return markers that point to where gains lie beyond the panel, if any do."""
+    gains = [point.gain for point in relation.points]
+    if span[0] <= min(gains) and max(gains) <= span[1]:
+        return {}
+    own = theme.style_of(relation.method).symbol
+    return {"symbol": ["triangle-down" if g < span[0] else "triangle-up" if g > span[1] else own for g in gains]}
 
 
 def table_of(relations: Sequence[Relation], score: Score) -> Table:
@@ -166,7 +178,7 @@ def table_of(relations: Sequence[Relation], score: Score) -> Table:
 def chart_of(sources: Sources) -> Chart | None:
     """Return the chart, None without data."""
     score = sources.score
-    data = relations_of(sources.findings, sources.by_method, sources.cells)
+    data = relations_of(sources.findings, sources.by_method, sources.cells, score.way)
     if not data:
         return None
     adjusted = [(r.method, r.slope) for r in data if r.slope is not None]
@@ -202,10 +214,10 @@ def chart_of(sources: Sources) -> Chart | None:
             "above the level one it gains. A slope between markers is no cause: problems differ in more than sharpness."
         ),
         caption=(
-            f"Sharpness from {prose.numbers(p.units[0] for p in points)} {sources.units}, gain over the strongest "
-            f"baseline from the other {prose.numbers(p.units[1] for p in points)}: disjoint halves, so that no run is "
-            f"on both axes. An averaging method stands for its average, every other for its last weights.{sentence} "
-            "Descriptive: no interval of a slope makes it a cause."
+            f"Sharpness from {prose.numbers(p.units[0] for p in points)} {sources.units}, {score.way.middle} gain "
+            f"over the strongest baseline from the other {prose.numbers(p.units[1] for p in points)}: disjoint halves, "
+            "so that no run is on both axes. An averaging method stands for its average, every other for its last "
+            f"weights.{sentence} Descriptive: no interval of a slope makes it a cause."
         ),
         keys=tuple(Key(one.method, one.method) for one in data),
         figure=figure_of(data, score),

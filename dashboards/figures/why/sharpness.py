@@ -157,7 +157,7 @@ def chart_of(sources: Sources) -> Chart | None:
         return None
     without = sum(not theme.known(s.mean) for s in data)
     error = trace_error(sources.records)
-    trace = f" The trace of one run is an estimate, to ±{100 * error:.0f}\u202f% in the median." if error else ""
+    trace = f" The trace of one run is an estimate, to ±{100 * error:.0f}\u202f% in the median (95 %)." if error else ""
     left_out = f" {prose.things(without, 'row')} with a value that is not above 0 get no mean." if without else ""
     return Chart(
         id="sharpness",
