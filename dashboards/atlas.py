@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from study.atlas.markdown import Answer, Gain, P, Share, Size
 from study.atlas.markdown import Entry as Content
 from study.atlas.summary import answers, sentences, validation
 from study.atlas.verdicts import DELTA
-from study.command_line import execute
+from study.command_line import execute, refused
 from study.files import write_atomically
 from study.store.folder import ResultsError
 
@@ -48,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         write_atomically(options.output, build_atlas(options.parts), make_folder=True)
     except (ResultsError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refused(error)
     print(options.output)
     return 0
 

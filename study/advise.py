@@ -16,7 +16,7 @@ from study.atlas.features import FEATURES, features_of
 from study.atlas.frames import PARTS, load_gains
 from study.atlas.markdown import Gain, Row, number, table
 from study.atlas.verdicts import DELTA
-from study.command_line import execute
+from study.command_line import execute, refused
 from study.data import load_data
 from study.driver.own_code import try_own_tasks
 from study.driver.resume import find_data
@@ -62,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spec, path = _spec_of(options.task)
         return _advise(spec, path, options.parts)
     except (SpecError, ResultsError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refused(error)
 
 
 def validation_of_card() -> str:

@@ -1,7 +1,6 @@
 """``python -m study.atlas``: say what the parts say, and add a finished study to them."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from study.atlas.card import all_answers, front, write_card
 from study.atlas.domains import DOMAINS
 from study.atlas.frames import PARTS
 from study.atlas.part import write_part
-from study.command_line import execute
+from study.command_line import execute, refused
 from study.specs.spec import SpecError
 from study.store.folder import ResultsError
 from study.store.record_files import RecordError
@@ -28,8 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(front(options.parts) if options.summary else all_answers(options.parts), end="")
         return 0
     except (SpecError, ResultsError, RecordError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refused(error)
 
 
 def _parser() -> argparse.ArgumentParser:

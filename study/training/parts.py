@@ -76,7 +76,7 @@ def shared_inputs(name: str, parts: Mapping[str, Any]) -> str:
         name: The task's name.
         parts: By what they are called; all but tensors and arrays passes unseen.
     """
-    digests = {part: _digests(data, part) for part, data in parts.items() if isinstance(data, tuple | Resident)}
+    digests = {part: _digests(_resident(data, part)) for part, data in parts.items()}
     told = []
     for one, other in combinations(digests, 2):
         known = {*digests[one]}
@@ -90,11 +90,15 @@ def shared_inputs(name: str, parts: Mapping[str, Any]) -> str:
     )
 
 
-def _digests(data: Any, part: str) -> list[bytes]:
+def _resident(data: Any, part: str) -> Resident | None:
+    """Return a part that is there as tensors; None of one that is read as it goes."""
+    examples = examples_of(data, part) if isinstance(data, tuple) else data
+    return examples if isinstance(examples, Resident) else None
+
+
+def _digests(examples: Resident | None) -> list[bytes]:
     """Return a digest of each example's inputs; none where they are no tensor."""
-    examples = examples_of(data, part)
-    assert isinstance(examples, Resident)
-    if not isinstance(examples.inputs, Tensor):
+    if examples is None or not isinstance(examples.inputs, Tensor):
         return []
     rows = examples.inputs.detach().cpu().reshape(len(examples), -1).contiguous().view(torch.uint8).numpy()
     return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]

@@ -318,7 +318,7 @@ class _OwnTask:
             task, test = self._task, self._task.test()
             self.check_part("test", lambda: test)
             self.shared = shared_inputs(self.cell.task, {"train": task.train, "validation": task.val, "test": test})
-            here, there = (_first_examples(task.test(), "test") for task in (self._task, self._other))
+            here, there = (_first_examples(data, "test") for data in (test, self._other.test()))
             if not same_tensors(here, there):
                 return "run"
             if is_told_replicate(self.cell.task):
