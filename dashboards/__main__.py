@@ -13,7 +13,7 @@ from dashboards.picture import write_picture
 from dashboards.report import write_report
 from dashboards.studies import is_study, study_folders
 from dashboards.watch import EVERY_S, until_parent_exits, watch
-from study.command_line import execute
+from study.command_line import command, execute
 from study.specs.spec import SpecError
 from study.store.folder import ResultsError
 from study.store.record_files import RecordError
@@ -71,11 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m dashboards",
-        description="Rebuild the report of a study, or the index of several, from records alone. Nothing is trained.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command(
+        "dashboards",
+        "Rebuild the report of a study, or the index of several, from records alone. Nothing is trained.",
+        _EXAMPLES,
     )
     parser.add_argument(
         "results",

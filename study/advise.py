@@ -1,6 +1,5 @@
 """``python -m study.advise``: a few runs of the baseline on a new problem, and what the atlas lets one expect of it."""
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from study.atlas.features import FEATURES, features_of
 from study.atlas.frames import PARTS, load_gains
 from study.atlas.markdown import Gain, Row, number, table
 from study.atlas.verdicts import DELTA
-from study.command_line import execute, refused
+from study.command_line import command, execute, refused
 from study.data import load_data
 from study.driver.own_code import try_own_tasks
 from study.driver.resume import find_data
@@ -43,11 +42,10 @@ how good it has been, leaving out one task of the atlas at a time:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m study.advise",
-        description="Measure what the baseline is like on a problem, and say what gain the atlas lets one expect.",
-        epilog=_EXAMPLES + validation_of_card(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command(
+        "study.advise",
+        "Measure what the baseline is like on a problem, and say what gain the atlas lets one expect.",
+        _EXAMPLES + validation_of_card(),
     )
     parser.add_argument("task", nargs="?", metavar="TASK.py", help="a task of your own, or the spec of a study")
     parser.add_argument("--parts", type=Path, default=PARTS, metavar="DIR", help="parts of another atlas")
